@@ -1,0 +1,340 @@
+//! Commands of the admin API and their answers: the one language of CLI, HTTP API and peers.
+//!
+//! Owns their types. Does not own how they are carried (the server's API) or executed (`admin`, `services::users`).
+
+use serde::{Deserialize, Serialize};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// Holder of an administrator token; the name is for the audit.
+    Administrator(String),
+    /// A user, authenticated by digest or bearer token; may only touch its own contacts and settings.
+    User(String),
+    /// Another server of the deployment, over its link.
+    Server,
+}
+
+/// Commands. Users are written `name`, `name@domain` or `sip:name@domain`; pools by their short name (`east`) or FQDN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// Adds a user.
+    UserAdd {
+        /// The new user.
+        user: String,
+        /// Its password (never stored in clear).
+        password: String,
+        /// Shown to others.
+        display_name: Option<String>,
+        /// Home pool; the answering server's if absent.
+        pool: Option<String>,
+    },
+    /// Lists users, in order, after a name.
+    UserList {
+        /// Start after this user.
+        after: Option<String>,
+        /// At most this many (1–1000).
+        limit: u32,
+    },
+    /// Shows one user.
+    UserShow {
+        /// Who.
+        user: String,
+    },
+    /// Removes a user with all its records.
+    UserRemove {
+        /// Who.
+        user: String,
+    },
+    /// Sets a password.
+    UserPassword {
+        /// Who.
+        user: String,
+        /// New password.
+        password: String,
+    },
+    /// Where a user is: home and serving pool, bindings, flows, reachable or stranded.
+    UserWhere {
+        /// Who.
+        user: String,
+    },
+    /// Imports users, at most 1000 rows a call; repeating it is harmless.
+    UserImport {
+        /// Rows.
+        rows: Vec<ImportRow>,
+    },
+    /// Lists registrations (of one user, or all in order after a name).
+    RegistrationList {
+        /// Only this user.
+        user: Option<String>,
+        /// Start after this user.
+        after: Option<String>,
+        /// At most this many users (1–1000).
+        limit: u32,
+    },
+    /// Drops a user's registrations (one by contact, or all).
+    RegistrationDrop {
+        /// Who.
+        user: String,
+        /// Only the binding with this contact URI.
+        contact: Option<String>,
+    },
+    /// Lists a user's contacts.
+    ContactList {
+        /// Whose.
+        user: String,
+    },
+    /// Adds or changes a contact.
+    ContactPut {
+        /// Whose list.
+        user: String,
+        /// The contact's address.
+        contact: String,
+        /// Its name.
+        name: String,
+        /// Groups that it is in.
+        groups: Vec<String>,
+        /// De-duplication: (client session, counter). The same pair is applied once, also across a failover.
+        op: Option<(String, u64)>,
+    },
+    /// Removes a contact.
+    ContactRemove {
+        /// Whose list.
+        user: String,
+        /// The contact's address.
+        contact: String,
+        /// De-duplication, as in `ContactPut`.
+        op: Option<(String, u64)>,
+    },
+    /// Reads a user's settings.
+    SettingsGet {
+        /// Whose.
+        user: String,
+    },
+    /// Changes a user's settings; absent fields stay.
+    SettingsPut {
+        /// Whose.
+        user: String,
+        /// Shown to others.
+        display_name: Option<String>,
+        /// Call-forward target; empty string clears it.
+        forward_to: Option<String>,
+        /// A note; empty string clears it.
+        note: Option<String>,
+    },
+    /// Status of pools, pairing and lag, both directions.
+    PoolStatus,
+    /// Ships everything now and answers when the partner has all that was committed before the call.
+    PoolSync {
+        /// Source pool.
+        pool: String,
+    },
+    /// Compares both copies of all groups of a pool.
+    PoolVerify {
+        /// Home pool of the groups.
+        pool: String,
+    },
+    /// Pairs two running pools.
+    PoolPair {
+        /// One.
+        a: String,
+        /// The other.
+        b: String,
+        /// Reason to accept an unsupported pairing, recorded.
+        accept_unsupported: Option<String>,
+    },
+    /// Ends a pairing; both keep serving their own users.
+    PoolUnpair {
+        /// One.
+        a: String,
+        /// The other.
+        b: String,
+    },
+    /// Fails a pool over to its partner.
+    PoolFailover {
+        /// The affected pool.
+        pool: String,
+        /// The source cannot take part.
+        disaster: bool,
+        /// Print plan and findings, change nothing.
+        dry_run: bool,
+        /// Go on although the pool is healthy.
+        force: bool,
+        /// The administrator's confirmation of the recovery point (disaster): must equal the token that the dry run printed,
+        /// or be `"yes"`.
+        confirm: Option<String>,
+        /// Why, for the report.
+        reason: Option<String>,
+    },
+    /// Fails a pool back to its home.
+    PoolFailback {
+        /// The affected pool (same name as in the failover).
+        pool: String,
+        /// Print plan and findings, change nothing.
+        dry_run: bool,
+        /// Why, for the report.
+        reason: Option<String>,
+    },
+    /// Asserts that this pool holds the current epochs (cold start with the partner away).
+    PoolAssertActive {
+        /// The pool of the answering server.
+        pool: String,
+        /// Why, for the audit.
+        reason: Option<String>,
+    },
+    /// Lists the divergent tail of a pool, or offers it entry by entry.
+    PoolDivergence {
+        /// The returned pool.
+        pool: String,
+        /// Apply what can be applied.
+        apply: bool,
+    },
+    /// Moves the management store to the partner.
+    ManagementFailover {
+        /// Without the source's help.
+        disaster: bool,
+        /// Print plan and findings, change nothing.
+        dry_run: bool,
+        /// As in `PoolFailover`.
+        confirm: Option<String>,
+        /// Why, for the report.
+        reason: Option<String>,
+    },
+    /// Lists procedures, newest first.
+    ProcedureList,
+    /// Shows one procedure with plan, steps and report.
+    ProcedureShow {
+        /// Its id, in hex, or a unique beginning of it.
+        id: String,
+    },
+    /// Resumes a stopped or interrupted procedure.
+    ProcedureResume {
+        /// Its id.
+        id: String,
+    },
+    /// Aborts a procedure; `reclaim` takes groups back whose handover the target never got (target is off).
+    ProcedureAbort {
+        /// Its id.
+        id: String,
+        /// Confirmation that the target is off.
+        reclaim: bool,
+    },
+    /// Readiness: the findings of preflight for failing this pool over.
+    Preflight {
+        /// The pool that would be failed over.
+        pool: String,
+    },
+    /// The published topology, as TOML.
+    TopologyShow,
+    /// Health and metrics of the answering server, for `/metrics` and `/health`.
+    ServerStatus,
+    /// For the shell: outcome of [`crate::io::Output::TryFence`].
+    FenceAnswer {
+        /// The request.
+        id: u64,
+        /// Whether the server answered.
+        alive: bool,
+    },
+}
+
+/// One row of a user import.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRow {
+    /// The user.
+    pub user: String,
+    /// Password.
+    pub password: String,
+    /// Shown to others.
+    #[serde(default)]
+    pub display_name: Option<String>,
+    /// Home pool; the answering server's if absent.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Contacts to put into the user's list.
+    #[serde(default)]
+    pub contacts: Vec<String>,
+}
+
+/// An answer: a typed value for machines. The CLI prints it in words, the API as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done; in words.
+    Ok {
+        /// What was done.
+        message: String,
+    },
+    /// Users.
+    Users {
+        /// In order.
+        users: Vec<crate::view::UserView>,
+        /// Where the next page starts, if there is one.
+        next: Option<String>,
+    },
+    /// One user's place and bindings.
+    Where(crate::view::WhereView),
+    /// Result of an import call.
+    Imported {
+        /// Rows that are there now.
+        added: u64,
+        /// Rows that were there before.
+        unchanged: u64,
+        /// Rows refused, with reasons (at most 100).
+        refused: Vec<(String, String)>,
+    },
+    /// Registrations.
+    Registrations {
+        /// One per binding.
+        registrations: Vec<crate::view::BindingView>,
+        /// Where the next page starts, if there is one.
+        next: Option<String>,
+    },
+    /// A contact list.
+    Contacts {
+        /// In order of address.
+        contacts: Vec<crate::view::ContactView>,
+        /// Whether it was read in resiliency mode (changes would be refused).
+        read_only: bool,
+    },
+    /// A user's settings.
+    Settings(crate::view::SettingsView),
+    /// Status of all pools.
+    Pools(crate::view::PoolsView),
+    /// Outcome of a verification.
+    Verify(crate::view::VerifyView),
+    /// A plan with its findings (dry run, preflight).
+    Plan(crate::view::PlanView),
+    /// A procedure that was started or goes on.
+    Procedure(crate::view::ProcedureView),
+    /// Procedures, newest first.
+    Procedures {
+        /// Each.
+        procedures: Vec<crate::view::ProcedureView>,
+    },
+    /// The divergent tail and what became of it.
+    Divergence(crate::view::DivergenceView),
+    /// A document.
+    Text {
+        /// Its text.
+        text: String,
+    },
+    /// Health and metrics.
+    Status(crate::view::StatusView),
+}
+
+/// An error, as RFC 9457 problem details: what was wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{title}: {detail}")]
+pub struct Problem {
+    /// HTTP status that fits.
+    pub status: u16,
+    /// Short name of the kind, stable (`no-such-user`, `resiliency-mode`, …); the API prefixes it to a URI.
+    pub kind: String,
+    /// One line.
+    pub title: String,
+    /// This occurrence.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}

@@ -1,0 +1,217 @@
+//! The contract between one node and its shell (the server, or the simulator): inputs in, outputs out.
+//!
+//! Owns the types of that contract. Decides nothing.
+
+use crate::command::{Actor, Command, Problem, Reply};
+use bytes::Bytes;
+use pairline_group::io::{CheckpointDelta, LogBatch};
+use pairline_group::{Entry, GroupId, LinkId, PoolId, Position, ServerId};
+use pairline_sip::flow::Flow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What the shell tells the node. Every call carries both clocks (`Node::handle(now, input)`).
+#[derive(Debug)]
+pub enum Input {
+    /// Time passes. At least every 20 ms, and once after each batch of other inputs.
+    Tick,
+    /// One whole SIP message: a datagram, or a framed message of a stream.
+    Sip {
+        /// Where it came from.
+        flow: Flow,
+        /// Its bytes.
+        message: Bytes,
+    },
+    /// A stream connection ended, or could not be made.
+    FlowClosed {
+        /// Which one (`connection` set), or the flow of the failed send.
+        flow: Flow,
+    },
+    /// A mutually authenticated link to another server is up.
+    LinkUp {
+        /// The new connection.
+        link: LinkId,
+        /// Pool of its other end, from the certificate.
+        pool: PoolId,
+        /// Server of its other end, from the certificate.
+        server: ServerId,
+    },
+    /// That link is gone.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+    },
+    /// One frame of a link (bounded by the shell to 16 MiB).
+    PeerFrame {
+        /// Which link.
+        link: LinkId,
+        /// Encoded [`crate::peer::PeerFrame`].
+        frame: Bytes,
+    },
+    /// The log is on disk up to this batch.
+    Synced {
+        /// Cumulative batch number.
+        batch: u64,
+    },
+    /// That checkpoint is durable.
+    CheckpointDone {
+        /// Which.
+        id: u64,
+    },
+    /// The divergent tail of that group is durable.
+    TailStored {
+        /// Which group.
+        group: GroupId,
+    },
+    /// Answer to [`Output::ReadTails`].
+    Tails {
+        /// The request.
+        id: u64,
+        /// Every stored tail of the groups asked for, with the entries that are still open.
+        tails: Vec<StoredTail>,
+    },
+    /// Answer to [`Output::Resolve`].
+    Resolved {
+        /// The request.
+        id: u64,
+        /// Addresses in order of preference; empty if none; `Err(())` if the resolver did not answer in time.
+        addresses: Result<Vec<Flow>, ResolveFailed>,
+    },
+    /// A command of the admin API.
+    Admin {
+        /// Echoed in the reply.
+        request: u64,
+        /// Who asks.
+        actor: Actor,
+        /// What.
+        command: Command,
+    },
+    /// What only the shell can see; sent at start and every few seconds.
+    Facts(Facts),
+}
+
+/// A resolver that did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolveFailed;
+
+/// Facts of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Free bytes where the data folder is.
+    pub disk_free: u64,
+    /// Size in bytes of that file system.
+    pub disk_total: u64,
+    /// Days until this server's certificate expires (negative: expired).
+    pub certificate_days: i64,
+    /// Version of this build.
+    pub version: String,
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+}
+
+/// One stored divergent tail.
+#[derive(Clone, Debug)]
+pub struct StoredTail {
+    /// Which group.
+    pub group: GroupId,
+    /// Where the histories part.
+    pub fork: Position,
+    /// Open entries, oldest first.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+/// What the node tells the shell.
+#[derive(Debug)]
+pub enum Output {
+    /// Send one SIP message. For streams with `connection` 0: reuse a connection to that address or connect.
+    Sip {
+        /// Where to.
+        flow: Flow,
+        /// Its bytes.
+        message: Bytes,
+    },
+    /// Close a stream connection (paced moves of clients, abuse).
+    CloseFlow {
+        /// Which.
+        flow: Flow,
+    },
+    /// Send one frame on a link; dropped without harm if the link is gone.
+    PeerFrame {
+        /// Which link.
+        link: LinkId,
+        /// Encoded frame.
+        frame: Bytes,
+    },
+    /// Append and sync in order; answer [`Input::Synced`]. Several batches may share one sync.
+    Append(LogBatch),
+    /// Write a checkpoint in one transaction; answer [`Input::CheckpointDone`].
+    Checkpoint {
+        /// Its id.
+        id: u64,
+        /// Its content.
+        groups: Vec<CheckpointDelta>,
+    },
+    /// Log records of this group up to this index may go.
+    Purge {
+        /// Which group.
+        group: GroupId,
+        /// Consensus index.
+        through: u64,
+    },
+    /// Store a divergent tail durably; answer [`Input::TailStored`].
+    StoreTail {
+        /// Which group.
+        group: GroupId,
+        /// Where the histories part.
+        fork: Position,
+        /// Its entries.
+        entries: Vec<Arc<Entry>>,
+    },
+    /// Read the open entries of stored tails; answer [`Input::Tails`].
+    ReadTails {
+        /// Echoed.
+        id: u64,
+        /// Home pool whose groups are meant.
+        pool: PoolId,
+    },
+    /// Mark tail entries as resolved (applied, skipped, conflict shown, discarded); durable, no answer.
+    ResolveTail {
+        /// Which group.
+        group: GroupId,
+        /// Which tail.
+        fork: Position,
+        /// Position and what became of it.
+        resolved: Vec<(Position, Box<str>)>,
+    },
+    /// Resolve a next hop by RFC 3263 (bounded to 2 s by the shell); answer [`Input::Resolved`].
+    Resolve {
+        /// Echoed.
+        id: u64,
+        /// SIP or SIPS URI whose host is a name.
+        uri: Bytes,
+    },
+    /// Try to reach the admin address of a server outside the link, to learn whether it is alive (fencing); the answer comes
+    /// as [`Input::Admin`] `Command::FenceAnswer`.
+    TryFence {
+        /// Echoed in `FenceAnswer`.
+        id: u64,
+        /// Its admin API.
+        admin: SocketAddr,
+    },
+    /// Answer to a command.
+    AdminReply {
+        /// The request.
+        request: u64,
+        /// The answer.
+        reply: Result<Reply, Problem>,
+    },
+    /// Something that happened, for the log and for `up`'s stream of readable lines.
+    Event(crate::event::Event),
+    /// The topology that is in force changed (publish, pair, unpair): the shell adjusts links and listeners.
+    TopologyChanged(Box<pairline_topology::Topology>),
+    /// The node found itself wrong or its disk failed: the process must end now.
+    Fatal {
+        /// Why.
+        reason: String,
+    },
+}
