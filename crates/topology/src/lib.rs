@@ -1,1 +1,33 @@
-//! stub
+//! The management store's documents: sites, pools, servers, pairings, policies and users' homes.
+//!
+//! Owns their types, their text form, their checks, the difference between two of them, the plan of a publish, and the
+//! encoding of what the `cms` group stores. Text goes in and types come out: no files, sockets, clocks or SIP. Who serves
+//! a group now is not decided here; the group's own lineage decides.
+
+mod check;
+pub mod demo;
+pub mod diff;
+pub mod directory;
+pub mod error;
+pub mod model;
+mod parse;
+mod parse_policy;
+pub mod policy;
+pub mod publish;
+mod reader;
+pub mod server_config;
+pub mod stored;
+
+pub use check::validate;
+pub use demo::demo_topology;
+pub use diff::{Change, diff};
+pub use directory::{DirectoryEntry, OwnershipHint, UserHome};
+pub use error::ConfigError;
+pub use model::{
+    Advertise, BackEndMethod, Deployment, Edition, Listener, Pairing, Platform, Pool, Server, Site,
+    Topology, Transport,
+};
+pub use parse::{parse, to_toml};
+pub use policy::{Algorithm, AuthRule, Policies};
+pub use publish::{PublishPlan, plan_publish};
+pub use server_config::{ServerConfig, parse_server_config};

@@ -1,0 +1,107 @@
+//! Server texts: round trip, findings, overrides; and hostile texts for both parsers.
+#![allow(clippy::unwrap_used)]
+
+use pairline_topology::server_config::{
+    ListenerOverride, LogFormat, ServerConfig, parse_server_config,
+};
+use pairline_topology::{demo_topology, parse, to_toml};
+use proptest::prelude::*;
+
+fn config() -> ServerConfig {
+    ServerConfig {
+        server: "fe1.east.pairline.test".to_owned(),
+        topology: "topology.toml".into(),
+        data: "data".into(),
+        certificate: "server.pem".into(),
+        key: "server.key".into(),
+        authority: "authority.pem".into(),
+        secret: "deployment.secret".into(),
+        admin_token: Some("token".into()),
+        log_format: LogFormat::Json,
+        log_level: "debug".to_owned(),
+        admin: Some("127.0.0.1:17443".parse().unwrap()),
+        link: None,
+        dns: None,
+        listener: vec![ListenerOverride {
+            id: "udp".to_owned(),
+            address: "127.0.0.1:15060".parse().unwrap(),
+        }],
+    }
+}
+
+#[test]
+fn a_server_text_reads_back() {
+    let text = config().to_toml();
+    assert_eq!(parse_server_config("server.toml", &text).unwrap(), config());
+}
+
+#[test]
+fn overrides_hold_for_this_machine_only() {
+    let server = config().effective(&demo_topology()).unwrap();
+    assert_eq!(server.admin.port(), 17443);
+    assert_eq!(server.listener[0].address.port(), 15060);
+    assert_eq!(server.listener[1].address.port(), 5060);
+    assert_eq!(server.link.port(), 7444);
+    let mut wrong = config();
+    wrong.listener[0].id = "sctp".to_owned();
+    assert!(
+        wrong.effective(&demo_topology()).unwrap_err()[0]
+            .problem
+            .contains("sctp")
+    );
+    wrong.server = "fe9".to_owned();
+    assert!(
+        wrong.effective(&demo_topology()).unwrap_err()[0]
+            .remedy
+            .contains("fe1.east")
+    );
+}
+
+#[test]
+fn everything_missing_is_said_at_once() {
+    let found =
+        parse_server_config("server.toml", "[log]\nformat = \"xml\"\nspeed = 1").unwrap_err();
+    let keys: Vec<&str> = found.iter().map(|e| e.key.as_str()).collect();
+    let wanted = [
+        "server",
+        "topology",
+        "data",
+        "tls.certificate",
+        "tls.key",
+        "tls.authority",
+        "secret",
+        "log.format",
+        "log.speed",
+    ];
+    for key in wanted {
+        assert!(keys.contains(&key), "{key} in {keys:?}");
+    }
+    assert_eq!(keys.len(), wanted.len());
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = parse("t", &text);
+        let _ = parse_server_config("t", &text);
+    }
+
+    #[test]
+    fn no_cut_or_changed_document_panics(at in 0_usize..6000, with in "[\\[\\]\"=a-z0-9\n.-]{0,6}") {
+        let mut text = to_toml(&demo_topology());
+        let at = at.min(text.len());
+        text.insert_str(at, &with);
+        if let Err(found) = parse("t", &text) {
+            prop_assert!(!found.is_empty());
+        }
+    }
+
+    #[test]
+    fn numbers_read_back(detection in 750_u32..86_400_000, groups in 1_u16..1024, hold in 5_u32..=10) {
+        let mut t = demo_topology();
+        t.policies.resilience.detection_ms = detection.max(1_000);
+        t.pool[0].routing_groups = groups;
+        t.policies.registration.stranded_hold_s = hold;
+        prop_assert_eq!(parse("t", &to_toml(&t)).unwrap(), t);
+    }
+}
