@@ -227,7 +227,7 @@ impl Tails {
         }
         let mut copy = 0;
         for id in self
-            .ids()?
+            .list()?
             .into_iter()
             .filter(|id| id.group == group && id.fork == fork)
         {
