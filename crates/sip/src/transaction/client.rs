@@ -1,0 +1,55 @@
+//! The client transaction of all methods but INVITE and ACK: RFC 3261 §17.1.2.
+
+use super::effect::{Effect, Effects};
+use super::timers::Timer;
+
+/// States.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No response yet.
+    Trying,
+    /// A provisional response came.
+    Proceeding,
+    /// The final response came.
+    Completed,
+    /// Over.
+    Terminated,
+}
+
+/// Events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// 1xx.
+    Provisional,
+    /// 200 to 699.
+    Final,
+    /// The transport failed.
+    TransportError,
+    /// A timer fired.
+    Timer(Timer),
+}
+
+/// The next state and what to do. An event that means nothing in a state changes nothing.
+pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
+    use Effect::{Failed, PassUp, Resend, Start, StopResend, Timeout};
+    match (state, event) {
+        (State::Trying | State::Proceeding, Event::Provisional) => (State::Proceeding, &[PassUp]),
+        (State::Trying | State::Proceeding, Event::Final) if reliable => {
+            (State::Terminated, &[PassUp])
+        }
+        (State::Trying | State::Proceeding, Event::Final) => {
+            (State::Completed, &[StopResend, Start(Timer::K), PassUp])
+        }
+        (State::Trying | State::Proceeding, Event::Timer(Timer::E)) => {
+            (state, &[Resend, Start(Timer::E)])
+        }
+        (State::Trying | State::Proceeding, Event::Timer(Timer::F)) => {
+            (State::Terminated, &[Timeout])
+        }
+        (State::Trying | State::Proceeding, Event::TransportError) => {
+            (State::Terminated, &[Failed])
+        }
+        (State::Completed, Event::Timer(Timer::K)) => (State::Terminated, &[]),
+        _ => (state, &[]),
+    }
+}

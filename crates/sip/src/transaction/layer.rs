@@ -1,0 +1,246 @@
+//! [`Layer`]: the transactions of one server shard, their keys, timers and outputs. What a server
+//! or client transaction does in detail is in `servers` and `clients`.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::clients::ClientSlot;
+use super::key::{self, Class};
+use super::servers::ServerSlot;
+use super::slab::Slab;
+use super::timers::{Queue, Timers};
+use crate::Millis;
+use crate::flow::Flow;
+use crate::message::Message;
+use crate::method::Method;
+
+/// A server transaction. Ids are not used again within the life of a layer's slot generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerTx(pub(super) u64);
+
+/// A client transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientTx(pub(super) u64);
+
+/// The transaction is over, or its final response was given already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the transaction is over")]
+pub struct Gone;
+
+/// What a received message means.
+#[derive(Debug)]
+pub enum Received {
+    /// A new request; its transaction waits for [`Layer::respond`].
+    Request {
+        /// The transaction.
+        tx: ServerTx,
+        /// The request, with its source noted.
+        message: Message,
+    },
+    /// An ACK to a 2xx, or one that matches nothing: to be forwarded without a transaction.
+    Ack {
+        /// The ACK.
+        message: Message,
+    },
+    /// An INVITE that has no final response is to be cancelled. The CANCEL itself has been
+    /// answered; the INVITE still waits for its response (487).
+    Cancel {
+        /// The INVITE's transaction.
+        invite: ServerTx,
+    },
+    /// A response for a client transaction. Its end may be among the outputs already.
+    Response {
+        /// The transaction.
+        tx: ClientTx,
+        /// The response.
+        message: Message,
+    },
+    /// A response that belongs to no client transaction.
+    StrayResponse {
+        /// The response.
+        message: Message,
+    },
+    /// A repetition or an ACK that the layer has dealt with.
+    Absorbed,
+    /// The limit is reached; the request has been answered 503 without a transaction.
+    Refused,
+}
+
+/// What the layer wants done, or reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send these bytes on this flow.
+    Transmit {
+        /// Where to.
+        flow: Flow,
+        /// A whole message.
+        bytes: Bytes,
+    },
+    /// No final response came in time: to be treated as 408.
+    Timeout {
+        /// The transaction; `ClientDone` follows.
+        tx: ClientTx,
+    },
+    /// The transport failed: to be treated as 503.
+    TransportError {
+        /// The transaction; `ClientDone` follows.
+        tx: ClientTx,
+    },
+    /// A server transaction is over; its id is void.
+    ServerDone {
+        /// The transaction.
+        tx: ServerTx,
+    },
+    /// A client transaction is over; its id is void.
+    ClientDone {
+        /// The transaction.
+        tx: ClientTx,
+    },
+}
+
+/// All transactions of one shard. Calls give outputs, which the caller drains with
+/// [`poll`](Self::poll) after each call. Time is monotonic and must not go backwards.
+#[derive(Debug)]
+pub struct Layer {
+    pub(super) timers: Timers,
+    max: usize,
+    pub(super) servers: Slab<ServerSlot>,
+    pub(super) clients: Slab<ClientSlot>,
+    pub(super) server_keys: key::Map,
+    pub(super) client_keys: key::Map,
+    pub(super) queue: Queue,
+    /// Transactions by the flow that they send on: client ones, and server ones on connections.
+    pub(super) by_flow: BTreeSet<(Flow, bool, u64)>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) scratch: Vec<u8>,
+}
+
+impl Layer {
+    /// A layer that holds at most `max_transactions` server transactions; client transactions
+    /// come from our own requests and are bounded by what the server transactions fork.
+    pub fn new(timers: Timers, max_transactions: usize) -> Layer {
+        Self::with_seed(timers, max_transactions, 0)
+    }
+
+    /// As [`new`](Self::new) with a secret seed for the key table, so that nobody can choose
+    /// branches that collide. The seed does not change behaviour.
+    pub fn with_seed(timers: Timers, max_transactions: usize, seed: u64) -> Layer {
+        Layer {
+            timers,
+            max: max_transactions.min(1 << 30),
+            servers: Slab::new(),
+            clients: Slab::new(),
+            server_keys: key::Map::with_hasher(key::Seeded(seed)),
+            client_keys: key::Map::with_hasher(key::Seeded(seed.rotate_left(32))),
+            queue: Queue::default(),
+            by_flow: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            scratch: Vec::with_capacity(256),
+        }
+    }
+
+    /// Takes a message that came on `flow`.
+    pub fn receive(&mut self, now: Millis, flow: Flow, mut message: Message) -> Received {
+        if !message.is_request() {
+            return self.receive_response(now, message);
+        }
+        message.set_source(flow.remote);
+        match message.method() {
+            Method::Ack => self.receive_ack(now, message),
+            Method::Cancel => self.receive_cancel(now, flow, message),
+            _ => self.receive_request(now, flow, message),
+        }
+    }
+
+    fn receive_request(&mut self, now: Millis, flow: Flow, message: Message) -> Received {
+        key::server(&mut self.scratch, &message, Class::Own);
+        if let Some(&id) = self.server_keys.get(self.scratch.as_slice()) {
+            self.repeat_request(now, id);
+            return Received::Absorbed;
+        }
+        if self.servers.len() >= self.max {
+            self.refuse(flow, &message);
+            return Received::Refused;
+        }
+        let tx = self.open_server(now, flow, &message, false);
+        Received::Request { tx, message }
+    }
+
+    /// Whether the bytes that the caller is about to parse would be refused for want of room.
+    pub fn is_full(&self) -> bool {
+        self.servers.len() >= self.max
+    }
+
+    /// The next thing to do or to know.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`on_time`](Self::on_time) has to be called next.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        self.queue.next()
+    }
+
+    /// Fires all timers that are due at `now`.
+    pub fn on_time(&mut self, now: Millis) {
+        while let Some(due) = self.queue.pop_due(now) {
+            if due.server {
+                self.server_timer(now, due);
+            } else {
+                self.client_timer(now, due);
+            }
+        }
+    }
+
+    /// The transport cannot send on `flow`, or its connection has closed. Client transactions on
+    /// it, also those that were sent with connection 0 to the same remote, fail at once; answers
+    /// of server transactions go to a new connection (RFC 3261 §18.2.2).
+    pub fn transport_failed(&mut self, now: Millis, flow: Flow) {
+        let any = Flow {
+            connection: 0,
+            ..flow
+        };
+        let mut hit: Vec<(bool, u64)> = Vec::new();
+        for wanted in [Some(flow), (any != flow).then_some(any)] {
+            let Some(wanted) = wanted else { continue };
+            let range = (wanted, false, 0)..=(wanted, true, u64::MAX);
+            hit.extend(
+                self.by_flow
+                    .range(range)
+                    .map(|(_, server, id)| (*server, *id)),
+            );
+        }
+        for (server, id) in hit {
+            if server {
+                self.server_lost_connection(id, flow);
+            } else {
+                self.client_transport_error(now, id);
+            }
+        }
+    }
+
+    /// All transactions, server and client.
+    pub fn len(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Server transactions.
+    pub fn server_len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Client transactions.
+    pub fn client_len(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        self.outputs.push_back(Output::Transmit { flow, bytes });
+    }
+}

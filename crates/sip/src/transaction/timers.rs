@@ -1,0 +1,197 @@
+//! The timers of RFC 3261 table 4 and RFC 6026, their values, and the queue in which they wait.
+
+use std::collections::BTreeSet;
+
+use crate::Millis;
+
+/// Timer values in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// Round-trip estimate; first retransmission interval.
+    pub t1: Millis,
+    /// Longest retransmission interval of non-INVITE requests and INVITE responses.
+    pub t2: Millis,
+    /// Longest time that a message stays in the network.
+    pub t4: Millis,
+    /// How long a proxied INVITE may ring after each provisional response (above 3 minutes).
+    pub timer_c: Millis,
+    /// How long an INVITE client over UDP absorbs final responses (at least 32 s).
+    pub timer_d: Millis,
+    /// After which silence of the transaction user an INVITE is answered 100.
+    pub trying: Millis,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers {
+            t1: 500,
+            t2: 4_000,
+            t4: 5_000,
+            timer_c: 185_000,
+            timer_d: 32_000,
+            trying: 200,
+        }
+    }
+}
+
+impl Timers {
+    /// 64 × T1: timers B, F, H, J, L and M.
+    pub fn patience(&self) -> Millis {
+        self.t1.saturating_mul(64)
+    }
+}
+
+/// A timer, by its letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// INVITE client: request retransmission.
+    A,
+    /// INVITE client: no response at all.
+    B,
+    /// Proxy: no final response after a provisional one.
+    C,
+    /// INVITE client: absorb repeated non-2xx responses.
+    D,
+    /// Client: request retransmission.
+    E,
+    /// Client: no final response.
+    F,
+    /// INVITE server: response retransmission.
+    G,
+    /// INVITE server: no ACK.
+    H,
+    /// INVITE server: absorb repeated ACKs.
+    I,
+    /// Server: absorb repeated requests.
+    J,
+    /// Client: absorb repeated responses.
+    K,
+    /// INVITE server after 2xx: absorb repeated INVITEs (RFC 6026).
+    L,
+    /// INVITE client after 2xx: pass further 2xx (RFC 6026).
+    M,
+    /// INVITE server: 100 is due.
+    Trying,
+    /// INVITE client: no final response after CANCEL (RFC 3261 §9.1).
+    Cancelled,
+    /// Server: the transaction user never answered, and the client has given up long ago.
+    Abandoned,
+}
+
+/// A transaction has two timers at most: one for sending again, one for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Retransmission, or the 100.
+    Resend,
+    /// The end of a state.
+    Life,
+}
+
+impl Timer {
+    /// Which of the two places the timer takes.
+    pub fn place(self) -> Place {
+        match self {
+            Timer::A | Timer::E | Timer::G | Timer::Trying => Place::Resend,
+            _ => Place::Life,
+        }
+    }
+
+    /// The delay of all timers but A, E and G, whose intervals grow.
+    pub(super) fn fixed_delay(self, timers: &Timers) -> Millis {
+        match self {
+            Timer::A | Timer::E | Timer::G => timers.t1,
+            Timer::C => timers.timer_c,
+            Timer::D => timers.timer_d,
+            Timer::I | Timer::K => timers.t4,
+            Timer::Trying => timers.trying,
+            Timer::B
+            | Timer::F
+            | Timer::H
+            | Timer::J
+            | Timer::L
+            | Timer::M
+            | Timer::Cancelled
+            | Timer::Abandoned => timers.patience(),
+        }
+    }
+
+    /// The interval after `last` of a retransmission timer; `settled` once a provisional response
+    /// was seen.
+    pub(super) fn next_interval(self, last: Millis, settled: bool, timers: &Timers) -> Millis {
+        let doubled = last.saturating_mul(2);
+        match self {
+            Timer::E if settled => timers.t2,
+            Timer::E | Timer::G => doubled.min(timers.t2),
+            _ => doubled,
+        }
+    }
+}
+
+/// One waiting timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    pub(super) when: Millis,
+    pub(super) server: bool,
+    pub(super) id: u64,
+    pub(super) timer: Timer,
+}
+
+/// The timers of one transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Armed {
+    resend: Option<Due>,
+    life: Option<Due>,
+    /// The interval of the growing timer.
+    pub(super) interval: Millis,
+}
+
+/// All waiting timers, first first; ties by transaction, so that a run can be repeated.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    due: BTreeSet<Due>,
+}
+
+impl Queue {
+    pub(super) fn start(&mut self, armed: &mut Armed, due: Due) {
+        let place = match due.timer.place() {
+            Place::Resend => &mut armed.resend,
+            Place::Life => &mut armed.life,
+        };
+        if let Some(old) = place.replace(due) {
+            self.due.remove(&old);
+        }
+        self.due.insert(due);
+    }
+
+    pub(super) fn stop_resend(&mut self, armed: &mut Armed) {
+        if let Some(old) = armed.resend.take() {
+            self.due.remove(&old);
+        }
+    }
+
+    pub(super) fn stop_all(&mut self, armed: &mut Armed) {
+        self.stop_resend(armed);
+        if let Some(old) = armed.life.take() {
+            self.due.remove(&old);
+        }
+    }
+
+    /// The transaction has been told that `due` fired.
+    pub(super) fn fired(armed: &mut Armed, due: Due) {
+        match due.timer.place() {
+            Place::Resend => armed.resend = None,
+            Place::Life => armed.life = None,
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Millis> {
+        self.due.first().map(|due| due.when)
+    }
+
+    pub(super) fn pop_due(&mut self, now: Millis) -> Option<Due> {
+        if self.due.first()?.when > now {
+            return None;
+        }
+        self.due.pop_first()
+    }
+}
