@@ -207,6 +207,11 @@ pub enum HostInput {
         /// Which group.
         group: GroupId,
     },
+    /// An administrator has dealt with the stored tail of a group: it no longer counts as open.
+    TailResolved {
+        /// Which group.
+        group: GroupId,
+    },
 }
 
 /// What the host tells the shell.
@@ -500,6 +505,8 @@ pub struct GroupStatus {
 pub(crate) fn class_at(class: WriteClass, time: Millis) -> Class {
     match class {
         WriteClass::Durable => Class::Durable,
-        WriteClass::Soft { lives } => Class::Soft { expires: time.saturating_add(lives) },
+        WriteClass::Soft { lives } => Class::Soft {
+            expires: time.saturating_add(lives),
+        },
     }
 }

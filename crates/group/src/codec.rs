@@ -1,0 +1,305 @@
+//! Stored and sent encodings of entries and log records: a version byte, then postcard.
+//!
+//! Owns the bytes of entries, items of the consensus log, hard state and checkpoint meta. Does not own frames (`frame`).
+
+use crate::dedup::Dedup;
+use crate::digest::RANGES;
+use crate::entry::{ChainHash, Entry};
+use crate::ids::{Epoch, Millis, PoolId, Position};
+use crate::lineage::LineageItem;
+use crate::record::{Key, Record};
+use crate::state::Steps;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+const TAG_ENTRY: u8 = 1;
+const TAG_SEED_START: u8 = 2;
+const TAG_SEED: u8 = 3;
+const TAG_SWAP: u8 = 4;
+const TAG_SEED_ABORT: u8 = 5;
+const TAG_FENCE: u8 = 6;
+const TAG_TAIL_STORED: u8 = 7;
+/// An element of the consensus log that carries nothing.
+const TAG_NOOP: u8 = 0;
+
+/// Largest item that is written or accepted.
+pub(crate) const MAX_ITEM: usize = 8 << 20;
+
+/// Why bytes were not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Nothing there.
+    #[error("empty")]
+    Empty,
+    /// Written by a build that knows more, or not ours.
+    #[error("unknown version {0}")]
+    Version(u8),
+    /// Unknown tag.
+    #[error("unknown tag {0}")]
+    Tag(u8),
+    /// Too large.
+    #[error("{0} bytes are more than allowed")]
+    TooLarge(usize),
+    /// Malformed.
+    #[error("malformed: {0}")]
+    Malformed(#[from] postcard::Error),
+    /// Well-formed, but outside the bounds of its type.
+    #[error("out of bounds: {0}")]
+    Bounds(&'static str),
+}
+
+/// An entry with its bytes and the chain hash that it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) bytes: Bytes,
+    pub(crate) chain: ChainHash,
+}
+
+impl Stored {
+    /// Encodes an entry.
+    pub(crate) fn new(entry: Entry) -> Stored {
+        let bytes = Bytes::from(encode(&entry));
+        let chain = chain(&entry.prev, &bytes);
+        Stored {
+            entry: Arc::new(entry),
+            bytes,
+            chain,
+        }
+    }
+
+    /// Understands an entry's bytes.
+    pub(crate) fn decode(bytes: Bytes) -> Result<Stored, DecodeError> {
+        if bytes.len() > MAX_ITEM {
+            return Err(DecodeError::TooLarge(bytes.len()));
+        }
+        let entry: Entry = decode(&bytes)?;
+        let chain = chain(&entry.prev, &bytes);
+        Ok(Stored {
+            entry: Arc::new(entry),
+            bytes,
+            chain,
+        })
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.entry.position.seq
+    }
+}
+
+/// Encodes an entry as it is stored, shipped and hashed.
+pub fn encode_entry(entry: &Entry) -> Bytes {
+    Bytes::from(encode(entry))
+}
+
+/// Understands an entry's bytes.
+///
+/// # Errors
+/// If they are of an unknown version, malformed or more than 8 MiB.
+pub fn decode_entry(bytes: &[u8]) -> Result<Entry, DecodeError> {
+    if bytes.len() > MAX_ITEM {
+        return Err(DecodeError::TooLarge(bytes.len()));
+    }
+    decode(bytes)
+}
+
+/// The chain hash after an entry.
+pub(crate) fn chain(prev: &ChainHash, bytes: &[u8]) -> ChainHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&prev.0);
+    hasher.update(bytes);
+    ChainHash(*hasher.finalize().as_bytes())
+}
+
+/// What a seed begins with: the source's state at one position, without its records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedOffer {
+    /// The seed's number at its source, rising.
+    pub seed: u64,
+    /// Where the source stood.
+    pub position: Position,
+    /// Chain hash there.
+    pub chain: ChainHash,
+    /// Group time there.
+    pub time: Millis,
+    /// Lineage there.
+    pub lineage: Vec<LineageItem>,
+    /// Digest of each of the 256 ranges there.
+    pub ranges: Vec<[u8; 32]>,
+    /// De-duplication table there.
+    pub dedup: Dedup,
+    /// Applied steps there.
+    pub steps: Steps,
+    /// Records there, for progress.
+    pub records: u64,
+}
+
+impl SeedOffer {
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        if self.ranges.len() != RANGES {
+            return Err(DecodeError::Bounds("ranges of a seed"));
+        }
+        if !crate::lineage::sound(&self.lineage) {
+            return Err(DecodeError::Bounds("lineage of a seed"));
+        }
+        Ok(())
+    }
+}
+
+/// A part of a seed: records of the wanted ranges whose keys follow the previous chunk's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedChunk {
+    /// Which seed.
+    pub seed: u64,
+    /// From 0, without gaps.
+    pub number: u64,
+    /// The records, ordered by key.
+    pub records: Vec<(Key, Record)>,
+}
+
+/// Makes a shadow copy the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Swap {
+    pub(crate) seed: u64,
+    pub(crate) position: Position,
+    pub(crate) digest: [u8; 32],
+}
+
+/// A higher epoch was learned of: the copy must not serve, also after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fence {
+    pub(crate) epoch: Epoch,
+    pub(crate) pool: PoolId,
+    /// First sequence that is not shared.
+    pub(crate) fork: u64,
+    /// Whether the entries from there on are stored.
+    pub(crate) tail_stored: bool,
+}
+
+/// The entries after the fork are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TailMark {
+    pub(crate) epoch: Epoch,
+    pub(crate) entries: u64,
+}
+
+/// An element of a group's consensus log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Noop,
+    Entry(Stored),
+    SeedStart(Arc<SeedOffer>),
+    Seed(Arc<SeedChunk>),
+    Swap(Swap),
+    SeedAbort,
+    Fence(Fence),
+    TailStored(TailMark),
+}
+
+/// Encodes an item; the bytes are the payload of a log record.
+pub(crate) fn encode_item(item: &Item) -> Bytes {
+    let framed = |tag: u8, rest: Vec<u8>| {
+        let mut out = Vec::with_capacity(rest.len() + 2);
+        out.extend_from_slice(&[VERSION, tag]);
+        out.extend_from_slice(&rest);
+        Bytes::from(out)
+    };
+    match item {
+        Item::Noop => Bytes::from_static(&[VERSION, TAG_NOOP]),
+        Item::Entry(stored) => {
+            let mut out = Vec::with_capacity(stored.bytes.len() + 2);
+            out.extend_from_slice(&[VERSION, TAG_ENTRY]);
+            out.extend_from_slice(&stored.bytes);
+            Bytes::from(out)
+        }
+        Item::SeedStart(offer) => framed(TAG_SEED_START, plain(offer.as_ref())),
+        Item::Seed(chunk) => framed(TAG_SEED, plain(chunk.as_ref())),
+        Item::Swap(swap) => framed(TAG_SWAP, plain(swap)),
+        Item::SeedAbort => Bytes::from_static(&[VERSION, TAG_SEED_ABORT]),
+        Item::Fence(fence) => framed(TAG_FENCE, plain(fence)),
+        Item::TailStored(mark) => framed(TAG_TAIL_STORED, plain(mark)),
+    }
+}
+
+/// Understands an item.
+pub(crate) fn decode_item(bytes: &Bytes) -> Result<Item, DecodeError> {
+    let (version, tag) = match (bytes.first(), bytes.get(1)) {
+        (Some(version), Some(tag)) => (*version, *tag),
+        _ => return Err(DecodeError::Empty),
+    };
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let rest = bytes.slice(2..);
+    Ok(match tag {
+        TAG_NOOP => Item::Noop,
+        TAG_ENTRY => Item::Entry(Stored::decode(rest)?),
+        TAG_SEED_START => {
+            let offer: SeedOffer = postcard::from_bytes(&rest)?;
+            offer.check()?;
+            Item::SeedStart(Arc::new(offer))
+        }
+        TAG_SEED => Item::Seed(Arc::new(postcard::from_bytes(&rest)?)),
+        TAG_SWAP => Item::Swap(postcard::from_bytes(&rest)?),
+        TAG_SEED_ABORT => Item::SeedAbort,
+        TAG_FENCE => Item::Fence(postcard::from_bytes(&rest)?),
+        TAG_TAIL_STORED => Item::TailStored(postcard::from_bytes(&rest)?),
+        other => return Err(DecodeError::Tag(other)),
+    })
+}
+
+/// Consensus hard state as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hard {
+    pub(crate) term: u64,
+    pub(crate) vote: u64,
+    pub(crate) commit: u64,
+}
+
+/// Everything of a checkpoint but the records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    pub(crate) applied: u64,
+    pub(crate) applied_term: u64,
+    pub(crate) hard: Hard,
+    pub(crate) position: Position,
+    pub(crate) chain: ChainHash,
+    pub(crate) time: Millis,
+    pub(crate) lineage: Vec<LineageItem>,
+    pub(crate) dedup: Dedup,
+    pub(crate) steps: Steps,
+    pub(crate) digest: [u8; 32],
+    pub(crate) fence: Option<Fence>,
+    pub(crate) tail: u64,
+    /// Highest epoch number that this copy ever heard of.
+    pub(crate) heard: Epoch,
+}
+
+/// A version byte, then postcard.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(VERSION);
+    // Writing to memory fails only for types without a known length, and ours have one.
+    postcard::to_extend(value, out).expect("replication types serialise into memory")
+}
+
+fn plain<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, Vec::new()).expect("replication types serialise into memory")
+}
+
+/// The inverse of [`encode`].
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (version, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if *version != VERSION {
+        return Err(DecodeError::Version(*version));
+    }
+    let (value, left) = postcard::take_from_bytes(rest)?;
+    if left.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::Bounds("trailing bytes"))
+    }
+}

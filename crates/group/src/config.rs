@@ -1,0 +1,138 @@
+//! What a host is told at its creation: who it is and its limits.
+//!
+//! Owns defaults and bounds. Decides nothing.
+
+use crate::ids::{Millis, PoolId, ServerId};
+
+/// Who the host is.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The pool that the server belongs to (not 0).
+    pub pool: PoolId,
+    /// The server.
+    pub server: ServerId,
+    /// Rises each time the server's disk was wiped or replaced; peers remember it.
+    pub incarnation: u64,
+    /// Seed of the consensus timeouts.
+    pub seed: u64,
+    /// Routing groups of this pool (1 to 4096; fixed when the pool is created).
+    pub groups: u16,
+    /// Whether this server creates the `cms` group, active here, on its first start.
+    pub cms_home: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// The fault that a test planted.
+    #[cfg(feature = "planted")]
+    pub planted: Option<crate::planted::Planted>,
+}
+
+impl HostConfig {
+    /// A configuration with the default number of groups (32) and default limits.
+    pub fn new(pool: PoolId, server: ServerId) -> HostConfig {
+        HostConfig {
+            pool,
+            server,
+            incarnation: 1,
+            seed: 0,
+            groups: 32,
+            cms_home: false,
+            limits: Limits::default(),
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
+    }
+
+    /// Whether this fault is planted.
+    #[cfg(feature = "planted")]
+    pub(crate) fn planted(&self, what: crate::planted::Planted) -> bool {
+        self.planted == Some(what)
+    }
+}
+
+/// Whether a fault is planted; `false` at compile time in a normal build.
+macro_rules! planted {
+    ($cfg:expr, $what:ident) => {{
+        #[cfg(feature = "planted")]
+        {
+            $cfg.planted($crate::planted::Planted::$what)
+        }
+        #[cfg(not(feature = "planted"))]
+        {
+            let _ = &$cfg;
+            false
+        }
+    }};
+}
+pub(crate) use planted;
+
+/// Bounds of the host. All are per group unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries proposed and not yet applied.
+    pub inflight_entries: usize,
+    /// Bytes proposed and not yet applied.
+    pub inflight_bytes: u64,
+    /// Entries kept for a partner that has not acknowledged them.
+    pub retain_entries: usize,
+    /// Bytes kept for a partner that has not acknowledged them.
+    pub retain_bytes: u64,
+    /// Entries kept after the partner acknowledged them, so that an older disk of it can catch up by entries.
+    pub history_entries: usize,
+    /// Bytes kept after the partner acknowledged them.
+    pub history_bytes: u64,
+    /// Sessions in the de-duplication table; the one unused for longest goes first.
+    pub dedup_sessions: usize,
+    /// Counters remembered per session.
+    pub dedup_window: usize,
+    /// Group time after which an unused session is forgotten.
+    pub dedup_expiry: Millis,
+    /// Bytes of entries that may be shipped and unacknowledged.
+    pub ship_window: u64,
+    /// Bytes of one shipped frame of entries, about.
+    pub ship_batch: usize,
+    /// Bytes of records in one chunk of a seed, about.
+    pub seed_chunk: usize,
+    /// Chunks that may be sent and not yet stored.
+    pub seed_window: u64,
+    /// Seeds that run at once (per host).
+    pub seeds: usize,
+    /// Keys in one `Expire` entry.
+    pub expire_batch: usize,
+    /// Writes in one proposal.
+    pub writes: usize,
+    /// Bytes of one proposal.
+    pub proposal_bytes: usize,
+    /// Interval of the questions about the partner's positions (per host).
+    pub ping: Millis,
+    /// Silence after which the link no longer counts as live (per host).
+    pub link_dead: Millis,
+    /// Most that a promotion adds to the expiry of soft records.
+    pub soft_extension: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            inflight_entries: 4096,
+            inflight_bytes: 16 << 20,
+            retain_entries: 200_000,
+            retain_bytes: 32 << 20,
+            history_entries: 512,
+            history_bytes: 256 << 10,
+            dedup_sessions: 16_384,
+            dedup_window: 32,
+            dedup_expiry: 7 * 24 * 3600 * 1000,
+            ship_window: 4 << 20,
+            ship_batch: 256 << 10,
+            seed_chunk: 256 << 10,
+            seed_window: 8,
+            seeds: 4,
+            expire_batch: 512,
+            writes: 4096,
+            proposal_bytes: 4 << 20,
+            ping: 250,
+            link_dead: 3000,
+            soft_extension: 600_000,
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! All copies of groups on one server.
+//!
+//! Owns which groups there are, the pairing, the link to the partner, log batches and checkpoints over all groups. A pure
+//! state machine: inputs in, outputs out; it reads no clock and draws no random number. What one copy does is in
+//! `instance` and `ship`.
+
+mod input;
+mod link;
+
+use crate::config::HostConfig;
+use crate::entry::Entry;
+use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position};
+use crate::instance::checkpoint::{self, GroupRecoverError};
+use crate::instance::{Cx, Instance};
+use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, Role};
+use crate::lineage::LineageItem;
+use crate::record::{Key, Kind, Record};
+use crate::tail::{self, TailVerdict};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+/// Interval of consensus ticks.
+const CONSENSUS_TICK: Millis = 100;
+/// Interval of the periodic work of each copy.
+const CHORES: Millis = 50;
+
+/// Why a host could not be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// One of its groups could not.
+    #[error("group {group}: {source}")]
+    Group {
+        /// Which.
+        group: GroupId,
+        /// Why.
+        #[source]
+        source: GroupRecoverError,
+    },
+    /// The disk gave back one group twice.
+    #[error("group {0} is there twice")]
+    Twice(GroupId),
+    /// Nothing was given back: a host without groups is a fresh one.
+    #[error("no groups")]
+    Nothing,
+}
+
+/// All copies of one server.
+pub struct Host {
+    cfg: HostConfig,
+    now: Now,
+    groups: BTreeMap<GroupId, Instance>,
+    partner: Option<(PoolId, u16)>,
+    links: BTreeMap<LinkId, PoolId>,
+    link: Option<LinkId>,
+    out: VecDeque<HostOutput>,
+    /// Copies with something to do before the next output.
+    touched: BTreeSet<GroupId>,
+    /// Copies whose standing the partner has to be told.
+    hello: BTreeSet<GroupId>,
+    hello_number: u64,
+    hello_seen: u64,
+    hello_asked: Millis,
+    heard: Option<Millis>,
+    pinged: Millis,
+    clock_told: bool,
+    next_batch: u64,
+    awaiting: VecDeque<(u64, Vec<GroupId>)>,
+    ticked: Millis,
+    chores: Millis,
+    recovered: bool,
+}
+
+/// Borrows the parts of a host that one of its copies may use beside itself.
+macro_rules! cx {
+    ($host:expr) => {
+        $crate::instance::Cx {
+            cfg: &$host.cfg,
+            now: $host.now,
+            partner: $host.partner.map(|(pool, _)| pool),
+            link: $host.link,
+            out: &mut $host.out,
+            hello: &mut $host.hello,
+        }
+    };
+}
+use cx;
+
+impl Host {
+    /// A server with an empty disk: opens its pool's groups (and `cms` where it is at home), active here.
+    pub fn new(cfg: HostConfig, now: Now) -> Host {
+        let mut host = Host::empty(cfg, now);
+        let own = host.cfg.pool;
+        let mut ids: Vec<GroupId> = (0..host.cfg.groups)
+            .map(|index| GroupId { pool: own, index })
+            .collect();
+        if host.cfg.cms_home {
+            ids.push(GroupId::CMS);
+        }
+        for id in ids {
+            host.create(id, true);
+        }
+        host
+    }
+
+    /// A server after a restart, from what its disk gave back. The log after each checkpoint is replayed before this
+    /// returns. Own active copies start unconfirmed if the pool is paired (it holds copies of another pool's groups).
+    ///
+    /// # Errors
+    /// If a group's checkpoint or log contradicts itself; nothing is written then.
+    pub fn recover(
+        cfg: HostConfig,
+        now: Now,
+        groups: Vec<RecoveredGroup>,
+    ) -> Result<Host, RecoverError> {
+        if groups.is_empty() {
+            return Err(RecoverError::Nothing);
+        }
+        let mut host = Host::empty(cfg, now);
+        host.recovered = true;
+        for from in groups {
+            let group = from.group;
+            let instance = Instance::recover(&cx!(host), from)
+                .map_err(|source| RecoverError::Group { group, source })?;
+            if host.groups.insert(group, instance).is_some() {
+                return Err(RecoverError::Twice(group));
+            }
+        }
+        let own = host.cfg.pool;
+        let paired = host.groups.keys().any(|id| !id.is_cms() && id.pool != own);
+        let missing: Vec<GroupId> = (0..host.cfg.groups)
+            .map(|index| GroupId { pool: own, index })
+            .filter(|id| !host.groups.contains_key(id))
+            .collect();
+        let mut records = Vec::new();
+        let mut writers = Vec::new();
+        let confirm = !paired || crate::config::planted!(host.cfg, UnconfirmedServes);
+        for (id, instance) in &mut host.groups {
+            let mut cx = cx!(host);
+            instance.drain(&mut cx, host.next_batch, &mut records);
+            instance.recovered(&mut cx, confirm);
+            writers.push(*id);
+        }
+        host.send_batch(records, writers);
+        // A group of a younger configuration, or one whose first record was lost with the crash that followed it.
+        for id in missing {
+            host.create(id, true);
+        }
+        Ok(host)
+    }
+
+    fn empty(cfg: HostConfig, now: Now) -> Host {
+        Host {
+            cfg,
+            now,
+            groups: BTreeMap::new(),
+            partner: None,
+            links: BTreeMap::new(),
+            link: None,
+            out: VecDeque::new(),
+            touched: BTreeSet::new(),
+            hello: BTreeSet::new(),
+            hello_number: 0,
+            hello_seen: 0,
+            hello_asked: 0,
+            heard: None,
+            pinged: 0,
+            clock_told: false,
+            next_batch: 1,
+            awaiting: VecDeque::new(),
+            ticked: now.mono,
+            chores: now.mono,
+            recovered: false,
+        }
+    }
+
+    /// Creates a copy that this server does not have: opened active here, or an empty backup.
+    fn create(&mut self, id: GroupId, open: bool) {
+        if self.groups.contains_key(&id) {
+            return;
+        }
+        let Ok(mut instance) = checkpoint::fresh(&self.cfg, id) else {
+            return;
+        };
+        let mut cx = cx!(self);
+        if open {
+            instance.open(&mut cx);
+        }
+        instance.tell_role(&mut cx);
+        self.groups.insert(id, instance);
+        self.touched.insert(id);
+    }
+
+    /// The next output, if any. Everything that the inputs so far have caused goes into one log batch.
+    pub fn poll(&mut self) -> Option<HostOutput> {
+        if self.out.is_empty() {
+            self.settle();
+        }
+        self.out.pop_front()
+    }
+
+    /// Lets every touched copy finish its work, then appends what they wrote as one batch.
+    fn settle(&mut self) {
+        let mut records = Vec::new();
+        let mut writers = Vec::new();
+        while let Some(id) = self.touched.pop_first() {
+            let before = records.len();
+            let batch = self.next_batch;
+            let Some(instance) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            let mut cx = cx!(self);
+            instance.work(&mut cx, batch, &mut records);
+            if records.len() > before {
+                writers.push(id);
+            }
+        }
+        self.send_batch(records, writers);
+        self.start_seeds();
+        self.send_hello(false);
+    }
+
+    fn send_batch(&mut self, records: Vec<crate::io::LogRecord>, writers: Vec<GroupId>) {
+        if records.is_empty() {
+            return;
+        }
+        let batch = self.next_batch;
+        self.next_batch += 1;
+        self.awaiting.push_back((batch, writers));
+        self.out
+            .push_back(HostOutput::Append(LogBatch { batch, records }));
+    }
+
+    /// When [`crate::HostInput::Tick`] is due at the latest, on the monotonic clock.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        Some(self.chores.saturating_add(CHORES))
+    }
+
+    /// A committed and applied record, if it is present at the group's present time.
+    pub fn get(&self, group: GroupId, key: &Key) -> Option<&Record> {
+        let instance = self.groups.get(&group)?;
+        let time = instance.time(self.now);
+        instance
+            .state
+            .raw(key)
+            .filter(|record| record.class.present_at(time))
+    }
+
+    /// Records of an owner that are present, ordered by key; of one kind, or of all.
+    pub fn scan<'a>(
+        &'a self,
+        group: GroupId,
+        owner: &str,
+        kind: Option<Kind>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Record)> {
+        let first = Key::new(owner, kind.unwrap_or_default(), b"");
+        let instance = self.groups.get(&group);
+        let time = instance.map_or(0, |instance| instance.time(self.now));
+        let owner: Box<str> = owner.into();
+        instance
+            .into_iter()
+            .flat_map(move |instance| {
+                instance
+                    .state
+                    .records
+                    .range((Bound::Included(first.clone()), Bound::Unbounded))
+            })
+            .take_while(move |(key, _)| {
+                *key.owner == *owner && kind.is_none_or(|kind| key.kind == kind)
+            })
+            .filter(move |(_, record)| record.class.present_at(time))
+    }
+
+    /// All present records of a group, ordered by key.
+    pub fn scan_all(&self, group: GroupId) -> impl Iterator<Item = (&Key, &Record)> {
+        let instance = self.groups.get(&group);
+        let time = instance.map_or(0, |instance| instance.time(self.now));
+        instance
+            .into_iter()
+            .flat_map(|instance| instance.state.records.iter())
+            .filter(move |(_, record)| record.class.present_at(time))
+    }
+
+    /// One group as this server sees it.
+    pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
+        let instance = self.groups.get(&group)?;
+        let (mut out, mut hello) = (VecDeque::new(), BTreeSet::new());
+        let cx = Cx {
+            cfg: &self.cfg,
+            now: self.now,
+            partner: self.partner(),
+            link: self.link.filter(|_| self.live_link()),
+            out: &mut out,
+            hello: &mut hello,
+        };
+        Some(instance.status(&cx))
+    }
+
+    /// All groups that have a copy here.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.groups.keys().copied().collect()
+    }
+
+    /// What this server's copy is.
+    pub fn role(&self, group: GroupId) -> Option<Role> {
+        self.groups.get(&group).map(Instance::role)
+    }
+
+    /// Who serves the group, and in which epoch, as far as this copy knows.
+    pub fn serving(&self, group: GroupId) -> Option<(PoolId, Epoch)> {
+        self.groups.get(&group).and_then(Instance::serving)
+    }
+
+    /// Whether proposals are accepted now: active, confirmed, and no change of serving pool under way.
+    pub fn can_commit(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(Instance::can_commit)
+    }
+
+    /// The group's present time in milliseconds.
+    pub fn group_time(&self, group: GroupId) -> Millis {
+        self.groups
+            .get(&group)
+            .map_or(0, |instance| instance.time(self.now))
+    }
+
+    /// Who served the group from which entry on, oldest first.
+    pub fn lineage(&self, group: GroupId) -> &[LineageItem] {
+        self.groups
+            .get(&group)
+            .map_or(&[], |instance| &instance.state.lineage)
+    }
+
+    /// Applied position of this copy.
+    pub fn position(&self, group: GroupId) -> Option<Position> {
+        self.groups
+            .get(&group)
+            .map(|instance| instance.state.position)
+    }
+
+    /// The partner, if this pool is paired.
+    pub fn partner(&self) -> Option<PoolId> {
+        self.partner.map(|(pool, _)| pool)
+    }
+
+    /// Whether the partner was heard on a link a short while ago.
+    pub fn live_link(&self) -> bool {
+        let dead = self.cfg.limits.link_dead;
+        self.link.is_some()
+            && self
+                .heard
+                .is_some_and(|at| self.now.mono <= at.saturating_add(dead))
+    }
+
+    /// Decides about each entry of a stored divergent tail against the group's present state; see [`tail::apply_tail`].
+    pub fn apply_tail<'a>(
+        &self,
+        group: GroupId,
+        entries: impl IntoIterator<Item = &'a Entry>,
+    ) -> Vec<(Position, TailVerdict)> {
+        match self.groups.get(&group) {
+            Some(instance) => tail::apply_tail(entries, &instance.state),
+            None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Inputs of a host: each is handed to the copies that it concerns.
+//!
+//! Owns the dispatch and the periodic work. Frames and links are in `link`.
+
+use super::{CHORES, CONSENSUS_TICK, Host, cx};
+use crate::ids::{GroupId, PoolId, Ticket};
+use crate::instance::{Cx, Instance};
+use crate::io::{Done, HostInput, HostOutput, Now, Refusal};
+
+impl Host {
+    /// Takes an input. Its outputs come by [`Host::poll`].
+    pub fn handle(&mut self, now: Now, input: HostInput) {
+        self.now = Now {
+            mono: self.now.mono.max(now.mono),
+            wall: now.wall,
+        };
+        match input {
+            HostInput::Tick => self.tick(),
+            HostInput::Propose {
+                ticket,
+                group,
+                proposal,
+            } => {
+                self.ask(ticket, group, |instance, cx| {
+                    instance.propose(cx, ticket, proposal)
+                });
+            }
+            HostInput::Synced { batch } => self.synced(batch),
+            HostInput::LinkUp { link, peer } => self.link_up(link, peer),
+            HostInput::LinkDown { link } => self.link_down(link),
+            HostInput::Frame { link, frame } => self.frame(link, frame),
+            HostInput::Pair { partner, with_cms } => self.pair(partner, with_cms),
+            HostInput::Handover {
+                ticket,
+                group,
+                to,
+                step,
+            } => {
+                let change = crate::instance::Change::Handover { to };
+                self.ask(ticket, group, |instance, cx| {
+                    instance.change(cx, ticket, step, change)
+                });
+            }
+            HostInput::Promote {
+                ticket,
+                group,
+                step,
+                operator,
+                plan,
+            } => {
+                let change = crate::instance::Change::Promote { operator, plan };
+                self.ask(ticket, group, |instance, cx| {
+                    instance.change(cx, ticket, step, change)
+                });
+            }
+            HostInput::AssertActive => self.each(|instance, cx| instance.assert_active(cx)),
+            HostInput::Verify { group } => self.with(group, |instance, cx| instance.verify(cx)),
+            HostInput::Checkpoint { id } => self.checkpoint(id),
+            HostInput::CheckpointDone { id } => {
+                self.each(|instance, cx| instance.checkpoint_done(cx, id))
+            }
+            HostInput::TailStored { group } => {
+                self.with(group, |instance, cx| instance.tail_stored(cx))
+            }
+            HostInput::TailResolved { group } => {
+                self.with(group, |instance, _| instance.tail_resolved())
+            }
+        }
+    }
+
+    /// Lets one copy act.
+    pub(super) fn with(&mut self, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
+        if let Some(instance) = self.groups.get_mut(&group) {
+            act(instance, &mut cx!(self));
+            self.touched.insert(group);
+        }
+    }
+
+    /// Lets every copy act.
+    pub(super) fn each(&mut self, mut act: impl FnMut(&mut Instance, &mut Cx<'_>)) {
+        for (id, instance) in &mut self.groups {
+            act(instance, &mut cx!(self));
+            self.touched.insert(*id);
+        }
+    }
+
+    fn ask(
+        &mut self,
+        ticket: Ticket,
+        group: GroupId,
+        act: impl FnOnce(&mut Instance, &mut Cx<'_>),
+    ) {
+        if self.groups.contains_key(&group) {
+            self.with(group, act);
+        } else {
+            self.out.push_back(HostOutput::Done {
+                ticket,
+                group,
+                done: Done::Refused(Refusal::NoSuchGroup),
+            });
+        }
+    }
+
+    fn synced(&mut self, batch: u64) {
+        while let Some((number, _)) = self.awaiting.front() {
+            if *number > batch {
+                return;
+            }
+            let Some((number, writers)) = self.awaiting.pop_front() else {
+                return;
+            };
+            for id in writers {
+                if let Some(instance) = self.groups.get_mut(&id) {
+                    instance.synced(number);
+                    self.touched.insert(id);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let mono = self.now.mono;
+        while mono >= self.ticked.saturating_add(CONSENSUS_TICK) {
+            // After a long pause one tick is as good as many, and cheaper.
+            self.ticked = if mono - self.ticked > 10 * CONSENSUS_TICK {
+                mono
+            } else {
+                self.ticked + CONSENSUS_TICK
+            };
+            self.each(|instance, _| instance.tick_consensus());
+        }
+        if mono < self.chores.saturating_add(CHORES) {
+            return;
+        }
+        self.chores = mono;
+        for (id, instance) in &mut self.groups {
+            let mut cx = cx!(self);
+            instance.expire(&mut cx);
+            instance.trim(&mut cx);
+            instance.tick_source(&mut cx);
+            instance.tick_sink(&mut cx);
+            instance.advance_procedure(&mut cx);
+            self.touched.insert(*id);
+        }
+        self.tick_link();
+    }
+
+    fn checkpoint(&mut self, id: u64) {
+        self.settle();
+        let groups = self
+            .groups
+            .values_mut()
+            .filter_map(|instance| instance.checkpoint(id))
+            .collect();
+        self.out.push_back(HostOutput::Checkpoint { id, groups });
+    }
+
+    fn pair(&mut self, partner: Option<(PoolId, u16)>, with_cms: bool) {
+        if let Some((pool, groups)) = partner {
+            for index in 0..groups {
+                self.create(GroupId { pool, index }, false);
+            }
+        }
+        if with_cms {
+            self.create(GroupId::CMS, false);
+        }
+        if self.partner != partner {
+            let other = self.partner.map(|(pool, _)| pool) != partner.map(|(pool, _)| pool);
+            self.partner = partner;
+            if other {
+                self.each(|instance, _| instance.unpaired());
+            }
+            self.choose_link();
+        }
+        if partner.is_none() && self.recovered {
+            // There is nobody to ask: an unpaired pool's own log decides.
+            self.each(|instance, cx| instance.assert_active(cx));
+        }
+    }
+
+    /// Starts seeds that are due, as many at once as the limit allows.
+    pub(super) fn start_seeds(&mut self) {
+        let running = self
+            .groups
+            .values()
+            .filter(|instance| instance.source.seed.is_some())
+            .count();
+        let mut room = self.cfg.limits.seeds.max(1).saturating_sub(running);
+        for instance in self
+            .groups
+            .values_mut()
+            .filter(|instance| instance.source.seed_due)
+        {
+            if room == 0 {
+                return;
+            }
+            room -= 1;
+            instance.start_seed(&mut cx!(self));
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! One copy of one group on this server.
+//!
+//! Owns its state, its consensus, what is proposed and not yet applied, and its role. Proposals are in `propose`, what a
+//! commit does in `commit`, changes of serving pool in `procedure`, checkpoints in `checkpoint`; shipping is in `ship`.
+
+pub(crate) mod checkpoint;
+mod commit;
+mod procedure;
+mod propose;
+mod status;
+
+use crate::codec::{self, Fence, Item};
+use crate::config::{HostConfig, planted};
+use crate::consensus::{Consensus, ConsensusError, Start};
+use crate::dedup::Bounds;
+use crate::entry::{Body, ChainHash, Entry, OpId};
+use crate::frame::{Frame, GroupHello};
+use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, Ticket};
+use crate::io::{Alarm, Done, HostOutput, LogRecord, Now, Refusal, Role};
+use crate::record::{Class, Key};
+use crate::retained::Retained;
+use crate::shadow::Shadow;
+use crate::ship::{Sink, Source};
+use crate::state::{Rules, State};
+use bytes::Bytes;
+pub(crate) use procedure::{Change, Procedure};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What an instance may use while it works.
+pub(crate) struct Cx<'a> {
+    pub(crate) cfg: &'a HostConfig,
+    pub(crate) now: Now,
+    pub(crate) partner: Option<PoolId>,
+    /// The link to the partner, if one is up.
+    pub(crate) link: Option<LinkId>,
+    pub(crate) out: &'a mut VecDeque<HostOutput>,
+    /// Set when a hello has to be sent for some group.
+    pub(crate) hello: &'a mut BTreeSet<GroupId>,
+}
+
+impl Cx<'_> {
+    pub(crate) fn send(&mut self, frame: Frame) {
+        if let Some(link) = self.link {
+            self.out.push_back(HostOutput::Send { link, frame });
+        }
+    }
+
+    pub(crate) fn done(&mut self, ticket: Ticket, group: GroupId, done: Done) {
+        self.out.push_back(HostOutput::Done {
+            ticket,
+            group,
+            done,
+        });
+    }
+
+    pub(crate) fn alarm(&mut self, alarm: Alarm) {
+        self.out.push_back(HostOutput::Alarm(alarm));
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        rules(self.cfg)
+    }
+}
+
+/// The rules of applying under this configuration.
+pub(crate) fn rules(cfg: &HostConfig) -> Rules {
+    let limits = &cfg.limits;
+    Rules {
+        dedup: Bounds {
+            sessions: limits.dedup_sessions,
+            window: limits.dedup_window,
+            expiry: limits.dedup_expiry,
+        },
+        compare_digest: !planted!(cfg, HandoverWithoutDigest),
+        any_epoch: planted!(cfg, NoEpochCheck),
+    }
+}
+
+/// How a waiting request ends when the entry that it waits for is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Committed,
+    Duplicate,
+    NoChange,
+}
+
+/// An item proposed and not yet applied.
+#[derive(Debug)]
+struct Flight {
+    index: u64,
+    item: Item,
+    payload: Bytes,
+    waiters: Vec<(Ticket, Wait)>,
+}
+
+/// Where the next entry goes: after everything proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) position: Position,
+    pub(crate) chain: ChainHash,
+    pub(crate) time: Millis,
+}
+
+/// What the proposals in flight make of a record.
+#[derive(Clone, Copy, Debug)]
+struct Spec {
+    /// Sequence of the last entry in flight that touches it.
+    seq: u64,
+    /// Version and class, or absent.
+    now: Option<(Position, Class)>,
+}
+
+/// Speculative changes over the state: those of the entries in flight that this copy wrote itself.
+#[derive(Debug, Default)]
+struct Overlay {
+    keys: BTreeMap<Key, Spec>,
+    ops: BTreeMap<OpId, u64>,
+}
+
+/// One copy of one group.
+pub(crate) struct Instance {
+    pub(crate) group: GroupId,
+    pub(crate) own: PoolId,
+    consensus: Consensus,
+    pub(crate) state: State,
+    pub(crate) shadow: Option<Shadow>,
+    overlay: Overlay,
+    flight: VecDeque<Flight>,
+    flight_bytes: u64,
+    pub(crate) head: Head,
+    pub(crate) retained: Retained,
+    /// For an active: authority confirmed since the restart.
+    pub(crate) confirmed: bool,
+    /// A higher epoch is known that this copy's own log does not have.
+    pub(crate) fence: Option<Fence>,
+    /// Highest epoch ever heard of.
+    pub(crate) heard: Epoch,
+    /// Entries in the stored divergent tail.
+    pub(crate) tail: u64,
+    /// Whether this process wrote an entry of its own since it started.
+    pub(crate) appended: bool,
+    stopped: Option<Box<str>>,
+    pub(crate) procedure: Option<Procedure>,
+    applied: (u64, u64),
+    touched: BTreeSet<Key>,
+    cleared: bool,
+    changed: bool,
+    /// Applied index in the last durable checkpoint, and in those under way.
+    durable: u64,
+    pending_checkpoints: VecDeque<(u64, u64)>,
+    purged: u64,
+    /// Drains that wait for the sync of a batch.
+    unsynced: VecDeque<(u64, u64)>,
+    /// Positions and digests of the last entries.
+    pub(crate) history: VecDeque<(Position, [u8; 32])>,
+    pub(crate) verified: Option<(Position, Millis)>,
+    told: Option<(Role, Epoch, bool, bool)>,
+    replaying: bool,
+    pub(crate) source: Source,
+    pub(crate) sink: Sink,
+    pub(crate) peer: Option<GroupHello>,
+    reseed_told: bool,
+}
+
+/// Digests kept for comparison with a partner that is a little behind.
+const HISTORY: usize = 256;
+
+impl Instance {
+    /// A copy without any entry.
+    pub(crate) fn fresh(cfg: &HostConfig, group: GroupId) -> Result<Instance, ConsensusError> {
+        let start = Start {
+            seed: cfg.seed,
+            replica: replica(cfg),
+            ..Start::default()
+        };
+        let consensus = Consensus::start(group, start)?;
+        Ok(Instance::with(cfg, group, consensus))
+    }
+
+    fn with(cfg: &HostConfig, group: GroupId, consensus: Consensus) -> Instance {
+        Instance {
+            group,
+            own: cfg.pool,
+            consensus,
+            state: State::default(),
+            shadow: None,
+            overlay: Overlay::default(),
+            flight: VecDeque::new(),
+            flight_bytes: 0,
+            head: Head::default(),
+            retained: Retained::default(),
+            confirmed: false,
+            fence: None,
+            heard: Epoch::default(),
+            tail: 0,
+            appended: false,
+            stopped: None,
+            procedure: None,
+            applied: (0, 0),
+            touched: BTreeSet::new(),
+            cleared: false,
+            changed: true,
+            durable: 0,
+            pending_checkpoints: VecDeque::new(),
+            purged: 0,
+            unsynced: VecDeque::new(),
+            history: VecDeque::new(),
+            verified: None,
+            told: None,
+            replaying: false,
+            source: Source::default(),
+            sink: Sink::default(),
+            peer: None,
+            reseed_told: false,
+        }
+    }
+
+    /// Writes the first entry of a group that is created active here.
+    pub(crate) fn open(&mut self, cx: &mut Cx<'_>) {
+        let epoch = Epoch {
+            number: 1,
+            granted_by: self.own,
+        };
+        let entry = Entry {
+            position: Position { epoch, seq: 1 },
+            prev: ChainHash::default(),
+            time: cx.now.wall,
+            op: None,
+            step: None,
+            body: Body::Open { pool: self.own },
+        };
+        self.confirmed = true;
+        self.write(entry, Vec::new());
+    }
+
+    /// What this copy is.
+    pub(crate) fn role(&self) -> Role {
+        if self.fence.is_some() {
+            return Role::Fenced;
+        }
+        match self.state.serving() {
+            Some((pool, _)) if pool == self.own => Role::Active,
+            _ => Role::Backup,
+        }
+    }
+
+    /// Who serves, in which epoch, as far as this copy knows.
+    pub(crate) fn serving(&self) -> Option<(PoolId, Epoch)> {
+        match self.fence {
+            Some(fence) if fence.epoch > self.state.epoch() => Some((fence.pool, fence.epoch)),
+            _ => self.state.serving(),
+        }
+    }
+
+    /// Whether proposals are accepted now.
+    pub(crate) fn can_commit(&self) -> bool {
+        self.stopped.is_none()
+            && self.confirmed
+            && self.procedure.is_none()
+            && self.role() == Role::Active
+            && self.consensus.leads()
+    }
+
+    /// Group time now: the leader's clock counts only where the group is active.
+    pub(crate) fn time(&self, now: Now) -> Millis {
+        if self.role() == Role::Active {
+            self.state.time.max(now.wall)
+        } else {
+            self.state.time
+        }
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.consensus.leads()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn idle(&self) -> bool {
+        self.flight.is_empty()
+    }
+
+    /// The group holds nothing but its opening, so nothing is lost if it is replaced.
+    pub(crate) fn virgin(&self) -> bool {
+        self.state.position.seq <= 1 && self.state.records.is_empty() && self.flight.is_empty()
+    }
+
+    /// Stops the group: an invariant does not hold.
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>, reason: &str) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.stopped = Some(reason.into());
+        cx.alarm(Alarm::GroupStopped {
+            group: self.group,
+            reason: reason.into(),
+        });
+        let refused = Done::Refused(Refusal::Stopped(reason.into()));
+        for flight in &mut self.flight {
+            for (ticket, _) in flight.waiters.drain(..) {
+                cx.done(ticket, self.group, refused.clone());
+            }
+        }
+        if let Some(procedure) = self.procedure.take() {
+            for ticket in procedure.tickets {
+                cx.done(ticket, self.group, refused.clone());
+            }
+        }
+        self.tell_role(cx);
+    }
+
+    /// Puts the head back on the applied state where nothing is in flight and no shadow is being built.
+    pub(crate) fn rehead(&mut self) {
+        if self.flight.is_empty() {
+            self.head = Head {
+                position: self.state.position,
+                chain: self.state.chain,
+                time: self.state.time,
+            };
+        }
+    }
+
+    /// Proposes an item; `false` if consensus cannot take it now.
+    pub(crate) fn append(&mut self, item: Item, waiters: Vec<(Ticket, Wait)>) -> bool {
+        let payload = codec::encode_item(&item);
+        let Some(index) = self.consensus.propose(&payload) else {
+            return false;
+        };
+        self.flight_bytes += u64::try_from(payload.len()).unwrap_or(0);
+        self.flight.push_back(Flight {
+            index,
+            item,
+            payload,
+            waiters,
+        });
+        true
+    }
+
+    /// Writes an entry of this copy's own at the head.
+    pub(crate) fn write(&mut self, entry: Entry, waiters: Vec<(Ticket, Wait)>) -> bool {
+        let stored = codec::Stored::new(entry);
+        let head = Head {
+            position: stored.entry.position,
+            chain: stored.chain,
+            time: stored.entry.time,
+        };
+        if !self.append(Item::Entry(stored), waiters) {
+            return false;
+        }
+        self.head = head;
+        self.appended = true;
+        true
+    }
+
+    /// Tells the shell, and the partner, if role, epoch or confirmation changed.
+    pub(crate) fn tell_role(&mut self, cx: &mut Cx<'_>) {
+        let now = (
+            self.role(),
+            self.serving().map(|(_, epoch)| epoch).unwrap_or_default(),
+            self.confirmed,
+            self.is_stopped(),
+        );
+        if self.told == Some(now) {
+            return;
+        }
+        self.told = Some(now);
+        if !self.replaying {
+            cx.out
+                .push_back(HostOutput::RoleChanged { group: self.group });
+        }
+        cx.hello.insert(self.group);
+    }
+
+    /// Takes what consensus has to store and applies what it has committed. `batch` is the number that the next log batch
+    /// will have. Returns whether anything happened.
+    pub(crate) fn drain(
+        &mut self,
+        cx: &mut Cx<'_>,
+        batch: u64,
+        records: &mut Vec<LogRecord>,
+    ) -> bool {
+        let mut any = false;
+        while let Some(drained) = self.consensus.drain() {
+            any = true;
+            let before = records.len();
+            if let Some(hard) = drained.hard {
+                records.push(checkpoint::hard_record(self.group, &hard));
+            }
+            records.extend(
+                drained
+                    .items
+                    .into_iter()
+                    .map(|item| checkpoint::item_record(self.group, item)),
+            );
+            if records.len() > before {
+                self.unsynced.push_back((batch, drained.number));
+            } else if let Some(last) = self.unsynced.back_mut() {
+                last.1 = drained.number;
+            } else {
+                self.consensus.persisted(drained.number);
+            }
+            for item in drained.committed {
+                let index = item.index;
+                self.committed(cx, item);
+                self.consensus.applied(index);
+            }
+        }
+        any
+    }
+
+    /// Everything up to this batch is synced.
+    pub(crate) fn synced(&mut self, batch: u64) {
+        let mut number = None;
+        while let Some((waiting, drained)) = self.unsynced.front().copied() {
+            if waiting > batch {
+                break;
+            }
+            number = Some(drained);
+            self.unsynced.pop_front();
+        }
+        if let Some(number) = number {
+            self.consensus.persisted(number);
+        }
+    }
+
+    /// Does everything that can be done now: store, apply, decide, ship.
+    pub(crate) fn work(&mut self, cx: &mut Cx<'_>, batch: u64, records: &mut Vec<LogRecord>) {
+        let before = self.told;
+        while self.drain(cx, batch, records) {
+            if self.flight.is_empty() {
+                self.settled(cx);
+            }
+        }
+        if self.told != before || self.pulled_enough() {
+            self.reconcile(cx);
+            while self.drain(cx, batch, records) {}
+        }
+        self.acknowledge(cx);
+        self.pump(cx);
+    }
+
+    /// Nothing is in flight any more.
+    fn settled(&mut self, cx: &mut Cx<'_>) {
+        if self.procedure.is_some() {
+            self.advance_procedure(cx);
+        }
+        if self.fence.is_some() {
+            self.reconcile(cx);
+        }
+    }
+
+    /// An administrator, or the absence of a partner, stands in for the partner's word.
+    pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
+        if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed {
+            self.confirmed = true;
+            self.sink.pulling = None;
+            self.tell_role(cx);
+        }
+    }
+
+    /// The pair is broken, or another partner takes its place: nothing is known of what the partner has.
+    pub(crate) fn unpaired(&mut self) {
+        self.source = Source::default();
+        self.sink = Sink::default();
+        self.peer = None;
+    }
+
+    /// The stored tail has been dealt with.
+    pub(crate) fn tail_resolved(&mut self) {
+        self.tail = 0;
+        self.changed = true;
+    }
+
+    pub(crate) fn tick_consensus(&mut self) {
+        self.consensus.tick();
+    }
+
+    /// Lets kept entries go that nobody needs, and alarms when one goes that the partner does not have.
+    pub(crate) fn trim(&mut self, cx: &mut Cx<'_>) {
+        let limits = &cfg_limits(cx);
+        let done = match cx.partner {
+            Some(_) => self
+                .source
+                .done()
+                .unwrap_or(if self.role() == Role::Active {
+                    0
+                } else {
+                    self.state.position.seq
+                }),
+            None => self.state.position.seq,
+        };
+        let seeded = self
+            .source
+            .seed
+            .as_ref()
+            .map_or(u64::MAX, |seed| seed.start.seq);
+        self.retained.trim(done.min(seeded), limits.0, limits.1);
+        let lost = self.retained.cap(limits.2, limits.3, done);
+        if lost && cx.partner.is_some() {
+            self.source.overrun();
+            if !self.reseed_told {
+                self.reseed_told = true;
+                cx.alarm(Alarm::ReseedNeeded { group: self.group });
+            }
+        }
+    }
+
+    pub(crate) fn reseeded(&mut self) {
+        self.reseed_told = false;
+    }
+}
+
+fn cfg_limits(cx: &Cx<'_>) -> (usize, u64, usize, u64) {
+    let limits = &cx.cfg.limits;
+    (
+        limits.history_entries,
+        limits.history_bytes,
+        limits.retain_entries,
+        limits.retain_bytes,
+    )
+}
+
+/// The consensus id of this server's replica: never 0.
+fn replica(cfg: &HostConfig) -> u64 {
+    (u64::from(cfg.server.0) << 16 | (cfg.incarnation & 0xffff)).max(1)
+}

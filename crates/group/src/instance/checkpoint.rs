@@ -1,0 +1,284 @@
+//! Checkpoints, purges, and the way back from them after a restart.
+//!
+//! Owns what a checkpoint of a copy holds and from which log index on the log is still needed. Does not own files.
+
+use super::{Cx, Head, Instance, replica};
+use crate::codec::{self, DecodeError, Hard, Item, Meta};
+use crate::config::HostConfig;
+use crate::consensus::{Consensus, ConsensusError, LogItem, Start};
+use crate::ids::GroupId;
+use crate::io::{CheckpointDelta, HostOutput, LogKind, LogRecord, RecoveredGroup};
+use crate::shadow::Shadow;
+use crate::state::State;
+
+/// Why a copy could not be recovered. Its data is then not used: the server re-joins it from its partner or a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupRecoverError {
+    /// The checkpoint's meta is not understood.
+    #[error("checkpoint: {0}")]
+    Meta(#[source] DecodeError),
+    /// The checkpoint's records do not have the digest that its meta states.
+    #[error("the records of the checkpoint do not have its digest")]
+    Digest,
+    /// A log record is not understood.
+    #[error("log record {index}: {source}")]
+    Record {
+        /// Its index.
+        index: u64,
+        /// Why.
+        #[source]
+        source: DecodeError,
+    },
+    /// The log does not reach back to the checkpoint, or contradicts itself.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+}
+
+/// The log record of an item.
+pub(super) fn item_record(group: GroupId, item: LogItem) -> LogRecord {
+    let payload = if item.payload.is_empty() {
+        codec::encode_item(&Item::Noop)
+    } else {
+        item.payload
+    };
+    LogRecord {
+        group,
+        kind: LogKind::Item,
+        term: item.term,
+        index: item.index,
+        payload,
+    }
+}
+
+/// The log record of a hard state.
+pub(super) fn hard_record(group: GroupId, hard: &Hard) -> LogRecord {
+    LogRecord {
+        group,
+        kind: LogKind::HardState,
+        term: 0,
+        index: 0,
+        payload: codec::encode(hard).into(),
+    }
+}
+
+impl Instance {
+    /// What changed since the last checkpoint; `None` if nothing did.
+    pub(crate) fn checkpoint(&mut self, id: u64) -> Option<CheckpointDelta> {
+        self.pending_checkpoints.push_back((id, self.applied.0));
+        if !self.changed {
+            return None;
+        }
+        self.changed = false;
+        let meta = codec::encode(&self.meta());
+        let clear = std::mem::take(&mut self.cleared);
+        let mut delta = CheckpointDelta {
+            group: self.group,
+            meta: meta.into(),
+            clear,
+            ..CheckpointDelta::default()
+        };
+        let touched = std::mem::take(&mut self.touched);
+        if clear {
+            delta.puts = self
+                .state
+                .records
+                .iter()
+                .map(|(key, record)| (key.clone(), record.clone()))
+                .collect();
+            return Some(delta);
+        }
+        for key in touched {
+            match self.state.raw(&key) {
+                Some(record) => delta.puts.push((key, record.clone())),
+                None => delta.deletes.push(key),
+            }
+        }
+        Some(delta)
+    }
+
+    fn meta(&self) -> Meta {
+        Meta {
+            applied: self.applied.0,
+            applied_term: self.applied.1,
+            hard: self.consensus.hard(),
+            position: self.state.position,
+            chain: self.state.chain,
+            time: self.state.time,
+            lineage: self.state.lineage.clone(),
+            dedup: self.state.dedup.clone(),
+            steps: self.state.steps.clone(),
+            digest: self.state.digest.total(),
+            fence: self.fence,
+            tail: self.tail,
+            heard: self.heard,
+        }
+    }
+
+    /// A checkpoint is durable: what the log holds before it, and nobody else needs, may go.
+    pub(crate) fn checkpoint_done(&mut self, cx: &mut Cx<'_>, id: u64) {
+        while let Some((pending, applied)) = self.pending_checkpoints.front().copied() {
+            if pending > id {
+                break;
+            }
+            self.durable = self.durable.max(applied);
+            self.pending_checkpoints.pop_front();
+        }
+        let kept = self.retained.first_index().unwrap_or(u64::MAX);
+        let seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index);
+        let through = self
+            .durable
+            .min(kept.saturating_sub(1))
+            .min(seed.saturating_sub(1));
+        if through > self.purged {
+            self.purged = through;
+            cx.out.push_back(HostOutput::Purge {
+                group: self.group,
+                through,
+            });
+        }
+    }
+
+    /// Rebuilds a copy from what the disk gave back. The log after the checkpoint is applied by the first drain; until
+    /// [`Instance::recovered`] the copy replays.
+    pub(crate) fn recover(
+        cx: &Cx<'_>,
+        from: RecoveredGroup,
+    ) -> Result<Instance, GroupRecoverError> {
+        let cfg = cx.cfg;
+        let group = from.group;
+        let mut hard = Hard::default();
+        let (mut state, mut meta) = (State::default(), None);
+        if let Some(checkpoint) = from.checkpoint {
+            let read: Meta = codec::decode(&checkpoint.meta).map_err(GroupRecoverError::Meta)?;
+            hard = read.hard;
+            state = State::restore(&read, checkpoint.records).ok_or(GroupRecoverError::Digest)?;
+            meta = Some(read);
+        }
+        let applied = meta
+            .as_ref()
+            .map_or((0, 0), |meta| (meta.applied, meta.applied_term));
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for record in from.log {
+            let index = record.index;
+            match record.kind {
+                LogKind::HardState => {
+                    let read: Hard = codec::decode(&record.payload)
+                        .map_err(|source| GroupRecoverError::Record { index, source })?;
+                    if read.term >= hard.term {
+                        hard = read;
+                    }
+                }
+                LogKind::Item if index <= applied.0 => before.push(record),
+                LogKind::Item => after.push(LogItem {
+                    index,
+                    term: record.term,
+                    payload: record.payload,
+                }),
+            }
+        }
+        let start = Start {
+            seed: cfg.seed,
+            replica: replica(cfg),
+            applied,
+            hard,
+            items: after,
+        };
+        let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
+        instance.replaying = true;
+        instance.changed = false;
+        instance.applied = applied;
+        instance.durable = applied.0;
+        instance.state = state;
+        if let Some(meta) = meta {
+            instance.fence = meta.fence;
+            instance.tail = meta.tail;
+            instance.heard = meta.heard;
+        }
+        instance.keep_before(cx, before)?;
+        instance
+            .history
+            .push_back((instance.state.position, instance.state.digest.total()));
+        Ok(instance)
+    }
+
+    /// Log records that the checkpoint covers: entries to keep for the partner, and a seed that was under way.
+    fn keep_before(
+        &mut self,
+        cx: &Cx<'_>,
+        records: Vec<LogRecord>,
+    ) -> Result<(), GroupRecoverError> {
+        let rules = cx.rules();
+        for record in records {
+            let index = record.index;
+            let item = codec::decode_item(&record.payload)
+                .map_err(|source| GroupRecoverError::Record { index, source })?;
+            match item {
+                Item::Entry(stored) => {
+                    let continues = self
+                        .shadow
+                        .as_ref()
+                        .is_some_and(|shadow| shadow.state.chain == stored.entry.prev);
+                    match &mut self.shadow {
+                        Some(shadow) if continues => {
+                            if shadow.replay(&stored, &rules).is_err() {
+                                self.shadow = None;
+                            }
+                        }
+                        _ => {
+                            self.shadow = None;
+                            self.retained.push(stored, index, None);
+                        }
+                    }
+                }
+                Item::SeedStart(offer) => {
+                    self.shadow = Some(Shadow::start(
+                        &offer,
+                        index,
+                        &self.state,
+                        self.shadow.as_ref(),
+                    ));
+                }
+                Item::Seed(chunk) => {
+                    if let Some(shadow) = self
+                        .shadow
+                        .as_mut()
+                        .filter(|shadow| shadow.chunks == chunk.number)
+                    {
+                        shadow.chunk(&chunk);
+                    }
+                }
+                Item::Swap(_) => {
+                    self.shadow = None;
+                    self.retained.clear();
+                }
+                Item::SeedAbort => self.shadow = None,
+                Item::Noop | Item::Fence(_) | Item::TailStored(_) => {}
+            }
+        }
+        let last = self.retained.point(self.state.position.seq);
+        if last.is_none_or(|(_, chain)| chain != self.state.chain) {
+            self.retained.clear();
+        }
+        Ok(())
+    }
+
+    /// The replay is over: `confirmed` says whether an active copy may serve at once.
+    pub(crate) fn recovered(&mut self, cx: &mut Cx<'_>, confirmed: bool) {
+        self.replaying = false;
+        self.confirmed = confirmed && self.fence.is_none();
+        self.appended = false;
+        self.sink.ack_due = false;
+        self.told = None;
+        self.set_head(Head {
+            position: self.state.position,
+            chain: self.state.chain,
+            time: self.state.time,
+        });
+        self.tell_role(cx);
+    }
+}
+
+/// Creates the instance of a group that the disk does not have.
+pub(crate) fn fresh(cfg: &HostConfig, group: GroupId) -> Result<Instance, GroupRecoverError> {
+    Ok(Instance::fresh(cfg, group)?)
+}

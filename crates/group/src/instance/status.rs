@@ -1,0 +1,148 @@
+//! What one copy reports of itself.
+//!
+//! Owns how state, lag and figures are derived. Reports what is not known as unknown, never as zero.
+
+use super::{Cx, Instance};
+use crate::config::planted;
+use crate::ids::Millis;
+use crate::io::{ExportState, GroupStatus, ImportState, Lag, Role};
+
+/// Age of the oldest unacknowledged entry beyond which shipping no longer counts as keeping up.
+const STEADY: Millis = 2000;
+
+impl Instance {
+    /// This copy as the server sees it now.
+    pub(crate) fn status(&self, cx: &Cx<'_>) -> GroupStatus {
+        let (serving, epoch) = self.serving().unwrap_or_default();
+        let (behind_entries, behind_bytes) = self.behind();
+        GroupStatus {
+            group: self.group,
+            role: self.role(),
+            confirmed: self.confirmed,
+            serving,
+            epoch: epoch.max(self.heard),
+            position: self.state.position,
+            digest: self.state.digest.total(),
+            records: u64::try_from(self.state.records.len()).unwrap_or(u64::MAX),
+            bytes: self.state.bytes,
+            export: self.export(cx),
+            import: self.import(),
+            lag: self.lag(cx),
+            behind_entries,
+            behind_bytes,
+            seed: self.seed_progress(),
+            verified: self.verified,
+            tail: self.tail,
+            stopped: self.stopped.clone(),
+        }
+    }
+
+    fn export(&self, cx: &Cx<'_>) -> ExportState {
+        if cx.partner.is_none() {
+            return ExportState::NotInitialised;
+        }
+        if self.source.broken || self.is_stopped() {
+            return ExportState::Error;
+        }
+        let seeding = self.source.seed.is_some() || self.source.seed_due;
+        let Some(acked) = self.source.acked else {
+            return if seeding {
+                ExportState::NonSteady
+            } else {
+                ExportState::NotInitialised
+            };
+        };
+        let all = acked >= self.state.position.seq;
+        match self.role() {
+            Role::Active if seeding => ExportState::NonSteady,
+            Role::Active if cx.link.is_none() => ExportState::Error,
+            Role::Active => match self.lag(cx) {
+                Lag::Exactly(lag) if lag < STEADY => ExportState::Steady,
+                _ => ExportState::NonSteady,
+            },
+            Role::Backup | Role::Fenced if !self.handed_over() => ExportState::NotInitialised,
+            Role::Backup | Role::Fenced if all => ExportState::Final,
+            Role::Backup | Role::Fenced => ExportState::NonSteady,
+        }
+    }
+
+    /// Whether this copy was the last one to serve before the one that serves now.
+    fn handed_over(&self) -> bool {
+        let lineage = &self.state.lineage;
+        lineage.len() >= 2
+            && lineage
+                .iter()
+                .rev()
+                .nth(1)
+                .is_some_and(|item| item.pool == self.own)
+    }
+
+    fn import(&self) -> ImportState {
+        let failed = self.sink.import_error
+            || self.is_stopped()
+            || (self.source.broken && self.role() != Role::Active);
+        if failed {
+            ImportState::Error
+        } else {
+            ImportState::Normal
+        }
+    }
+
+    fn lag(&self, cx: &Cx<'_>) -> Lag {
+        if cx.partner.is_none() {
+            return Lag::Unknown;
+        }
+        if self.role() != Role::Active {
+            return self.sink.lag_base.map_or(Lag::Unknown, |base| {
+                if planted!(cx.cfg, LagFromWallClock) {
+                    return Lag::AtMost(cx.now.wall.saturating_sub(self.state.time).min(1));
+                }
+                Lag::AtMost(cx.now.mono.saturating_sub(base))
+            });
+        }
+        let Some(acked) = self.source.acked else {
+            return Lag::Unknown;
+        };
+        if acked >= self.state.position.seq {
+            return Lag::Exactly(0);
+        }
+        let Some(oldest) = self.retained.get(acked.saturating_add(1)) else {
+            return Lag::Unknown;
+        };
+        if planted!(cx.cfg, LagFromWallClock) {
+            return Lag::Exactly(cx.now.wall.saturating_sub(oldest.stored.entry.time));
+        }
+        oldest.at.map_or(Lag::Unknown, |at| {
+            Lag::Exactly(cx.now.mono.saturating_sub(at))
+        })
+    }
+
+    fn behind(&self) -> (u64, u64) {
+        let here = self.state.position.seq;
+        if self.role() == Role::Active {
+            let acked = self.source.acked.unwrap_or(0);
+            return (here.saturating_sub(acked), self.retained.bytes_after(acked));
+        }
+        let entries = self
+            .sink
+            .known
+            .map_or(0, |known| known.seq.saturating_sub(here));
+        (
+            entries,
+            if entries == 0 {
+                0
+            } else {
+                self.sink.known_bytes
+            },
+        )
+    }
+
+    fn seed_progress(&self) -> Option<(u64, u64)> {
+        if let Some(seed) = &self.source.seed {
+            return Some((seed.records, seed.of));
+        }
+        self.shadow
+            .as_ref()
+            .map(|shadow| (shadow.received, shadow.of))
+    }
+}

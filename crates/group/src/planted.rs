@@ -1,0 +1,53 @@
+//! Named faults that tests plant to prove that the checkers see them.
+//!
+//! Owns the list. Compiled only with the feature `planted`; a normal build has neither the list nor a branch for it.
+
+/// A fault that can be planted by `HostConfig::planted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Planted {
+    /// A proposal is answered when it is appended, before the disk has it.
+    AckBeforeSync,
+    /// The epoch that a proposal names, and that an entry carries, is not looked at.
+    NoEpochCheck,
+    /// The receiver acknowledges shipped entries before its own disk has them.
+    CursorBeforeDurable,
+    /// A seed carries no de-duplication table.
+    DedupNotInSeed,
+    /// `Promote` keeps the epoch's number.
+    PromoteSameEpoch,
+    /// An active that finds its backup ahead serves at once.
+    OldDiskAccepted,
+    /// A returned instance is re-based without its tail having been stored.
+    RebaseWithoutTail,
+    /// A swap is accepted though its position is not higher.
+    SwapBackwards,
+    /// The target of a handover activates without comparing digests.
+    HandoverWithoutDigest,
+    /// Lag is computed from wall clocks.
+    LagFromWallClock,
+    /// A restarted active serves before it is confirmed.
+    UnconfirmedServes,
+    /// Each copy removes expired soft records by its own clock.
+    ExpireByLocalClock,
+    /// `Promote` does not extend the expiry of soft records.
+    SoftExtensionForgotten,
+}
+
+impl Planted {
+    /// All of them, in a fixed order.
+    pub const ALL: [Planted; 13] = [
+        Planted::AckBeforeSync,
+        Planted::NoEpochCheck,
+        Planted::CursorBeforeDurable,
+        Planted::DedupNotInSeed,
+        Planted::PromoteSameEpoch,
+        Planted::OldDiskAccepted,
+        Planted::RebaseWithoutTail,
+        Planted::SwapBackwards,
+        Planted::HandoverWithoutDigest,
+        Planted::LagFromWallClock,
+        Planted::UnconfirmedServes,
+        Planted::ExpireByLocalClock,
+        Planted::SoftExtensionForgotten,
+    ];
+}

@@ -1,0 +1,351 @@
+//! What follows from how the partner's copy stands: ship, seed, pull back, fence, confirm, or stop shipping.
+//!
+//! Owns these decisions, and nothing else. They are made again whenever either side's standing changes, and each is safe to
+//! make twice.
+
+use crate::codec::{Fence, Item, TailMark};
+use crate::config::planted;
+use crate::frame::{Frame, GroupHello};
+use crate::ids::Position;
+use crate::instance::{Cx, Instance};
+use crate::io::{Alarm, HostOutput, Role};
+use crate::lineage::{self, Relation};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+impl Instance {
+    /// How this copy stands.
+    pub(crate) fn hello(&self, cx: &Cx<'_>) -> GroupHello {
+        GroupHello {
+            group: self.group,
+            lineage: self.state.lineage.clone(),
+            position: self.state.position,
+            chain: self.state.chain,
+            digest: self.state.digest.total(),
+            retained_from: self.retained.first().unwrap_or(0),
+            wants_seed: self.sink.wants_seed,
+            credit: cx.cfg.limits.ship_window,
+        }
+    }
+
+    /// The partner says how its copy stands.
+    pub(crate) fn on_hello(&mut self, cx: &mut Cx<'_>, hello: GroupHello, whole: bool) {
+        if whole {
+            self.source.broken = false;
+        }
+        self.source.credit = hello.credit;
+        self.peer = Some(hello);
+        if self.idle() && self.shadow.is_none() {
+            self.rehead();
+        }
+        self.reconcile(cx);
+    }
+
+    /// Decides what follows.
+    pub(crate) fn reconcile(&mut self, cx: &mut Cx<'_>) {
+        let Some(peer) = self.peer.clone() else {
+            return;
+        };
+        if self.is_stopped() || cx.link.is_none() || self.source.broken {
+            return;
+        }
+        let relation = lineage::relate(&self.state.lineage, &peer.lineage);
+        if relation.torn {
+            let at = Position {
+                seq: relation.fork,
+                ..self.state.position
+            };
+            self.break_chain(cx, at, true);
+            return;
+        }
+        match relation.order {
+            Ordering::Less => self.peer_newer(cx, &peer, relation),
+            Ordering::Equal => self.peer_equal(cx, &peer),
+            Ordering::Greater => self.peer_older(cx, &peer, relation),
+        }
+    }
+
+    fn serves_here(&self) -> bool {
+        self.role() == Role::Active
+    }
+
+    /// The partner has an epoch that this copy's log does not have.
+    fn peer_newer(&mut self, cx: &mut Cx<'_>, peer: &GroupHello, relation: Relation) {
+        let epoch = lineage::head(&peer.lineage);
+        let pool = peer
+            .lineage
+            .last()
+            .map(|item| item.pool)
+            .unwrap_or_default();
+        self.heard = self.heard.max(epoch);
+        let was_active = self
+            .state
+            .serving()
+            .is_some_and(|(pool, _)| pool == self.own);
+        let parted = self.state.position.seq >= relation.fork;
+        if (was_active || parted) && self.fence.is_none_or(|fence| fence.epoch < epoch) {
+            self.fence_now(
+                cx,
+                Fence {
+                    epoch,
+                    pool,
+                    fork: relation.fork,
+                    tail_stored: false,
+                },
+            );
+        }
+        if !self.idle() {
+            return;
+        }
+        if was_active && self.virgin() {
+            self.want_seed(cx);
+        } else if parted {
+            self.tail_first(cx, peer, relation);
+        }
+    }
+
+    /// Stops serving at once, and for good.
+    fn fence_now(&mut self, cx: &mut Cx<'_>, fence: Fence) {
+        self.fence = Some(fence);
+        self.confirmed = false;
+        self.sink.tail_out = false;
+        self.append(Item::Fence(fence), Vec::new());
+        self.tell_role(cx);
+    }
+
+    /// A tail must be stored before anything is re-based.
+    fn tail_first(&mut self, cx: &mut Cx<'_>, peer: &GroupHello, relation: Relation) {
+        let stored = self.fence.is_some_and(|fence| fence.tail_stored);
+        if stored || planted!(cx.cfg, RebaseWithoutTail) {
+            self.want_seed(cx);
+            return;
+        }
+        if self.sink.tail_out {
+            return;
+        }
+        self.sink.tail_out = true;
+        let entries: Vec<Arc<crate::entry::Entry>> = self
+            .retained
+            .from(relation.fork)
+            .map(|kept| kept.stored.entry.clone())
+            .collect();
+        let epoch = lineage::head(&peer.lineage);
+        let count = self
+            .state
+            .position
+            .seq
+            .saturating_sub(relation.fork)
+            .saturating_add(1);
+        cx.alarm(Alarm::DivergentTail {
+            group: self.group,
+            entries: count,
+        });
+        let fork = Position {
+            epoch,
+            seq: relation.fork,
+        };
+        cx.out.push_back(HostOutput::StoreTail {
+            group: self.group,
+            fork,
+            entries,
+        });
+    }
+
+    /// The shell has stored the tail.
+    pub(crate) fn tail_stored(&mut self, cx: &mut Cx<'_>) {
+        let Some(fence) = self.fence.filter(|fence| !fence.tail_stored) else {
+            return;
+        };
+        if !self.sink.tail_out {
+            return;
+        }
+        let entries = self
+            .state
+            .position
+            .seq
+            .saturating_add(1)
+            .saturating_sub(fence.fork);
+        self.append(
+            Item::TailStored(TailMark {
+                epoch: fence.epoch,
+                entries,
+            }),
+            Vec::new(),
+        );
+        cx.hello.insert(self.group);
+    }
+
+    fn want_seed(&mut self, cx: &mut Cx<'_>) {
+        if !self.sink.wants_seed {
+            self.sink.wants_seed = true;
+            cx.hello.insert(self.group);
+        }
+    }
+
+    /// Both know the same head epoch.
+    fn peer_equal(&mut self, cx: &mut Cx<'_>, peer: &GroupHello) {
+        let (here, there) = (self.state.position.seq, peer.position.seq);
+        if !self.serves_here() {
+            // This copy follows; it ships only if the active asked for its own entries back.
+            if there >= here {
+                self.source.pulled = false;
+                self.source.seed = None;
+                self.source.seed_due = false;
+                if there == here {
+                    self.check_equal(cx, peer);
+                }
+            } else if peer.wants_seed {
+                self.source.pulled = true;
+                self.begin_seed(cx);
+            }
+            return;
+        }
+        if there > here {
+            self.behind_own_backup(cx, peer);
+            return;
+        }
+        if there == here && !self.check_equal(cx, peer) {
+            return;
+        }
+        self.sink.pulling = None;
+        self.sink.wants_seed = false;
+        if self.ship_to(cx, peer) {
+            self.confirm(cx);
+        }
+    }
+
+    /// At one position and in one epoch both must have one history.
+    fn check_equal(&mut self, cx: &mut Cx<'_>, peer: &GroupHello) -> bool {
+        if peer.position != self.state.position || peer.chain != self.state.chain {
+            self.break_chain(cx, self.state.position, true);
+            return false;
+        }
+        if peer.digest == self.state.digest.total() {
+            self.verified = Some((self.state.position, cx.now.wall));
+        }
+        true
+    }
+
+    /// The backup has entries of this epoch that this disk does not have: it lost what it had acknowledged.
+    fn behind_own_backup(&mut self, cx: &mut Cx<'_>, peer: &GroupHello) {
+        if planted!(cx.cfg, OldDiskAccepted) {
+            self.confirm(cx);
+            return;
+        }
+        if !self.idle() || self.shadow.is_some() {
+            return;
+        }
+        if self.virgin() && self.sink.pulling.is_none() {
+            self.confirmed = false;
+            self.sink.pulling = Some(peer.position.seq);
+            cx.alarm(Alarm::DiskLostData {
+                group: self.group,
+                had: self.state.position,
+                partner: peer.position,
+            });
+            self.want_seed(cx);
+            self.tell_role(cx);
+            return;
+        }
+        if self.appended && !self.virgin() {
+            self.break_chain(cx, self.state.position, true);
+            return;
+        }
+        if self.sink.pulling.is_none() {
+            cx.alarm(Alarm::DiskLostData {
+                group: self.group,
+                had: self.state.position,
+                partner: peer.position,
+            });
+        }
+        self.confirmed = false;
+        self.sink.pulling = Some(peer.position.seq);
+        self.rehead();
+        self.ask_pull(cx);
+        self.tell_role(cx);
+    }
+
+    pub(crate) fn ask_pull(&mut self, cx: &mut Cx<'_>) {
+        if !self.sink.wants_seed {
+            cx.send(Frame::Pull {
+                group: self.group,
+                position: self.state.position,
+                chain: self.state.chain,
+            });
+        }
+    }
+
+    /// This copy's log has an epoch that the partner's does not have.
+    fn peer_older(&mut self, cx: &mut Cx<'_>, peer: &GroupHello, relation: Relation) {
+        if self.serves_here() {
+            self.sink.pulling = None;
+            self.confirm(cx);
+        }
+        if peer.position.seq >= relation.fork {
+            // The partner stores its tail first; it asks for the seed when it has.
+            if peer.wants_seed {
+                self.begin_seed(cx);
+            }
+            return;
+        }
+        self.ship_to(cx, peer);
+    }
+
+    fn confirm(&mut self, cx: &mut Cx<'_>) {
+        if self.serves_here() && self.fence.is_none() && !self.confirmed {
+            self.confirmed = true;
+            self.tell_role(cx);
+        }
+    }
+
+    /// The partner's active copy asks for what its disk has lost.
+    pub(crate) fn on_pull(
+        &mut self,
+        cx: &mut Cx<'_>,
+        position: Position,
+        chain: crate::entry::ChainHash,
+    ) {
+        let Some(mut peer) = self.peer.clone() else {
+            cx.hello.insert(self.group);
+            return;
+        };
+        if self.is_stopped() || self.serves_here() || position.seq > self.state.position.seq {
+            return;
+        }
+        peer.position = position;
+        peer.chain = chain;
+        self.source.pulled = true;
+        self.peer = Some(peer.clone());
+        self.ship_to(cx, &peer);
+    }
+
+    /// The histories differ where they must not: shipping stops, both branches stay.
+    pub(crate) fn break_chain(&mut self, cx: &mut Cx<'_>, at: Position, tell: bool) {
+        self.source.broken = true;
+        self.source.seed = None;
+        self.source.seed_due = false;
+        if !self.source.broken_told {
+            self.source.broken_told = true;
+            cx.alarm(Alarm::ChainBroken {
+                group: self.group,
+                at,
+            });
+        }
+        if tell {
+            cx.send(Frame::Broken {
+                group: self.group,
+                at,
+            });
+        }
+    }
+
+    /// The link is gone.
+    pub(crate) fn unlinked(&mut self) {
+        self.source.unlinked();
+        self.peer = None;
+        self.sink.seed = None;
+        if self.idle() && self.shadow.is_none() {
+            self.rehead();
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The state of one copy of a group, and how an entry changes it.
+//!
+//! Owns records, digest, lineage, group time, de-duplication and applied steps. Everything here depends on entries only, so
+//! that copies at one position are equal. Does not own who may append (`instance`).
+
+use crate::codec::{Meta, Stored};
+use crate::dedup::{Bounds, Dedup};
+use crate::digest::Digest;
+use crate::entry::{Body, ChainHash, Effect, Entry, Promote, StepRef};
+use crate::ids::{Epoch, Millis, PoolId, Position};
+use crate::lineage::{self, LineageItem};
+use crate::record::{Class, Key, Record};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Steps remembered per group; a procedure has a few per group.
+const MAX_STEPS: usize = 256;
+
+/// Why an entry does not fit the state: an invariant is broken, and the group stops.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Not the next sequence.
+    #[error("sequence {got} after {have}")]
+    Sequence {
+        /// What stands applied.
+        have: u64,
+        /// What came.
+        got: u64,
+    },
+    /// Not the epoch that the lineage grants.
+    #[error("epoch {got} where {have} is served")]
+    Epoch {
+        /// The lineage's.
+        have: Epoch,
+        /// The entry's.
+        got: Epoch,
+    },
+    /// Not the chain hash that stands applied.
+    #[error("chain hash differs at {0}")]
+    Chain(Position),
+    /// Group time went back.
+    #[error("group time went back at {0}")]
+    Time(Position),
+    /// A record does not have the version that the entry was based on.
+    #[error("version of a record differs at {at}: {key:?}")]
+    Version {
+        /// The entry.
+        at: Position,
+        /// The record.
+        key: Key,
+    },
+    /// `Open` in a group that has entries.
+    #[error("opened twice")]
+    Opened,
+    /// A handover's digest is not that of this copy.
+    #[error("digest differs from the handover's at {0}")]
+    Digest(Position),
+}
+
+/// Applied steps of procedures, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps(Vec<(StepRef, Position)>);
+
+impl Steps {
+    pub(crate) fn look(&self, step: &StepRef) -> Option<Position> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(have, _)| have == step)
+            .map(|(_, at)| *at)
+    }
+
+    fn note(&mut self, step: StepRef, at: Position) {
+        if self.0.len() >= MAX_STEPS {
+            self.0.remove(0);
+        }
+        self.0.push((step, at));
+    }
+}
+
+/// State of one copy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) position: Position,
+    pub(crate) chain: ChainHash,
+    pub(crate) time: Millis,
+    pub(crate) lineage: Vec<LineageItem>,
+    pub(crate) records: BTreeMap<Key, Record>,
+    pub(crate) digest: Digest,
+    pub(crate) dedup: Dedup,
+    pub(crate) steps: Steps,
+    /// Bytes of keys and values.
+    pub(crate) bytes: u64,
+    /// Soft records by expiry.
+    pub(crate) expiries: BTreeSet<(Millis, Key)>,
+}
+
+impl State {
+    /// The pool that serves and its epoch.
+    pub(crate) fn serving(&self) -> Option<(PoolId, Epoch)> {
+        self.lineage.last().map(|item| (item.pool, item.epoch))
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        lineage::head(&self.lineage)
+    }
+
+    /// The record, whatever its expiry.
+    pub(crate) fn raw(&self, key: &Key) -> Option<&Record> {
+        self.records.get(key)
+    }
+
+    /// Puts a record in place, in step with digest, size and expiries.
+    pub(crate) fn put(&mut self, key: &Key, record: Record) {
+        self.digest.add(key, &record);
+        if let Class::Soft { expires } = record.class {
+            self.expiries.insert((expires, key.clone()));
+        }
+        self.bytes += size(key, &record);
+        let old = match self.records.get_mut(key) {
+            Some(slot) => Some(std::mem::replace(slot, record)),
+            None => self.records.insert(key.clone(), record),
+        };
+        if let Some(old) = old {
+            let same = self.records.get(key).map(|now| now.class);
+            self.forget(key, &old, same);
+        }
+    }
+
+    /// Removes a record, in step with digest, size and expiries.
+    pub(crate) fn remove(&mut self, key: &Key) -> bool {
+        let Some(old) = self.records.remove(key) else {
+            return false;
+        };
+        self.forget(key, &old, None);
+        true
+    }
+
+    fn forget(&mut self, key: &Key, old: &Record, now: Option<Class>) {
+        self.digest.take(key, old);
+        self.bytes = self.bytes.saturating_sub(size(key, old));
+        if let Class::Soft { expires } = old.class
+            && now != Some(old.class)
+        {
+            self.expiries.remove(&(expires, key.clone()));
+        }
+    }
+
+    /// Checks that this is the next entry of this copy's chain.
+    pub(crate) fn check(&self, entry: &Entry) -> Result<(), ApplyError> {
+        if entry.position.seq != self.position.seq.saturating_add(1) {
+            return Err(ApplyError::Sequence {
+                have: self.position.seq,
+                got: entry.position.seq,
+            });
+        }
+        if entry.prev != self.chain {
+            return Err(ApplyError::Chain(entry.position));
+        }
+        if entry.time < self.time {
+            return Err(ApplyError::Time(entry.position));
+        }
+        let expected = self.epoch();
+        let fits = match &entry.body {
+            Body::Open { .. } if !self.lineage.is_empty() => return Err(ApplyError::Opened),
+            Body::Open { .. } => entry.position.epoch > expected,
+            Body::Promote(promote) => {
+                entry.position.epoch == promote.epoch && promote.epoch > expected
+            }
+            Body::Handover(handover) => {
+                entry.position.epoch == expected && handover.epoch > expected
+            }
+            Body::Effects(_) | Body::Expire(_) => entry.position.epoch == expected,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(ApplyError::Epoch {
+                have: expected,
+                got: entry.position.epoch,
+            })
+        }
+    }
+
+    /// Applies the next entry. On an error nothing has changed. Touched keys are handed to `touched`.
+    pub(crate) fn apply(
+        &mut self,
+        stored: &Stored,
+        rules: &Rules,
+        touched: &mut impl FnMut(&Key),
+    ) -> Result<(), ApplyError> {
+        let entry = stored.entry.as_ref();
+        match self.check(entry) {
+            Err(ApplyError::Epoch { .. }) if rules.any_epoch => {}
+            other => other?,
+        }
+        match &entry.body {
+            Body::Effects(effects) => {
+                self.check_versions(entry.position, effects)?;
+                for effect in effects {
+                    self.effect(entry.position, effect);
+                    touched(effect.key());
+                }
+            }
+            Body::Expire(keys) => {
+                for key in keys {
+                    if self
+                        .raw(key)
+                        .is_some_and(|record| !record.class.present_at(entry.time))
+                    {
+                        self.remove(key);
+                        touched(key);
+                    }
+                }
+            }
+            Body::Handover(handover) => {
+                if rules.compare_digest && handover.digest != self.digest.total() {
+                    return Err(ApplyError::Digest(entry.position));
+                }
+            }
+            Body::Open { .. } => {}
+            Body::Promote(promote) => self.extend_soft(promote, touched),
+        }
+        self.advance(stored, rules);
+        Ok(())
+    }
+
+    /// Moves position, chain, time, lineage and tables past an entry.
+    pub(crate) fn advance(&mut self, stored: &Stored, rules: &Rules) {
+        let entry = stored.entry.as_ref();
+        match &entry.body {
+            Body::Open { pool } => {
+                self.lineage.push(LineageItem {
+                    epoch: entry.position.epoch,
+                    first: entry.position.seq,
+                    pool: *pool,
+                });
+            }
+            Body::Handover(handover) => {
+                let first = entry.position.seq.saturating_add(1);
+                self.lineage.push(LineageItem {
+                    epoch: handover.epoch,
+                    first,
+                    pool: handover.to,
+                });
+            }
+            Body::Promote(promote) => {
+                let pool = promote.epoch.granted_by;
+                self.lineage.push(LineageItem {
+                    epoch: promote.epoch,
+                    first: entry.position.seq,
+                    pool,
+                });
+            }
+            Body::Effects(_) | Body::Expire(_) => {}
+        }
+        if let Some(op) = entry.op {
+            self.dedup
+                .note(op, entry.position, entry.time, &rules.dedup);
+        }
+        if let (Some(step), Body::Handover(_) | Body::Promote(_)) = (entry.step, &entry.body) {
+            self.steps.note(step, entry.position);
+        }
+        self.position = entry.position;
+        self.chain = stored.chain;
+        self.time = entry.time;
+    }
+
+    fn check_versions(&self, at: Position, effects: &[Effect]) -> Result<(), ApplyError> {
+        for effect in effects {
+            let (key, based_on) = match effect {
+                Effect::Put { key, based_on, .. } | Effect::Delete { key, based_on } => {
+                    (key, based_on)
+                }
+            };
+            if self.raw(key).map(|record| record.version) != *based_on {
+                return Err(ApplyError::Version {
+                    at,
+                    key: key.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, at: Position, effect: &Effect) {
+        match effect {
+            Effect::Put {
+                key, class, value, ..
+            } => {
+                self.put(
+                    key,
+                    Record {
+                        version: at,
+                        class: *class,
+                        value: value.clone(),
+                    },
+                );
+            }
+            Effect::Delete { key, .. } => {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Extends every soft record that was alive when the last entry before the promotion was written.
+    fn extend_soft(&mut self, promote: &Promote, touched: &mut impl FnMut(&Key)) {
+        if promote.soft_extension == 0 {
+            return;
+        }
+        let alive: Vec<Key> = self
+            .expiries
+            .iter()
+            .filter(|(expires, _)| *expires > self.time)
+            .map(|(_, key)| key.clone())
+            .collect();
+        for key in alive {
+            let Some(mut record) = self.raw(&key).cloned() else {
+                continue;
+            };
+            if let Class::Soft { expires } = record.class {
+                record.class = Class::Soft {
+                    expires: expires.saturating_add(promote.soft_extension),
+                };
+                self.put(&key, record);
+                touched(&key);
+            }
+        }
+    }
+
+    /// Keys of soft records that are absent at this group time, oldest first.
+    pub(crate) fn expired(&self, time: Millis, most: usize) -> Vec<Key> {
+        self.expiries
+            .iter()
+            .take_while(|(expires, _)| *expires <= time)
+            .take(most)
+            .map(|(_, key)| key.clone())
+            .collect()
+    }
+
+    /// Rebuilds a state from a checkpoint; `None` if the records are not those of the meta.
+    pub(crate) fn restore(meta: &Meta, records: Vec<(Key, Record)>) -> Option<State> {
+        let mut state = State {
+            position: meta.position,
+            chain: meta.chain,
+            time: meta.time,
+            lineage: meta.lineage.clone(),
+            dedup: meta.dedup.clone(),
+            steps: meta.steps.clone(),
+            ..State::default()
+        };
+        for (key, record) in records {
+            state.put(&key, record);
+        }
+        (state.digest.total() == meta.digest).then_some(state)
+    }
+}
+
+/// Rules of applying that are the same on all copies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) dedup: Bounds,
+    /// Whether a handover's digest is compared (always, but for a planted fault).
+    pub(crate) compare_digest: bool,
+    /// Whether epochs are not looked at (never, but for a planted fault).
+    pub(crate) any_epoch: bool,
+}
+
+/// Bytes that a record counts for.
+pub(crate) fn size(key: &Key, record: &Record) -> u64 {
+    u64::try_from(key.owner.len() + key.item.len() + record.value.len()).unwrap_or(u64::MAX)
+}
