@@ -50,6 +50,8 @@ pub enum Place {
 }
 
 /// What can happen to a waiting task.
+// A response is by far the most frequent event; boxing it would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum TaskEvent {
     /// A response arrived on a branch.
@@ -104,7 +106,12 @@ pub trait Cx: Clone {
     /// Reads one committed record of a local copy of the group.
     fn read(&self, group: GroupId, key: &Key) -> impl Future<Output = Option<Record>>;
     /// Reads all records of an owner (of one kind, if given) of a local copy, in key order.
-    fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> impl Future<Output = Vec<(Key, Record)>>;
+    fn read_all(
+        &self,
+        group: GroupId,
+        owner: &str,
+        kind: Option<Kind>,
+    ) -> impl Future<Output = Vec<(Key, Record)>>;
     /// Proposes a change; resolves after it is committed or refused.
     fn commit(&self, group: GroupId, proposal: Proposal) -> impl Future<Output = Done>;
     /// Guest bindings of a user that are visible here (own pool's, and the partner's while the link is up).

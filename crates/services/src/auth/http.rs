@@ -1,0 +1,73 @@
+//! Digest for the user's HTTP API (RFC 7616): the same passwords and nonces as SIP.
+//!
+//! Owns the verdict on one Authorization header. Does not own bearer tokens (the server's API does).
+
+use super::{Who, Worth, fresh_challenge, named_user, weigh};
+use crate::cx::{Cx, Place};
+use crate::metrics::Counter;
+use pairline_sip::auth::{Algorithm, Credentials};
+use pairline_sip::uri::Aor;
+
+/// What an HTTP request's Authorization is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpVerdict {
+    /// It comes from this user.
+    User(Aor),
+    /// Answer 401 with this WWW-Authenticate value.
+    Challenge(String),
+    /// The user's pool cannot be reached, so nobody can tell: answer 503.
+    Unavailable,
+}
+
+/// Weighs the Authorization header of an HTTP request with that method and request target. SHA-256 only.
+pub async fn http_digest<C: Cx>(
+    cx: &C,
+    authorization: Option<&[u8]>,
+    method: &str,
+    target: &str,
+) -> HttpVerdict {
+    let view = cx.view();
+    let domain = view.default_domain.clone();
+    let again = |stale| {
+        HttpVerdict::Challenge(fresh_challenge(
+            cx,
+            &view,
+            &domain,
+            Algorithm::Sha256,
+            stale,
+            false,
+        ))
+    };
+    let credentials = authorization.and_then(|value| Credentials::parse(value).ok());
+    let Some(credentials) = credentials else {
+        return again(false);
+    };
+    // HTTP clients send the very target, so it must be the one that is asked for.
+    if *credentials.realm != *view.realm(&domain).as_bytes()
+        || *credentials.uri != *target.as_bytes()
+    {
+        return again(false);
+    }
+    let Some(user) = named_user(&credentials, &domain) else {
+        return again(false);
+    };
+    let group = match cx.place(&user) {
+        Place::NoSuchUser => None,
+        Place::Here { group } | Place::Elsewhere { group, .. } | Place::Resiliency { group } => {
+            Some(group)
+        }
+        Place::Unavailable { .. } => return HttpVerdict::Unavailable,
+    };
+    let who = Who { user: &user, group };
+    match weigh(cx, &credentials, method.as_bytes(), who, Algorithm::Sha256).await {
+        Worth::Good => {
+            cx.count(Counter::AuthAccepted);
+            HttpVerdict::User(user)
+        }
+        Worth::Stale => again(true),
+        Worth::Wrong => {
+            cx.count(Counter::AuthFailed);
+            again(false)
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Digest authentication of SIP requests and of the user's HTTP API (DESIGN §11; RFC 3261 §22, RFC 7616, RFC 8760).
+//!
+//! Owns which challenge is sent, and what credentials are worth. Does not own the digest itself (`pairline_sip::auth`) nor
+//! what an identity may do. Unknown user and wrong password differ neither in answer nor in the work done.
+
+mod http;
+
+pub use http::{HttpVerdict, http_digest};
+
+use crate::cx::Cx;
+use crate::ident::user_of;
+use crate::metrics::Counter;
+use crate::records::{Credential, credential_key};
+use crate::settings::DeploymentView;
+use pairline_group::GroupId;
+use pairline_sip::auth::{self, Algorithm, Credentials, NonceVerdict};
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
+use pairline_sip::message::Message;
+use pairline_sip::reply::Reply;
+use pairline_sip::uri::Aor;
+
+/// Most credentials that are looked at in one request.
+const MAX_CREDENTIALS: usize = 4;
+/// What an unknown user's digest is computed against: nobody's HA1.
+const NOBODY: &[u8] = b"0000000000000000000000000000000000000000000000000000000000000000";
+
+/// In which role this server asks for credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Realm {
+    /// 401, Authorization.
+    Registrar,
+    /// 407, Proxy-Authorization.
+    Proxy,
+}
+
+impl Realm {
+    fn status(self) -> u16 {
+        match self {
+            Realm::Registrar => 401,
+            Realm::Proxy => 407,
+        }
+    }
+
+    fn credentials(self) -> Name {
+        match self {
+            Realm::Registrar => Name::Authorization,
+            Realm::Proxy => Name::ProxyAuthorization,
+        }
+    }
+
+    fn challenge(self) -> &'static str {
+        match self {
+            Realm::Registrar => "WWW-Authenticate",
+            Realm::Proxy => "Proxy-Authenticate",
+        }
+    }
+}
+
+/// Whom a request must prove to come from, and the group with that user's credential (`None`: no such user).
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// The user.
+    pub user: &'a Aor,
+    /// Its group.
+    pub group: Option<GroupId>,
+}
+
+/// What credentials are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// Right, fresh, used once.
+    Good,
+    /// Right, but the nonce is not good any more: `stale=true`.
+    Stale,
+    /// Wrong user, password or algorithm.
+    Wrong,
+}
+
+/// The one algorithm that is offered to, and accepted from, a request's sender (never by user).
+pub fn algorithm_for(view: &DeploymentView, request: &Message, flow: Flow) -> Algorithm {
+    let agent = request.header(Name::UserAgent).unwrap_or_default();
+    let fits = |rule: &&crate::settings::AuthRule| {
+        let listener =
+            flow.transport == Transport::Peer || rule.listener.is_none_or(|l| l == flow.listener);
+        listener && agent.starts_with(rule.user_agent.as_bytes())
+    };
+    view.auth_rules
+        .iter()
+        .find(fits)
+        .map_or(Algorithm::Sha256, |rule| rule.algorithm)
+}
+
+fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option<Credentials<'a>> {
+    request
+        .headers(realm.credentials())
+        .take(MAX_CREDENTIALS)
+        .filter_map(|value| Credentials::parse(value).ok())
+        .find(|c| *c.realm == *name.as_bytes())
+}
+
+/// The user that credentials name; clients write `user` or `user@domain`.
+fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
+    let name = std::str::from_utf8(&credentials.username).ok()?;
+    let user = match name.rsplit_once('@') {
+        Some((user, at)) if at.eq_ignore_ascii_case(domain) => user,
+        Some(_) => return None,
+        None => name,
+    };
+    user_of(domain, user)
+}
+
+/// The user that a request's proxy credentials for the default domain name, whatever its From says (RFC 3323).
+pub fn claimed_user(view: &DeploymentView, request: &Message) -> Option<Aor> {
+    let domain = &view.default_domain;
+    named_user(
+        &credentials_for(request, Realm::Proxy, view.realm(domain))?,
+        domain,
+    )
+}
+
+/// Answers with a challenge.
+pub fn challenge<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    realm: Realm,
+    domain: &str,
+    stale: bool,
+) {
+    cx.count(if stale {
+        Counter::AuthStale
+    } else {
+        Counter::AuthChallenge
+    });
+    let view = cx.view();
+    let algorithm = algorithm_for(&view, request, flow);
+    let value = fresh_challenge(cx, &view, domain, algorithm, stale, realm == Realm::Proxy);
+    let reply = Reply::to(request, realm.status()).header(realm.challenge(), value);
+    cx.respond(realm.status(), reply.build());
+}
+
+fn fresh_challenge<C: Cx>(
+    cx: &C,
+    view: &DeploymentView,
+    domain: &str,
+    algorithm: Algorithm,
+    stale: bool,
+    proxy: bool,
+) -> String {
+    let nonce = auth::issue_nonce(&view.nonce_keys, cx.now().wall, cx.random());
+    auth::challenge(view.realm(domain), algorithm, &nonce, stale, proxy)
+}
+
+/// The HA1 of a user, or nobody's with the same work done.
+async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Vec<u8>> {
+    let view = cx.view();
+    let record = match who.group {
+        Some(group) => cx.read(group, &credential_key(who.user.as_str())).await,
+        None => None,
+    };
+    let Some(record) = record else {
+        // As much hashing and ciphering as opening a credential would have been.
+        let nobody = Credential {
+            realm: view.realm(who.user.domain()).to_owned(),
+            ha1: view
+                .stored_algorithms
+                .iter()
+                .map(|a| (*a, NOBODY[..a.hex_len().min(NOBODY.len())].to_vec()))
+                .collect(),
+        };
+        drop(nobody.seal(&view.sealing_key, who.user.as_str(), 0));
+        return None;
+    };
+    match Credential::open(&view.sealing_key, who.user.as_str(), &record.value) {
+        Ok(credential) => credential.ha1(algorithm).map(<[u8]>::to_vec),
+        Err(_) => {
+            cx.count(Counter::RecordUnreadable);
+            None
+        }
+    }
+}
+
+/// Weighs credentials of a realm of ours.
+pub(crate) async fn weigh<C: Cx>(
+    cx: &C,
+    credentials: &Credentials<'_>,
+    method: &[u8],
+    who: Who<'_>,
+    algorithm: Algorithm,
+) -> Worth {
+    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
+    if credentials.algorithm != algorithm {
+        return Worth::Wrong;
+    }
+    let named = named_user(credentials, who.user.domain());
+    let ha1 = ha1_of(cx, who, algorithm).await;
+    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
+    let right = auth::verify(credentials, ha1.as_deref().unwrap_or(nobody), method);
+    if !right || ha1.is_none() || named.as_ref() != Some(who.user) {
+        return Worth::Wrong;
+    }
+    let view = cx.view();
+    let verdict = auth::check_nonce(
+        &view.nonce_keys,
+        &credentials.nonce,
+        cx.now().wall,
+        view.nonce_life_ms,
+    );
+    match (verdict, credentials.nc) {
+        (NonceVerdict::Fresh { id }, Some(nc)) if cx.nonce_count(id, nc) => Worth::Good,
+        _ => Worth::Stale,
+    }
+}
+
+/// Whether a request is proven to come from a user; if not, the challenge is on its way.
+pub async fn authenticate<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    realm: Realm,
+    who: Who<'_>,
+) -> bool {
+    let view = cx.view();
+    let domain = who.user.domain();
+    let Some(credentials) = credentials_for(request, realm, view.realm(domain)) else {
+        challenge(cx, request, flow, realm, domain, false);
+        return false;
+    };
+    let algorithm = algorithm_for(&view, request, flow);
+    let method = request.method().as_str().as_bytes();
+    match weigh(cx, &credentials, method, who, algorithm).await {
+        Worth::Good => {
+            cx.count(Counter::AuthAccepted);
+            true
+        }
+        Worth::Stale => {
+            challenge(cx, request, flow, realm, domain, true);
+            false
+        }
+        Worth::Wrong => {
+            cx.count(Counter::AuthFailed);
+            challenge(cx, request, flow, realm, domain, false);
+            false
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Bindings: a contact of a user and the flow that reaches it.
+//!
+//! Owns the stored form and its encoding. Does not own when one is made (`registrar`) or used (`proxy`).
+
+use crate::records::DecodeError;
+use bytes::Bytes;
+use pairline_group::{Class, Millis, PoolId, Record, ServerId};
+use pairline_sip::flow::{Flow, Transport};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Version of the stored form.
+pub const BINDING_VERSION: u8 = 1;
+
+/// A flow together with the process that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowRef {
+    /// Pool of the owner.
+    pub pool: PoolId,
+    /// The owning server.
+    pub server: ServerId,
+    /// Incarnation of the owning process: a flow of an earlier one is gone.
+    pub incarnation: u64,
+    /// The flow itself, as the owner sees it.
+    pub flow: Flow,
+}
+
+/// One binding of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Name of the record among the user's bindings: a hash of instance and reg-id, or of the contact.
+    pub id: [u8; 16],
+    /// Contact URI, as the client gave it.
+    pub contact: Box<[u8]>,
+    /// Contact parameters but `expires` and `q`, as given, each with its leading `;`.
+    pub params: Box<[u8]>,
+    /// Preference in thousandths.
+    pub q: u16,
+    /// Call-ID of the REGISTER.
+    pub call_id: Box<[u8]>,
+    /// CSeq of the REGISTER.
+    pub cseq: u32,
+    /// Seconds that were granted.
+    pub granted: u32,
+    /// Wall-clock milliseconds at which it ends; taken from the record's class when read from a record.
+    pub expires: Millis,
+    /// Wall-clock milliseconds of the last REGISTER.
+    pub refreshed: Millis,
+    /// Path beyond our own servers (RFC 3327), nearest to us first; each a URI.
+    pub path: Vec<Box<[u8]>>,
+    /// `+sip.instance`, if the client has one (RFC 5626).
+    pub instance: Option<Box<[u8]>>,
+    /// `reg-id` (RFC 5626).
+    pub reg_id: Option<u32>,
+    /// The flow that reaches it, and its owner.
+    pub flow: FlowRef,
+    /// The client's name, cut to 80 bytes.
+    pub user_agent: Box<[u8]>,
+    /// Hash of user, Call-ID, CSeq and contacts of the REGISTER that wrote it.
+    pub op: [u8; 16],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    id: [u8; 16],
+    #[serde(borrow)]
+    contact: &'a [u8],
+    params: &'a [u8],
+    q: u16,
+    call_id: &'a [u8],
+    cseq: u32,
+    granted: u32,
+    expires: u64,
+    refreshed: u64,
+    path: Vec<&'a [u8]>,
+    instance: Option<&'a [u8]>,
+    reg_id: Option<u32>,
+    flow: StoredFlow,
+    user_agent: &'a [u8],
+    op: [u8; 16],
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredFlow {
+    pool: u16,
+    server: u32,
+    incarnation: u64,
+    transport: u8,
+    listener: u16,
+    remote: SocketAddr,
+    connection: u64,
+}
+
+/// Stored number of a transport.
+pub(crate) fn transport_code(transport: Transport) -> u8 {
+    match transport {
+        Transport::Udp => 1,
+        Transport::Tcp => 2,
+        Transport::Tls => 3,
+        Transport::Ws => 4,
+        Transport::Wss => 5,
+        Transport::Peer => 6,
+    }
+}
+
+/// Transport of a stored number.
+pub(crate) fn transport_of(code: u8) -> Option<Transport> {
+    Some(match code {
+        1 => Transport::Udp,
+        2 => Transport::Tcp,
+        3 => Transport::Tls,
+        4 => Transport::Ws,
+        5 => Transport::Wss,
+        6 => Transport::Peer,
+        _ => return None,
+    })
+}
+
+impl FlowRef {
+    fn store(&self) -> StoredFlow {
+        StoredFlow {
+            pool: self.pool.0,
+            server: self.server.0,
+            incarnation: self.incarnation,
+            transport: transport_code(self.flow.transport),
+            listener: self.flow.listener,
+            remote: self.flow.remote,
+            connection: self.flow.connection,
+        }
+    }
+
+    fn restore(stored: &StoredFlow) -> Option<FlowRef> {
+        Some(FlowRef {
+            pool: PoolId(stored.pool),
+            server: ServerId(stored.server),
+            incarnation: stored.incarnation,
+            flow: Flow {
+                transport: transport_of(stored.transport)?,
+                listener: stored.listener,
+                remote: stored.remote,
+                connection: stored.connection,
+            },
+        })
+    }
+
+    /// Compact bytes for flow tokens (no version: the token has one).
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        postcard::to_stdvec(&self.store()).expect("encoding into memory cannot fail")
+    }
+
+    /// Reverse of [`FlowRef::to_bytes`].
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<FlowRef> {
+        FlowRef::restore(&postcard::from_bytes(bytes).ok()?)
+    }
+}
+
+impl Binding {
+    /// Encodes with the version byte.
+    pub fn encode(&self) -> Bytes {
+        let stored = Stored {
+            id: self.id,
+            contact: &self.contact,
+            params: &self.params,
+            q: self.q,
+            call_id: &self.call_id,
+            cseq: self.cseq,
+            granted: self.granted,
+            expires: self.expires,
+            refreshed: self.refreshed,
+            path: self.path.iter().map(|p| &**p).collect(),
+            instance: self.instance.as_deref(),
+            reg_id: self.reg_id,
+            flow: self.flow.store(),
+            user_agent: &self.user_agent,
+            op: self.op,
+        };
+        let bytes = postcard::to_extend(&stored, vec![BINDING_VERSION])
+            .expect("encoding into memory cannot fail");
+        Bytes::from(bytes)
+    }
+
+    /// Decodes a stored value.
+    pub fn decode(value: &[u8]) -> Result<Binding, DecodeError> {
+        let body = crate::records::body_of(value, BINDING_VERSION)?;
+        let stored: Stored<'_> = postcard::from_bytes(body).map_err(DecodeError::Malformed)?;
+        let flow = FlowRef::restore(&stored.flow).ok_or(DecodeError::Value("transport"))?;
+        Ok(Binding {
+            id: stored.id,
+            contact: stored.contact.into(),
+            params: stored.params.into(),
+            q: stored.q,
+            call_id: stored.call_id.into(),
+            cseq: stored.cseq,
+            granted: stored.granted,
+            expires: stored.expires,
+            refreshed: stored.refreshed,
+            path: stored.path.iter().map(|p| Box::from(*p)).collect(),
+            instance: stored.instance.map(Box::from),
+            reg_id: stored.reg_id,
+            flow,
+            user_agent: stored.user_agent.into(),
+            op: stored.op,
+        })
+    }
+
+    /// Decodes a record; its class decides when the binding ends, since a change of serving pool may have extended it.
+    pub fn from_record(record: &Record) -> Result<Binding, DecodeError> {
+        let mut binding = Binding::decode(&record.value)?;
+        if let Class::Soft { expires } = record.class {
+            binding.expires = expires;
+        }
+        Ok(binding)
+    }
+
+    /// Item of its record.
+    pub fn item(&self) -> Vec<u8> {
+        self.id.to_vec()
+    }
+
+    /// Seconds left, rounded up; 0 once it has ended.
+    pub fn seconds_left(&self, wall: Millis) -> u64 {
+        self.expires.saturating_sub(wall).div_ceil(1000)
+    }
+
+    /// The name of a binding's record: by instance and reg-id where the client has an instance, else by contact.
+    pub fn id_for(instance: Option<&[u8]>, reg_id: Option<u32>, contact: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new();
+        match instance {
+            Some(instance) => {
+                hasher.update(b"instance");
+                hasher.update(instance);
+                hasher.update(&reg_id.unwrap_or(0).to_be_bytes());
+            }
+            None => {
+                hasher.update(b"contact");
+                hasher.update(contact);
+            }
+        }
+        short(&hasher)
+    }
+}
+
+/// The first 16 bytes of a hash.
+pub(crate) fn short(hasher: &blake3::Hasher) -> [u8; 16] {
+    let mut out = [0_u8; 16];
+    out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    out
+}

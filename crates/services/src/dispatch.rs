@@ -1,0 +1,201 @@
+//! The one entry for SIP: every new server transaction, and what has none.
+//!
+//! Owns the sanity checks of RFC 3261 §16.3 and the choice of who handles a request. Handles nothing itself.
+
+use crate::cx::Cx;
+use crate::forward;
+use crate::ident::{Whose, classify};
+use crate::messaging;
+use crate::metrics::Counter;
+use crate::proxy;
+use crate::registrar;
+use crate::replies;
+use crate::routes::{self, MAX_ROUTES, RouteSet};
+use bytes::Bytes;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::uri::Host;
+use pairline_sip::via::Via;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+/// Handles one request that opened a server transaction, until its final answer and the end of its branches.
+pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
+    if !is_sane(&cx, &request, flow) {
+        return;
+    }
+    let routes = read_routes(&cx, &request);
+    if let Some(token) = routes.token {
+        return proxy::deliver(cx, request, flow, routes, token).await;
+    }
+    if request.to().has_param("tag") && routes.marked {
+        return proxy::dialog::pass(cx, request, flow, routes).await;
+    }
+    let whose = classify(&cx.view(), request.request_uri());
+    match (request.method(), &whose) {
+        (_, Whose::Scheme) => replies::refuse(&cx, &request, 416, "Unsupported URI Scheme"),
+        (_, Whose::Malformed) => replies::refuse(&cx, &request, 400, "Malformed Request-URI"),
+        (Method::Register, Whose::Server | Whose::User(_)) => {
+            registrar::handle(cx, request, flow, routes).await
+        }
+        (Method::Register, _) => replies::refuse(&cx, &request, 403, "Not Our Domain"),
+        (Method::Options, Whose::Server) => replies::options(&cx, &request),
+        (Method::Subscribe | Method::Notify, _) => bad_event(&cx, &request),
+        (Method::Publish, _) => replies::refuse_with(
+            &cx,
+            &request,
+            405,
+            "Method Not Allowed",
+            &[("Allow", replies::ALLOW)],
+        ),
+        (_, Whose::Server) => replies::refuse(&cx, &request, 404, "No User Named"),
+        (Method::Message, _) => message(cx, request, flow, routes, whose).await,
+        _ => proxy::handle(cx, request, flow, routes, whose).await,
+    }
+}
+
+async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose) {
+    let max = cx.view().proxy.max_message;
+    match messaging::check(&request, max) {
+        Ok(()) => proxy::handle(cx, request, flow, routes, whose).await,
+        Err(unfit) => replies::refuse(&cx, &request, unfit.status, unfit.reason),
+    }
+}
+
+/// No event package is spoken yet; RFC 6665 §4.2.1.2 wants 489, never silence.
+fn bad_event<C: Cx>(cx: &C, request: &Message) {
+    cx.count(Counter::Refused);
+    replies::refuse_with(cx, request, 489, "Bad Event", &[("Allow", replies::ALLOW)]);
+}
+
+fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {
+    let view = cx.view();
+    let partner_up = view
+        .partner
+        .as_ref()
+        .is_some_and(|p| cx.peer_flow(p.pool).is_some());
+    routes::read(&view, request, partner_up)
+}
+
+/// RFC 3261 §16.3; answers what fails.
+fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
+    match request.method() {
+        Method::Ack => return false,
+        // The transaction layer answers a CANCEL that matches; this one does not.
+        Method::Cancel => {
+            replies::refuse(cx, request, 481, "No Such Transaction");
+            return false;
+        }
+        _ => {}
+    }
+    if request.max_forwards() == Some(0) {
+        cx.count(Counter::TooManyHops);
+        let own = *request.method() == Method::Options;
+        if own {
+            replies::options(cx, request);
+        } else {
+            replies::refuse(cx, request, 483, "Too Many Hops");
+        }
+        return false;
+    }
+    if request.has(Name::ProxyRequire) {
+        let tags: Vec<&[u8]> = request.option_tags(Name::ProxyRequire).collect();
+        let tags = String::from_utf8_lossy(&tags.join(&b", "[..])).into_owned();
+        replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &tags)]);
+        return false;
+    }
+    if request.routes().nth(MAX_ROUTES).is_some() {
+        replies::refuse(cx, request, 400, "Too Many Routes");
+        return false;
+    }
+    let hash = forward::loop_hash(&cx.view(), request, &flow);
+    if forward::is_looping(request, &hash) {
+        cx.count(Counter::LoopDetected);
+        replies::refuse(cx, request, 482, "Loop Detected");
+        return false;
+    }
+    true
+}
+
+/// The ACK of a 2xx, whose next hop may be a name that must be resolved first. Everything that [`stateless`] does, but able
+/// to wait.
+pub async fn ack<C: Cx>(cx: C, message: Message, flow: Flow) {
+    if message.max_forwards() == Some(0) {
+        cx.count(Counter::TooManyHops);
+        return;
+    }
+    let routes = read_routes(&cx, &message);
+    // Without the dialog's mark this server is no relay; a token is only believed on the peer link.
+    match routes.token {
+        Some(_) if flow.transport != Transport::Peer => cx.count(Counter::Refused),
+        Some(token) => proxy::dialog::ack_on(&cx, &message, flow, &routes, token.flow),
+        None if routes.marked => proxy::dialog::ack(cx, message, flow, routes).await,
+        None => cx.count(Counter::Refused),
+    }
+}
+
+/// Forwards what has no transaction: the ACK of a 2xx, and repeated 2xx of an INVITE whose task is over. Never waits: an ACK
+/// whose next hop is a name that is not known at once is dropped and counted (use [`ack`] in a task for those).
+pub fn stateless<C: Cx>(cx: C, message: Message, flow: Flow) {
+    if !message.is_request() {
+        return response(&cx, &message, flow);
+    }
+    if *message.method() != Method::Ack {
+        return;
+    }
+    let counting = cx.clone();
+    let future = pin!(ack(cx, message, flow));
+    if future
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
+    {
+        counting.count(Counter::Refused);
+    }
+}
+
+/// A response outside transactions goes where the next Via says (RFC 3261 §16.7 step 9, §18.2.2).
+fn response<C: Cx>(cx: &C, message: &Message, flow: Flow) {
+    // Anything but a 2xx of an INVITE is repeated by nobody and answered by its transaction.
+    if !matches!(message.status(), Some(200..=299)) || *message.cseq().1 != Method::Invite {
+        return;
+    }
+    let mut vias = message.vias();
+    let ours = vias
+        .next()
+        .is_some_and(|via| via.branch().is_some_and(forward::is_our_branch));
+    let Some(next) = vias.next().filter(|_| ours) else {
+        return;
+    };
+    let Some(to) = via_target(cx, &next, flow) else {
+        return;
+    };
+    cx.count(Counter::Stateless);
+    let bytes: Bytes = forward::response_back(message);
+    cx.send_stateless(to, bytes);
+}
+
+fn via_target<C: Cx>(cx: &C, via: &Via<'_>, flow: Flow) -> Option<Flow> {
+    let view = cx.view();
+    let ip = match (via.received(), via.sent_by()) {
+        (Some(ip), _) | (None, Host::Ip(ip)) => ip,
+        _ => return None,
+    };
+    let transport = Transport::from_token(via.transport)?;
+    let port = via.rport().or(via.port).unwrap_or(transport.default_port());
+    if let Some(partner) = view.partner.as_ref()
+        && via.branch().is_some_and(forward::is_peer_branch)
+    {
+        return cx.peer_flow(partner.pool);
+    }
+    let listener = view.listener(flow.listener, transport)?.id;
+    Some(Flow {
+        transport,
+        listener,
+        remote: SocketAddr::new(ip, port),
+        connection: 0,
+    })
+}

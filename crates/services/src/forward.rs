@@ -1,0 +1,237 @@
+//! Requests on their way out: the edits that a proxy may make (DESIGN §10), and the loop hash in our branches.
+//!
+//! Owns what changes between a request received and the same request sent. Does not own where it goes.
+
+use crate::cx::Cx;
+use crate::routes::{self, RouteSet};
+use crate::settings::DeploymentView;
+use bytes::Bytes;
+use pairline_sip::edit::Edit;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::uri::Aor;
+
+/// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and random bits.
+const BRANCH: &str = "z9hG4bKpl";
+/// Hops over peer links that one request may make (DESIGN §7).
+pub const MAX_PEER_HOPS: usize = 2;
+/// Max-Forwards where a request has none (RFC 3261 §16.6 step 3).
+const DEFAULT_HOPS: u8 = 70;
+
+/// Hash of what decides where a request goes (RFC 5393 §4.2), as it arrived at this server.
+pub fn loop_hash(view: &DeploymentView, request: &Message, arrival: &Flow) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(bytes);
+    };
+    part(&view.own.server.0.to_be_bytes());
+    part(&[u8::from(arrival.transport == Transport::Peer)]);
+    part(request.request_uri());
+    part(request.from().param("tag").unwrap_or_default());
+    part(request.to().param("tag").unwrap_or_default());
+    part(request.call_id());
+    part(&request.cseq().0.to_be_bytes());
+    for name in [Name::Route, Name::ProxyRequire, Name::ProxyAuthorization] {
+        for value in request.headers(name) {
+            part(value);
+        }
+    }
+    let mut out = [0_u8; 8];
+    out.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    out
+}
+
+/// Whether this very request has been here before (RFC 3261 §16.3 step 4).
+pub fn is_looping(request: &Message, hash: &[u8; 8]) -> bool {
+    let hash = routes::hex(hash);
+    request.vias().any(|via| {
+        let rest = via.branch().and_then(|b| b.strip_prefix(BRANCH.as_bytes()));
+        rest.and_then(|r| r.get(1..17))
+            .is_some_and(|h| h == hash.as_bytes())
+    })
+}
+
+/// How many hops over peer links the request has made.
+pub fn peer_hops(request: &Message) -> usize {
+    let mark = format!("{BRANCH}p");
+    request
+        .vias()
+        .filter(|via| via.branch().is_some_and(|b| b.starts_with(mark.as_bytes())))
+        .count()
+}
+
+/// What happens to the asserted identity (RFC 3325).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asserted {
+    /// Came from the partner, who authenticated it: stays.
+    Keep,
+    /// Authenticated here.
+    Set(Aor),
+    /// Nobody vouches.
+    Strip,
+}
+
+/// One request to be sent, as differences to the one received.
+#[derive(Clone, Debug)]
+pub struct Sending<'a> {
+    /// As received.
+    pub request: &'a Message,
+    /// Where it came from.
+    pub arrival: Flow,
+    /// Where it goes.
+    pub hop: Flow,
+    /// Its Route set as read.
+    pub routes: &'a RouteSet,
+    /// New Request-URI.
+    pub uri: Option<&'a [u8]>,
+    /// Route values to put on top, outermost first.
+    pub push_routes: &'a [Box<[u8]>],
+    /// Record-Route this dialog.
+    pub record_route: bool,
+    /// Path value to add (REGISTER).
+    pub path: Option<&'a str>,
+    /// Asserted identity.
+    pub asserted: &'a Asserted,
+    /// The proxy's credentials in it are consumed.
+    pub consumed: bool,
+}
+
+/// Whether a request opens a dialog that must come back through us.
+pub fn opens_dialog(request: &Message) -> bool {
+    matches!(
+        request.method(),
+        Method::Invite | Method::Subscribe | Method::Refer
+    ) && !request.to().has_param("tag")
+}
+
+fn branch<C: Cx>(cx: &C, sending: &Sending<'_>, hash: &[u8; 8]) -> String {
+    let way = if sending.hop.transport == Transport::Peer {
+        'p'
+    } else {
+        'd'
+    };
+    format!("{BRANCH}{way}{}.{:016x}", routes::hex(hash), cx.random())
+}
+
+/// The Via value of a request that leaves over `hop`.
+pub fn via_value(view: &DeploymentView, hop: &Flow, branch: &str) -> String {
+    let host = view
+        .listener(hop.listener, hop.transport)
+        .map_or("invalid", |l| l.via.as_str());
+    let rport = if hop.transport == Transport::Udp {
+        ";rport"
+    } else {
+        ""
+    };
+    format!(
+        "SIP/2.0/{} {host};branch={branch}{rport}",
+        hop.transport.via_token()
+    )
+}
+
+/// Record-Route values in the order in which they are pushed: the caller's side, then the callee's if it differs (RFC 5658).
+/// A side over the peer link needs none of its own: the partner finds us by any of our names.
+fn record_routes(view: &DeploymentView, sending: &Sending<'_>) -> Vec<String> {
+    let call_id = sending.request.call_id();
+    let mut sides = Vec::with_capacity(2);
+    for flow in [&sending.arrival, &sending.hop] {
+        if flow.transport == Transport::Peer {
+            continue;
+        }
+        if let Some(listener) = view.listener(flow.listener, flow.transport) {
+            let value = routes::record_route(&view.sealing_key, listener, call_id);
+            if sides.last() != Some(&value) {
+                sides.push(value);
+            }
+        }
+    }
+    if sides.is_empty()
+        && let Some(listener) = view.listeners.first()
+    {
+        sides.push(routes::record_route(&view.sealing_key, listener, call_id));
+    }
+    sides
+}
+
+/// Builds the bytes to send.
+pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Bytes {
+    let request = sending.request;
+    let mut edit = Edit::new(request);
+    if let Some(uri) = sending.uri {
+        edit.request_uri(uri);
+    }
+    let (received, rport) = request.via().fix_for(sending.arrival.remote);
+    edit.fix_top_via(received, rport);
+    let hash = loop_hash(view, request, &sending.arrival);
+    edit.push_via(via_value(view, &sending.hop, &branch(cx, sending, &hash)).as_bytes());
+    for _ in 0..sending.routes.own {
+        edit.pop_route();
+    }
+    for route in sending.push_routes.iter().rev() {
+        edit.push_route(route);
+    }
+    edit.set_max_forwards(
+        request
+            .max_forwards()
+            .unwrap_or(DEFAULT_HOPS)
+            .saturating_sub(1),
+    );
+    if sending.record_route {
+        for value in record_routes(view, sending) {
+            edit.push_record_route(value.as_bytes());
+        }
+    }
+    if let Some(path) = sending.path {
+        edit.push_path(path.as_bytes());
+    }
+    edit_identity(&mut edit, sending);
+    if sending.consumed {
+        edit.remove(Name::ProxyAuthorization);
+    }
+    edit.finish()
+}
+
+fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
+    let to_device = sending.hop.transport != Transport::Peer;
+    let private = sending
+        .request
+        .option_tags(Name::Privacy)
+        .any(|t| t.eq_ignore_ascii_case(b"id"));
+    match sending.asserted {
+        Asserted::Keep if !(to_device && private) => {}
+        Asserted::Set(aor) if !(to_device && private) => {
+            edit.set(
+                Name::PAssertedIdentity,
+                format!("<{}>", aor.as_str()).as_bytes(),
+            );
+        }
+        _ => {
+            edit.remove(Name::PAssertedIdentity);
+        }
+    }
+    if *sending.asserted != Asserted::Keep {
+        edit.remove(Name::PPreferredIdentity);
+    }
+}
+
+/// The bytes of a response passed back: our Via gone, the rest untouched.
+pub fn response_back(response: &Message) -> Bytes {
+    let mut edit = Edit::new(response);
+    edit.pop_via();
+    edit.finish()
+}
+
+/// Whether a branch was made by a server of ours.
+pub fn is_our_branch(branch: &[u8]) -> bool {
+    branch.starts_with(BRANCH.as_bytes())
+}
+
+/// Whether a branch was made by a server of ours for a hop over the peer link.
+pub fn is_peer_branch(branch: &[u8]) -> bool {
+    branch
+        .strip_prefix(BRANCH.as_bytes())
+        .is_some_and(|rest| rest.first() == Some(&b'p'))
+}

@@ -1,0 +1,89 @@
+//! Requests inside a dialog: passed along their Route set, byte-exact, without asking who sends them.
+//!
+//! Owns their next hop. The mark in our Record-Route says that the dialog came through here; without it a request is
+//! treated like any other.
+
+use super::fork::{Fork, Job};
+use super::hop::{self, Hop};
+use crate::cx::Cx;
+use crate::forward::{self, Asserted, Sending};
+use crate::ident::{Whose, classify};
+use crate::metrics::Counter;
+use crate::replies;
+use crate::routes::RouteSet;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::message::Message;
+
+/// Where a request with that Route set goes: the next Route, else its Request-URI.
+async fn next_hop<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<Hop> {
+    let view = cx.view();
+    if routes.next_is_partner
+        && let Some(partner) = &view.partner
+        && let Some(peer) = hop::to_peer(cx, request, partner.pool, None)
+    {
+        return Some(peer);
+    }
+    let uri = routes.next.as_deref().unwrap_or(request.request_uri());
+    hop::located(cx, uri, None).await
+}
+
+fn asserted(flow: Flow) -> Asserted {
+    if flow.transport == Transport::Peer {
+        Asserted::Keep
+    } else {
+        Asserted::Strip
+    }
+}
+
+/// Passes a request on inside its dialog.
+pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    cx.count(Counter::ProxyInDialog);
+    let asserted = asserted(flow);
+    let job = Job {
+        request: &request,
+        arrival: flow,
+        routes: &routes,
+        asserted: &asserted,
+        consumed: false,
+        record_route: false,
+    };
+    // A remote target that is an address of record of ours goes to that user's devices.
+    if routes.next.is_none()
+        && let Whose::User(user) = classify(&cx.view(), request.request_uri())
+    {
+        return super::to_user(&cx, job, user).await;
+    }
+    replies::trying(&cx, &request);
+    let Some(hop) = next_hop(&cx, &request, &routes).await else {
+        return replies::refuse(&cx, &request, 480, "Next Hop Not Found");
+    };
+    Fork::new(&cx, job, None).run(vec![hop]).await;
+}
+
+/// Passes the ACK of a 2xx on (RFC 3261 §16.11): it has no transaction.
+pub async fn ack<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    if let Some(hop) = next_hop(&cx, &request, &routes).await {
+        ack_on(&cx, &request, flow, &routes, hop.flow);
+    }
+}
+
+/// Sends such an ACK over a flow that is known.
+pub fn ack_on<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, hop: Flow) {
+    let view = cx.view();
+    let asserted = asserted(flow);
+    let sending = Sending {
+        request,
+        arrival: flow,
+        hop,
+        routes,
+        uri: None,
+        push_routes: &[],
+        record_route: false,
+        path: None,
+        asserted: &asserted,
+        consumed: false,
+    };
+    let bytes = forward::build(cx, &view, &sending);
+    cx.count(Counter::Stateless);
+    cx.send_stateless(hop, bytes);
+}

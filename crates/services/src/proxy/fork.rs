@@ -1,0 +1,378 @@
+//! Forking: one request on several legs, one answer back (RFC 3261 §16.6–16.10).
+//!
+//! Owns the life of a forwarded request from the first leg to the last response, CANCEL, Timer C and the hold for
+//! stranded users. Does not own where hops come from (`targets`) or which answer is best (`best`).
+
+use super::best::{self, Ended};
+use super::hop::Hop;
+use super::leg::{GIVE_UP_MS, Leg, by_preference};
+use super::targets::{self, Found};
+use crate::cx::{Branch, Cx, TaskEvent};
+use crate::forward::{self, Asserted, Sending};
+use crate::metrics::Counter;
+use crate::replies;
+use crate::routes::RouteSet;
+use pairline_group::Millis;
+use pairline_sip::flow::Flow;
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::uri::Aor;
+use std::collections::VecDeque;
+
+/// What is to be forwarded, as received, and what is changed on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The request.
+    pub request: &'a Message,
+    /// Where it came from.
+    pub arrival: Flow,
+    /// Its Route set.
+    pub routes: &'a RouteSet,
+    /// Who vouches for the caller.
+    pub asserted: &'a Asserted,
+    /// Whether our credentials in it are used up.
+    pub consumed: bool,
+    /// Whether dialogs that it opens must come back through here.
+    pub record_route: bool,
+}
+
+/// A forwarded request with all its legs.
+pub struct Fork<'a, C: Cx> {
+    cx: &'a C,
+    job: Job<'a>,
+    invite: bool,
+    legs: Vec<Leg>,
+    waiting: VecDeque<Vec<Hop>>,
+    tried: Vec<Hop>,
+    ended: Vec<Ended>,
+    answered: bool,
+    cancelled: bool,
+    declined: bool,
+    /// The user whose new bindings may still be waited for.
+    hold: Option<Aor>,
+    hold_until: Option<Millis>,
+}
+
+impl<'a, C: Cx> Fork<'a, C> {
+    /// A request without legs. With `hold` an INVITE that reaches no device waits for bindings of that user.
+    pub fn new(cx: &'a C, job: Job<'a>, hold: Option<Aor>) -> Self {
+        Fork {
+            cx,
+            job,
+            invite: *job.request.method() == Method::Invite,
+            legs: Vec::new(),
+            waiting: VecDeque::new(),
+            tried: Vec::new(),
+            ended: Vec::new(),
+            answered: false,
+            cancelled: false,
+            declined: false,
+            hold,
+            hold_until: None,
+        }
+    }
+
+    /// Runs until a final answer is given and every leg has ended.
+    pub async fn run(mut self, hops: Vec<Hop>) {
+        let held_from_start = hops.is_empty();
+        self.waiting = by_preference(hops).into();
+        if held_from_start {
+            self.begin_hold();
+            self.look_again().await;
+        }
+        self.settle();
+        while !self.is_over() {
+            self.cx.set_deadline(self.next_timer());
+            match self.cx.event().await {
+                TaskEvent::Response(branch, message) => self.on_response(branch, message),
+                TaskEvent::Timeout(branch) => self.on_failed(branch, Ended::Timeout),
+                TaskEvent::TransportError(branch) => self.on_failed(branch, Ended::Flow),
+                TaskEvent::Cancelled => self.on_cancelled(),
+                TaskEvent::Deadline => self.on_timer(),
+                TaskEvent::BindingsChanged if self.hold_until.is_some() => self.look_again().await,
+                TaskEvent::BindingsChanged => {}
+            }
+            self.settle();
+        }
+        self.cx.set_deadline(None);
+    }
+
+    fn is_over(&self) -> bool {
+        self.answered && !self.legs.iter().any(|leg| leg.live)
+    }
+
+    fn next_timer(&self) -> Option<Millis> {
+        let legs = self
+            .legs
+            .iter()
+            .filter(|leg| leg.live)
+            .filter_map(|leg| leg.timer);
+        legs.chain(self.hold_until).min()
+    }
+
+    /// Sends a request on a new leg.
+    fn send(&mut self, mut hop: Hop) {
+        let view = self.cx.view();
+        let sending = Sending {
+            request: self.job.request,
+            arrival: self.job.arrival,
+            hop: hop.flow,
+            routes: self.job.routes,
+            uri: hop.uri.as_deref(),
+            push_routes: &hop.routes,
+            record_route: self.job.record_route && forward::opens_dialog(self.job.request),
+            path: None,
+            asserted: self.job.asserted,
+            consumed: self.job.consumed,
+        };
+        let bytes = forward::build(self.cx, &view, &sending);
+        let branch = self.cx.forward(hop.flow, bytes);
+        self.cx.count(Counter::ProxyBranch);
+        let timer = self
+            .invite
+            .then(|| self.cx.now().mono + view.proxy.timer_c_ms);
+        let alternates = std::mem::take(&mut hop.alternates);
+        self.tried.push(hop);
+        self.legs.push(Leg::new(branch, alternates, timer));
+    }
+
+    fn leg(&mut self, branch: Branch) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.branch == branch)
+    }
+
+    fn on_response(&mut self, branch: Branch, message: Message) {
+        let status = message.status().unwrap_or(500);
+        if status < 200 {
+            return self.on_provisional(branch, status, &message);
+        }
+        let Some(leg) = self.leg(branch) else { return };
+        let first = std::mem::replace(&mut leg.live, false);
+        if status < 300 {
+            return self.on_success(status, &message);
+        }
+        if !first {
+            return;
+        }
+        if status == 430 && self.try_alternate(branch) {
+            return;
+        }
+        if status >= 600 {
+            self.declined = true;
+            self.cancel_legs();
+        }
+        self.ended.push(Ended::Final(Box::new(message)));
+    }
+
+    fn on_provisional(&mut self, branch: Branch, status: u16, message: &Message) {
+        let timer = self.cx.now().mono + self.cx.view().proxy.timer_c_ms;
+        let Some(leg) = self.leg(branch) else { return };
+        leg.provisional = true;
+        // §16.7 step 2: 101 to 199 reset Timer C; a cancelled leg keeps its shorter one.
+        if status > 100 && leg.timer.is_some() && !leg.cancelled {
+            leg.timer = Some(timer);
+        }
+        if status > 100 && !self.answered {
+            self.cx.respond(status, forward::response_back(message));
+        }
+    }
+
+    /// A 2xx goes back at once; further ones of an INVITE too, for the caller must end those dialogs (§16.7 step 5).
+    fn on_success(&mut self, status: u16, message: &Message) {
+        if self.answered && !self.invite {
+            return;
+        }
+        self.cx.respond(status, forward::response_back(message));
+        if self.answered {
+            return;
+        }
+        self.answered = true;
+        if *self.job.request.method() == Method::Message {
+            self.cx.count(Counter::MessageRelayed);
+        }
+        if self.hold_until.take().is_some() {
+            self.cx.count(Counter::ProxyHeldDelivered);
+        }
+        self.cancel_legs();
+    }
+
+    fn on_failed(&mut self, branch: Branch, ended: Ended) {
+        let Some(leg) = self.leg(branch) else { return };
+        if !std::mem::replace(&mut leg.live, false) {
+            return;
+        }
+        // A device that rang and then fell silent was reached; another way to it would ring it twice.
+        let another_way = !leg.provisional && (self.invite || ended.unreached());
+        if another_way && self.try_alternate(branch) {
+            return;
+        }
+        self.ended.push(ended);
+    }
+
+    /// Sends to the next way to the same device, if there is one and the caller still waits.
+    fn try_alternate(&mut self, branch: Branch) -> bool {
+        if self.answered || self.cancelled || self.declined {
+            return false;
+        }
+        let Some(leg) = self.leg(branch) else {
+            return false;
+        };
+        if leg.alternates.is_empty() {
+            return false;
+        }
+        let mut rest = std::mem::take(&mut leg.alternates);
+        let mut hop = rest.remove(0);
+        hop.alternates = rest;
+        self.send(hop);
+        true
+    }
+
+    fn on_cancelled(&mut self) {
+        if self.answered || !self.invite {
+            return;
+        }
+        self.cancelled = true;
+        self.hold_until = None;
+        self.cancel_legs();
+    }
+
+    /// Cancels what is still open and forgets what was not tried (§16.10).
+    fn cancel_legs(&mut self) {
+        self.waiting.clear();
+        if !self.invite {
+            return;
+        }
+        let give_up = self.cx.now().mono + GIVE_UP_MS;
+        for leg in self
+            .legs
+            .iter_mut()
+            .filter(|leg| leg.live && !leg.cancelled)
+        {
+            leg.cancelled = true;
+            leg.timer = Some(give_up);
+            self.cx.cancel(leg.branch);
+        }
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.cx.now().mono;
+        if self.hold_until.is_some_and(|at| at <= now) {
+            self.hold_until = None;
+            self.hold = None;
+        }
+        let mut silent = Vec::new();
+        for leg in self
+            .legs
+            .iter_mut()
+            .filter(|leg| leg.live && leg.timer.is_some_and(|at| at <= now))
+        {
+            if leg.provisional && !leg.cancelled {
+                // Timer C with a provisional response: CANCEL, and wait for what it brings (§16.8).
+                leg.cancelled = true;
+                leg.timer = Some(now + GIVE_UP_MS);
+                self.cx.cancel(leg.branch);
+            } else {
+                silent.push(leg.branch);
+            }
+        }
+        for branch in silent {
+            self.on_failed(branch, Ended::Timeout);
+        }
+    }
+
+    /// Goes on where no leg is open: next group of hops, hold, or the final answer.
+    fn settle(&mut self) {
+        if self.answered || self.legs.iter().any(|leg| leg.live) {
+            return;
+        }
+        if !self.cancelled && !self.declined {
+            if let Some(group) = self.waiting.pop_front() {
+                for hop in group {
+                    self.send(hop);
+                }
+                return;
+            }
+            if self.hold_until.is_some() && self.ended.iter().all(Ended::unreached) {
+                return;
+            }
+            if self.hold_until.is_none()
+                && self.hold.is_some()
+                && !self.ended.is_empty()
+                && self.ended.iter().all(Ended::unreached)
+            {
+                self.cx.count(Counter::ProxyHeld);
+                self.begin_hold();
+                return;
+            }
+        }
+        self.answer();
+    }
+
+    fn begin_hold(&mut self) {
+        if self.invite && self.hold.is_some() {
+            self.hold_until = Some(self.cx.now().mono + self.cx.view().proxy.hold_ms);
+        }
+    }
+
+    /// Bindings may have changed while the request is held: whatever was not tried yet is tried.
+    async fn look_again(&mut self) {
+        let Some(user) = self.hold.clone() else {
+            return;
+        };
+        let Found::Hops(hops) = targets::find(self.cx, self.job.request, &user).await else {
+            return;
+        };
+        let tried = &self.tried;
+        let fresh: Vec<Hop> = hops
+            .into_iter()
+            .filter(|hop| {
+                !tried
+                    .iter()
+                    .any(|t| t.flow == hop.flow && t.uri == hop.uri && t.routes == hop.routes)
+            })
+            .take(
+                self.cx
+                    .view()
+                    .proxy
+                    .max_branches
+                    .saturating_sub(self.tried.len()),
+            )
+            .collect();
+        self.waiting.extend(by_preference(fresh));
+    }
+
+    fn answer(&mut self) {
+        self.answered = true;
+        let request = self.job.request;
+        let chosen = best::choose(&self.ended, self.cancelled).map(|i| &self.ended[i]);
+        match chosen {
+            _ if self.cancelled && chosen.is_none_or(|c| c.status() < 600 && c.status() != 487) => {
+                replies::refuse(self.cx, request, 487, "Request Terminated");
+            }
+            None => replies::unavailable(self.cx, request, "No Device Reachable"),
+            Some(Ended::Final(message)) if !matches!(message.status(), Some(503 | 430)) => {
+                let status = message.status().unwrap_or(500);
+                self.cx
+                    .respond(status, best::returned(message, &self.ended));
+            }
+            Some(Ended::Timeout) if self.invite => {
+                replies::refuse(self.cx, request, 408, "Request Timeout")
+            }
+            // RFC 4320 §4.2: no 408 to anything but INVITE.
+            Some(Ended::Timeout) => replies::unavailable(self.cx, request, "Device Did Not Answer"),
+            // Held in vain.
+            Some(ended)
+                if ended.unreached()
+                    && self.invite
+                    && self.hold.is_none()
+                    && !self.tried_peer_only() =>
+            {
+                replies::unavailable(self.cx, request, "No Device Reachable");
+            }
+            Some(_) => replies::try_later(self.cx, request, "Next Hop Not Reachable"),
+        }
+    }
+
+    fn tried_peer_only(&self) -> bool {
+        self.tried.iter().all(|hop| hop.uri.is_none())
+    }
+}

@@ -1,0 +1,134 @@
+//! Next hops: one place a request can be sent to, and how a binding becomes one.
+//!
+//! Owns the choice of flow and Route for a binding, the partner and a located URI.
+
+use crate::binding::Binding;
+use crate::cx::{Cx, Reach};
+use crate::forward::{MAX_PEER_HOPS, peer_hops};
+use crate::routes::flow_token;
+use pairline_group::PoolId;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::message::Message;
+
+/// One place to send a request to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The flow.
+    pub flow: Flow,
+    /// New Request-URI; `None`: as it is.
+    pub uri: Option<Box<[u8]>>,
+    /// Route values to push, outermost first.
+    pub routes: Vec<Box<[u8]>>,
+    /// Preference in thousandths.
+    pub q: u16,
+    /// Tried in turn if this one cannot be reached.
+    pub alternates: Vec<Hop>,
+}
+
+impl Hop {
+    /// A hop without Routes or alternates.
+    pub fn plain(flow: Flow, uri: Option<&[u8]>) -> Hop {
+        Hop {
+            flow,
+            uri: uri.map(Box::from),
+            routes: Vec::new(),
+            q: 1000,
+            alternates: Vec::new(),
+        }
+    }
+}
+
+fn bracketed(uri: &[u8]) -> Box<[u8]> {
+    let mut value = Vec::with_capacity(uri.len() + 2);
+    value.push(b'<');
+    value.extend_from_slice(uri);
+    value.push(b'>');
+    value.into()
+}
+
+/// The other pool as next hop; `None` if the link is down or the request has crossed it often enough.
+pub fn to_peer<C: Cx>(cx: &C, request: &Message, pool: PoolId, uri: Option<&[u8]>) -> Option<Hop> {
+    if peer_hops(request) >= MAX_PEER_HOPS {
+        return None;
+    }
+    Some(Hop::plain(cx.peer_flow(pool)?, uri))
+}
+
+/// A binding as next hop; `None` if it is stranded.
+pub fn to_binding<C: Cx>(cx: &C, request: &Message, binding: &Binding) -> Option<Hop> {
+    let mut routes: Vec<Box<[u8]>> = binding.path.iter().map(|p| bracketed(p)).collect();
+    let flow = match cx.reach(binding) {
+        Reach::Open => open_flow(cx, binding)?,
+        Reach::ThroughPeer => {
+            let view = cx.view();
+            let token = flow_token(&view.sealing_key, &binding.flow);
+            let host = view.partner.as_ref().map(peer_host)?;
+            routes.insert(0, format!("<sip:{token}@{host};lr>").into_bytes().into());
+            to_peer(cx, request, binding.flow.pool, None)?.flow
+        }
+        Reach::Stranded => return None,
+    };
+    Some(Hop {
+        flow,
+        uri: Some(binding.contact.clone()),
+        routes,
+        q: binding.q,
+        alternates: Vec::new(),
+    })
+}
+
+fn peer_host(partner: &crate::settings::PartnerNames) -> String {
+    match (partner.addresses.first(), partner.names.first()) {
+        (Some(address), _) => address.to_string(),
+        (None, Some(name)) => name.clone(),
+        (None, None) => "invalid".to_owned(),
+    }
+}
+
+/// The flow of a binding that this server can use. A datagram goes out by an own listener, whoever received the REGISTER.
+fn open_flow<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
+    let view = cx.view();
+    let flow = binding.flow.flow;
+    if binding.flow.server == view.own.server || flow.transport != Transport::Udp {
+        return Some(flow);
+    }
+    let listener = view.udp_listener(flow.remote.is_ipv6())?;
+    Some(Flow {
+        transport: Transport::Udp,
+        listener: listener.id,
+        remote: flow.remote,
+        connection: 0,
+    })
+}
+
+/// A URI as next hop, located by RFC 3263; its further addresses become alternates.
+pub async fn located<C: Cx>(cx: &C, uri: &[u8], request_uri: Option<&[u8]>) -> Option<Hop> {
+    let flows = cx.locate(uri).await.ok()?;
+    let mut hops = flows
+        .into_iter()
+        .take(8)
+        .map(|flow| Hop::plain(own_listener(cx, flow), request_uri));
+    let mut first = hops.next()?;
+    first.alternates = hops.collect();
+    Some(first)
+}
+
+/// The same flow by a listener that exists here, since whoever located it need not know ours.
+pub fn own_listener<C: Cx>(cx: &C, flow: Flow) -> Flow {
+    let view = cx.view();
+    let fits = |l: &&crate::settings::Listener| {
+        l.transport == flow.transport && l.addr.is_ipv6() == flow.remote.is_ipv6()
+    };
+    let known = view
+        .listeners
+        .iter()
+        .filter(fits)
+        .any(|l| l.id == flow.listener);
+    match view.listeners.iter().find(fits) {
+        Some(listener) if !known => Flow {
+            listener: listener.id,
+            ..flow
+        },
+        _ => flow,
+    }
+}

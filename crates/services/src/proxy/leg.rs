@@ -1,0 +1,54 @@
+//! One leg of a forked request: a branch to one hop.
+//!
+//! Owns its timers and what has come back on it. Sends nothing.
+
+use super::hop::Hop;
+use crate::cx::Branch;
+use pairline_group::Millis;
+
+/// 64·T1 of RFC 3261: how long a cancelled leg may still answer.
+pub const GIVE_UP_MS: Millis = 32_000;
+
+/// A leg.
+#[derive(Clone, Debug)]
+pub struct Leg {
+    /// Its client transaction.
+    pub branch: Branch,
+    /// No final response yet.
+    pub live: bool,
+    /// A provisional response came.
+    pub provisional: bool,
+    /// CANCEL was asked for.
+    pub cancelled: bool,
+    /// Monotonic time of Timer C, or of giving up after a CANCEL; `None` for non-INVITE.
+    pub timer: Option<Millis>,
+    /// What to try if the hop cannot be reached.
+    pub alternates: Vec<Hop>,
+}
+
+impl Leg {
+    /// A leg that was just sent.
+    pub fn new(branch: Branch, alternates: Vec<Hop>, timer: Option<Millis>) -> Leg {
+        Leg {
+            branch,
+            live: true,
+            provisional: false,
+            cancelled: false,
+            timer,
+            alternates,
+        }
+    }
+}
+
+/// The q groups of some hops, highest first; within a group all are tried together (RFC 3261 §16.6).
+pub fn by_preference(mut hops: Vec<Hop>) -> Vec<Vec<Hop>> {
+    hops.sort_by_key(|hop| std::cmp::Reverse(hop.q));
+    let mut groups: Vec<Vec<Hop>> = Vec::new();
+    for hop in hops {
+        match groups.last_mut() {
+            Some(group) if group.last().is_some_and(|h| h.q == hop.q) => group.push(hop),
+            _ => groups.push(vec![hop]),
+        }
+    }
+    groups
+}

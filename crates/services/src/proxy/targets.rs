@@ -1,0 +1,153 @@
+//! The target set of a user (RFC 3261 §16.5): bindings and guest bindings, call forwarding, the other pool.
+//!
+//! Owns where a request for a user goes. Sends nothing.
+
+use super::hop::{self, Hop};
+use crate::binding::Binding;
+use crate::cx::{Cx, Place};
+use crate::ident::parse_user;
+use crate::metrics::Counter;
+use crate::records::{BINDING, Settings, settings_key};
+use pairline_group::GroupId;
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::uri::Aor;
+
+/// Most users that one call is forwarded through.
+const MAX_FORWARDS: usize = 5;
+
+/// Where a request for a user can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// To these.
+    Hops(Vec<Hop>),
+    /// There are bindings of this user, all stranded.
+    Stranded(Aor),
+    /// No binding.
+    NotRegistered,
+    /// No such user.
+    NoSuchUser,
+    /// Who serves the user cannot be reached.
+    Unavailable,
+    /// Call forwarding turns in a circle.
+    ForwardLoop,
+}
+
+/// Finds the target set, following unconditional call forwarding of INVITEs.
+pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
+    let mut seen = vec![user.clone()];
+    loop {
+        let current = seen.last().expect("begins with one").clone();
+        let forwarded = seen.len() > 1;
+        let group = match cx.place(&current) {
+            Place::NoSuchUser if forwarded => return Found::NotRegistered,
+            Place::NoSuchUser => return Found::NoSuchUser,
+            Place::Here { group } | Place::Resiliency { group } => Some(group),
+            Place::Elsewhere { pool, .. } => {
+                let uri = forwarded.then(|| current.as_str().as_bytes());
+                if let Some(peer) = hop::to_peer(cx, request, pool, uri) {
+                    cx.count(Counter::ProxyPeer);
+                    return Found::Hops(vec![peer]);
+                }
+                None
+            }
+            Place::Unavailable { .. } => None,
+        };
+        let next = match group {
+            Some(group) if *request.method() == Method::Invite => {
+                forward_target(cx, group, &current).await
+            }
+            _ => None,
+        };
+        let Some(next) = next else {
+            return of_user(cx, request, group, &current).await;
+        };
+        if seen.contains(&next) || seen.len() > MAX_FORWARDS {
+            return Found::ForwardLoop;
+        }
+        cx.count(Counter::ProxyCallForward);
+        seen.push(next);
+    }
+}
+
+/// The user that all calls of this one go to, if set.
+async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor> {
+    let record = cx.read(group, &settings_key(user.as_str())).await?;
+    let Ok(settings) = Settings::decode(&record.value) else {
+        cx.count(Counter::RecordUnreadable);
+        return None;
+    };
+    parse_user(&cx.view(), &settings.forward_to?)
+}
+
+/// The hops of one user's bindings. Without a readable copy only guest bindings are known.
+pub async fn of_user<C: Cx>(
+    cx: &C,
+    request: &Message,
+    group: Option<GroupId>,
+    user: &Aor,
+) -> Found {
+    let wall = cx.now().wall;
+    let mut bindings = match group {
+        Some(group) => read_bindings(cx, group, user).await,
+        None => Vec::new(),
+    };
+    bindings.extend(cx.guests(user));
+    bindings.retain(|b| b.expires > wall);
+    if bindings.is_empty() {
+        return if group.is_some() {
+            Found::NotRegistered
+        } else {
+            Found::Unavailable
+        };
+    }
+    let hops = hops_of(cx, request, bindings);
+    if hops.is_empty() {
+        Found::Stranded(user.clone())
+    } else {
+        Found::Hops(hops)
+    }
+}
+
+async fn read_bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<Binding> {
+    let records = cx.read_all(group, user.as_str(), Some(BINDING)).await;
+    let mut found = Vec::with_capacity(records.len());
+    for (_, record) in &records {
+        match Binding::from_record(record) {
+            Ok(binding) => found.push(binding),
+            Err(_) => cx.count(Counter::RecordUnreadable),
+        }
+    }
+    found
+}
+
+fn same_device(a: &Binding, b: &Binding) -> bool {
+    match (&a.instance, &b.instance) {
+        (Some(x), Some(y)) => x == y,
+        _ => a.contact == b.contact,
+    }
+}
+
+/// One hop per device: of several bindings of one instance or contact the freshest is tried, the others are alternates.
+fn hops_of<C: Cx>(cx: &C, request: &Message, mut bindings: Vec<Binding>) -> Vec<Hop> {
+    bindings.sort_by(|a, b| b.refreshed.cmp(&a.refreshed).then_with(|| a.id.cmp(&b.id)));
+    let mut devices: Vec<(Binding, Hop)> = Vec::new();
+    for binding in bindings {
+        let Some(hop) = hop::to_binding(cx, request, &binding) else {
+            cx.count(Counter::BindingStranded);
+            continue;
+        };
+        match devices
+            .iter_mut()
+            .find(|(other, _)| same_device(other, &binding))
+        {
+            Some((_, first)) => first.alternates.push(hop),
+            None => devices.push((binding, hop)),
+        }
+    }
+    devices
+        .into_iter()
+        .map(|(_, hop)| hop)
+        .take(cx.view().proxy.max_branches)
+        .collect()
+}

@@ -1,0 +1,282 @@
+//! The registrar (RFC 3261 §10): bindings of users served here, guest bindings in resiliency mode, and the way to the
+//! serving pool for all others.
+//!
+//! Owns the handling of REGISTER. Does not own digests (`auth`) nor how bindings are used (`proxy`).
+
+mod answer;
+pub mod ask;
+mod elsewhere;
+mod guest;
+pub mod plan;
+
+use crate::auth::{self, Realm, Who};
+use crate::binding::{Binding, FlowRef};
+use crate::cx::{Cx, Place, TaskEvent};
+use crate::ident::{Whose, classify};
+use crate::metrics::Counter;
+use crate::records::{BINDING, binding_key};
+use crate::replies;
+use crate::routes::{RouteSet, read_flow_token};
+use ask::{Ask, AskError};
+use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
+use pairline_group::{GroupId, Position};
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::message::Message;
+use pairline_sip::uri::{Aor, Uri};
+use plan::{Changes, Plan, Refuse};
+
+/// How often a REGISTER looks at where its user is served before it gives up.
+const ROUNDS: usize = 4;
+/// Pause before another look while a group changes hands, in milliseconds.
+const PAUSE_MS: u64 = 500;
+
+/// Handles one REGISTER for one of our domains.
+pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    let user = match classify(&cx.view(), request.to().uri) {
+        Whose::User(user) => user,
+        Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
+        _ => return replies::refuse(&cx, &request, 404, "Not Our Domain"),
+    };
+    for round in 0..ROUNDS {
+        let again = match cx.place(&user) {
+            Place::NoSuchUser => serve(&cx, &request, flow, &user, None).await,
+            Place::Here { group } => serve(&cx, &request, flow, &user, Some(group)).await,
+            Place::Elsewhere { pool, .. } => {
+                return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
+            }
+            Place::Resiliency { group } => {
+                return guest::serve(&cx, &request, flow, &user, group).await;
+            }
+            Place::Unavailable { .. } => {
+                return replies::try_later(&cx, &request, "Serving Pool Not Reachable");
+            }
+        };
+        match again {
+            Outcome::Answered => return,
+            Outcome::Moving if round + 1 < ROUNDS => pause(&cx).await,
+            Outcome::Moving => {}
+        }
+    }
+    replies::try_later(&cx, &request, "User Is Being Moved");
+}
+
+/// How one try ended.
+enum Outcome {
+    /// A final answer was given.
+    Answered,
+    /// The group is changing hands: look again where the user is served.
+    Moving,
+}
+
+async fn pause<C: Cx>(cx: &C) {
+    cx.set_deadline(Some(cx.now().mono + PAUSE_MS));
+    while !matches!(cx.event().await, TaskEvent::Deadline) {}
+    cx.set_deadline(None);
+}
+
+/// Authenticates; the identity must be the user whose bindings are to be changed (no third-party registration).
+async fn admit<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    user: &Aor,
+    group: Option<GroupId>,
+) -> bool {
+    let who = Who { user, group };
+    if !auth::authenticate(cx, request, flow, Realm::Registrar, who).await {
+        return false;
+    }
+    match classify(&cx.view(), request.from().uri) {
+        Whose::User(from) if from == *user => true,
+        _ => {
+            cx.count(Counter::AuthMismatch);
+            replies::refuse(cx, request, 403, "Third-Party Registration Not Allowed");
+            false
+        }
+    }
+}
+
+/// The flow that reaches the client, and how many Path values at the top are our own servers'.
+fn client_flow<C: Cx>(cx: &C, request: &Message, flow: Flow) -> (FlowRef, usize) {
+    let view = cx.view();
+    if flow.transport == Transport::Peer
+        && let Some(top) = request.paths().next()
+        && let Ok(uri) = Uri::parse(top.uri)
+        && let Some(token) = uri
+            .user
+            .and_then(|user| read_flow_token(&view.sealing_key, user))
+    {
+        return (token, 1);
+    }
+    let own = &view.own;
+    (
+        FlowRef {
+            pool: own.pool,
+            server: own.server,
+            incarnation: own.incarnation,
+            flow,
+        },
+        0,
+    )
+}
+
+/// Reads the wish, or answers why it cannot be read.
+fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<Ask> {
+    let (client, own_path) = client_flow(cx, request, flow);
+    match Ask::read(user, request, client, own_path) {
+        Ok(ask) => Some(ask),
+        Err(error) => {
+            cx.count(Counter::RegisterRefused);
+            let status = if error == AskError::TooMany { 403 } else { 400 };
+            replies::refuse(cx, request, status, &error.to_string());
+            None
+        }
+    }
+}
+
+fn refuse<C: Cx>(cx: &C, request: &Message, why: Refuse) {
+    cx.count(Counter::RegisterRefused);
+    match why {
+        Refuse::OutOfOrder => replies::refuse(cx, request, 500, "REGISTER Out Of Order"),
+        Refuse::TooManyBindings => replies::refuse(cx, request, 403, "Too Many Bindings"),
+        Refuse::TooBrief => {
+            let min = cx.view().registrar.min_s.to_string();
+            replies::refuse_with(
+                cx,
+                request,
+                423,
+                "Interval Too Brief",
+                &[("Min-Expires", &min)],
+            );
+        }
+    }
+}
+
+fn count_change<C: Cx>(cx: &C, changes: &Changes) {
+    if changes.new > 0 {
+        cx.count(Counter::RegisterNew);
+    } else if changes.puts.is_empty() {
+        cx.count(Counter::RegisterRemove);
+    } else {
+        cx.count(Counter::RegisterRefresh);
+    }
+}
+
+/// A user's live bindings with the versions of their records.
+async fn bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<(Binding, Position)> {
+    let wall = cx.now().wall;
+    let records = cx.read_all(group, user.as_str(), Some(BINDING)).await;
+    let mut found = Vec::with_capacity(records.len());
+    for (_, record) in records {
+        match Binding::from_record(&record) {
+            Ok(binding) if binding.expires > wall => found.push((binding, record.version)),
+            Ok(_) => {}
+            Err(_) => cx.count(Counter::RecordUnreadable),
+        }
+    }
+    found
+}
+
+/// The proposal for some changes, based on the versions that were read.
+fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)]) -> Proposal {
+    let version = |id: &[u8; 16]| read.iter().find(|(b, _)| b.id == *id).map(|(_, v)| *v);
+    let mut proposal = Proposal::default();
+    for binding in &changes.puts {
+        let key = binding_key(user.as_str(), &binding.id);
+        proposal.reads.push((key.clone(), version(&binding.id)));
+        let lives = u64::from(binding.granted) * 1000;
+        proposal.writes.push(Write::Put {
+            key,
+            class: WriteClass::Soft { lives },
+            value: binding.encode(),
+        });
+    }
+    for id in &changes.deletes {
+        let key = binding_key(user.as_str(), id);
+        proposal.reads.push((key.clone(), version(id)));
+        proposal.writes.push(Write::Delete { key });
+    }
+    proposal
+}
+
+async fn serve<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    user: &Aor,
+    group: Option<GroupId>,
+) -> Outcome {
+    if !admit(cx, request, flow, user, group).await {
+        return Outcome::Answered;
+    }
+    let (Some(group), Some(ask)) = (group, read_ask(cx, request, flow, user)) else {
+        return Outcome::Answered;
+    };
+    // One retry: a conflict means that another REGISTER of the user was faster, and that one counts first.
+    for last in [false, true] {
+        let read = bindings(cx, group, user).await;
+        let existing: Vec<Binding> = read.iter().map(|(b, _)| b.clone()).collect();
+        let view = cx.view();
+        let plan = plan::plan(
+            &existing,
+            &ask,
+            &view.registrar,
+            view.registrar.max_s,
+            cx.now().wall,
+        );
+        let changes = match plan {
+            Plan::Refuse(why) => {
+                refuse(cx, request, why);
+                return Outcome::Answered;
+            }
+            Plan::Fetch => {
+                cx.count(Counter::RegisterFetch);
+                Changes::default()
+            }
+            Plan::Repeat(changes) => {
+                cx.count(Counter::RegisterRepeat);
+                changes
+            }
+            Plan::Change(changes) => {
+                count_change(cx, &changes);
+                changes
+            }
+        };
+        if changes.puts.is_empty() && changes.deletes.is_empty() {
+            answer::ok(cx, request, &existing, None);
+            return Outcome::Answered;
+        }
+        match cx.commit(group, proposal(user, &changes, &read)).await {
+            Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => {
+                answer::ok(cx, request, &after(existing, changes), None);
+                return Outcome::Answered;
+            }
+            Done::Refused(Refusal::Conflict(_)) if !last => {}
+            Done::Refused(refusal) => return refused(cx, request, &refusal),
+        }
+    }
+    Outcome::Answered
+}
+
+/// Whether a refused commit is worth another look at where the user is served; answers otherwise.
+fn refused<C: Cx>(cx: &C, request: &Message, refusal: &Refusal) -> Outcome {
+    match refusal {
+        Refusal::Moved(..)
+        | Refusal::NotActive(..)
+        | Refusal::HandingOver(_)
+        | Refusal::Unconfirmed => Outcome::Moving,
+        _ => {
+            replies::try_later(cx, request, "Binding Not Stored");
+            Outcome::Answered
+        }
+    }
+}
+
+/// The bindings once the changes are made.
+fn after(existing: Vec<Binding>, changes: Changes) -> Vec<Binding> {
+    let gone =
+        |b: &Binding| changes.deletes.contains(&b.id) || changes.puts.iter().any(|p| p.id == b.id);
+    let mut bindings: Vec<Binding> = existing.into_iter().filter(|b| !gone(b)).collect();
+    bindings.extend(changes.puts);
+    bindings
+}
