@@ -1,0 +1,326 @@
+//! One thread of the generator: its users, ports, operations and pace.
+//!
+//! Owns the loop. `flow` starts operations and reacts to responses; `words` is what requests say; `uas` is the called side; `timers` and `slot` hold what is under
+//! way.
+
+mod counts;
+mod flow;
+mod slot;
+mod timers;
+mod uas;
+mod words;
+
+pub use counts::Counts;
+pub use slot::Kind;
+
+use crate::args::{Common, Transport};
+use crate::control::{Control, Phase};
+use crate::journal::Journal;
+use crate::pace::Pacer;
+use crate::port::{self, Port, Received};
+use crate::users::Users;
+use slot::{Slot, Step};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+use timers::{Timer, Timers};
+use uas::Uas;
+
+/// Messages taken from one port before the others have their turn.
+const BATCH: usize = 64;
+/// Longest wait for something to happen, in nanoseconds.
+const IDLE: u64 = 5_000_000;
+/// Registrations at a time while users are prepared.
+const PREPARING: usize = 100;
+
+/// What one thread has to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What all kinds share.
+    pub common: Common,
+    /// Address that it sends from.
+    pub local: IpAddr,
+    /// Number of the first of its users.
+    pub first: u32,
+    /// How many users it has.
+    pub users: u32,
+    /// Operations of each kind a second; empty in closed loop.
+    pub rates: Vec<(Kind, f64)>,
+    /// Operations at a time in closed loop.
+    pub outstanding: usize,
+    /// Kind of the closed loop.
+    pub kind: Kind,
+    /// Each user once.
+    pub once: bool,
+    /// Whether users go to the next server when theirs fails.
+    pub moves: bool,
+    /// Time between ACK and BYE in nanoseconds.
+    pub hold: u64,
+    /// Number of the thread.
+    pub thread: u16,
+    /// Tells this run's Call-IDs from those of others.
+    pub run: u64,
+    /// Where acknowledged operations are written.
+    pub journal: Option<Arc<Journal>>,
+}
+
+/// One thread's state.
+#[derive(Debug)]
+pub struct Worker {
+    plan: Plan,
+    control: Arc<Control>,
+    started: Instant,
+    servers: Vec<SocketAddr>,
+    transport: Transport,
+    ports: Vec<Port>,
+    users: Users,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    live: usize,
+    timers: Timers,
+    uas: Uas,
+    counts: Counts,
+    pacers: Vec<(Kind, Pacer)>,
+    next: u32,
+    todo: u32,
+    again: VecDeque<u32>,
+    serial: u64,
+    phase: Phase,
+}
+
+impl Worker {
+    /// Opens the ports.
+    ///
+    /// # Errors
+    /// If the address cannot be used.
+    pub fn new(plan: Plan, control: Arc<Control>, started: Instant) -> io::Result<Self> {
+        let common = plan.common.clone();
+        let ports = (0..common.sockets)
+            .map(|_| Port::open(common.transport, plan.local))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            users: Users::new(&common, plan.first, plan.users),
+            timers: Timers::new((common.timeout * 1e9) as u64, plan.hold),
+            todo: if plan.once { 0 } else { plan.users },
+            servers: common.server,
+            transport: common.transport,
+            plan,
+            control,
+            started,
+            ports,
+            slots: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            uas: Uas::default(),
+            counts: Counts::default(),
+            pacers: Vec::new(),
+            next: 0,
+            again: VecDeque::new(),
+            serial: 0,
+            phase: Phase::Prepare,
+        })
+    }
+
+    /// Runs until the end of the run.
+    ///
+    /// # Errors
+    /// If a socket itself fails.
+    pub fn run(mut self) -> io::Result<Counts> {
+        let mut buffer = Vec::new();
+        let mut drain_ends = None;
+        let mut prepared = false;
+        let mut finished = false;
+        loop {
+            let received = self.receive(&mut buffer)?;
+            let now = self.now();
+            self.on_time(now);
+            self.enter(now);
+            let started = match self.phase {
+                Phase::Prepare => self.prepare(now),
+                Phase::Warm | Phase::Measure => self.traffic(now),
+                Phase::Drain => {
+                    let ends = *drain_ends
+                        .get_or_insert(now + (self.plan.common.timeout.min(4.0) * 1e9) as u64);
+                    if self.live == 0 || now >= ends {
+                        return Ok(self.counts);
+                    }
+                    false
+                }
+            };
+            if !prepared && self.todo == 0 && self.live == 0 {
+                prepared = true;
+                self.control.done(Phase::Prepare);
+            }
+            if self.plan.once
+                && !finished
+                && self.phase == Phase::Measure
+                && self.next >= self.users.len()
+                && self.live == 0
+            {
+                finished = true;
+                self.control.done(Phase::Measure);
+            }
+            for port in &mut self.ports {
+                port.flush();
+            }
+            if !received && !started {
+                port::wait(&self.ports, self.idle(now))?;
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        // 584 years of nanoseconds.
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    /// Takes over the run's phase.
+    fn enter(&mut self, now: u64) {
+        let phase = self.control.phase();
+        if phase == self.phase {
+            return;
+        }
+        if self.phase == Phase::Prepare {
+            self.pacers = self
+                .plan
+                .rates
+                .iter()
+                .map(|(kind, rate)| (*kind, Pacer::new(*rate, now)))
+                .collect();
+        }
+        if phase == Phase::Measure {
+            let unregistered = std::mem::take(&mut self.counts.unregistered);
+            self.counts = Counts {
+                unregistered,
+                ..Counts::default()
+            };
+        }
+        self.phase = phase;
+    }
+
+    /// Takes what came on all ports. True if anything did.
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let mut any = false;
+        for index in 0..self.ports.len() {
+            for _ in 0..BATCH {
+                match self.ports[index].receive(buffer)? {
+                    Received::Nothing => break,
+                    Received::Message(from) => self.message(index, from, buffer),
+                    Received::Closed(server) => self.closed(index, server),
+                }
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Registers users that have not tried yet. True if it began any.
+    fn prepare(&mut self, now: u64) -> bool {
+        let mut any = false;
+        while self.todo > 0 && self.live < PREPARING {
+            let user = self.users.len() - self.todo;
+            self.todo -= 1;
+            self.begin(now, Kind::Register, user, now);
+            any = true;
+        }
+        any
+    }
+
+    /// Begins the operations that are due. True if it began any.
+    fn traffic(&mut self, now: u64) -> bool {
+        let mut any = self.register_again(now);
+        if self.plan.rates.is_empty() {
+            while self.live < self.plan.outstanding && self.begin_next(now, self.plan.kind, now) {
+                any = true;
+            }
+            return any;
+        }
+        for index in 0..self.pacers.len() {
+            let kind = self.pacers[index].0;
+            while let Some(due) = self.pacers[index].1.take(now) {
+                any |= self.begin_next(now, kind, due);
+            }
+        }
+        any
+    }
+
+    /// Users whose server failed register with the next one, before other traffic.
+    fn register_again(&mut self, now: u64) -> bool {
+        let mut any = false;
+        while self.live < PREPARING * 2 {
+            let Some(user) = self.again.pop_front() else {
+                break;
+            };
+            if !self.users.get(user).registering {
+                self.begin(now, Kind::Register, user, now);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Begins an operation of the next user that can. False if none can.
+    fn begin_next(&mut self, now: u64, kind: Kind, due: u64) -> bool {
+        let count = self.users.len();
+        for _ in 0..count {
+            if self.plan.once && self.next >= count {
+                return false;
+            }
+            let index = self.next % count;
+            self.next = if self.plan.once {
+                self.next + 1
+            } else {
+                (index + 1) % count
+            };
+            let user = self.users.get(index);
+            let can = match kind {
+                Kind::Register => !user.registering,
+                Kind::Message | Kind::Call => {
+                    user.registered && self.users.get(self.users.partner(index)).registered
+                }
+            };
+            if can {
+                self.begin(now, kind, index, due);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn on_time(&mut self, now: u64) {
+        while let Some(fired) = self.timers.fire(now) {
+            let Some(slot) = self.slots.get(fired.slot as usize) else {
+                continue;
+            };
+            if slot.generation != fired.generation || slot.step == Step::Free {
+                continue;
+            }
+            match fired.timer {
+                Timer::Resend(count) => self.resend(now, fired.slot, count),
+                Timer::GiveUp => self.timed_out(now, fired.slot),
+                Timer::Hold => self.hang_up(now, fired.slot),
+            }
+        }
+        let ports = &mut self.ports;
+        self.uas.on_time(now, |port, to, reply| {
+            // A reply that cannot be sent is repeated, or its call fails and is counted at the caller.
+            let _ = ports[port].send(to, reply);
+        });
+    }
+
+    /// How long nothing can happen without a message.
+    fn idle(&self, now: u64) -> u64 {
+        let paced = self
+            .pacers
+            .iter()
+            .filter_map(|(_, pacer)| pacer.due())
+            .min();
+        let next = [paced, self.timers.due(), self.uas.due()]
+            .into_iter()
+            .flatten()
+            .min();
+        next.map_or(IDLE, |due| due.saturating_sub(now)).min(IDLE)
+    }
+}

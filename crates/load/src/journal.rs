@@ -1,0 +1,72 @@
+//! The record of everything that a server acknowledged.
+//!
+//! Owns the file and its lines: JSON, one line an operation, version first. Decides nothing.
+
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// One acknowledged operation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line<'a> {
+    /// Version of the format: 1.
+    pub v: u8,
+    /// Milliseconds since the start of the run.
+    pub t: u64,
+    /// `register`, `message` or `call`.
+    pub op: &'static str,
+    /// The user.
+    pub user: &'a str,
+    /// The server that acknowledged.
+    pub server: SocketAddr,
+    /// CSeq of the acknowledged request.
+    pub cseq: u32,
+    /// Final status.
+    pub status: u16,
+}
+
+/// The file, shared by the threads.
+#[derive(Debug)]
+pub struct Journal {
+    file: Mutex<BufWriter<File>>,
+}
+
+impl Journal {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: Mutex::new(BufWriter::new(File::create(path)?)),
+        })
+    }
+
+    /// Appends one line.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, line: &Line<'_>) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        let mut file = self
+            .file
+            .lock()
+            .map_err(|_| io::Error::other("a thread of the run failed"))?;
+        file.write_all(&text)
+    }
+
+    /// Writes what is buffered.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn flush(&self) -> io::Result<()> {
+        self.file
+            .lock()
+            .map_err(|_| io::Error::other("a thread of the run failed"))?
+            .flush()
+    }
+}

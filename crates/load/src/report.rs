@@ -1,0 +1,214 @@
+//! The result of a run.
+//!
+//! Owns its fields, for machines as JSON and for people as text.
+
+use crate::engine::Counts;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The result of a run. Version 1 of the format.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of the format.
+    pub v: u8,
+    /// `register`, `message`, `call` or `drill-traffic`.
+    pub traffic: &'static str,
+    /// `udp` or `tcp`.
+    pub transport: &'static str,
+    /// Users.
+    pub users: u32,
+    /// Seconds measured.
+    pub seconds: f64,
+    /// Operations that succeeded.
+    pub operations: u64,
+    /// The same by kind.
+    pub kinds: BTreeMap<&'static str, u64>,
+    /// Operations that succeeded, a second.
+    pub rate: f64,
+    /// Operations that failed.
+    pub failed: u64,
+    /// Of these: without a final answer in time.
+    pub timeouts: u64,
+    /// Of these: because a connection was lost or could not be made.
+    pub disconnected: u64,
+    /// Requests sent again.
+    pub retransmissions: u64,
+    /// Requests that reached the other side.
+    pub received: u64,
+    /// Final responses by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Latency of operations that succeeded.
+    pub latency: Latency,
+    /// What the server used, if its processes were named.
+    pub server: Option<Cost>,
+    /// Processor time of the generator per operation, in microseconds.
+    pub generator_cpu_us: f64,
+    /// Acknowledged operations that are missing in the journal because it could not be written.
+    pub journal_missing: u64,
+    /// Users whose first registration failed, by status (0: no answer).
+    pub unregistered: BTreeMap<u16, u64>,
+}
+
+/// Latency in microseconds; at most 1/32 too high.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half of the operations were not slower.
+    pub p50: f64,
+    /// 90 %.
+    pub p90: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// 99.9 %.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// What the server used in the measured time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cost {
+    /// Processor time in microseconds per operation that succeeded.
+    pub cpu_us_per_operation: f64,
+    /// Processor time in seconds per second.
+    pub cores: f64,
+    /// Memory at the end, in bytes.
+    pub memory: u64,
+}
+
+/// What the run itself measured besides the threads' counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Seconds.
+    pub seconds: f64,
+    /// The server's processor time in nanoseconds and its memory at the end.
+    pub server: Option<(u64, u64)>,
+    /// The generator's processor time in nanoseconds.
+    pub generator: u64,
+}
+
+impl Report {
+    /// From the counts of all threads.
+    pub fn new(
+        traffic: &'static str,
+        transport: &'static str,
+        users: u32,
+        counts: Counts,
+        measured: Measured,
+    ) -> Self {
+        let operations = counts.operations;
+        // Counts of one run are far below 2^53, where f64 is exact.
+        let each = |nanos: u64| {
+            if operations == 0 {
+                0.0
+            } else {
+                nanos as f64 / 1000.0 / operations as f64
+            }
+        };
+        let quantile = |per_mille| counts.latency.quantile(per_mille) as f64 / 1000.0;
+        Self {
+            v: 1,
+            traffic,
+            transport,
+            users,
+            seconds: measured.seconds,
+            operations,
+            rate: operations as f64 / measured.seconds.max(1e-9),
+            failed: counts.failed,
+            timeouts: counts.timeouts,
+            disconnected: counts.disconnected,
+            retransmissions: counts.retransmissions,
+            received: counts.received,
+            latency: Latency {
+                p50: quantile(500),
+                p90: quantile(900),
+                p99: quantile(990),
+                p999: quantile(999),
+                max: counts.latency.max() as f64 / 1000.0,
+            },
+            server: measured.server.map(|(nanos, memory)| Cost {
+                cpu_us_per_operation: each(nanos),
+                cores: nanos as f64 / 1e9 / measured.seconds.max(1e-9),
+                memory,
+            }),
+            generator_cpu_us: each(measured.generator),
+            journal_missing: counts.unwritten,
+            kinds: counts.kinds,
+            statuses: counts.statuses,
+            unregistered: counts.unregistered,
+        }
+    }
+
+    /// As one line of JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("a report has only numbers, fixed names and string keys")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} over {}, {} users, {:.1} s",
+            self.traffic, self.transport, self.users, self.seconds
+        )?;
+        writeln!(
+            f,
+            "  operations    {} ({:.0}/s), {} failed",
+            self.operations, self.rate, self.failed
+        )?;
+        if self.kinds.len() > 1 {
+            let kinds: Vec<String> = self
+                .kinds
+                .iter()
+                .map(|(kind, count)| format!("{kind} {count}"))
+                .collect();
+            writeln!(f, "  of which      {}", kinds.join(", "))?;
+        }
+        if self.failed > 0 {
+            writeln!(
+                f,
+                "  failures      {} without answer, {} disconnected",
+                self.timeouts, self.disconnected
+            )?;
+        }
+        let statuses: Vec<String> = self
+            .statuses
+            .iter()
+            .map(|(status, count)| format!("{status}: {count}"))
+            .collect();
+        writeln!(
+            f,
+            "  responses     {}; {} requests sent again",
+            statuses.join(", "),
+            self.retransmissions
+        )?;
+        let l = &self.latency;
+        writeln!(
+            f,
+            "  latency       p50 {:.0} µs, p90 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0}",
+            l.p50, l.p90, l.p99, l.p999, l.max
+        )?;
+        if let Some(cost) = &self.server {
+            let mib = cost.memory as f64 / f64::from(1 << 20);
+            writeln!(
+                f,
+                "  server        {:.2} µs of processor time per operation, {:.2} cores, {mib:.1} MiB",
+                cost.cpu_us_per_operation, cost.cores
+            )?;
+        }
+        writeln!(
+            f,
+            "  generator     {:.2} µs of processor time per operation",
+            self.generator_cpu_us
+        )?;
+        if !self.unregistered.is_empty() {
+            writeln!(
+                f,
+                "  unregistered  {:?} (status: users; 0 is no answer)",
+                self.unregistered
+            )?;
+        }
+        Ok(())
+    }
+}
