@@ -19,8 +19,8 @@ pub struct FlowRef {
     pub pool: PoolId,
     /// The owning server.
     pub server: ServerId,
-    /// Incarnation of the owning process: a flow of an earlier one is gone.
-    pub incarnation: u64,
+    /// Start number of the owning process: a flow of an earlier start is gone.
+    pub boot: u64,
     /// The flow itself, as the owner sees it.
     pub flow: Flow,
 }
@@ -84,7 +84,7 @@ struct Stored<'a> {
 struct StoredFlow {
     pool: u16,
     server: u32,
-    incarnation: u64,
+    boot: u64,
     transport: u8,
     listener: u16,
     remote: SocketAddr,
@@ -121,7 +121,7 @@ impl FlowRef {
         StoredFlow {
             pool: self.pool.0,
             server: self.server.0,
-            incarnation: self.incarnation,
+            boot: self.boot,
             transport: transport_code(self.flow.transport),
             listener: self.flow.listener,
             remote: self.flow.remote,
@@ -133,7 +133,7 @@ impl FlowRef {
         Some(FlowRef {
             pool: PoolId(stored.pool),
             server: ServerId(stored.server),
-            incarnation: stored.incarnation,
+            boot: stored.boot,
             flow: Flow {
                 transport: transport_of(stored.transport)?,
                 listener: stored.listener,
@@ -210,11 +210,6 @@ impl Binding {
             binding.expires = expires;
         }
         Ok(binding)
-    }
-
-    /// Item of its record.
-    pub fn item(&self) -> Vec<u8> {
-        self.id.to_vec()
     }
 
     /// Seconds left, rounded up; 0 once it has ended.

@@ -2,15 +2,12 @@
 //!
 //! Owns kinds 200–299. Does not own bindings' form (`binding`) nor the directory (`pairline-topology`, kinds 1–99).
 
-use crate::binding::Binding;
 use crate::settings::Secret;
 use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key as CipherKey, Nonce};
-use pairline_group::io::{Proposal, Write, WriteClass};
-use pairline_group::{Key, Kind, Millis};
+use pairline_group::{Key, Kind, PoolId};
 use pairline_sip::auth::Algorithm;
-use pairline_sip::uri::Aor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +19,7 @@ pub const SETTINGS: Kind = Kind(201);
 pub const CONTACT: Kind = Kind(202);
 /// One binding; soft; item = its 16-byte id.
 pub const BINDING: Kind = Kind(203);
-/// One guest binding, in a group of the pool that made it; soft; item = its 16-byte id.
+/// One guest binding, in a group of the pool that made it; soft; item = home pool (big-endian u16), then the 16-byte id.
 pub const GUEST: Kind = Kind(204);
 
 const CREDENTIAL_VERSION: u8 = 1;
@@ -88,27 +85,12 @@ pub fn binding_key(user: &str, id: &[u8; 16]) -> Key {
     Key::new(user, BINDING, id)
 }
 
-/// Key of a guest binding; it lies in the group with the user's hash of the pool that made it.
-pub fn guest_key(user: &str, id: &[u8]) -> Key {
-    Key::new(user, GUEST, id)
-}
-
-/// The change that writes one guest binding, or with `lives_ms` 0 removes it.
-pub fn guest_proposal(user: &Aor, item: &[u8], binding: &Binding, lives_ms: Millis) -> Proposal {
-    let key = guest_key(user.as_str(), item);
-    let write = if lives_ms == 0 {
-        Write::Delete { key }
-    } else {
-        Write::Put {
-            key,
-            class: WriteClass::Soft { lives: lives_ms },
-            value: binding.encode(),
-        }
-    };
-    Proposal {
-        writes: vec![write],
-        ..Proposal::default()
-    }
+/// Key of a guest binding of a user whose home is `home`; it lies in the group with the user's hash of the pool that made it.
+pub fn guest_key(user: &str, home: PoolId, id: &[u8; 16]) -> Key {
+    let mut item = [0_u8; 18];
+    item[..2].copy_from_slice(&home.0.to_be_bytes());
+    item[2..].copy_from_slice(id);
+    Key::new(user, GUEST, &item)
 }
 
 /// A user's settings.

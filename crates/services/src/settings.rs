@@ -34,8 +34,8 @@ pub struct OwnNames {
     pub pool: PoolId,
     /// Own server.
     pub server: ServerId,
-    /// Incarnation of this process: a flow of an earlier one is gone.
-    pub incarnation: u64,
+    /// Start number of this process: a flow of an earlier start is gone.
+    pub boot: u64,
     /// Lower-case FQDN of this server.
     pub server_name: String,
     /// Lower-case FQDN of this pool.

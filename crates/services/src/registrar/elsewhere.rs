@@ -25,7 +25,7 @@ pub async fn relay<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteS
     let client = FlowRef {
         pool: own.pool,
         server: own.server,
-        incarnation: own.incarnation,
+        boot: own.boot,
         flow,
     };
     let path = path_value(&view, &client);

@@ -113,7 +113,7 @@ fn client_flow<C: Cx>(cx: &C, request: &Message, flow: Flow) -> (FlowRef, usize)
         FlowRef {
             pool: own.pool,
             server: own.server,
-            incarnation: own.incarnation,
+            boot: own.boot,
             flow,
         },
         0,
