@@ -48,9 +48,7 @@ pub(crate) struct Real {
 /// All differences between the file and the workspace.
 pub(crate) fn check(root: &Path) -> Vec<String> {
     let path = root.join("docs/dag.toml");
-    let listed = std::fs::read_to_string(&path)
-        .map_err(|e| e.to_string())
-        .and_then(|text| parse(&text));
+    let listed = std::fs::read_to_string(&path).map_err(|e| e.to_string()).and_then(|text| parse(&text));
     match (listed, metadata(root)) {
         (Ok(dag), Ok(real)) => compare(&dag, &real),
         (Err(error), _) => vec![format!("docs/dag.toml: {error}")],
@@ -69,13 +67,7 @@ pub(crate) fn parse(text: &str) -> Result<Dag, String> {
 fn metadata(root: &Path) -> Result<BTreeMap<String, Real>, String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--all-features",
-            "--offline",
-        ])
+        .args(["metadata", "--format-version", "1", "--all-features", "--offline"])
         .current_dir(root)
         .output()
         .map_err(|e| e.to_string())?;
@@ -90,10 +82,7 @@ fn metadata(root: &Path) -> Result<BTreeMap<String, Real>, String> {
 fn read(value: &Value) -> Option<BTreeMap<String, Real>> {
     let mut names = BTreeMap::new();
     for package in value.get("packages")?.as_array()? {
-        names.insert(
-            package.get("id")?.as_str()?,
-            short(package.get("name")?.as_str()?),
-        );
+        names.insert(package.get("id")?.as_str()?, short(package.get("name")?.as_str()?));
     }
     let mut normal: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut dev: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -102,11 +91,7 @@ fn read(value: &Value) -> Option<BTreeMap<String, Real>> {
         for dependency in node.get("deps")?.as_array()? {
             let target = dependency.get("pkg")?.as_str()?;
             for kind in dependency.get("dep_kinds")?.as_array()? {
-                let side = if kind.get("kind")?.as_str() == Some("dev") {
-                    &mut dev
-                } else {
-                    &mut normal
-                };
+                let side = if kind.get("kind")?.as_str() == Some("dev") { &mut dev } else { &mut normal };
                 side.entry(id).or_default().insert(target);
             }
         }
@@ -115,22 +100,10 @@ fn read(value: &Value) -> Option<BTreeMap<String, Real>> {
     for member in value.get("workspace_members")?.as_array()? {
         let id = member.as_str()?;
         let named = |ids: Option<&BTreeSet<&str>>| -> BTreeSet<String> {
-            ids.into_iter()
-                .flatten()
-                .filter_map(|id| names.get(id))
-                .map(|n| (*n).to_owned())
-                .collect()
+            ids.into_iter().flatten().filter_map(|id| names.get(id)).map(|n| (*n).to_owned()).collect()
         };
-        let reach = reachable(id, &normal)
-            .iter()
-            .filter_map(|id| names.get(id))
-            .map(|n| (*n).to_owned())
-            .collect();
-        let real = Real {
-            normal: named(normal.get(id)),
-            dev: named(dev.get(id)),
-            reach,
-        };
+        let reach = reachable(id, &normal).iter().filter_map(|id| names.get(id)).map(|n| (*n).to_owned()).collect();
+        let real = Real { normal: named(normal.get(id)), dev: named(dev.get(id)), reach };
         crates.insert((*names.get(id)?).to_owned(), real);
     }
     Some(crates)
@@ -157,18 +130,10 @@ fn reachable<'a>(from: &'a str, edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) ->
 pub(crate) fn compare(dag: &Dag, real: &BTreeMap<String, Real>) -> Vec<String> {
     let mut findings = Vec::new();
     for name in dag.rooms.keys().filter(|name| !real.contains_key(*name)) {
-        findings.push(format!(
-            "docs/dag.toml: [rooms.{name}] is no crate of the workspace"
-        ));
+        findings.push(format!("docs/dag.toml: [rooms.{name}] is no crate of the workspace"));
     }
-    for name in PURE.iter().filter(|name| {
-        dag.rooms
-            .get(**name)
-            .is_some_and(|room| room.external.is_none())
-    }) {
-        findings.push(format!(
-            "docs/dag.toml: [rooms.{name}] is pure: list its external crates"
-        ));
+    for name in PURE.iter().filter(|name| dag.rooms.get(**name).is_some_and(|room| room.external.is_none())) {
+        findings.push(format!("docs/dag.toml: [rooms.{name}] is pure: list its external crates"));
     }
     for (name, found) in real {
         match dag.rooms.get(name) {
@@ -179,57 +144,31 @@ pub(crate) fn compare(dag: &Dag, real: &BTreeMap<String, Real>) -> Vec<String> {
     findings
 }
 
-fn room_findings(
-    name: &str,
-    room: &Room,
-    found: &Real,
-    real: &BTreeMap<String, Real>,
-) -> Vec<String> {
+fn room_findings(name: &str, room: &Room, found: &Real, real: &BTreeMap<String, Real>) -> Vec<String> {
     let internal = |set: &BTreeSet<String>| -> BTreeSet<String> {
-        set.iter()
-            .filter(|n| real.contains_key(*n))
-            .cloned()
-            .collect()
+        set.iter().filter(|n| real.contains_key(*n)).cloned().collect()
     };
     let mut findings = Vec::new();
     let edges = internal(&found.normal);
     for new in edges.difference(&room.uses) {
-        findings.push(format!(
-            "{name} → {new}: an edge that docs/dag.toml does not know"
-        ));
+        findings.push(format!("{name} → {new}: an edge that docs/dag.toml does not know"));
     }
     for gone in room.uses.difference(&edges) {
-        findings.push(format!(
-            "{name} → {gone}: in docs/dag.toml and not in the crate: remove it"
-        ));
+        findings.push(format!("{name} → {gone}: in docs/dag.toml and not in the crate: remove it"));
     }
-    for new in internal(&found.dev)
-        .difference(&room.uses)
-        .filter(|n| *n != name)
-    {
+    for new in internal(&found.dev).difference(&room.uses).filter(|n| *n != name) {
         if !room.tests.as_ref().is_some_and(|tests| tests.contains(new)) {
-            findings.push(format!(
-                "{name} → {new} (tests): an edge that docs/dag.toml does not know"
-            ));
+            findings.push(format!("{name} → {new} (tests): an edge that docs/dag.toml does not know"));
         }
     }
     if let Some(allowed) = &room.external {
-        let foreign = found
-            .normal
-            .difference(&edges)
-            .filter(|n| !allowed.contains(*n));
-        findings.extend(
-            foreign
-                .map(|n| format!("{name} → {n}: not among its external crates in docs/dag.toml")),
-        );
+        let foreign = found.normal.difference(&edges).filter(|n| !allowed.contains(*n));
+        findings.extend(foreign.map(|n| format!("{name} → {n}: not among its external crates in docs/dag.toml")));
     }
     if let (Some(allowed), Some(tests)) = (&room.external, &room.tests) {
-        let foreign = found
-            .dev
-            .iter()
-            .filter(|n| !real.contains_key(*n) && !allowed.contains(*n) && !tests.contains(*n));
-        findings
-            .extend(foreign.map(|n| format!("{name} → {n} (tests): not allowed by docs/dag.toml")));
+        let foreign =
+            found.dev.iter().filter(|n| !real.contains_key(*n) && !allowed.contains(*n) && !tests.contains(*n));
+        findings.extend(foreign.map(|n| format!("{name} → {n} (tests): not allowed by docs/dag.toml")));
     }
     let reached = room.never.intersection(&found.reach);
     findings.extend(reached.map(|n| format!("{name} reaches {n}, which it must never contain")));
@@ -247,11 +186,7 @@ mod tests {
     }
 
     fn real(normal: &[&str], dev: &[&str], reach: &[&str]) -> Real {
-        Real {
-            normal: set(normal),
-            dev: set(dev),
-            reach: set(reach),
-        }
+        Real { normal: set(normal), dev: set(dev), reach: set(reach) }
     }
 
     const LISTED: &str = "[rooms.sip]\nuses = []\nexternal = [\"bytes\"]\ntests = [\"proptest\"]\nnever = [\"tokio\"]\n\
@@ -261,10 +196,7 @@ mod tests {
     fn equal_graphs_have_no_findings() {
         let dag = parse(LISTED).unwrap();
         let real = [
-            (
-                "sip".to_owned(),
-                real(&["bytes"], &["proptest"], &["bytes"]),
-            ),
+            ("sip".to_owned(), real(&["bytes"], &["proptest"], &["bytes"])),
             ("node".to_owned(), real(&["sip"], &[], &["sip"])),
         ];
         assert_eq!(compare(&dag, &real.into()), Vec::<String>::new());
@@ -273,16 +205,9 @@ mod tests {
     #[test]
     fn each_difference_is_found() {
         let dag = parse(LISTED).unwrap();
-        let sip = real(
-            &["bytes", "libc", "node"],
-            &["insta"],
-            &["bytes", "libc", "tokio"],
-        );
-        let graph = [
-            ("sip".to_owned(), sip),
-            ("node".to_owned(), real(&[], &[], &[])),
-            ("new".to_owned(), Real::default()),
-        ];
+        let sip = real(&["bytes", "libc", "node"], &["insta"], &["bytes", "libc", "tokio"]);
+        let graph =
+            [("sip".to_owned(), sip), ("node".to_owned(), real(&[], &[], &[])), ("new".to_owned(), Real::default())];
         let found = compare(&dag, &graph.into()).join("\n");
         for part in [
             "sip → node",

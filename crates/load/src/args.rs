@@ -167,9 +167,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn bounded(text: &str, low: f64, high: f64) -> Result<f64, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| format!("`{text}` is not a number"))?;
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     if value.is_finite() && (low..=high).contains(&value) {
         Ok(value)
     } else {

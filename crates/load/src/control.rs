@@ -64,9 +64,6 @@ impl Control {
 
     /// Operations that succeeded and failed since the start.
     pub fn progress(&self) -> (u64, u64) {
-        (
-            self.succeeded.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+        (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 }

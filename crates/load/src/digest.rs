@@ -23,37 +23,15 @@ impl Session {
             opaque: challenge.opaque.map(|text| Cow::Owned(text.into_owned())),
             ..challenge
         };
-        let header = if status == 407 {
-            "Proxy-Authorization"
-        } else {
-            "Authorization"
-        };
-        Some(Self {
-            challenge,
-            header,
-            count: 0,
-        })
+        let header = if status == 407 { "Proxy-Authorization" } else { "Authorization" };
+        Some(Self { challenge, header, count: 0 })
     }
 
     /// Name and value of the header for one more request.
-    pub fn answer(
-        &mut self,
-        user: &str,
-        password: &str,
-        method: &str,
-        uri: &str,
-    ) -> (&'static str, String) {
+    pub fn answer(&mut self, user: &str, password: &str, method: &str, uri: &str) -> (&'static str, String) {
         self.count += 1;
         let client_nonce = format!("pl{:08x}", self.count.wrapping_mul(0x9E37_79B9));
-        let value = auth::answer(
-            &self.challenge,
-            user,
-            password,
-            method,
-            uri,
-            &client_nonce,
-            self.count,
-        );
+        let value = auth::answer(&self.challenge, user, password, method, uri, &client_nonce, self.count);
         (self.header, value)
     }
 }

@@ -17,11 +17,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            buckets: vec![0; STEPS as usize * POWERS],
-            count: 0,
-            max: 0,
-        }
+        Self { buckets: vec![0; STEPS as usize * POWERS], count: 0, max: 0 }
     }
 }
 
@@ -54,9 +50,7 @@ impl Histogram {
 
     /// A value that at least `per_mille` thousandths of all values do not exceed; 0 if there is none. At most 1/32 too high.
     pub fn quantile(&self, per_mille: u64) -> u64 {
-        let rank = (u128::from(self.count) * u128::from(per_mille.min(1000)))
-            .div_ceil(1000)
-            .max(1);
+        let rank = (u128::from(self.count) * u128::from(per_mille.min(1000))).div_ceil(1000).max(1);
         let mut seen = 0u128;
         for (index, count) in self.buckets.iter().enumerate() {
             seen += u128::from(*count);
@@ -109,25 +103,13 @@ mod tests {
         let mut all = Histogram::default();
         let mut odd = Histogram::default();
         for value in 1..=100_000u64 {
-            if value % 2 == 0 {
-                all.record(value * 1000)
-            } else {
-                odd.record(value * 1000)
-            }
+            if value % 2 == 0 { all.record(value * 1000) } else { odd.record(value * 1000) }
         }
         all.merge(&odd);
         assert_eq!((all.count(), all.max()), (100_000, 100_000_000));
-        for (per_mille, exact) in [
-            (500, 50_000_000u64),
-            (990, 99_000_000),
-            (999, 99_900_000),
-            (1000, 100_000_000),
-        ] {
+        for (per_mille, exact) in [(500, 50_000_000u64), (990, 99_000_000), (999, 99_900_000), (1000, 100_000_000)] {
             let found = all.quantile(per_mille);
-            assert!(
-                found >= exact && found <= exact + exact / 32,
-                "{per_mille}: {found} for {exact}"
-            );
+            assert!(found >= exact && found <= exact + exact / 32, "{per_mille}: {found} for {exact}");
         }
         assert_eq!(Histogram::default().quantile(500), 0);
     }

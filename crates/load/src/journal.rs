@@ -40,9 +40,7 @@ impl Journal {
     /// # Errors
     /// If it cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: Mutex::new(BufWriter::new(File::create(path)?)),
-        })
+        Ok(Self { file: Mutex::new(BufWriter::new(File::create(path)?)) })
     }
 
     /// Appends one line.
@@ -52,10 +50,7 @@ impl Journal {
     pub fn write(&self, line: &Line<'_>) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        let mut file = self
-            .file
-            .lock()
-            .map_err(|_| io::Error::other("a thread of the run failed"))?;
+        let mut file = self.file.lock().map_err(|_| io::Error::other("a thread of the run failed"))?;
         file.write_all(&text)
     }
 
@@ -64,9 +59,6 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn flush(&self) -> io::Result<()> {
-        self.file
-            .lock()
-            .map_err(|_| io::Error::other("a thread of the run failed"))?
-            .flush()
+        self.file.lock().map_err(|_| io::Error::other("a thread of the run failed"))?.flush()
     }
 }

@@ -13,24 +13,14 @@ pub struct Pacer {
 impl Pacer {
     /// `rate` operations a second from `now` (nanoseconds) on; none at all if the rate is 0.
     pub fn new(rate: f64, now: u64) -> Self {
-        let step = if rate > 0.0 {
-            1e9 / rate
-        } else {
-            f64::INFINITY
-        };
-        Self {
-            step,
-            start: now,
-            count: 0,
-        }
+        let step = if rate > 0.0 { 1e9 / rate } else { f64::INFINITY };
+        Self { step, start: now, count: 0 }
     }
 
     /// The time at which the next operation is due, `None` if never.
     pub fn due(&self) -> Option<u64> {
         // A schedule of days at millions a second stays below 2^53, where f64 is exact enough.
-        self.step
-            .is_finite()
-            .then(|| self.start + (self.step * self.count as f64) as u64)
+        self.step.is_finite().then(|| self.start + (self.step * self.count as f64) as u64)
     }
 
     /// Takes the next operation if it is due; gives the time at which it was.

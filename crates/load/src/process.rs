@@ -51,16 +51,9 @@ fn with_children(pids: &[u32]) -> Vec<u32> {
     let mut next = 0;
     while let Some(pid) = all.get(next).copied() {
         next += 1;
-        for task in fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            for child in children
-                .split_whitespace()
-                .filter_map(|text| text.parse().ok())
-            {
+            for child in children.split_whitespace().filter_map(|text| text.parse().ok()) {
                 if !all.contains(&child) {
                     all.push(child);
                 }
@@ -79,11 +72,7 @@ fn threads_nanos(pid: u32) -> io::Result<u64> {
             Err(error) if error.raw_os_error() == Some(3) => continue,
             Err(error) => return Err(error),
         };
-        total += text
-            .split_whitespace()
-            .next()
-            .and_then(|n| n.parse::<u64>().ok())
-            .unwrap_or(0);
+        total += text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(total)
 }
@@ -91,18 +80,8 @@ fn threads_nanos(pid: u32) -> io::Result<u64> {
 fn ticks_nanos(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in brackets may hold anything: fields are counted after its end.
-    let fields: Vec<&str> = text
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |index: usize| {
-        fields
-            .get(index)
-            .and_then(|n| n.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
     Ok((ticks(11) + ticks(12)) * 10_000_000)
 }
 

@@ -89,21 +89,11 @@ pub struct Measured {
 
 impl Report {
     /// From the counts of all threads.
-    pub fn new(
-        traffic: &'static str,
-        transport: &'static str,
-        users: u32,
-        counts: Counts,
-        measured: Measured,
-    ) -> Self {
+    pub fn new(traffic: &'static str, transport: &'static str, users: u32, counts: Counts, measured: Measured) -> Self {
         let operations = counts.operations;
         // Counts of one run are far below 2^53, where f64 is exact.
         let each = |nanos: u64| {
-            if operations == 0 {
-                0.0
-            } else {
-                nanos as f64 / 1000.0 / operations as f64
-            }
+            if operations == 0 { 0.0 } else { nanos as f64 / 1000.0 / operations as f64 }
         };
         let quantile = |per_mille| counts.latency.quantile(per_mille) as f64 / 1000.0;
         Self {
@@ -147,42 +137,17 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} over {}, {} users, {:.1} s",
-            self.traffic, self.transport, self.users, self.seconds
-        )?;
-        writeln!(
-            f,
-            "  operations    {} ({:.0}/s), {} failed",
-            self.operations, self.rate, self.failed
-        )?;
+        writeln!(f, "{} over {}, {} users, {:.1} s", self.traffic, self.transport, self.users, self.seconds)?;
+        writeln!(f, "  operations    {} ({:.0}/s), {} failed", self.operations, self.rate, self.failed)?;
         if self.kinds.len() > 1 {
-            let kinds: Vec<String> = self
-                .kinds
-                .iter()
-                .map(|(kind, count)| format!("{kind} {count}"))
-                .collect();
+            let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
             writeln!(f, "  of which      {}", kinds.join(", "))?;
         }
         if self.failed > 0 {
-            writeln!(
-                f,
-                "  failures      {} without answer, {} disconnected",
-                self.timeouts, self.disconnected
-            )?;
+            writeln!(f, "  failures      {} without answer, {} disconnected", self.timeouts, self.disconnected)?;
         }
-        let statuses: Vec<String> = self
-            .statuses
-            .iter()
-            .map(|(status, count)| format!("{status}: {count}"))
-            .collect();
-        writeln!(
-            f,
-            "  responses     {}; {} requests sent again",
-            statuses.join(", "),
-            self.retransmissions
-        )?;
+        let statuses: Vec<String> = self.statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+        writeln!(f, "  responses     {}; {} requests sent again", statuses.join(", "), self.retransmissions)?;
         let l = &self.latency;
         writeln!(
             f,
@@ -197,17 +162,9 @@ impl fmt::Display for Report {
                 cost.cpu_us_per_operation, cost.cores
             )?;
         }
-        writeln!(
-            f,
-            "  generator     {:.2} µs of processor time per operation",
-            self.generator_cpu_us
-        )?;
+        writeln!(f, "  generator     {:.2} µs of processor time per operation", self.generator_cpu_us)?;
         if !self.unregistered.is_empty() {
-            writeln!(
-                f,
-                "  unregistered  {:?} (status: users; 0 is no answer)",
-                self.unregistered
-            )?;
+            writeln!(f, "  unregistered  {:?} (status: users; 0 is no answer)", self.unregistered)?;
         }
         Ok(())
     }

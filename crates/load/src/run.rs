@@ -66,13 +66,7 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
     let count = threads.len();
     let drill = matches!(cli.traffic, Traffic::DrillTraffic { .. });
     let once = matches!(cli.traffic, Traffic::Register { once: true, .. });
-    let mut watch = Watch {
-        threads: &threads,
-        control: &control,
-        started,
-        lines: drill,
-        shown: 0,
-    };
+    let mut watch = Watch { threads: &threads, control: &control, started, lines: drill, shown: 0 };
     watch.until(|| control.count(Phase::Prepare) == count);
     if !once {
         control.begin(Phase::Warm);
@@ -83,13 +77,7 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
     control.begin(Phase::Measure);
     let measuring = Instant::now();
     let ends = measuring + Duration::from_secs_f64(common.duration);
-    watch.until(|| {
-        if once {
-            control.count(Phase::Measure) == count
-        } else {
-            Instant::now() >= ends
-        }
-    });
+    watch.until(|| if once { control.count(Phase::Measure) == count } else { Instant::now() >= ends });
     let after = cpu(common)?;
     let seconds = measuring.elapsed().as_secs_f64();
     control.begin(Phase::Drain);
@@ -104,23 +92,9 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
             Some((after.0.saturating_sub(before.0), memory))
         }
     };
-    let measured = Measured {
-        seconds,
-        server,
-        generator: after.1.saturating_sub(before.1),
-    };
-    let transport = if common.transport == Transport::Tcp {
-        "tcp"
-    } else {
-        "udp"
-    };
-    Ok(Report::new(
-        name(&cli.traffic),
-        transport,
-        common.users,
-        counts,
-        measured,
-    ))
+    let measured = Measured { seconds, server, generator: after.1.saturating_sub(before.1) };
+    let transport = if common.transport == Transport::Tcp { "tcp" } else { "udp" };
+    Ok(Report::new(name(&cli.traffic), transport, common.users, counts, measured))
 }
 
 fn name(traffic: &Traffic) -> &'static str {
@@ -134,12 +108,9 @@ fn name(traffic: &Traffic) -> &'static str {
 
 fn journal(cli: &Cli) -> Result<Option<Arc<Journal>>, RunError> {
     match &cli.traffic {
-        Traffic::DrillTraffic {
-            journal: Some(path),
-            ..
-        } => Ok(Some(Arc::new(
-            Journal::create(path).map_err(RunError::Journal)?,
-        ))),
+        Traffic::DrillTraffic { journal: Some(path), .. } => {
+            Ok(Some(Arc::new(Journal::create(path).map_err(RunError::Journal)?)))
+        }
         _ => Ok(None),
     }
 }
@@ -171,26 +142,15 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
     };
     let share = f64::from(threads);
     let rates = match (&cli.traffic, common.rate) {
-        (
-            Traffic::DrillTraffic {
-                calls, messages, ..
-            },
-            _,
-        ) => {
+        (Traffic::DrillTraffic { calls, messages, .. }, _) => {
             let refreshes = f64::from(common.users) / (f64::from(common.expires) / 2.0);
-            vec![
-                (Kind::Register, refreshes / share),
-                (Kind::Call, calls / share),
-                (Kind::Message, messages / share),
-            ]
+            vec![(Kind::Register, refreshes / share), (Kind::Call, calls / share), (Kind::Message, messages / share)]
         }
         (_, Some(rate)) => vec![(kind, rate / share)],
         (_, None) => Vec::new(),
     };
     // Distinguishes Call-IDs of this run from those that a server still knows.
-    let run = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_micros() as u64)
+    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
         ^ u64::from(std::process::id());
     let plan = |thread: u32| Plan {
         common: common.clone(),
@@ -212,18 +172,10 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
 
 type Thread = JoinHandle<Result<Counts, RunError>>;
 
-fn start(
-    plans: Vec<Plan>,
-    control: &Arc<Control>,
-    started: Instant,
-) -> Result<Vec<Thread>, RunError> {
+fn start(plans: Vec<Plan>, control: &Arc<Control>, started: Instant) -> Result<Vec<Thread>, RunError> {
     let mut threads = Vec::new();
     for plan in plans {
-        let core = plan
-            .common
-            .pin
-            .get(usize::from(plan.thread) % plan.common.pin.len().max(1))
-            .copied();
+        let core = plan.common.pin.get(usize::from(plan.thread) % plan.common.pin.len().max(1)).copied();
         let worker = Worker::new(plan, Arc::clone(control), started).map_err(RunError::Socket)?;
         threads.push(thread::spawn(move || {
             if let Some(core) = core {
@@ -261,9 +213,7 @@ impl Watch<'_> {
             if self.lines && second > self.shown {
                 self.shown = second;
                 let (succeeded, failed) = self.control.progress();
-                println!(
-                    "{{\"v\":1,\"t\":{second},\"succeeded\":{succeeded},\"failed\":{failed}}}"
-                );
+                println!("{{\"v\":1,\"t\":{second},\"succeeded\":{succeeded},\"failed\":{failed}}}");
             }
         }
     }

@@ -34,12 +34,7 @@ impl Users {
     /// `count` users from number `first` on; server by number, in turn.
     pub fn new(common: &Common, first: u32, count: u32) -> Self {
         let servers = common.server.len().max(1);
-        let all = (0..count)
-            .map(|i| User {
-                server: (first + i) as usize % servers,
-                ..User::default()
-            })
-            .collect();
+        let all = (0..count).map(|i| User { server: (first + i) as usize % servers, ..User::default() }).collect();
         Self {
             all,
             first,
@@ -74,29 +69,19 @@ impl Users {
     pub fn write_name(&self, index: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix.as_bytes());
         let number = (self.first + index).to_string();
-        out.extend(std::iter::repeat_n(
-            b'0',
-            self.digits.saturating_sub(number.len()),
-        ));
+        out.extend(std::iter::repeat_n(b'0', self.digits.saturating_sub(number.len())));
         out.extend_from_slice(number.as_bytes());
     }
 
     /// The name of user `index`.
     pub fn name(&self, index: u32) -> String {
-        format!(
-            "{}{:0width$}",
-            self.prefix,
-            self.first + index,
-            width = self.digits
-        )
+        format!("{}{:0width$}", self.prefix, self.first + index, width = self.digits)
     }
 
     /// The password of user `index`.
     pub fn password(&self, index: u32) -> String {
         let number = (self.first + index).to_string();
-        self.template
-            .replace("{user}", &self.name(index))
-            .replace("{n}", &number)
+        self.template.replace("{user}", &self.name(index)).replace("{n}", &number)
     }
 
     /// The user that `index` calls and writes to: half a turn away, never itself.

@@ -20,16 +20,9 @@ fn folders(root: &Path) -> BTreeSet<String> {
         let Ok(entries) = std::fs::read_dir(root.join(parent)) else {
             continue;
         };
-        for entry in entries
-            .flatten()
-            .filter(|e| e.path().join("Cargo.toml").is_file())
-        {
+        for entry in entries.flatten().filter(|e| e.path().join("Cargo.toml").is_file()) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            folders.insert(if parent == "." {
-                name
-            } else {
-                format!("{parent}/{name}")
-            });
+            folders.insert(if parent == "." { name } else { format!("{parent}/{name}") });
         }
     }
     folders
@@ -40,32 +33,19 @@ pub(crate) fn compare(text: &str, folders: &BTreeSet<String>) -> Vec<String> {
     let mut findings = Vec::new();
     let mut named = BTreeSet::new();
     for section in text.split("\n### ").skip(1) {
-        let Some(name) = section
-            .strip_prefix('`')
-            .and_then(|rest| rest.split('`').next())
-        else {
+        let Some(name) = section.strip_prefix('`').and_then(|rest| rest.split('`').next()) else {
             continue;
         };
         if !folders.contains(name) {
-            findings.push(format!(
-                "ARCHITECTURE.md: `{name}` has a paragraph and no folder"
-            ));
+            findings.push(format!("ARCHITECTURE.md: `{name}` has a paragraph and no folder"));
         }
-        let paragraph = section
-            .split("\n## ")
-            .next()
-            .unwrap_or(section)
-            .to_lowercase();
+        let paragraph = section.split("\n## ").next().unwrap_or(section).to_lowercase();
         if !paragraph.contains("must never contain") {
-            findings.push(format!(
-                "ARCHITECTURE.md: `{name}`: say what it must never contain"
-            ));
+            findings.push(format!("ARCHITECTURE.md: `{name}`: say what it must never contain"));
         }
         named.insert(name.to_owned());
     }
     let missing = folders.difference(&named);
-    findings.extend(
-        missing.map(|name| format!("ARCHITECTURE.md: `{name}` has no paragraph (### `{name}`)")),
-    );
+    findings.extend(missing.map(|name| format!("ARCHITECTURE.md: `{name}` has no paragraph (### `{name}`)")));
     findings
 }

@@ -9,9 +9,7 @@ use std::path::Path;
 /// Folders that hold no text of ours.
 const SKIPPED: [&str; 5] = [".git", "target", "pairline-data", "node_modules", "golden"];
 /// Endings of the files that are read.
-const ENDINGS: [&str; 10] = [
-    "rs", "toml", "md", "sh", "xml", "json", "cfg", "csv", "yml", "txt",
-];
+const ENDINGS: [&str; 10] = ["rs", "toml", "md", "sh", "xml", "json", "cfg", "csv", "yml", "txt"];
 /// Files without an ending that are read.
 const NAMES: [&str; 2] = ["test", "run"];
 
@@ -47,25 +45,13 @@ fn walk(root: &Path, folder: &Path, texts: &mut Vec<Text>) {
             }
             continue;
         }
-        let ending = path
-            .extension()
-            .map(|e| e.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        if !kind.is_file()
-            || !(ENDINGS.contains(&ending.as_str()) || NAMES.contains(&name.as_str()))
-        {
+        let ending = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+        if !kind.is_file() || !(ENDINGS.contains(&ending.as_str()) || NAMES.contains(&name.as_str())) {
             continue;
         }
         if let Ok(content) = std::fs::read_to_string(&path) {
-            let relative = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .replace('\\', "/");
-            texts.push(Text {
-                path: relative,
-                content,
-            });
+            let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            texts.push(Text { path: relative, content });
         }
     }
 }
@@ -113,8 +99,7 @@ impl<'a> Source<'a> {
     /// Whether the whole file is test code by its place.
     pub(crate) fn is_test_file(&self) -> bool {
         let path = self.path();
-        path.split('/')
-            .any(|part| part == "tests" || part == "benches")
+        path.split('/').any(|part| part == "tests" || part == "benches")
             || path.ends_with("/tests.rs")
             || path.ends_with("_tests.rs")
     }

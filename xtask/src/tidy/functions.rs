@@ -21,10 +21,7 @@ pub(crate) fn find(code: &str) -> Vec<Function> {
         if at > 0 && word(bytes[at - 1]) {
             continue;
         }
-        let name: String = code[at + 3..]
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
+        let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         if name.is_empty() {
             continue;
         }

@@ -51,10 +51,7 @@ enum Layer {
 fn token(bytes: &[u8], at: usize) -> (usize, Layer) {
     let rest = &bytes[at..];
     if rest.starts_with(b"//") {
-        return (
-            at + rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len()),
-            Layer::Comment,
-        );
+        return (at + rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len()), Layer::Comment);
     }
     if rest.starts_with(b"/*") {
         return (at + block_comment(rest), Layer::Comment);
@@ -68,10 +65,7 @@ fn token(bytes: &[u8], at: usize) -> (usize, Layer) {
             None => (at + 1, Layer::Code),
         };
     }
-    let word = rest
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_' || **b >= 0x80)
-        .count();
+    let word = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_' || **b >= 0x80).count();
     if word == 0 {
         return (at + 1, Layer::Code);
     }
@@ -125,10 +119,7 @@ fn character(rest: &[u8]) -> Option<usize> {
         return Some(quoted(rest, b'\''));
     }
     let width = std::str::from_utf8(&rest[1..rest.len().min(5)])
-        .map_or_else(
-            |e| std::str::from_utf8(&rest[1..1 + e.valid_up_to()]).ok(),
-            Some,
-        )
+        .map_or_else(|e| std::str::from_utf8(&rest[1..1 + e.valid_up_to()]).ok(), Some)
         .and_then(|text| text.chars().next())
         .map(char::len_utf8)?;
     (rest.get(1 + width) == Some(&b'\'')).then_some(width + 2)
@@ -143,9 +134,7 @@ fn raw(rest: &[u8]) -> Option<usize> {
     let mut closing = vec![b'"'];
     closing.extend(std::iter::repeat_n(b'#', hashes));
     let body = &rest[hashes + 1..];
-    let end = body
-        .windows(closing.len())
-        .position(|w| w == closing.as_slice())?;
+    let end = body.windows(closing.len()).position(|w| w == closing.as_slice())?;
     Some(hashes + 1 + end + closing.len())
 }
 

@@ -56,25 +56,17 @@ fn sizes(source: &Source, ratchet: &mut Ratchet, findings: &mut Vec<String>) {
 /// Medians and tails of the sizes, for people.
 pub(crate) fn figures(root: &Path) -> String {
     let (mut files_, mut functions_) = (Vec::new(), Vec::new());
-    for text in files::texts(root)
-        .iter()
-        .filter(|t| t.path.ends_with(".rs"))
-    {
+    for text in files::texts(root).iter().filter(|t| t.path.ends_with(".rs")) {
         let source = Source::new(text);
         files_.push((source.lines(), source.path().to_owned()));
         for function in functions::find(source.code()) {
-            functions_.push((
-                function.lines,
-                format!("{}::{}", source.path(), function.name),
-            ));
+            functions_.push((function.lines, format!("{}::{}", source.path(), function.name)));
         }
     }
     let mut out = String::new();
     for (title, sizes) in [("files", &mut files_), ("functions", &mut functions_)] {
         sizes.sort();
-        let at = |per_mille: usize| {
-            sizes.get((sizes.len() * per_mille / 1000).min(sizes.len().saturating_sub(1)))
-        };
+        let at = |per_mille: usize| sizes.get((sizes.len() * per_mille / 1000).min(sizes.len().saturating_sub(1)));
         let lines = |per_mille| at(per_mille).map_or(0, |s| s.0);
         // Writing to a String cannot fail.
         let _ = writeln!(

@@ -39,22 +39,13 @@ impl Ratchet {
     /// The parser's message.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let listed = toml::from_str(text).map_err(|e| e.to_string())?;
-        Ok(Self {
-            listed,
-            met: BTreeSet::new(),
-        })
+        Ok(Self { listed, met: BTreeSet::new() })
     }
 
     /// A finding if the file is over its budget and not listed, or grew, or shrank below what is listed.
     pub(crate) fn file(&mut self, path: &str, lines: usize) -> Option<String> {
         let listed = self.listed.files.get(path).copied();
-        self.hold(
-            path.to_owned(),
-            lines,
-            FILE_LINES,
-            listed,
-            "split the file by concern",
-        )
+        self.hold(path.to_owned(), lines, FILE_LINES, listed, "split the file by concern")
     }
 
     /// The same for a function.
@@ -68,33 +59,18 @@ impl Ratchet {
         self.hold(key, lines, FUNCTION_LINES, listed, "split the function")
     }
 
-    fn hold(
-        &mut self,
-        key: String,
-        lines: usize,
-        budget: usize,
-        listed: Option<usize>,
-        cure: &str,
-    ) -> Option<String> {
+    fn hold(&mut self, key: String, lines: usize, budget: usize, listed: Option<usize>, cure: &str) -> Option<String> {
         match listed {
-            None if lines > budget => Some(format!(
-                "{key}: {lines} lines, the budget is {budget}: {cure}"
-            )),
+            None if lines > budget => Some(format!("{key}: {lines} lines, the budget is {budget}: {cure}")),
             None => None,
             Some(before) => {
                 self.met.insert(key.clone());
                 if lines > before {
-                    Some(format!(
-                        "{key}: grew from {before} to {lines} lines; it may only shrink: {cure}"
-                    ))
+                    Some(format!("{key}: grew from {before} to {lines} lines; it may only shrink: {cure}"))
                 } else if lines <= budget {
-                    Some(format!(
-                        "{key}: {lines} lines, within the budget: remove it from docs/tidy.toml"
-                    ))
+                    Some(format!("{key}: {lines} lines, within the budget: remove it from docs/tidy.toml"))
                 } else if lines < before {
-                    Some(format!(
-                        "{key}: shrank from {before} to {lines} lines: lower it in docs/tidy.toml"
-                    ))
+                    Some(format!("{key}: shrank from {before} to {lines} lines: lower it in docs/tidy.toml"))
                 } else {
                     None
                 }
@@ -106,11 +82,7 @@ impl Ratchet {
     pub(crate) fn unused(&self) -> Vec<String> {
         let keys = self.listed.files.keys().chain(self.listed.functions.keys());
         keys.filter(|key| !self.met.contains(*key))
-            .map(|key| {
-                format!(
-                    "{key}: listed in docs/tidy.toml and no longer over its budget: remove the line"
-                )
-            })
+            .map(|key| format!("{key}: listed in docs/tidy.toml and no longer over its budget: remove the line"))
             .collect()
     }
 }

@@ -8,14 +8,8 @@ use std::path::Path;
 
 /// What may not stand in code outside tests, and what to do instead.
 const OUTSIDE_TESTS: [(&str, &str); 3] = [
-    (
-        "#![allow(",
-        "use #![expect(lint, reason = \"…\")], on one item where it can be",
-    ),
-    (
-        ".unwrap()",
-        "return an error, or `expect(\"why it holds\")` for a true invariant",
-    ),
+    ("#![allow(", "use #![expect(lint, reason = \"…\")], on one item where it can be"),
+    (".unwrap()", "return an error, or `expect(\"why it holds\")` for a true invariant"),
     (".expect(\"\")", "say why it holds"),
 ];
 
@@ -28,10 +22,7 @@ const ANYWHERE: [(&str, &str); 8] = [
     ("crossbeam_channel::unbounded", "every queue has a bound"),
     ("channel::unbounded(", "every queue has a bound"),
     ("UnboundedSender", "every queue has a bound"),
-    (
-        "mpsc::channel()",
-        "every queue has a bound: sync_channel(limit)",
-    ),
+    ("mpsc::channel()", "every queue has a bound: sync_channel(limit)"),
 ];
 
 /// What may not stand in any comment.
@@ -41,16 +32,10 @@ const COMMENTS: [&str; 4] = ["FIXME", "TODO", "XXX", "HACK"];
 pub(crate) fn check(source: &Source) -> Vec<String> {
     let mut findings = Vec::new();
     if !opens_with_module_doc(source.content()) {
-        findings.push(format!(
-            "{}:1: opens without `//!`: say what it owns and what it does not",
-            source.path()
-        ));
+        findings.push(format!("{}:1: opens without `//!`: say what it owns and what it does not", source.path()));
     }
     for (needle, cure) in OUTSIDE_TESTS {
-        let hits = source
-            .code()
-            .match_indices(needle)
-            .filter(|(at, _)| !source.is_test(*at));
+        let hits = source.code().match_indices(needle).filter(|(at, _)| !source.is_test(*at));
         findings.extend(hits.map(|(at, _)| finding(source, at, needle, cure)));
     }
     for (needle, cure) in ANYWHERE {
@@ -58,13 +43,8 @@ pub(crate) fn check(source: &Source) -> Vec<String> {
         findings.extend(hits.map(|(at, _)| finding(source, at, needle, cure)));
     }
     for needle in COMMENTS {
-        let hits = source
-            .comments()
-            .match_indices(needle)
-            .filter(|(at, _)| is_word(source.comments(), *at, needle));
-        findings.extend(
-            hits.map(|(at, _)| finding(source, at, needle, "do it, or state the limit plainly")),
-        );
+        let hits = source.comments().match_indices(needle).filter(|(at, _)| is_word(source.comments(), *at, needle));
+        findings.extend(hits.map(|(at, _)| finding(source, at, needle, "do it, or state the limit plainly")));
     }
     findings.extend(pure_maps(source));
     findings.extend(unsafe_place(source));
@@ -72,17 +52,12 @@ pub(crate) fn check(source: &Source) -> Vec<String> {
 }
 
 fn finding(source: &Source, at: usize, needle: &str, cure: &str) -> String {
-    let line = source.code().as_bytes()[..at]
-        .iter()
-        .filter(|b| **b == b'\n')
-        .count()
-        + 1;
+    let line = source.code().as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
     format!("{}:{line}: `{needle}`: {cure}", source.path())
 }
 
 fn is_word(text: &str, at: usize, needle: &str) -> bool {
-    let letter =
-        |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'-');
+    let letter = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'-');
     let bytes = text.as_bytes();
     !letter(at.checked_sub(1).and_then(|i| bytes.get(i))) && !letter(bytes.get(at + needle.len()))
 }
@@ -98,9 +73,7 @@ fn opens_with_module_doc(content: &str) -> bool {
 
 /// A pure crate may hold a hash map only with a fixed hasher, and says so where it does.
 fn pure_maps(source: &Source) -> Option<String> {
-    let pure = PURE
-        .iter()
-        .any(|name| source.path().starts_with(&format!("crates/{name}/src/")));
+    let pure = PURE.iter().any(|name| source.path().starts_with(&format!("crates/{name}/src/")));
     if !pure || source.comments().contains("fixed hasher") {
         return None;
     }
@@ -127,26 +100,19 @@ fn unsafe_place(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     let code = source.code();
-    let hits = code
-        .match_indices("unsafe")
-        .filter(|(at, _)| is_word(code, *at, "unsafe"));
-    hits.map(|(at, _)| finding(source, at, "unsafe", "only in the I/O module of `server`"))
-        .collect()
+    let hits = code.match_indices("unsafe").filter(|(at, _)| is_word(code, *at, "unsafe"));
+    hits.map(|(at, _)| finding(source, at, "unsafe", "only in the I/O module of `server`")).collect()
 }
 
 /// The pure crates' `clippy.toml` files exist and are byte for byte the same.
 pub(crate) fn clippy_files(root: &Path) -> Vec<String> {
-    let read =
-        |name: &str| std::fs::read_to_string(root.join(format!("crates/{name}/clippy.toml")));
+    let read = |name: &str| std::fs::read_to_string(root.join(format!("crates/{name}/clippy.toml")));
     let first = read(PURE[0]).unwrap_or_default();
     let mut findings = Vec::new();
     for name in PURE {
         match read(name) {
             Ok(text) if text == first && !text.is_empty() => {}
-            Ok(_) => findings.push(format!(
-                "crates/{name}/clippy.toml: differs from crates/{}/clippy.toml",
-                PURE[0]
-            )),
+            Ok(_) => findings.push(format!("crates/{name}/clippy.toml: differs from crates/{}/clippy.toml", PURE[0])),
             Err(error) => findings.push(format!("crates/{name}/clippy.toml: {error}")),
         }
     }

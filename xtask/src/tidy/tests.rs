@@ -6,10 +6,7 @@ use super::{architecture, functions, lexer, rules, words};
 use std::collections::BTreeSet;
 
 fn findings(path: &str, content: &str) -> Vec<String> {
-    let text = Text {
-        path: path.to_owned(),
-        content: content.to_owned(),
-    };
+    let text = Text { path: path.to_owned(), content: content.to_owned() };
     rules::check(&Source::new(&text))
 }
 
@@ -17,11 +14,7 @@ fn findings(path: &str, content: &str) -> Vec<String> {
 fn comments_and_literals_are_not_code() {
     let source = "let a = \"x.unwrap() // no\"; // .unwrap()\n/* todo!( /* nested */ */ let b = r#\"dbg!(\"#; let c = '\"'; let d: &'static str;";
     let split = lexer::split(source);
-    assert!(
-        !split.code.contains("unwrap")
-            && !split.code.contains("todo")
-            && !split.code.contains("dbg")
-    );
+    assert!(!split.code.contains("unwrap") && !split.code.contains("todo") && !split.code.contains("dbg"));
     assert!(split.code.contains("let b") && split.code.contains("&'static str"));
     assert!(split.comments.contains("// .unwrap()") && split.comments.contains("nested"));
     assert_eq!(split.code.lines().count(), source.lines().count());
@@ -30,17 +23,13 @@ fn comments_and_literals_are_not_code() {
 #[test]
 fn functions_are_measured_from_fn_to_closing_brace() {
     let code = lexer::split("trait T { fn no_body(&self); }\nfn one() {}\nfn three<T>(a: [u8; 3]) -> T\nwhere T: Copy {\n    if x { y } else { \"}\" }\n}\n").code;
-    let found: Vec<_> = functions::find(&code)
-        .into_iter()
-        .map(|f| (f.name, f.lines))
-        .collect();
+    let found: Vec<_> = functions::find(&code).into_iter().map(|f| (f.name, f.lines)).collect();
     assert_eq!(found, [("one".to_owned(), 1), ("three".to_owned(), 4)]);
 }
 
 #[test]
 fn unwrap_is_for_tests() {
-    let module =
-        "//! m\nfn f() { g().unwrap(); }\n#[cfg(test)]\nmod tests { fn t() { g().unwrap(); } }\n";
+    let module = "//! m\nfn f() { g().unwrap(); }\n#[cfg(test)]\nmod tests { fn t() { g().unwrap(); } }\n";
     let found = findings("crates/sip/src/a.rs", module);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("crates/sip/src/a.rs:2:"), "{found:?}");
@@ -63,19 +52,9 @@ fn unfinished_work_and_unbounded_queues_are_found() {
         "use tokio::sync::mpsc::unbounded_channel;",
         "let x = mpsc::channel();",
     ] {
-        assert_eq!(
-            findings("a.rs", &format!("//! m\n{fault}\n")).len(),
-            1,
-            "{fault}"
-        );
+        assert_eq!(findings("a.rs", &format!("//! m\n{fault}\n")).len(), 1, "{fault}");
     }
-    assert!(
-        findings(
-            "a.rs",
-            "//! m\n// a METHODOLOGY, not a MARKER\nlet x = mpsc::channel(5);\n"
-        )
-        .is_empty()
-    );
+    assert!(findings("a.rs", "//! m\n// a METHODOLOGY, not a MARKER\nlet x = mpsc::channel(5);\n").is_empty());
 }
 
 #[test]
@@ -84,11 +63,7 @@ fn a_hash_map_in_a_pure_crate_needs_a_fixed_hasher() {
     assert_eq!(findings("crates/group/src/a.rs", map).len(), 1);
     assert!(findings("crates/server/src/a.rs", map).is_empty());
     assert!(
-        findings(
-            "crates/group/src/a.rs",
-            &format!("{map}// fixed hasher; looked up, never iterated\n")
-        )
-        .is_empty()
+        findings("crates/group/src/a.rs", &format!("{map}// fixed hasher; looked up, never iterated\n")).is_empty()
     );
 }
 
@@ -111,12 +86,7 @@ fn the_ratchet_only_turns_one_way() {
     assert!(ratchet.file("new.rs", 801).unwrap().contains("budget"));
     assert_eq!(ratchet.file("new.rs", 800), None);
     assert_eq!(ratchet.function("a.rs", "f", 90), None);
-    assert!(
-        ratchet
-            .function("a.rs", "h", 71)
-            .unwrap()
-            .contains("split the function")
-    );
+    assert!(ratchet.function("a.rs", "h", 71).unwrap().contains("split the function"));
     assert_eq!(ratchet.unused().len(), 1, "only gone.rs was never met");
 }
 

@@ -39,10 +39,7 @@ pub(crate) fn check(path: &str, content: &str) -> Vec<String> {
         }
         for (word, ours) in SPELLING {
             if line.contains(word) {
-                findings.push(format!(
-                    "{path}:{}: `{word}`: we write `{ours}`",
-                    number + 1
-                ));
+                findings.push(format!("{path}:{}: `{word}`: we write `{ours}`", number + 1));
             }
         }
     }

@@ -90,11 +90,7 @@ impl Worker {
         let request = Request {
             method: step.method(),
             uri: &words.uri,
-            transport: if self.transport == Transport::Tcp {
-                "TCP"
-            } else {
-                "UDP"
-            },
+            transport: if self.transport == Transport::Tcp { "TCP" } else { "UDP" },
             local,
             branch: (id, slot.generation),
             from: &words.from,
@@ -104,9 +100,7 @@ impl Worker {
             routes: &words.routes,
             contact: words.contact.as_deref(),
             expires: (step == Step::Register).then_some(self.plan.common.expires),
-            credentials: credentials
-                .as_ref()
-                .map(|(name, value)| (*name, value.as_str())),
+            credentials: credentials.as_ref().map(|(name, value)| (*name, value.as_str())),
             user_agent: &self.plan.common.user_agent,
             body: match step {
                 Step::Invite => Some(("application/sdp", SDP)),
@@ -134,18 +128,13 @@ impl Worker {
             self.counts.received += u64::from(!message.starts_with(b"ACK "));
             let port_ = &mut self.ports[port];
             // A reply that cannot be sent is repeated, or its call fails and is counted at the caller.
-            self.uas.receive(now, port, from, message, |reply| {
-                drop(port_.send(from, reply))
-            });
+            self.uas.receive(now, port, from, message, |reply| drop(port_.send(from, reply)));
             return;
         };
         let Some((id, generation)) = scan::branch(message) else {
             return;
         };
-        let current = self
-            .slots
-            .get(id as usize)
-            .is_some_and(|s| s.generation == generation && s.step != Step::Free);
+        let current = self.slots.get(id as usize).is_some_and(|s| s.generation == generation && s.step != Step::Free);
         if !current {
             self.acknowledge_again(port, from, status, message);
         } else if status < 200 {
@@ -164,17 +153,9 @@ impl Worker {
         if step == Step::Invite {
             self.acknowledge(id, success, message);
         }
-        if matches!(status, 401 | 407)
-            && self.plan.common.digest
-            && !self.slots[id as usize].challenged
-        {
-            let name = if status == 401 {
-                "www-authenticate"
-            } else {
-                "proxy-authenticate"
-            };
-            let found =
-                scan::headers(message, name, "").find_map(|value| Session::new(status, value));
+        if matches!(status, 401 | 407) && self.plan.common.digest && !self.slots[id as usize].challenged {
+            let name = if status == 401 { "www-authenticate" } else { "proxy-authenticate" };
+            let found = scan::headers(message, name, "").find_map(|value| Session::new(status, value));
             if found.is_some() {
                 self.users.get_mut(user).sessions[session(step)] = found;
                 self.slots[id as usize].challenged = true;
@@ -202,14 +183,7 @@ impl Worker {
     /// Sends the ACK: of its own transaction and along the route set for a 2xx, of the INVITE's transaction otherwise.
     fn acknowledge(&mut self, id: u32, success: bool, response: &[u8]) {
         let slot = &self.slots[id as usize];
-        let branch = (
-            id,
-            if success {
-                slot.generation | 1 << 31
-            } else {
-                slot.generation
-            },
-        );
+        let branch = (id, if success { slot.generation | 1 << 31 } else { slot.generation });
         let (port, target) = (slot.port, slot.target);
         let uri = scan::request_line(&slot.request).map(|(_, uri)| uri.to_vec());
         if success {
@@ -219,13 +193,7 @@ impl Worker {
         }
     }
 
-    fn acknowledge_success(
-        &mut self,
-        port: usize,
-        server: SocketAddr,
-        branch: (u32, u32),
-        response: &[u8],
-    ) {
+    fn acknowledge_success(&mut self, port: usize, server: SocketAddr, branch: (u32, u32), response: &[u8]) {
         let routes = super::words::route_set(response);
         let target = self.next_hop(server, &routes);
         if let Some(uri) = scan::header(response, "contact", "m").map(scan::uri) {
@@ -235,8 +203,7 @@ impl Worker {
 
     /// A repeated 2xx to an INVITE of a call that went on is acknowledged again; other late responses are nothing to us.
     fn acknowledge_again(&mut self, port: usize, from: SocketAddr, status: u16, response: &[u8]) {
-        let invite =
-            scan::header(response, "cseq", "").is_some_and(|cseq| cseq.ends_with(b"INVITE"));
+        let invite = scan::header(response, "cseq", "").is_some_and(|cseq| cseq.ends_with(b"INVITE"));
         if invite && (200..300).contains(&status) {
             let serial = self.serial as u32;
             self.acknowledge_success(port, from, (u32::MAX, serial), response);
@@ -253,25 +220,15 @@ impl Worker {
         response: &[u8],
     ) {
         let value = |name, compact| scan::header(response, name, compact).unwrap_or_default();
-        let cseq = value("cseq", "")
-            .split(|b| *b == b' ')
-            .next()
-            .unwrap_or_default();
-        let cseq = std::str::from_utf8(cseq)
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(1);
+        let cseq = value("cseq", "").split(|b| *b == b' ').next().unwrap_or_default();
+        let cseq = std::str::from_utf8(cseq).ok().and_then(|n| n.parse().ok()).unwrap_or(1);
         let Ok(local) = self.ports[port].local(target) else {
             return;
         };
         let request = Request {
             method: "ACK",
             uri,
-            transport: if self.transport == Transport::Tcp {
-                "TCP"
-            } else {
-                "UDP"
-            },
+            transport: if self.transport == Transport::Tcp { "TCP" } else { "UDP" },
             local,
             branch,
             from: value("from", "f"),
@@ -309,8 +266,7 @@ impl Worker {
         self.counts.retransmissions += 1;
         // A datagram that the socket refuses is lost like any other.
         let _ = self.transmit(id);
-        self.timers
-            .set(now, Timer::Resend(count.saturating_add(1)), id, generation);
+        self.timers.set(now, Timer::Resend(count.saturating_add(1)), id, generation);
     }
 
     /// Gives up an operation.
@@ -342,8 +298,7 @@ impl Worker {
     /// Ends an operation, counts it, and frees its slot.
     fn end(&mut self, now: u64, id: u32, end: End) {
         let slot = &mut self.slots[id as usize];
-        let (kind, user, server, due, cseq) =
-            (slot.kind, slot.user, slot.server, slot.due, slot.cseq);
+        let (kind, user, server, due, cseq) = (slot.kind, slot.user, slot.server, slot.due, slot.cseq);
         slot.step = Step::Free;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id);
@@ -361,9 +316,7 @@ impl Worker {
         }
         if kind == Kind::Register {
             self.registered(user, success, end);
-        } else if self.plan.moves
-            && matches!(end, End::TimedOut | End::Disconnected | End::Status(503))
-        {
+        } else if self.plan.moves && matches!(end, End::TimedOut | End::Disconnected | End::Status(503)) {
             self.move_user(user);
         }
         if self.plan.common.fresh_nonce {
@@ -377,11 +330,7 @@ impl Worker {
         state.registering = false;
         state.registered |= success;
         if !success && self.phase == Phase::Prepare {
-            let status = if let End::Status(status) = end {
-                status
-            } else {
-                0
-            };
+            let status = if let End::Status(status) = end { status } else { 0 };
             *self.counts.unregistered.entry(status).or_default() += 1;
         }
         if !success && self.plan.moves {
@@ -404,15 +353,7 @@ impl Worker {
     fn journal(&mut self, now: u64, kind: Kind, user: u32, server: SocketAddr, cseq: u32) {
         if let Some(journal) = &self.plan.journal {
             let name = self.users.name(user);
-            let line = Line {
-                v: 1,
-                t: now / 1_000_000,
-                op: kind.name(),
-                user: &name,
-                server,
-                cseq,
-                status: 200,
-            };
+            let line = Line { v: 1, t: now / 1_000_000, op: kind.name(), user: &name, server, cseq, status: 200 };
             if journal.write(&line).is_err() {
                 self.counts.unwritten += 1;
             }

@@ -97,9 +97,7 @@ impl Worker {
     /// If the address cannot be used.
     pub fn new(plan: Plan, control: Arc<Control>, started: Instant) -> io::Result<Self> {
         let common = plan.common.clone();
-        let ports = (0..common.sockets)
-            .map(|_| Port::open(common.transport, plan.local))
-            .collect::<io::Result<_>>()?;
+        let ports = (0..common.sockets).map(|_| Port::open(common.transport, plan.local)).collect::<io::Result<_>>()?;
         Ok(Self {
             users: Users::new(&common, plan.first, plan.users),
             timers: Timers::new((common.timeout * 1e9) as u64, plan.hold),
@@ -141,8 +139,7 @@ impl Worker {
                 Phase::Prepare => self.prepare(now),
                 Phase::Warm | Phase::Measure => self.traffic(now),
                 Phase::Drain => {
-                    let ends = *drain_ends
-                        .get_or_insert(now + (self.plan.common.timeout.min(4.0) * 1e9) as u64);
+                    let ends = *drain_ends.get_or_insert(now + (self.plan.common.timeout.min(4.0) * 1e9) as u64);
                     if self.live == 0 || now >= ends {
                         return Ok(self.counts);
                     }
@@ -183,19 +180,11 @@ impl Worker {
             return;
         }
         if self.phase == Phase::Prepare {
-            self.pacers = self
-                .plan
-                .rates
-                .iter()
-                .map(|(kind, rate)| (*kind, Pacer::new(*rate, now)))
-                .collect();
+            self.pacers = self.plan.rates.iter().map(|(kind, rate)| (*kind, Pacer::new(*rate, now))).collect();
         }
         if phase == Phase::Measure {
             let unregistered = std::mem::take(&mut self.counts.unregistered);
-            self.counts = Counts {
-                unregistered,
-                ..Counts::default()
-            };
+            self.counts = Counts { unregistered, ..Counts::default() };
         }
         self.phase = phase;
     }
@@ -269,17 +258,11 @@ impl Worker {
                 return false;
             }
             let index = self.next % count;
-            self.next = if self.plan.once {
-                self.next + 1
-            } else {
-                (index + 1) % count
-            };
+            self.next = if self.plan.once { self.next + 1 } else { (index + 1) % count };
             let user = self.users.get(index);
             let can = match kind {
                 Kind::Register => !user.registering,
-                Kind::Message | Kind::Call => {
-                    user.registered && self.users.get(self.users.partner(index)).registered
-                }
+                Kind::Message | Kind::Call => user.registered && self.users.get(self.users.partner(index)).registered,
             };
             if can {
                 self.begin(now, kind, index, due);
@@ -312,15 +295,8 @@ impl Worker {
 
     /// How long nothing can happen without a message.
     fn idle(&self, now: u64) -> u64 {
-        let paced = self
-            .pacers
-            .iter()
-            .filter_map(|(_, pacer)| pacer.due())
-            .min();
-        let next = [paced, self.timers.due(), self.uas.due()]
-            .into_iter()
-            .flatten()
-            .min();
+        let paced = self.pacers.iter().filter_map(|(_, pacer)| pacer.due()).min();
+        let next = [paced, self.timers.due(), self.uas.due()].into_iter().flatten().min();
         next.map_or(IDLE, |due| due.saturating_sub(now)).min(IDLE)
     }
 }

@@ -41,10 +41,7 @@ impl Timers {
     /// With these delays, in nanoseconds.
     pub fn new(give_up: u64, hold: u64) -> Self {
         let delays = [RESEND[0], RESEND[1], RESEND[2], RESEND[3], give_up, hold];
-        Self {
-            queues: Default::default(),
-            delays,
-        }
+        Self { queues: Default::default(), delays }
     }
 
     /// Sets a timer.
@@ -68,11 +65,7 @@ impl Timers {
                     5 => Timer::Hold,
                     _ => Timer::Resend(count),
                 };
-                return Some(Fired {
-                    timer,
-                    slot,
-                    generation,
-                });
+                return Some(Fired { timer, slot, generation });
             }
         }
         None
@@ -80,10 +73,7 @@ impl Timers {
 
     /// When the next one is due.
     pub fn due(&self) -> Option<u64> {
-        self.queues
-            .iter()
-            .filter_map(|queue| queue.front().map(|(due, ..)| *due))
-            .min()
+        self.queues.iter().filter_map(|queue| queue.front().map(|(due, ..)| *due)).min()
     }
 }
 
@@ -102,23 +92,10 @@ mod tests {
         timers.set(0, Timer::Resend(9), 3, 30);
         assert_eq!(timers.due(), Some(5_000_000));
         assert_eq!(timers.fire(4_999_999), None);
-        assert_eq!(
-            timers.fire(5_000_000),
-            Some(Fired {
-                timer: Timer::Hold,
-                slot: 2,
-                generation: 20
-            })
-        );
-        assert_eq!(
-            timers.fire(500_000_000).map(|f| f.timer),
-            Some(Timer::Resend(0))
-        );
+        assert_eq!(timers.fire(5_000_000), Some(Fired { timer: Timer::Hold, slot: 2, generation: 20 }));
+        assert_eq!(timers.fire(500_000_000).map(|f| f.timer), Some(Timer::Resend(0)));
         assert_eq!(timers.fire(3_999_999_999), None);
-        assert_eq!(
-            timers.fire(4_000_000_000).map(|f| f.timer),
-            Some(Timer::Resend(9))
-        );
+        assert_eq!(timers.fire(4_000_000_000).map(|f| f.timer), Some(Timer::Resend(9)));
         assert_eq!(timers.fire(u64::MAX).map(|f| f.timer), Some(Timer::GiveUp));
         assert_eq!((timers.fire(u64::MAX), timers.due()), (None, None));
     }

@@ -7,7 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Body of the answer to an INVITE: no sound is sent.
-const SDP: &[u8] = b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=inactive\r\n";
+const SDP: &[u8] =
+    b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=inactive\r\n";
 /// First delay of the repetition.
 const T1: u64 = 500_000_000;
 /// When the repetition ends.
@@ -34,14 +35,7 @@ pub struct Uas {
 
 impl Uas {
     /// Answers one request; `send` gets each reply.
-    pub fn receive(
-        &mut self,
-        now: u64,
-        port: usize,
-        from: SocketAddr,
-        request: &[u8],
-        mut send: impl FnMut(&[u8]),
-    ) {
+    pub fn receive(&mut self, now: u64, port: usize, from: SocketAddr, request: &[u8], mut send: impl FnMut(&[u8])) {
         let Some((method, uri)) = scan::request_line(request) else {
             return;
         };
@@ -60,14 +54,7 @@ impl Uas {
                     return;
                 }
                 let contact = [b"<", uri, b">"].concat();
-                build::reply(
-                    &mut reply,
-                    request,
-                    (180, "Ringing"),
-                    self.tags,
-                    Some(&contact),
-                    None,
-                );
+                build::reply(&mut reply, request, (180, "Ringing"), self.tags, Some(&contact), None);
                 send(&reply);
                 build::reply(
                     &mut reply,
@@ -80,16 +67,7 @@ impl Uas {
                 send(&reply);
                 if self.pending.len() < PENDING {
                     self.queue.push_back((now + T1, call_id.to_vec()));
-                    self.pending.insert(
-                        call_id.to_vec(),
-                        Pending {
-                            port,
-                            to: from,
-                            reply,
-                            since: now,
-                            delay: T1,
-                        },
-                    );
+                    self.pending.insert(call_id.to_vec(), Pending { port, to: from, reply, since: now, delay: T1 });
                 }
             }
             _ => {

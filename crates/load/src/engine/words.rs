@@ -32,64 +32,27 @@ impl Worker {
         let mut call_id = Vec::with_capacity(48);
         let mut contact = b"<sip:".to_vec();
         self.users.write_name(slot.user, &mut contact);
-        let tcp = if self.transport == Transport::Tcp {
-            ";transport=tcp"
-        } else {
-            ""
-        };
+        let tcp = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
         let _ = write!(contact, "@{local}{tcp}>");
         if slot.step == Step::Register {
             self.users.write_name(slot.user, &mut call_id);
             let _ = write!(call_id, ".{:x}", self.plan.run);
             let uri = [b"sip:", domain].concat();
             let contact = Some(contact);
-            return Words {
-                uri,
-                from,
-                to: own,
-                call_id,
-                contact,
-                routes: Vec::new(),
-                target: slot.server,
-            };
+            return Words { uri, from, to: own, call_id, contact, routes: Vec::new(), target: slot.server };
         }
-        let _ = write!(
-            call_id,
-            "{:x}.{}.{:x}",
-            slot.serial, self.plan.thread, self.plan.run
-        );
+        let _ = write!(call_id, "{:x}.{}.{:x}", slot.serial, self.plan.thread, self.plan.run);
         if slot.step == Step::Bye {
             let routes = route_set(&slot.answer);
-            let uri = scan::header(&slot.answer, "contact", "m")
-                .map(scan::uri)
-                .unwrap_or_default()
-                .to_vec();
-            let to = scan::header(&slot.answer, "to", "t")
-                .unwrap_or_default()
-                .to_vec();
+            let uri = scan::header(&slot.answer, "contact", "m").map(scan::uri).unwrap_or_default().to_vec();
+            let to = scan::header(&slot.answer, "to", "t").unwrap_or_default().to_vec();
             let target = self.next_hop(slot.server, &routes);
-            return Words {
-                uri,
-                from,
-                to,
-                call_id,
-                contact: None,
-                routes,
-                target,
-            };
+            return Words { uri, from, to, call_id, contact: None, routes, target };
         }
         let to = self.address(self.users.partner(slot.user));
         let uri = scan::uri(&to).to_vec();
         let contact = (slot.step == Step::Invite).then_some(contact);
-        Words {
-            uri,
-            from,
-            to,
-            call_id,
-            contact,
-            routes: Vec::new(),
-            target: slot.server,
-        }
+        Words { uri, from, to, call_id, contact, routes: Vec::new(), target: slot.server }
     }
 
     /// `<sip:name@domain>` of a user.
@@ -108,10 +71,7 @@ impl Worker {
         if self.transport == Transport::Tcp {
             return server;
         }
-        routes
-            .first()
-            .and_then(|route| scan::address(scan::uri(route)))
-            .unwrap_or(server)
+        routes.first().and_then(|route| scan::address(scan::uri(route))).unwrap_or(server)
     }
 }
 

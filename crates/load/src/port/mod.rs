@@ -103,18 +103,11 @@ pub fn wait(ports: &[Port], nanos: u64) -> io::Result<()> {
     let mut polled: Vec<PollFd<'_>> = sockets
         .into_iter()
         .map(|(socket, writes)| {
-            let flags = if writes {
-                PollFlags::IN | PollFlags::OUT
-            } else {
-                PollFlags::IN
-            };
+            let flags = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             PollFd::from_borrowed_fd(socket, flags)
         })
         .collect();
-    let limit = Timespec {
-        tv_sec: (nanos / 1_000_000_000) as i64,
-        tv_nsec: (nanos % 1_000_000_000) as i64,
-    };
+    let limit = Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
     match poll(&mut polled, Some(&limit)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
@@ -126,11 +119,7 @@ pub fn wait(ports: &[Port], nanos: u64) -> io::Result<()> {
 /// # Errors
 /// If it has no way there.
 pub fn local_address(server: SocketAddr) -> io::Result<IpAddr> {
-    let any: SocketAddr = if server.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        ([0u16; 8], 0).into()
-    };
+    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
     socket.connect(server)?;
     Ok(socket.local_addr()?.ip())

@@ -37,10 +37,7 @@ struct Connection {
 
 impl TcpPort {
     pub(super) fn new(local: IpAddr) -> Self {
-        Self {
-            local,
-            connections: Vec::new(),
-        }
+        Self { local, connections: Vec::new() }
     }
 
     pub(super) fn local(&mut self, server: SocketAddr) -> io::Result<SocketAddr> {
@@ -76,17 +73,11 @@ impl TcpPort {
     }
 
     pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        self.connections
-            .iter()
-            .map(|c| (c.stream.as_fd(), !c.kept.is_empty()))
+        self.connections.iter().map(|c| (c.stream.as_fd(), !c.kept.is_empty()))
     }
 
     fn connection(&mut self, server: SocketAddr) -> io::Result<&mut Connection> {
-        let index = match self
-            .connections
-            .iter()
-            .position(|c| c.server == server && !c.closed)
-        {
+        let index = match self.connections.iter().position(|c| c.server == server && !c.closed) {
             Some(index) => index,
             None => {
                 self.connections.push(Connection::open(self.local, server)?);
@@ -99,26 +90,14 @@ impl TcpPort {
 
 impl Connection {
     fn open(local: IpAddr, server: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(server),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::new(local, 0).into())?;
         socket.connect_timeout(&server.into(), CONNECT)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let stream = TcpStream::from(socket);
         let local = stream.local_addr()?;
-        Ok(Self {
-            server,
-            local,
-            stream,
-            read: Vec::new(),
-            taken: 0,
-            kept: Vec::new(),
-            closed: false,
-        })
+        Ok(Self { server, local, stream, read: Vec::new(), taken: 0, kept: Vec::new(), closed: false })
     }
 
     /// Takes the next whole message, reading more if none is there.
@@ -148,14 +127,7 @@ impl Connection {
                 0
             }
             Ok(length) => length,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(_) => {
                 self.closed = true;
                 0

@@ -23,11 +23,7 @@ pub struct UdpPort {
 impl UdpPort {
     pub(super) fn open(local: IpAddr) -> io::Result<Self> {
         let address = SocketAddr::new(local, 0);
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
         socket.bind(&address.into())?;
@@ -49,12 +45,7 @@ impl UdpPort {
         match self.socket.send_to(message, to) {
             Ok(_) => Ok(()),
             // Lost, as any datagram may be; retransmission follows.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => {
                 Ok(())
             }
             Err(error) => Err(error),
@@ -71,9 +62,7 @@ impl UdpPort {
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::WouldBlock
-                        | io::ErrorKind::Interrupted
-                        | io::ErrorKind::ConnectionRefused
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused
                 ) =>
             {
                 Ok(Received::Nothing)

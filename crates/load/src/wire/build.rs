@@ -86,11 +86,7 @@ pub fn reply(
     out.clear();
     let _ = write!(out, "SIP/2.0 {} {}\r\n", status.0, status.1);
     for copied in scan::lines(request) {
-        let name = copied
-            .split(|b| *b == b':')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
+        let name = copied.split(|b| *b == b':').next().unwrap_or_default().trim_ascii();
         let is = |long: &str, compact: &str| {
             name.eq_ignore_ascii_case(long.as_bytes())
                 || (!compact.is_empty() && name.eq_ignore_ascii_case(compact.as_bytes()))
@@ -101,12 +97,7 @@ pub fn reply(
                 let _ = write!(out, ";tag=pl{tag:x}");
             }
             out.extend_from_slice(b"\r\n");
-        } else if is("via", "v")
-            || is("from", "f")
-            || is("call-id", "i")
-            || is("cseq", "")
-            || is("record-route", "")
-        {
+        } else if is("via", "v") || is("from", "f") || is("call-id", "i") || is("cseq", "") || is("record-route", "") {
             out.extend_from_slice(copied);
             out.extend_from_slice(b"\r\n");
         }

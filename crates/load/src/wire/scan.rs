@@ -29,11 +29,7 @@ pub fn branch(message: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// Values of the header lines with this name or compact form, in order, trimmed.
-pub fn headers<'a>(
-    message: &'a [u8],
-    name: &'static str,
-    compact: &'static str,
-) -> impl Iterator<Item = &'a [u8]> {
+pub fn headers<'a>(message: &'a [u8], name: &'static str, compact: &'static str) -> impl Iterator<Item = &'a [u8]> {
     lines(message).filter_map(move |line| {
         let colon = line.iter().position(|b| *b == b':')?;
         let found = line[..colon].trim_ascii();
@@ -44,11 +40,7 @@ pub fn headers<'a>(
 }
 
 /// The first of them.
-pub fn header<'a>(
-    message: &'a [u8],
-    name: &'static str,
-    compact: &'static str,
-) -> Option<&'a [u8]> {
+pub fn header<'a>(message: &'a [u8], name: &'static str, compact: &'static str) -> Option<&'a [u8]> {
     headers(message, name, compact).next()
 }
 
@@ -72,10 +64,7 @@ pub fn framed(bytes: &[u8]) -> Option<usize> {
 
 /// Keep-alive line breaks before a message.
 pub fn leading_breaks(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .take_while(|b| **b == b'\r' || **b == b'\n')
-        .count()
+    bytes.iter().take_while(|b| **b == b'\r' || **b == b'\n').count()
 }
 
 /// The URI in a name-addr or addr-spec.
@@ -93,9 +82,7 @@ pub fn address(uri: &[u8]) -> Option<std::net::SocketAddr> {
     let rest = text.strip_prefix("sip:")?;
     let rest = rest.split([';', '?']).next()?;
     let host = rest.rsplit('@').next()?;
-    host.parse()
-        .ok()
-        .or_else(|| Some(std::net::SocketAddr::new(host.parse().ok()?, 5060)))
+    host.parse().ok().or_else(|| Some(std::net::SocketAddr::new(host.parse().ok()?, 5060)))
 }
 
 /// Position of `needle` in `haystack`.
