@@ -64,11 +64,7 @@ impl Stored {
     pub(crate) fn new(entry: Entry) -> Stored {
         let bytes = Bytes::from(encode(&entry));
         let chain = chain(&entry.prev, &bytes);
-        Stored {
-            entry: Arc::new(entry),
-            bytes,
-            chain,
-        }
+        Stored { entry: Arc::new(entry), bytes, chain }
     }
 
     /// Understands an entry's bytes.
@@ -78,11 +74,7 @@ impl Stored {
         }
         let entry: Entry = decode(&bytes)?;
         let chain = chain(&entry.prev, &bytes);
-        Ok(Stored {
-            entry: Arc::new(entry),
-            bytes,
-            chain,
-        })
+        Ok(Stored { entry: Arc::new(entry), bytes, chain })
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -297,9 +289,5 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
         return Err(DecodeError::Version(*version));
     }
     let (value, left) = postcard::take_from_bytes(rest)?;
-    if left.is_empty() {
-        Ok(value)
-    } else {
-        Err(DecodeError::Bounds("trailing bytes"))
-    }
+    if left.is_empty() { Ok(value) } else { Err(DecodeError::Bounds("trailing bytes")) }
 }

@@ -82,13 +82,8 @@ impl Consensus {
         }
         let last = next - 1;
         // With one voter everything on its disk has a majority.
-        let hard = Hard {
-            term: start.hard.term.max(term),
-            commit: last,
-            ..start.hard
-        };
-        let seed =
-            mix(start.seed ^ (u64::from(group.pool.0) << 32) ^ (u64::from(group.index) << 8));
+        let hard = Hard { term: start.hard.term.max(term), commit: last, ..start.hard };
+        let seed = mix(start.seed ^ (u64::from(group.pool.0) << 32) ^ (u64::from(group.index) << 8));
         let config = Config {
             id: start.replica,
             election_tick: ELECTION_TICKS,
@@ -104,12 +99,7 @@ impl Consensus {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let log = MemLog::new(start.replica, hard, (applied, applied_term), start.items);
         let node = RawNode::new(&config, log, &logger)?;
-        let mut consensus = Consensus {
-            node,
-            seed,
-            replica: start.replica,
-            stored: hard,
-        };
+        let mut consensus = Consensus { node, seed, replica: start.replica, stored: hard };
         consensus.set_timeout();
         if let Err(error) = consensus.node.campaign() {
             return Err(ConsensusError::Library(error));
@@ -123,9 +113,7 @@ impl Consensus {
         let mixed = mix(self.seed ^ mix(self.replica) ^ mix(self.node.raft.term));
         let span = u64::try_from(ELECTION_TICKS).unwrap_or(1);
         let extra = usize::try_from(mixed % span).unwrap_or(0);
-        self.node
-            .raft
-            .set_randomized_election_timeout(ELECTION_TICKS + extra);
+        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + extra);
     }
 
     /// One tick of about 100 ms.
@@ -152,16 +140,9 @@ impl Consensus {
             return None;
         }
         let mut ready = self.node.ready();
-        let mut out = Drained {
-            number: ready.number(),
-            ..Drained::default()
-        };
+        let mut out = Drained { number: ready.number(), ..Drained::default() };
         if let Some(hs) = ready.hs() {
-            let hard = Hard {
-                term: hs.term,
-                vote: hs.vote,
-                commit: hs.commit,
-            };
+            let hard = Hard { term: hs.term, vote: hs.vote, commit: hs.commit };
             if hard.term != self.stored.term || hard.vote != self.stored.vote {
                 self.stored = hard;
                 out.hard = Some(hard);
@@ -170,11 +151,7 @@ impl Consensus {
         let entries = ready.take_entries();
         out.items = entries.iter().map(log::item).collect();
         self.node.mut_store().append(entries);
-        out.committed = ready
-            .take_committed_entries()
-            .iter()
-            .map(log::item)
-            .collect();
+        out.committed = ready.take_committed_entries().iter().map(log::item).collect();
         self.node.advance_append_async(ready);
         Some(out)
     }

@@ -41,18 +41,10 @@ impl Dedup {
         let Some(session) = self.sessions.get(&op.session) else {
             return Seen::New;
         };
-        if let Some((_, at)) = session
-            .window
-            .iter()
-            .find(|(counter, _)| *counter == op.counter)
-        {
+        if let Some((_, at)) = session.window.iter().find(|(counter, _)| *counter == op.counter) {
             return Seen::At(*at);
         }
-        if session.floor.is_some_and(|floor| op.counter <= floor) {
-            Seen::TooOld
-        } else {
-            Seen::New
-        }
+        if session.floor.is_some_and(|floor| op.counter <= floor) { Seen::TooOld } else { Seen::New }
     }
 
     /// Notes an applied operation and forgets what is too old or too many. `window` and `limit` are at least 1 in effect.
@@ -60,9 +52,7 @@ impl Dedup {
         let session = self.sessions.entry(op.session).or_default();
         self.by_age.remove(&(session.last, op.session));
         session.last = time;
-        let place = session
-            .window
-            .partition_point(|(counter, _)| *counter < op.counter);
+        let place = session.window.partition_point(|(counter, _)| *counter < op.counter);
         session.window.insert(place, (op.counter, at));
         if session.window.len() > bounds.window.max(1) {
             let (gone, _) = session.window.remove(0);
@@ -108,11 +98,7 @@ mod tests {
 
     #[test]
     fn window_refuses_what_it_forgot_and_forgets_by_age() {
-        let bounds = Bounds {
-            sessions: 2,
-            window: 2,
-            expiry: 100,
-        };
+        let bounds = Bounds { sessions: 2, window: 2, expiry: 100 };
         let at = Position::default();
         let mut table = Dedup::default();
         for counter in 1..=3 {
@@ -123,11 +109,7 @@ mod tests {
         assert_eq!(table.look(op(1, 4)), Seen::New);
         table.note(op(2, 1), at, 4, &bounds);
         table.note(op(3, 1), at, 5, &bounds);
-        assert_eq!(
-            table.len(),
-            2,
-            "the oldest session goes when there are too many"
-        );
+        assert_eq!(table.len(), 2, "the oldest session goes when there are too many");
         assert_eq!(table.look(op(1, 2)), Seen::New);
         table.note(op(4, 1), at, 500, &bounds);
         assert_eq!(table.len(), 1, "sessions older than the expiry go");

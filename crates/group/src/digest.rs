@@ -43,10 +43,7 @@ pub(crate) struct Digest {
 
 impl Default for Digest {
     fn default() -> Digest {
-        Digest {
-            total: Sum::default(),
-            ranges: vec![Sum::default(); RANGES],
-        }
+        Digest { total: Sum::default(), ranges: vec![Sum::default(); RANGES] }
     }
 }
 
@@ -85,11 +82,7 @@ impl Digest {
     /// Indices of the ranges that differ from the other side's.
     pub(crate) fn differing(&self, other: &[[u8; 32]]) -> Vec<u16> {
         (0..RANGES)
-            .filter(|range| {
-                other
-                    .get(*range)
-                    .is_none_or(|theirs| *theirs != self.range(*range))
-            })
+            .filter(|range| other.get(*range).is_none_or(|theirs| *theirs != self.range(*range)))
             .filter_map(|range| u16::try_from(range).ok())
             .collect()
     }
@@ -99,12 +92,7 @@ impl Digest {
 pub(crate) fn range_of(key: &Key) -> usize {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let kind = key.kind.0.to_le_bytes();
-    for byte in key
-        .owner
-        .bytes()
-        .chain(kind)
-        .chain(key.item.iter().copied())
-    {
+    for byte in key.owner.bytes().chain(kind).chain(key.item.iter().copied()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     usize::from((hash ^ (hash >> 32)).to_le_bytes()[0] ^ (hash >> 16).to_le_bytes()[0])

@@ -8,15 +8,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Chain hash: BLAKE3 over the previous chain hash and the entry's encoding. All zero before the first entry.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChainHash(pub [u8; 32]);
 
 /// De-duplication key of a proposed change: the client's session and its counter in that session.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpId {
     /// Random or hashed 128-bit name of the client session.
     pub session: u128,
@@ -25,9 +21,7 @@ pub struct OpId {
 }
 
 /// Which step of which procedure an entry belongs to, so that a journal can be rebuilt from the groups.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StepRef {
     /// The procedure's id.
     pub procedure: u128,

@@ -215,21 +215,13 @@ impl Frame {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         let fine = match self {
             Frame::Hello(hello) => {
-                hello.groups.len() <= MAX_GROUPS
-                    && hello
-                        .groups
-                        .iter()
-                        .all(|group| lineage::sound(&group.lineage))
+                hello.groups.len() <= MAX_GROUPS && hello.groups.iter().all(|group| lineage::sound(&group.lineage))
             }
             Frame::SeedOffer { offer, .. } => return offer.check(),
-            Frame::SeedWant { ranges, .. } | Frame::VerifyResult { ranges, .. } => {
-                ranges.len() <= RANGES
-            }
+            Frame::SeedWant { ranges, .. } | Frame::VerifyResult { ranges, .. } => ranges.len() <= RANGES,
             Frame::Verify { ranges, .. } => ranges.len() == RANGES,
             Frame::Canary { groups, .. } => groups.len() <= MAX_GROUPS,
-            Frame::Entries { entries, .. } => {
-                entries.iter().all(|entry| entry.len() <= codec::MAX_ITEM)
-            }
+            Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() <= codec::MAX_ITEM),
             Frame::Ack { .. }
             | Frame::Pull { .. }
             | Frame::Broken { .. }
@@ -239,11 +231,7 @@ impl Frame {
             | Frame::Ping { .. }
             | Frame::VerifyAsk { .. } => true,
         };
-        if fine {
-            Ok(())
-        } else {
-            Err(DecodeError::Bounds("frame"))
-        }
+        if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }
     }
 }
 

@@ -90,9 +90,7 @@ impl Host {
     pub fn new(cfg: HostConfig, now: Now) -> Host {
         let mut host = Host::empty(cfg, now);
         let own = host.cfg.pool;
-        let mut ids: Vec<GroupId> = (0..host.cfg.groups)
-            .map(|index| GroupId { pool: own, index })
-            .collect();
+        let mut ids: Vec<GroupId> = (0..host.cfg.groups).map(|index| GroupId { pool: own, index }).collect();
         if host.cfg.cms_home {
             ids.push(GroupId::CMS);
         }
@@ -107,11 +105,7 @@ impl Host {
     ///
     /// # Errors
     /// If a group's checkpoint or log contradicts itself; nothing is written then.
-    pub fn recover(
-        cfg: HostConfig,
-        now: Now,
-        groups: Vec<RecoveredGroup>,
-    ) -> Result<Host, RecoverError> {
+    pub fn recover(cfg: HostConfig, now: Now, groups: Vec<RecoveredGroup>) -> Result<Host, RecoverError> {
         if groups.is_empty() {
             return Err(RecoverError::Nothing);
         }
@@ -119,8 +113,8 @@ impl Host {
         host.recovered = true;
         for from in groups {
             let group = from.group;
-            let instance = Instance::recover(&cx!(host), from)
-                .map_err(|source| RecoverError::Group { group, source })?;
+            let instance =
+                Instance::recover(&cx!(host), from).map_err(|source| RecoverError::Group { group, source })?;
             if host.groups.insert(group, instance).is_some() {
                 return Err(RecoverError::Twice(group));
             }
@@ -226,8 +220,7 @@ impl Host {
         let batch = self.next_batch;
         self.next_batch += 1;
         self.awaiting.push_back((batch, writers));
-        self.out
-            .push_back(HostOutput::Append(LogBatch { batch, records }));
+        self.out.push_back(HostOutput::Append(LogBatch { batch, records }));
     }
 
     /// When [`crate::HostInput::Tick`] is due at the latest, on the monotonic clock.
@@ -239,10 +232,7 @@ impl Host {
     pub fn get(&self, group: GroupId, key: &Key) -> Option<&Record> {
         let instance = self.groups.get(&group)?;
         let time = instance.time(self.now);
-        instance
-            .state
-            .raw(key)
-            .filter(|record| record.class.present_at(time))
+        instance.state.raw(key).filter(|record| record.class.present_at(time))
     }
 
     /// Records of an owner that are present, ordered by key; of one kind, or of all.
@@ -258,15 +248,8 @@ impl Host {
         let owner: Box<str> = owner.into();
         instance
             .into_iter()
-            .flat_map(move |instance| {
-                instance
-                    .state
-                    .records
-                    .range((Bound::Included(first.clone()), Bound::Unbounded))
-            })
-            .take_while(move |(key, _)| {
-                *key.owner == *owner && kind.is_none_or(|kind| key.kind == kind)
-            })
+            .flat_map(move |instance| instance.state.records.range((Bound::Included(first.clone()), Bound::Unbounded)))
+            .take_while(move |(key, _)| *key.owner == *owner && kind.is_none_or(|kind| key.kind == kind))
             .filter(move |(_, record)| record.class.present_at(time))
     }
 
@@ -317,23 +300,17 @@ impl Host {
 
     /// The group's present time in milliseconds.
     pub fn group_time(&self, group: GroupId) -> Millis {
-        self.groups
-            .get(&group)
-            .map_or(0, |instance| instance.time(self.now))
+        self.groups.get(&group).map_or(0, |instance| instance.time(self.now))
     }
 
     /// Who served the group from which entry on, oldest first.
     pub fn lineage(&self, group: GroupId) -> &[LineageItem] {
-        self.groups
-            .get(&group)
-            .map_or(&[], |instance| &instance.state.lineage)
+        self.groups.get(&group).map_or(&[], |instance| &instance.state.lineage)
     }
 
     /// Applied position of this copy.
     pub fn position(&self, group: GroupId) -> Option<Position> {
-        self.groups
-            .get(&group)
-            .map(|instance| instance.state.position)
+        self.groups.get(&group).map(|instance| instance.state.position)
     }
 
     /// The partner, if this pool is paired.
@@ -344,10 +321,7 @@ impl Host {
     /// Whether the partner was heard on a link a short while ago.
     pub fn live_link(&self) -> bool {
         let dead = self.cfg.limits.link_dead;
-        self.link.is_some()
-            && self
-                .heard
-                .is_some_and(|at| self.now.mono <= at.saturating_add(dead))
+        self.link.is_some() && self.heard.is_some_and(|at| self.now.mono <= at.saturating_add(dead))
     }
 
     /// Decides about each entry of a stored divergent tail against the group's present state; see [`tail::apply_tail`].

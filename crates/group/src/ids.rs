@@ -9,33 +9,23 @@ use std::fmt;
 pub type Millis = u64;
 
 /// A pool's number in the deployment. `0` is the deployment itself (the management store's group).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PoolId(pub u16);
 
 /// A server's number in the deployment; never reused.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServerId(pub u32);
 
 /// One live connection to another server; a new connection has a new id.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LinkId(pub u64);
 
 /// The caller's name for a request to the host; echoed in its answer, never interpreted.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
 /// A group: `pool` is the *home* pool (never changed by failover), `index` its number there.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupId {
     /// Home pool of the group; `PoolId(0)` for the management store.
     pub pool: PoolId,
@@ -45,10 +35,7 @@ pub struct GroupId {
 
 impl GroupId {
     /// The management store's group.
-    pub const CMS: GroupId = GroupId {
-        pool: PoolId(0),
-        index: 0,
-    };
+    pub const CMS: GroupId = GroupId { pool: PoolId(0), index: 0 };
 
     /// Whether this is the management store's group.
     pub fn is_cms(self) -> bool {
@@ -63,29 +50,20 @@ impl GroupId {
         let mut first = [0_u8; 8];
         first.copy_from_slice(&hash.as_bytes()[..8]);
         let index = u64::from_le_bytes(first) % u64::from(groups.max(1));
-        GroupId {
-            pool: home,
-            index: u16::try_from(index).unwrap_or(0),
-        }
+        GroupId { pool: home, index: u16::try_from(index).unwrap_or(0) }
     }
 }
 
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_cms() {
-            write!(f, "cms")
-        } else {
-            write!(f, "{}/{}", self.pool.0, self.index)
-        }
+        if self.is_cms() { write!(f, "cms") } else { write!(f, "{}/{}", self.pool.0, self.index) }
     }
 }
 
 /// Fencing token of a group: rises at each change of serving pool, granted once, by one committed entry.
 ///
 /// Ordered by number, then by granting pool, so both sides of a cut can never grant the same one.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch {
     /// Rises by one at each grant.
     pub number: u64,
@@ -100,9 +78,7 @@ impl fmt::Display for Epoch {
 }
 
 /// An entry's place in its group's log. Ordered by epoch, then sequence; sequences go on across epochs.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Epoch in which the entry was written.
     pub epoch: Epoch,

@@ -46,11 +46,7 @@ impl Cx<'_> {
     }
 
     pub(crate) fn done(&mut self, ticket: Ticket, group: GroupId, done: Done) {
-        self.out.push_back(HostOutput::Done {
-            ticket,
-            group,
-            done,
-        });
+        self.out.push_back(HostOutput::Done { ticket, group, done });
     }
 
     pub(crate) fn alarm(&mut self, alarm: Alarm) {
@@ -66,11 +62,7 @@ impl Cx<'_> {
 pub(crate) fn rules(cfg: &HostConfig) -> Rules {
     let limits = &cfg.limits;
     Rules {
-        dedup: Bounds {
-            sessions: limits.dedup_sessions,
-            window: limits.dedup_window,
-            expiry: limits.dedup_expiry,
-        },
+        dedup: Bounds { sessions: limits.dedup_sessions, window: limits.dedup_window, expiry: limits.dedup_expiry },
         compare_digest: !planted!(cfg, HandoverWithoutDigest),
         any_epoch: planted!(cfg, NoEpochCheck),
     }
@@ -168,11 +160,7 @@ const HISTORY: usize = 256;
 impl Instance {
     /// A copy without any entry.
     pub(crate) fn fresh(cfg: &HostConfig, group: GroupId) -> Result<Instance, ConsensusError> {
-        let start = Start {
-            seed: cfg.seed,
-            replica: replica(cfg),
-            ..Start::default()
-        };
+        let start = Start { seed: cfg.seed, replica: replica(cfg), ..Start::default() };
         let consensus = Consensus::start(group, start)?;
         Ok(Instance::with(cfg, group, consensus))
     }
@@ -217,10 +205,7 @@ impl Instance {
 
     /// Writes the first entry of a group that is created active here.
     pub(crate) fn open(&mut self, cx: &mut Cx<'_>) {
-        let epoch = Epoch {
-            number: 1,
-            granted_by: self.own,
-        };
+        let epoch = Epoch { number: 1, granted_by: self.own };
         let entry = Entry {
             position: Position { epoch, seq: 1 },
             prev: ChainHash::default(),
@@ -263,11 +248,7 @@ impl Instance {
 
     /// Group time now: the leader's clock counts only where the group is active.
     pub(crate) fn time(&self, now: Now) -> Millis {
-        if self.role() == Role::Active {
-            self.state.time.max(now.wall)
-        } else {
-            self.state.time
-        }
+        if self.role() == Role::Active { self.state.time.max(now.wall) } else { self.state.time }
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -294,10 +275,7 @@ impl Instance {
             return;
         }
         self.stopped = Some(reason.into());
-        cx.alarm(Alarm::GroupStopped {
-            group: self.group,
-            reason: reason.into(),
-        });
+        cx.alarm(Alarm::GroupStopped { group: self.group, reason: reason.into() });
         let refused = Done::Refused(Refusal::Stopped(reason.into()));
         for flight in &mut self.flight {
             for (ticket, _) in flight.waiters.drain(..) {
@@ -315,11 +293,7 @@ impl Instance {
     /// Puts the head back on the applied state where nothing is in flight and no shadow is being built.
     pub(crate) fn rehead(&mut self) {
         if self.flight.is_empty() {
-            self.head = Head {
-                position: self.state.position,
-                chain: self.state.chain,
-                time: self.state.time,
-            };
+            self.head = Head { position: self.state.position, chain: self.state.chain, time: self.state.time };
         }
     }
 
@@ -330,23 +304,14 @@ impl Instance {
             return false;
         };
         self.flight_bytes += u64::try_from(payload.len()).unwrap_or(0);
-        self.flight.push_back(Flight {
-            index,
-            item,
-            payload,
-            waiters,
-        });
+        self.flight.push_back(Flight { index, item, payload, waiters });
         true
     }
 
     /// Writes an entry of this copy's own at the head.
     pub(crate) fn write(&mut self, entry: Entry, waiters: Vec<(Ticket, Wait)>) -> bool {
         let stored = codec::Stored::new(entry);
-        let head = Head {
-            position: stored.entry.position,
-            chain: stored.chain,
-            time: stored.entry.time,
-        };
+        let head = Head { position: stored.entry.position, chain: stored.chain, time: stored.entry.time };
         if !self.append(Item::Entry(stored), waiters) {
             return false;
         }
@@ -368,20 +333,14 @@ impl Instance {
         }
         self.told = Some(now);
         if !self.replaying {
-            cx.out
-                .push_back(HostOutput::RoleChanged { group: self.group });
+            cx.out.push_back(HostOutput::RoleChanged { group: self.group });
         }
         cx.hello.insert(self.group);
     }
 
     /// Takes what consensus has to store and applies what it has committed. `batch` is the number that the next log batch
     /// will have. Returns whether anything happened.
-    pub(crate) fn drain(
-        &mut self,
-        cx: &mut Cx<'_>,
-        batch: u64,
-        records: &mut Vec<LogRecord>,
-    ) -> bool {
+    pub(crate) fn drain(&mut self, cx: &mut Cx<'_>, batch: u64, records: &mut Vec<LogRecord>) -> bool {
         let mut any = false;
         while let Some(drained) = self.consensus.drain() {
             any = true;
@@ -389,12 +348,7 @@ impl Instance {
             if let Some(hard) = drained.hard {
                 records.push(checkpoint::hard_record(self.group, &hard));
             }
-            records.extend(
-                drained
-                    .items
-                    .into_iter()
-                    .map(|item| checkpoint::item_record(self.group, item)),
-            );
+            records.extend(drained.items.into_iter().map(|item| checkpoint::item_record(self.group, item)));
             if records.len() > before {
                 self.unsynced.push_back((batch, drained.number));
             } else if let Some(last) = self.unsynced.back_mut() {
@@ -482,21 +436,10 @@ impl Instance {
     pub(crate) fn trim(&mut self, cx: &mut Cx<'_>) {
         let limits = &cfg_limits(cx);
         let done = match cx.partner {
-            Some(_) => self
-                .source
-                .done()
-                .unwrap_or(if self.role() == Role::Active {
-                    0
-                } else {
-                    self.state.position.seq
-                }),
+            Some(_) => self.partner_has(),
             None => self.state.position.seq,
         };
-        let seeded = self
-            .source
-            .seed
-            .as_ref()
-            .map_or(u64::MAX, |seed| seed.start.seq);
+        let seeded = self.source.seed.as_ref().map_or(u64::MAX, |seed| seed.start.seq);
         self.retained.trim(done.min(seeded), limits.0, limits.1);
         let lost = self.retained.cap(limits.2, limits.3, done);
         if lost && cx.partner.is_some() {
@@ -508,6 +451,21 @@ impl Instance {
         }
     }
 
+    /// Sequence up to which the partner surely has everything, or does not need it from here.
+    pub(crate) fn partner_has(&self) -> u64 {
+        let here = self.state.position.seq;
+        let acked = self.source.acked.unwrap_or(0).min(here);
+        if let Some(fence) = self.fence {
+            return if fence.tail_stored { here } else { fence.fork.saturating_sub(1).min(here) };
+        }
+        let handed = self.state.lineage.last().map_or(0, |item| item.first.saturating_sub(1));
+        match self.role() {
+            Role::Active => acked,
+            Role::Backup | Role::Fenced if self.handed_over() && acked < handed => acked,
+            Role::Backup | Role::Fenced => here,
+        }
+    }
+
     pub(crate) fn reseeded(&mut self) {
         self.reseed_told = false;
     }
@@ -515,12 +473,7 @@ impl Instance {
 
 fn cfg_limits(cx: &Cx<'_>) -> (usize, u64, usize, u64) {
     let limits = &cx.cfg.limits;
-    (
-        limits.history_entries,
-        limits.history_bytes,
-        limits.retain_entries,
-        limits.retain_bytes,
-    )
+    (limits.history_entries, limits.history_bytes, limits.retain_entries, limits.retain_bytes)
 }
 
 /// The consensus id of this server's replica: never 0.

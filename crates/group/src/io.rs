@@ -505,8 +505,6 @@ pub struct GroupStatus {
 pub(crate) fn class_at(class: WriteClass, time: Millis) -> Class {
     match class {
         WriteClass::Durable => Class::Durable,
-        WriteClass::Soft { lives } => Class::Soft {
-            expires: time.saturating_add(lives),
-        },
+        WriteClass::Soft { lives } => Class::Soft { expires: time.saturating_add(lives) },
     }
 }

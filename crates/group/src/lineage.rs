@@ -39,19 +39,13 @@ pub(crate) fn relate(ours: &[LineageItem], theirs: &[LineageItem]) -> Relation {
     let next = |lineage: &[LineageItem]| lineage.get(common).map_or(u64::MAX, |item| item.first);
     let fork = next(ours).min(next(theirs));
     let order = head(ours).cmp(&head(theirs));
-    Relation {
-        order,
-        fork,
-        torn: order == Ordering::Equal && fork != u64::MAX,
-    }
+    Relation { order, fork, torn: order == Ordering::Equal && fork != u64::MAX }
 }
 
 /// A lineage is sound if epochs rise, first sequences do not fall, and it is not absurdly long.
 pub(crate) fn sound(lineage: &[LineageItem]) -> bool {
     lineage.len() <= 65_536
-        && lineage
-            .windows(2)
-            .all(|pair| pair[0].epoch < pair[1].epoch && pair[0].first <= pair[1].first)
+        && lineage.windows(2).all(|pair| pair[0].epoch < pair[1].epoch && pair[0].first <= pair[1].first)
 }
 
 #[cfg(test)]
@@ -59,14 +53,7 @@ mod tests {
     use super::*;
 
     fn item(number: u64, pool: u16, first: u64) -> LineageItem {
-        LineageItem {
-            epoch: Epoch {
-                number,
-                granted_by: PoolId(pool),
-            },
-            first,
-            pool: PoolId(pool),
-        }
+        LineageItem { epoch: Epoch { number, granted_by: PoolId(pool) }, first, pool: PoolId(pool) }
     }
 
     #[test]
@@ -74,38 +61,10 @@ mod tests {
         let base = [item(1, 1, 1)];
         let promoted = [item(1, 1, 1), item(2, 2, 51)];
         let other = [item(1, 1, 1), item(2, 1, 81)];
-        assert_eq!(
-            relate(&base, &promoted),
-            Relation {
-                order: Ordering::Less,
-                fork: 51,
-                torn: false
-            }
-        );
-        assert_eq!(
-            relate(&promoted, &other),
-            Relation {
-                order: Ordering::Greater,
-                fork: 51,
-                torn: false
-            }
-        );
-        assert_eq!(
-            relate(&base, &base),
-            Relation {
-                order: Ordering::Equal,
-                fork: u64::MAX,
-                torn: false
-            }
-        );
-        assert_eq!(
-            relate(&[], &base),
-            Relation {
-                order: Ordering::Less,
-                fork: 1,
-                torn: false
-            }
-        );
+        assert_eq!(relate(&base, &promoted), Relation { order: Ordering::Less, fork: 51, torn: false });
+        assert_eq!(relate(&promoted, &other), Relation { order: Ordering::Greater, fork: 51, torn: false });
+        assert_eq!(relate(&base, &base), Relation { order: Ordering::Equal, fork: u64::MAX, torn: false });
+        assert_eq!(relate(&[], &base), Relation { order: Ordering::Less, fork: 1, torn: false });
         assert!(relate(&[item(1, 1, 1)], &[item(1, 1, 2)]).torn);
     }
 }

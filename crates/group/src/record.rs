@@ -7,9 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Number of a record kind; given out by the rooms above, opaque here.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Kind(pub u16);
 
 /// A record's key. Ordered by owner, kind, item, so that all records of an owner are one range.
@@ -26,11 +24,7 @@ pub struct Key {
 impl Key {
     /// Builds a key from borrowed parts.
     pub fn new(owner: &str, kind: Kind, item: &[u8]) -> Key {
-        Key {
-            owner: owner.into(),
-            kind,
-            item: item.into(),
-        }
+        Key { owner: owner.into(), kind, item: item.into() }
     }
 }
 

@@ -28,20 +28,11 @@ pub(crate) struct Retained {
 
 impl Retained {
     pub(crate) fn push(&mut self, stored: Stored, index: u64, at: Option<Millis>) {
-        if self
-            .entries
-            .back()
-            .is_some_and(|last| last.stored.seq().saturating_add(1) != stored.seq())
-        {
+        if self.entries.back().is_some_and(|last| last.stored.seq().saturating_add(1) != stored.seq()) {
             self.entries.clear();
         }
         self.total += u64::try_from(stored.bytes.len()).unwrap_or(0);
-        self.entries.push_back(Kept {
-            stored,
-            index,
-            at,
-            end: self.total,
-        });
+        self.entries.push_back(Kept { stored, index, at, end: self.total });
     }
 
     pub(crate) fn clear(&mut self) {
@@ -66,9 +57,7 @@ impl Retained {
 
     /// Entries from this sequence on.
     pub(crate) fn from(&self, seq: u64) -> impl Iterator<Item = &Kept> {
-        let skip = self.first().map_or(0, |first| {
-            usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX)
-        });
+        let skip = self.first().map_or(0, |first| usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX));
         self.entries.iter().skip(skip)
     }
 
@@ -92,9 +81,9 @@ impl Retained {
 
     /// Bytes of all kept entries.
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries.front().map_or(0, |kept| {
-            self.total - kept.end + u64::try_from(kept.stored.bytes.len()).unwrap_or(0)
-        })
+        self.entries
+            .front()
+            .map_or(0, |kept| self.total - kept.end + u64::try_from(kept.stored.bytes.len()).unwrap_or(0))
     }
 
     /// Lets the oldest entries at or below `done` go while there are more of these than the history allows.
@@ -104,9 +93,7 @@ impl Retained {
             if seq > done {
                 return;
             }
-            let count = usize::try_from(done - seq)
-                .unwrap_or(usize::MAX)
-                .saturating_add(1);
+            let count = usize::try_from(done - seq).unwrap_or(usize::MAX).saturating_add(1);
             let bytes = self.bytes().saturating_sub(self.bytes_after(done));
             if count <= history && bytes <= history_bytes {
                 return;

@@ -30,12 +30,7 @@ pub(crate) struct Shadow {
 
 impl Shadow {
     /// Begins a shadow: ranges that an unfinished shadow or the current copy has right are taken over.
-    pub(crate) fn start(
-        offer: &SeedOffer,
-        index: u64,
-        current: &State,
-        unfinished: Option<&Shadow>,
-    ) -> Shadow {
+    pub(crate) fn start(offer: &SeedOffer, index: u64, current: &State, unfinished: Option<&Shadow>) -> Shadow {
         let mut state = State {
             position: offer.position,
             chain: offer.chain,
@@ -46,22 +41,11 @@ impl Shadow {
             ..State::default()
         };
         let right = |copy: &State| -> BTreeSet<usize> {
-            (0..RANGES)
-                .filter(|r| {
-                    offer
-                        .ranges
-                        .get(*r)
-                        .is_some_and(|d| *d == copy.digest.range(*r))
-                })
-                .collect()
+            (0..RANGES).filter(|r| offer.ranges.get(*r).is_some_and(|d| *d == copy.digest.range(*r))).collect()
         };
         let from_current = right(current);
-        let from_unfinished: BTreeSet<usize> = unfinished
-            .map(|old| right(&old.state))
-            .unwrap_or_default()
-            .difference(&from_current)
-            .copied()
-            .collect();
+        let from_unfinished: BTreeSet<usize> =
+            unfinished.map(|old| right(&old.state)).unwrap_or_default().difference(&from_current).copied().collect();
         take_over(&mut state, current, &from_current);
         if let Some(old) = unfinished {
             take_over(&mut state, &old.state, &from_unfinished);
@@ -71,15 +55,7 @@ impl Shadow {
             .filter_map(|range| u16::try_from(range).ok())
             .collect();
         let received = u64::try_from(state.records.len()).unwrap_or(u64::MAX);
-        Shadow {
-            seed: offer.seed,
-            state,
-            wanted,
-            chunks: 0,
-            received,
-            of: offer.records,
-            index,
-        }
+        Shadow { seed: offer.seed, state, wanted, chunks: 0, received, of: offer.records, index }
     }
 
     /// Adds a chunk's records.
@@ -105,17 +81,8 @@ impl Shadow {
                         continue;
                     }
                     match effect {
-                        Effect::Put {
-                            key, class, value, ..
-                        } => {
-                            self.state.put(
-                                key,
-                                Record {
-                                    version: at,
-                                    class: *class,
-                                    value: value.clone(),
-                                },
-                            );
+                        Effect::Put { key, class, value, .. } => {
+                            self.state.put(key, Record { version: at, class: *class, value: value.clone() });
                         }
                         Effect::Delete { key, .. } => {
                             self.state.remove(key);
@@ -125,12 +92,7 @@ impl Shadow {
             }
             Body::Expire(keys) => {
                 for key in keys {
-                    if self.older(key, at.seq)
-                        && self
-                            .state
-                            .raw(key)
-                            .is_some_and(|r| !r.class.present_at(entry.time))
-                    {
+                    if self.older(key, at.seq) && self.state.raw(key).is_some_and(|r| !r.class.present_at(entry.time)) {
                         self.state.remove(key);
                     }
                 }
@@ -146,9 +108,7 @@ impl Shadow {
 
     /// Whether the shadow's record is absent or older than this sequence.
     fn older(&self, key: &Key, seq: u64) -> bool {
-        self.state
-            .raw(key)
-            .is_none_or(|record| record.version.seq < seq)
+        self.state.raw(key).is_none_or(|record| record.version.seq < seq)
     }
 }
 

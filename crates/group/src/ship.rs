@@ -64,18 +64,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Sequence up to which the partner needs nothing.
-    pub(crate) fn done(&self) -> Option<u64> {
-        self.acked
-    }
-
     /// Whether the partner receives entries as they arise.
     pub(crate) fn ships(&self) -> bool {
-        self.sent.is_some()
-            && self.acked.is_some()
-            && !self.broken
-            && self.seed.is_none()
-            && !self.seed_due
+        self.sent.is_some() && self.acked.is_some() && !self.broken && self.seed.is_none() && !self.seed_due
     }
 
     /// Entries that the partner lacks had to go.

@@ -63,11 +63,7 @@ pub struct Steps(Vec<(StepRef, Position)>);
 
 impl Steps {
     pub(crate) fn look(&self, step: &StepRef) -> Option<Position> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(have, _)| have == step)
-            .map(|(_, at)| *at)
+        self.0.iter().rev().find(|(have, _)| have == step).map(|(_, at)| *at)
     }
 
     fn note(&mut self, step: StepRef, at: Position) {
@@ -149,10 +145,7 @@ impl State {
     /// Checks that this is the next entry of this copy's chain.
     pub(crate) fn check(&self, entry: &Entry) -> Result<(), ApplyError> {
         if entry.position.seq != self.position.seq.saturating_add(1) {
-            return Err(ApplyError::Sequence {
-                have: self.position.seq,
-                got: entry.position.seq,
-            });
+            return Err(ApplyError::Sequence { have: self.position.seq, got: entry.position.seq });
         }
         if entry.prev != self.chain {
             return Err(ApplyError::Chain(entry.position));
@@ -164,22 +157,11 @@ impl State {
         let fits = match &entry.body {
             Body::Open { .. } if !self.lineage.is_empty() => return Err(ApplyError::Opened),
             Body::Open { .. } => entry.position.epoch > expected,
-            Body::Promote(promote) => {
-                entry.position.epoch == promote.epoch && promote.epoch > expected
-            }
-            Body::Handover(handover) => {
-                entry.position.epoch == expected && handover.epoch > expected
-            }
+            Body::Promote(promote) => entry.position.epoch == promote.epoch && promote.epoch > expected,
+            Body::Handover(handover) => entry.position.epoch == expected && handover.epoch > expected,
             Body::Effects(_) | Body::Expire(_) => entry.position.epoch == expected,
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(ApplyError::Epoch {
-                have: expected,
-                got: entry.position.epoch,
-            })
-        }
+        if fits { Ok(()) } else { Err(ApplyError::Epoch { have: expected, got: entry.position.epoch }) }
     }
 
     /// Applies the next entry. On an error nothing has changed. Touched keys are handed to `touched`.
@@ -204,10 +186,7 @@ impl State {
             }
             Body::Expire(keys) => {
                 for key in keys {
-                    if self
-                        .raw(key)
-                        .is_some_and(|record| !record.class.present_at(entry.time))
-                    {
+                    if self.raw(key).is_some_and(|record| !record.class.present_at(entry.time)) {
                         self.remove(key);
                         touched(key);
                     }
@@ -230,33 +209,20 @@ impl State {
         let entry = stored.entry.as_ref();
         match &entry.body {
             Body::Open { pool } => {
-                self.lineage.push(LineageItem {
-                    epoch: entry.position.epoch,
-                    first: entry.position.seq,
-                    pool: *pool,
-                });
+                self.lineage.push(LineageItem { epoch: entry.position.epoch, first: entry.position.seq, pool: *pool });
             }
             Body::Handover(handover) => {
                 let first = entry.position.seq.saturating_add(1);
-                self.lineage.push(LineageItem {
-                    epoch: handover.epoch,
-                    first,
-                    pool: handover.to,
-                });
+                self.lineage.push(LineageItem { epoch: handover.epoch, first, pool: handover.to });
             }
             Body::Promote(promote) => {
                 let pool = promote.epoch.granted_by;
-                self.lineage.push(LineageItem {
-                    epoch: promote.epoch,
-                    first: entry.position.seq,
-                    pool,
-                });
+                self.lineage.push(LineageItem { epoch: promote.epoch, first: entry.position.seq, pool });
             }
             Body::Effects(_) | Body::Expire(_) => {}
         }
         if let Some(op) = entry.op {
-            self.dedup
-                .note(op, entry.position, entry.time, &rules.dedup);
+            self.dedup.note(op, entry.position, entry.time, &rules.dedup);
         }
         if let (Some(step), Body::Handover(_) | Body::Promote(_)) = (entry.step, &entry.body) {
             self.steps.note(step, entry.position);
@@ -269,15 +235,10 @@ impl State {
     fn check_versions(&self, at: Position, effects: &[Effect]) -> Result<(), ApplyError> {
         for effect in effects {
             let (key, based_on) = match effect {
-                Effect::Put { key, based_on, .. } | Effect::Delete { key, based_on } => {
-                    (key, based_on)
-                }
+                Effect::Put { key, based_on, .. } | Effect::Delete { key, based_on } => (key, based_on),
             };
             if self.raw(key).map(|record| record.version) != *based_on {
-                return Err(ApplyError::Version {
-                    at,
-                    key: key.clone(),
-                });
+                return Err(ApplyError::Version { at, key: key.clone() });
             }
         }
         Ok(())
@@ -285,17 +246,8 @@ impl State {
 
     fn effect(&mut self, at: Position, effect: &Effect) {
         match effect {
-            Effect::Put {
-                key, class, value, ..
-            } => {
-                self.put(
-                    key,
-                    Record {
-                        version: at,
-                        class: *class,
-                        value: value.clone(),
-                    },
-                );
+            Effect::Put { key, class, value, .. } => {
+                self.put(key, Record { version: at, class: *class, value: value.clone() });
             }
             Effect::Delete { key, .. } => {
                 self.remove(key);
@@ -308,20 +260,14 @@ impl State {
         if promote.soft_extension == 0 {
             return;
         }
-        let alive: Vec<Key> = self
-            .expiries
-            .iter()
-            .filter(|(expires, _)| *expires > self.time)
-            .map(|(_, key)| key.clone())
-            .collect();
+        let alive: Vec<Key> =
+            self.expiries.iter().filter(|(expires, _)| *expires > self.time).map(|(_, key)| key.clone()).collect();
         for key in alive {
             let Some(mut record) = self.raw(&key).cloned() else {
                 continue;
             };
             if let Class::Soft { expires } = record.class {
-                record.class = Class::Soft {
-                    expires: expires.saturating_add(promote.soft_extension),
-                };
+                record.class = Class::Soft { expires: expires.saturating_add(promote.soft_extension) };
                 self.put(&key, record);
                 touched(&key);
             }

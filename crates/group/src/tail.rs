@@ -42,9 +42,7 @@ pub fn apply_tail<'a>(
     let mut verdicts = Vec::new();
     for entry in entries {
         let verdict = judge(entry, present, &written);
-        if let (TailVerdict::Apply(_) | TailVerdict::Applied(_), Body::Effects(effects)) =
-            (&verdict, &entry.body)
-        {
+        if let (TailVerdict::Apply(_) | TailVerdict::Applied(_), Body::Effects(effects)) = (&verdict, &entry.body) {
             for effect in effects {
                 written.insert(effect.key(), entry.position);
             }
@@ -60,18 +58,11 @@ pub fn tail_operation(entry: &Entry) -> OpId {
         let hash = blake3::hash(&codec::encode_entry(entry));
         let mut session = [0_u8; 16];
         session.copy_from_slice(&hash.as_bytes()[..16]);
-        OpId {
-            session: u128::from_le_bytes(session),
-            counter: 1,
-        }
+        OpId { session: u128::from_le_bytes(session), counter: 1 }
     })
 }
 
-fn judge(
-    entry: &Entry,
-    present: &impl TailView,
-    written: &BTreeMap<&Key, Position>,
-) -> TailVerdict {
+fn judge(entry: &Entry, present: &impl TailView, written: &BTreeMap<&Key, Position>) -> TailVerdict {
     let Body::Effects(effects) = &entry.body else {
         return TailVerdict::Discard;
     };
@@ -81,32 +72,14 @@ fn judge(
         Some(None) => return TailVerdict::Applied(Position::default()),
         None => {}
     }
-    let mut proposal = Proposal {
-        op: Some(op),
-        step: entry.step,
-        ..Proposal::default()
-    };
+    let mut proposal = Proposal { op: Some(op), step: entry.step, ..Proposal::default() };
     let mut conflicts = Vec::new();
     for effect in effects {
         let (key, based_on, write) = match effect {
-            Effect::Put {
-                class: Class::Soft { .. },
-                ..
-            } => continue,
-            Effect::Put {
-                key,
-                based_on,
-                value,
-                ..
-            } => (
-                key,
-                based_on,
-                Write::Put {
-                    key: key.clone(),
-                    class: WriteClass::Durable,
-                    value: value.clone(),
-                },
-            ),
+            Effect::Put { class: Class::Soft { .. }, .. } => continue,
+            Effect::Put { key, based_on, value, .. } => {
+                (key, based_on, Write::Put { key: key.clone(), class: WriteClass::Durable, value: value.clone() })
+            }
             Effect::Delete { key, based_on } => match present.record(key) {
                 Some(record) if record.class != Class::Durable => continue,
                 None if !written.contains_key(key) => continue,
@@ -135,8 +108,7 @@ fn judge(
 
 impl TailView for crate::state::State {
     fn record(&self, key: &Key) -> Option<&Record> {
-        self.raw(key)
-            .filter(|record| record.class.present_at(self.time))
+        self.raw(key).filter(|record| record.class.present_at(self.time))
     }
 
     fn operation(&self, op: OpId) -> Option<Option<Position>> {

@@ -21,11 +21,7 @@ pub(crate) struct MemLog {
 
 /// Our form of a library entry.
 pub(crate) fn item(entry: &Entry) -> LogItem {
-    LogItem {
-        index: entry.index,
-        term: entry.term,
-        payload: Bytes::copy_from_slice(&entry.data),
-    }
+    LogItem { index: entry.index, term: entry.term, payload: Bytes::copy_from_slice(&entry.data) }
 }
 
 impl MemLog {
@@ -40,12 +36,7 @@ impl MemLog {
                 entry
             })
             .collect();
-        MemLog {
-            hard,
-            voter,
-            base,
-            entries,
-        }
+        MemLog { hard, voter, base, entries }
     }
 
     fn last(&self) -> u64 {
@@ -84,10 +75,7 @@ impl Storage for MemLog {
         hard_state.commit = self.hard.commit;
         let mut conf_state = ConfState::default();
         conf_state.voters = vec![self.voter];
-        Ok(RaftState {
-            hard_state,
-            conf_state,
-        })
+        Ok(RaftState { hard_state, conf_state })
     }
 
     fn entries(
@@ -108,9 +96,7 @@ impl Storage for MemLog {
         let mut size = 0_u64;
         let mut out = Vec::with_capacity(to - from);
         for entry in self.entries.range(from..to) {
-            size = size
-                .saturating_add(u64::try_from(entry.data.len()).unwrap_or(u64::MAX))
-                .saturating_add(24);
+            size = size.saturating_add(u64::try_from(entry.data.len()).unwrap_or(u64::MAX)).saturating_add(24);
             if size > most && !out.is_empty() {
                 break;
             }
@@ -123,13 +109,8 @@ impl Storage for MemLog {
         if index == self.base.0 {
             return Ok(self.base.1);
         }
-        let at = self
-            .at(index)
-            .ok_or(raft::Error::Store(StorageError::Compacted))?;
-        self.entries
-            .get(at)
-            .map(|entry| entry.term)
-            .ok_or(raft::Error::Store(StorageError::Unavailable))
+        let at = self.at(index).ok_or(raft::Error::Store(StorageError::Compacted))?;
+        self.entries.get(at).map(|entry| entry.term).ok_or(raft::Error::Store(StorageError::Unavailable))
     }
 
     fn first_index(&self) -> raft::Result<u64> {
@@ -141,8 +122,6 @@ impl Storage for MemLog {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(
-            StorageError::SnapshotTemporarilyUnavailable,
-        ))
+        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }

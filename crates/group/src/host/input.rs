@@ -10,61 +10,31 @@ use crate::io::{Done, HostInput, HostOutput, Now, Refusal};
 impl Host {
     /// Takes an input. Its outputs come by [`Host::poll`].
     pub fn handle(&mut self, now: Now, input: HostInput) {
-        self.now = Now {
-            mono: self.now.mono.max(now.mono),
-            wall: now.wall,
-        };
+        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
             HostInput::Tick => self.tick(),
-            HostInput::Propose {
-                ticket,
-                group,
-                proposal,
-            } => {
-                self.ask(ticket, group, |instance, cx| {
-                    instance.propose(cx, ticket, proposal)
-                });
+            HostInput::Propose { ticket, group, proposal } => {
+                self.ask(ticket, group, |instance, cx| instance.propose(cx, ticket, proposal));
             }
             HostInput::Synced { batch } => self.synced(batch),
             HostInput::LinkUp { link, peer } => self.link_up(link, peer),
             HostInput::LinkDown { link } => self.link_down(link),
             HostInput::Frame { link, frame } => self.frame(link, frame),
             HostInput::Pair { partner, with_cms } => self.pair(partner, with_cms),
-            HostInput::Handover {
-                ticket,
-                group,
-                to,
-                step,
-            } => {
+            HostInput::Handover { ticket, group, to, step } => {
                 let change = crate::instance::Change::Handover { to };
-                self.ask(ticket, group, |instance, cx| {
-                    instance.change(cx, ticket, step, change)
-                });
+                self.ask(ticket, group, |instance, cx| instance.change(cx, ticket, step, change));
             }
-            HostInput::Promote {
-                ticket,
-                group,
-                step,
-                operator,
-                plan,
-            } => {
+            HostInput::Promote { ticket, group, step, operator, plan } => {
                 let change = crate::instance::Change::Promote { operator, plan };
-                self.ask(ticket, group, |instance, cx| {
-                    instance.change(cx, ticket, step, change)
-                });
+                self.ask(ticket, group, |instance, cx| instance.change(cx, ticket, step, change));
             }
             HostInput::AssertActive => self.each(|instance, cx| instance.assert_active(cx)),
             HostInput::Verify { group } => self.with(group, |instance, cx| instance.verify(cx)),
             HostInput::Checkpoint { id } => self.checkpoint(id),
-            HostInput::CheckpointDone { id } => {
-                self.each(|instance, cx| instance.checkpoint_done(cx, id))
-            }
-            HostInput::TailStored { group } => {
-                self.with(group, |instance, cx| instance.tail_stored(cx))
-            }
-            HostInput::TailResolved { group } => {
-                self.with(group, |instance, _| instance.tail_resolved())
-            }
+            HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
+            HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
+            HostInput::TailResolved { group } => self.with(group, |instance, _| instance.tail_resolved()),
         }
     }
 
@@ -84,20 +54,11 @@ impl Host {
         }
     }
 
-    fn ask(
-        &mut self,
-        ticket: Ticket,
-        group: GroupId,
-        act: impl FnOnce(&mut Instance, &mut Cx<'_>),
-    ) {
+    fn ask(&mut self, ticket: Ticket, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
         if self.groups.contains_key(&group) {
             self.with(group, act);
         } else {
-            self.out.push_back(HostOutput::Done {
-                ticket,
-                group,
-                done: Done::Refused(Refusal::NoSuchGroup),
-            });
+            self.out.push_back(HostOutput::Done { ticket, group, done: Done::Refused(Refusal::NoSuchGroup) });
         }
     }
 
@@ -122,11 +83,7 @@ impl Host {
         let mono = self.now.mono;
         while mono >= self.ticked.saturating_add(CONSENSUS_TICK) {
             // After a long pause one tick is as good as many, and cheaper.
-            self.ticked = if mono - self.ticked > 10 * CONSENSUS_TICK {
-                mono
-            } else {
-                self.ticked + CONSENSUS_TICK
-            };
+            self.ticked = if mono - self.ticked > 10 * CONSENSUS_TICK { mono } else { self.ticked + CONSENSUS_TICK };
             self.each(|instance, _| instance.tick_consensus());
         }
         if mono < self.chores.saturating_add(CHORES) {
@@ -147,11 +104,7 @@ impl Host {
 
     fn checkpoint(&mut self, id: u64) {
         self.settle();
-        let groups = self
-            .groups
-            .values_mut()
-            .filter_map(|instance| instance.checkpoint(id))
-            .collect();
+        let groups = self.groups.values_mut().filter_map(|instance| instance.checkpoint(id)).collect();
         self.out.push_back(HostOutput::Checkpoint { id, groups });
     }
 
@@ -180,17 +133,9 @@ impl Host {
 
     /// Starts seeds that are due, as many at once as the limit allows.
     pub(super) fn start_seeds(&mut self) {
-        let running = self
-            .groups
-            .values()
-            .filter(|instance| instance.source.seed.is_some())
-            .count();
+        let running = self.groups.values().filter(|instance| instance.source.seed.is_some()).count();
         let mut room = self.cfg.limits.seeds.max(1).saturating_sub(running);
-        for instance in self
-            .groups
-            .values_mut()
-            .filter(|instance| instance.source.seed_due)
-        {
+        for instance in self.groups.values_mut().filter(|instance| instance.source.seed_due) {
             if room == 0 {
                 return;
             }

@@ -30,12 +30,7 @@ impl Host {
     /// The youngest link to the partner counts.
     pub(super) fn choose_link(&mut self) {
         let partner = self.partner();
-        let link = self
-            .links
-            .iter()
-            .rev()
-            .find(|(_, peer)| Some(**peer) == partner)
-            .map(|(link, _)| *link);
+        let link = self.links.iter().rev().find(|(_, peer)| Some(**peer) == partner).map(|(link, _)| *link);
         self.use_link(link);
     }
 
@@ -83,21 +78,13 @@ impl Host {
             ask,
             groups,
         };
-        self.out.push_back(HostOutput::Send {
-            link,
-            frame: Frame::Hello(hello),
-        });
+        self.out.push_back(HostOutput::Send { link, frame: Frame::Hello(hello) });
     }
 
     fn ping(&mut self) {
         self.pinged = self.now.mono;
         if let Some(link) = self.link {
-            self.out.push_back(HostOutput::Send {
-                link,
-                frame: Frame::Ping {
-                    stamp: self.now.mono,
-                },
-            });
+            self.out.push_back(HostOutput::Send { link, frame: Frame::Ping { stamp: self.now.mono } });
         }
     }
 
@@ -124,89 +111,34 @@ impl Host {
             Frame::Canary { echo, wall, groups } => {
                 self.watch_clock(echo, wall);
                 for item in groups {
-                    self.with(item.group, |instance, cx| {
-                        instance.on_canary(cx, echo, item)
-                    });
+                    self.with(item.group, |instance, cx| instance.on_canary(cx, echo, item));
                 }
             }
-            Frame::Entries { group, entries } => {
-                self.with(group, |instance, cx| instance.on_entries(cx, entries))
+            Frame::Entries { group, entries } => self.with(group, |instance, cx| instance.on_entries(cx, entries)),
+            Frame::Ack { group, position, chain, credit } => {
+                self.with(group, |instance, cx| instance.on_ack(cx, position, chain, credit));
             }
-            Frame::Ack {
-                group,
-                position,
-                chain,
-                credit,
-            } => {
-                self.with(group, |instance, cx| {
-                    instance.on_ack(cx, position, chain, credit)
-                });
-            }
-            Frame::Pull {
-                group,
-                position,
-                chain,
-            } => {
+            Frame::Pull { group, position, chain } => {
                 self.with(group, |instance, cx| instance.on_pull(cx, position, chain));
             }
-            Frame::Broken { group, at } => {
-                self.with(group, |instance, cx| instance.break_chain(cx, at, false))
+            Frame::Broken { group, at } => self.with(group, |instance, cx| instance.break_chain(cx, at, false)),
+            Frame::SeedOffer { group, offer } => self.with(group, |instance, cx| instance.on_seed_offer(cx, offer)),
+            Frame::SeedWant { group, seed, ranges } => {
+                self.with(group, |instance, cx| instance.on_seed_want(cx, seed, &ranges));
             }
-            Frame::SeedOffer { group, offer } => {
-                self.with(group, |instance, cx| instance.on_seed_offer(cx, offer))
+            Frame::SeedChunk { group, chunk } => self.with(group, |instance, _| instance.on_seed_chunk(chunk)),
+            Frame::SeedAck { group, seed, chunks, seq } => {
+                self.with(group, |instance, cx| instance.on_seed_ack(cx, seed, chunks, seq));
             }
-            Frame::SeedWant {
-                group,
-                seed,
-                ranges,
-            } => {
-                self.with(group, |instance, cx| {
-                    instance.on_seed_want(cx, seed, &ranges)
-                });
+            Frame::SeedEnd { group, seed, position, digest } => {
+                self.with(group, |instance, cx| instance.on_seed_end(cx, seed, position, digest));
             }
-            Frame::SeedChunk { group, chunk } => {
-                self.with(group, |instance, _| instance.on_seed_chunk(chunk))
-            }
-            Frame::SeedAck {
-                group,
-                seed,
-                chunks,
-                seq,
-            } => {
-                self.with(group, |instance, cx| {
-                    instance.on_seed_ack(cx, seed, chunks, seq)
-                });
-            }
-            Frame::SeedEnd {
-                group,
-                seed,
-                position,
-                digest,
-            } => {
-                self.with(group, |instance, cx| {
-                    instance.on_seed_end(cx, seed, position, digest)
-                });
-            }
-            Frame::Verify {
-                group,
-                position,
-                digest,
-                ranges,
-            } => {
-                self.with(group, |instance, cx| {
-                    instance.on_verify(cx, position, digest, ranges)
-                });
+            Frame::Verify { group, position, digest, ranges } => {
+                self.with(group, |instance, cx| instance.on_verify(cx, position, digest, ranges));
             }
             Frame::VerifyAsk { group } => self.with(group, |instance, cx| instance.send_verify(cx)),
-            Frame::VerifyResult {
-                group,
-                position,
-                equal,
-                ranges,
-            } => {
-                self.with(group, |instance, cx| {
-                    instance.on_verify_result(cx, position, equal, ranges)
-                });
+            Frame::VerifyResult { group, position, equal, ranges } => {
+                self.with(group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
         }
     }
@@ -221,9 +153,7 @@ impl Host {
         self.hello_seen = hello.number;
         let whole = hello.whole;
         for group in hello.groups {
-            self.with(group.group, |instance, cx| {
-                instance.on_hello(cx, group, whole)
-            });
+            self.with(group.group, |instance, cx| instance.on_hello(cx, group, whole));
         }
         if hello.ask && self.hello_number > 1 {
             self.send_hello(true);
@@ -232,16 +162,8 @@ impl Host {
 
     fn on_ping(&mut self, link: LinkId, stamp: Millis) {
         let cx = cx!(self);
-        let groups = self
-            .groups
-            .values()
-            .filter_map(|instance| instance.canary(&cx))
-            .collect();
-        let frame = Frame::Canary {
-            echo: stamp,
-            wall: self.now.wall,
-            groups,
-        };
+        let groups = self.groups.values().filter_map(|instance| instance.canary(&cx)).collect();
+        let frame = Frame::Canary { echo: stamp, wall: self.now.wall, groups };
         self.out.push_back(HostOutput::Send { link, frame });
     }
 
@@ -253,14 +175,8 @@ impl Host {
             self.clock_told = false;
         } else if !self.clock_told {
             self.clock_told = true;
-            let group = self
-                .groups
-                .keys()
-                .copied()
-                .find(|id| id.pool == self.cfg.pool)
-                .unwrap_or(GroupId::CMS);
-            self.out
-                .push_back(HostOutput::Alarm(Alarm::ClockAhead { group, by: ahead }));
+            let group = self.groups.keys().copied().find(|id| id.pool == self.cfg.pool).unwrap_or(GroupId::CMS);
+            self.out.push_back(HostOutput::Alarm(Alarm::ClockAhead { group, by: ahead }));
         }
     }
 }

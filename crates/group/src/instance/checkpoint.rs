@@ -36,29 +36,13 @@ pub enum GroupRecoverError {
 
 /// The log record of an item.
 pub(super) fn item_record(group: GroupId, item: LogItem) -> LogRecord {
-    let payload = if item.payload.is_empty() {
-        codec::encode_item(&Item::Noop)
-    } else {
-        item.payload
-    };
-    LogRecord {
-        group,
-        kind: LogKind::Item,
-        term: item.term,
-        index: item.index,
-        payload,
-    }
+    let payload = if item.payload.is_empty() { codec::encode_item(&Item::Noop) } else { item.payload };
+    LogRecord { group, kind: LogKind::Item, term: item.term, index: item.index, payload }
 }
 
 /// The log record of a hard state.
 pub(super) fn hard_record(group: GroupId, hard: &Hard) -> LogRecord {
-    LogRecord {
-        group,
-        kind: LogKind::HardState,
-        term: 0,
-        index: 0,
-        payload: codec::encode(hard).into(),
-    }
+    LogRecord { group, kind: LogKind::HardState, term: 0, index: 0, payload: codec::encode(hard).into() }
 }
 
 impl Instance {
@@ -71,20 +55,10 @@ impl Instance {
         self.changed = false;
         let meta = codec::encode(&self.meta());
         let clear = std::mem::take(&mut self.cleared);
-        let mut delta = CheckpointDelta {
-            group: self.group,
-            meta: meta.into(),
-            clear,
-            ..CheckpointDelta::default()
-        };
+        let mut delta = CheckpointDelta { group: self.group, meta: meta.into(), clear, ..CheckpointDelta::default() };
         let touched = std::mem::take(&mut self.touched);
         if clear {
-            delta.puts = self
-                .state
-                .records
-                .iter()
-                .map(|(key, record)| (key.clone(), record.clone()))
-                .collect();
+            delta.puts = self.state.records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
             return Some(delta);
         }
         for key in touched {
@@ -125,25 +99,16 @@ impl Instance {
         }
         let kept = self.retained.first_index().unwrap_or(u64::MAX);
         let seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index);
-        let through = self
-            .durable
-            .min(kept.saturating_sub(1))
-            .min(seed.saturating_sub(1));
+        let through = self.durable.min(kept.saturating_sub(1)).min(seed.saturating_sub(1));
         if through > self.purged {
             self.purged = through;
-            cx.out.push_back(HostOutput::Purge {
-                group: self.group,
-                through,
-            });
+            cx.out.push_back(HostOutput::Purge { group: self.group, through });
         }
     }
 
     /// Rebuilds a copy from what the disk gave back. The log after the checkpoint is applied by the first drain; until
     /// [`Instance::recovered`] the copy replays.
-    pub(crate) fn recover(
-        cx: &Cx<'_>,
-        from: RecoveredGroup,
-    ) -> Result<Instance, GroupRecoverError> {
+    pub(crate) fn recover(cx: &Cx<'_>, from: RecoveredGroup) -> Result<Instance, GroupRecoverError> {
         let cfg = cx.cfg;
         let group = from.group;
         let mut hard = Hard::default();
@@ -154,35 +119,23 @@ impl Instance {
             state = State::restore(&read, checkpoint.records).ok_or(GroupRecoverError::Digest)?;
             meta = Some(read);
         }
-        let applied = meta
-            .as_ref()
-            .map_or((0, 0), |meta| (meta.applied, meta.applied_term));
+        let applied = meta.as_ref().map_or((0, 0), |meta| (meta.applied, meta.applied_term));
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for record in from.log {
             let index = record.index;
             match record.kind {
                 LogKind::HardState => {
-                    let read: Hard = codec::decode(&record.payload)
-                        .map_err(|source| GroupRecoverError::Record { index, source })?;
+                    let read: Hard =
+                        codec::decode(&record.payload).map_err(|source| GroupRecoverError::Record { index, source })?;
                     if read.term >= hard.term {
                         hard = read;
                     }
                 }
                 LogKind::Item if index <= applied.0 => before.push(record),
-                LogKind::Item => after.push(LogItem {
-                    index,
-                    term: record.term,
-                    payload: record.payload,
-                }),
+                LogKind::Item => after.push(LogItem { index, term: record.term, payload: record.payload }),
             }
         }
-        let start = Start {
-            seed: cfg.seed,
-            replica: replica(cfg),
-            applied,
-            hard,
-            items: after,
-        };
+        let start = Start { seed: cfg.seed, replica: replica(cfg), applied, hard, items: after };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
         instance.replaying = true;
         instance.changed = false;
@@ -195,29 +148,20 @@ impl Instance {
             instance.heard = meta.heard;
         }
         instance.keep_before(cx, before)?;
-        instance
-            .history
-            .push_back((instance.state.position, instance.state.digest.total()));
+        instance.history.push_back((instance.state.position, instance.state.digest.total()));
         Ok(instance)
     }
 
     /// Log records that the checkpoint covers: entries to keep for the partner, and a seed that was under way.
-    fn keep_before(
-        &mut self,
-        cx: &Cx<'_>,
-        records: Vec<LogRecord>,
-    ) -> Result<(), GroupRecoverError> {
+    fn keep_before(&mut self, cx: &Cx<'_>, records: Vec<LogRecord>) -> Result<(), GroupRecoverError> {
         let rules = cx.rules();
         for record in records {
             let index = record.index;
-            let item = codec::decode_item(&record.payload)
-                .map_err(|source| GroupRecoverError::Record { index, source })?;
+            let item =
+                codec::decode_item(&record.payload).map_err(|source| GroupRecoverError::Record { index, source })?;
             match item {
                 Item::Entry(stored) => {
-                    let continues = self
-                        .shadow
-                        .as_ref()
-                        .is_some_and(|shadow| shadow.state.chain == stored.entry.prev);
+                    let continues = self.shadow.as_ref().is_some_and(|shadow| shadow.state.chain == stored.entry.prev);
                     match &mut self.shadow {
                         Some(shadow) if continues => {
                             if shadow.replay(&stored, &rules).is_err() {
@@ -231,19 +175,10 @@ impl Instance {
                     }
                 }
                 Item::SeedStart(offer) => {
-                    self.shadow = Some(Shadow::start(
-                        &offer,
-                        index,
-                        &self.state,
-                        self.shadow.as_ref(),
-                    ));
+                    self.shadow = Some(Shadow::start(&offer, index, &self.state, self.shadow.as_ref()));
                 }
                 Item::Seed(chunk) => {
-                    if let Some(shadow) = self
-                        .shadow
-                        .as_mut()
-                        .filter(|shadow| shadow.chunks == chunk.number)
-                    {
+                    if let Some(shadow) = self.shadow.as_mut().filter(|shadow| shadow.chunks == chunk.number) {
                         shadow.chunk(&chunk);
                     }
                 }
@@ -269,11 +204,7 @@ impl Instance {
         self.appended = false;
         self.sink.ack_due = false;
         self.told = None;
-        self.set_head(Head {
-            position: self.state.position,
-            chain: self.state.chain,
-            time: self.state.time,
-        });
+        self.set_head(Head { position: self.state.position, chain: self.state.chain, time: self.state.time });
         self.tell_role(cx);
     }
 }

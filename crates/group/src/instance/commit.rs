@@ -44,11 +44,7 @@ impl Instance {
             Item::Fence(fence) => self.fenced(fence),
             Item::TailStored(mark) => {
                 self.tail = mark.entries;
-                if let Some(fence) = self
-                    .fence
-                    .as_mut()
-                    .filter(|fence| fence.epoch == mark.epoch)
-                {
+                if let Some(fence) = self.fence.as_mut().filter(|fence| fence.epoch == mark.epoch) {
                     fence.tail_stored = true;
                 }
             }
@@ -57,35 +53,21 @@ impl Instance {
     }
 
     fn take_flight(&mut self, log: &LogItem) -> Option<(Item, Vec<(Ticket, Wait)>)> {
-        while self
-            .flight
-            .front()
-            .is_some_and(|flight| flight.index < log.index)
-        {
+        while self.flight.front().is_some_and(|flight| flight.index < log.index) {
             self.flight.pop_front();
         }
-        if self
-            .flight
-            .front()
-            .is_none_or(|flight| flight.index != log.index || flight.payload != log.payload)
-        {
+        if self.flight.front().is_none_or(|flight| flight.index != log.index || flight.payload != log.payload) {
             return None;
         }
         let flight = self.flight.pop_front()?;
-        self.flight_bytes = self
-            .flight_bytes
-            .saturating_sub(u64::try_from(flight.payload.len()).unwrap_or(0));
+        self.flight_bytes = self.flight_bytes.saturating_sub(u64::try_from(flight.payload.len()).unwrap_or(0));
         Some((flight.item, flight.waiters))
     }
 
     fn refuse_waiters(&mut self, cx: &mut Cx<'_>, waiters: Vec<(Ticket, Wait)>) {
         let reason = self.stopped.clone().unwrap_or_default();
         for (ticket, _) in waiters {
-            cx.done(
-                ticket,
-                self.group,
-                Done::Refused(Refusal::Stopped(reason.clone())),
-            );
+            cx.done(ticket, self.group, Done::Refused(Refusal::Stopped(reason.clone())));
         }
     }
 
@@ -101,16 +83,14 @@ impl Instance {
             }
             self.shadow = None;
         }
+        let partner_has = self.partner_has();
         let touched = &mut self.touched;
         let applied = self.state.apply(&stored, &rules, &mut |key| {
             touched.insert(key.clone());
         });
         if let Err(error) = applied {
             if matches!(error, ApplyError::Digest(_)) {
-                cx.alarm(Alarm::HandoverRefused {
-                    group: self.group,
-                    reason: error.to_string().into(),
-                });
+                cx.alarm(Alarm::HandoverRefused { group: self.group, reason: error.to_string().into() });
             }
             self.stop(cx, &error.to_string());
             self.refuse_waiters(cx, waiters);
@@ -121,14 +101,10 @@ impl Instance {
         if self.history.len() >= HISTORY {
             self.history.pop_front();
         }
-        self.history
-            .push_back((position, self.state.digest.total()));
-        self.settle_epoch(cx, &stored);
+        self.history.push_back((position, self.state.digest.total()));
+        self.settle_epoch(cx, &stored, partner_has);
         if !self.replaying {
-            cx.out.push_back(HostOutput::Applied {
-                group: self.group,
-                entry: stored.entry.clone(),
-            });
+            cx.out.push_back(HostOutput::Applied { group: self.group, entry: stored.entry.clone() });
         }
         let at = (!self.replaying).then_some(cx.now.mono);
         self.retained.push(stored, index, at);
@@ -144,15 +120,9 @@ impl Instance {
     }
 
     /// After an entry that changed who serves: fence, confirmation, procedure, shipping.
-    fn settle_epoch(&mut self, cx: &mut Cx<'_>, stored: &Stored) {
-        let changes = matches!(
-            stored.entry.body,
-            Body::Handover(_) | Body::Promote(_) | Body::Open { .. }
-        );
-        if self
-            .fence
-            .is_some_and(|fence| fence.epoch <= self.state.epoch())
-        {
+    fn settle_epoch(&mut self, cx: &mut Cx<'_>, stored: &Stored, partner_has: u64) {
+        let changes = matches!(stored.entry.body, Body::Handover(_) | Body::Promote(_) | Body::Open { .. });
+        if self.fence.is_some_and(|fence| fence.epoch <= self.state.epoch()) {
             self.fence = None;
         }
         self.heard = self.heard.max(self.state.epoch());
@@ -160,14 +130,14 @@ impl Instance {
             return;
         }
         // An own grant in this process's own log is known to be the highest; a replayed one is not.
-        let mine = self
-            .state
-            .serving()
-            .is_some_and(|(pool, _)| pool == self.own);
+        let mine = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
         self.confirmed = mine && (!self.replaying || planted!(cx.cfg, UnconfirmedServes));
         self.source.epoch_changed();
-        if self.role() == Role::Active {
+        if self.role() == Role::Active && !matches!(stored.entry.body, Body::Open { .. }) {
             self.drop_overlay();
+            // The pool that served before has all that came from it.
+            let handed = matches!(stored.entry.body, Body::Handover(_));
+            self.source.acked = Some(if handed { stored.seq() } else { partner_has });
         }
         self.procedure_applied(cx, stored);
     }
@@ -176,11 +146,7 @@ impl Instance {
         let unfinished = self.shadow.take();
         let shadow = Shadow::start(offer, index, &self.state, unfinished.as_ref());
         if !self.replaying {
-            let frame = Frame::SeedWant {
-                group: self.group,
-                seed: offer.seed,
-                ranges: shadow.wanted.clone(),
-            };
+            let frame = Frame::SeedWant { group: self.group, seed: offer.seed, ranges: shadow.wanted.clone() };
             cx.send(frame);
         }
         self.shadow = Some(shadow);
@@ -188,9 +154,7 @@ impl Instance {
 
     fn seed_chunk(&mut self, chunk: &SeedChunk) {
         match &mut self.shadow {
-            Some(shadow) if shadow.seed == chunk.seed && shadow.chunks == chunk.number => {
-                shadow.chunk(chunk)
-            }
+            Some(shadow) if shadow.seed == chunk.seed && shadow.chunks == chunk.number => shadow.chunk(chunk),
             _ => {}
         }
         self.sink.ack_due = true;
@@ -201,8 +165,7 @@ impl Instance {
             return;
         };
         let higher = swap.position > self.state.position || planted!(cx.cfg, SwapBackwards);
-        let equal =
-            shadow.state.position == swap.position && shadow.state.digest.total() == swap.digest;
+        let equal = shadow.state.position == swap.position && shadow.state.digest.total() == swap.digest;
         if shadow.seed != swap.seed || !equal || !higher {
             self.drop_seed();
             return;
@@ -210,27 +173,19 @@ impl Instance {
         self.state = shadow.state;
         self.retained.clear();
         self.history.clear();
-        self.history
-            .push_back((self.state.position, self.state.digest.total()));
+        self.history.push_back((self.state.position, self.state.digest.total()));
         self.touched.clear();
         self.cleared = true;
         self.drop_overlay();
         self.heard = self.heard.max(self.state.epoch());
-        if self
-            .fence
-            .is_some_and(|fence| fence.epoch <= self.state.epoch())
-        {
+        if self.fence.is_some_and(|fence| fence.epoch <= self.state.epoch()) {
             self.fence = None;
         }
         self.source.epoch_changed();
         self.sink.swapped(cx.now.mono);
         self.verified = Some((self.state.position, cx.now.wall));
         if self.flight.is_empty() {
-            self.set_head(Head {
-                position: self.state.position,
-                chain: self.state.chain,
-                time: self.state.time,
-            });
+            self.set_head(Head { position: self.state.position, chain: self.state.chain, time: self.state.time });
         }
         if !self.replaying {
             cx.out.push_back(HostOutput::Swapped { group: self.group });

@@ -39,22 +39,12 @@ impl Procedure {
 
 impl Instance {
     /// Asks for a change of serving pool; the answer comes by its ticket.
-    pub(crate) fn change(
-        &mut self,
-        cx: &mut Cx<'_>,
-        ticket: Ticket,
-        step: StepRef,
-        change: Change,
-    ) {
+    pub(crate) fn change(&mut self, cx: &mut Cx<'_>, ticket: Ticket, step: StepRef, change: Change) {
         if let Some(at) = self.state.steps.look(&step) {
             cx.done(ticket, self.group, Done::Committed(at));
             return;
         }
-        if let Some(procedure) = self
-            .procedure
-            .as_mut()
-            .filter(|procedure| procedure.step == step)
-        {
+        if let Some(procedure) = self.procedure.as_mut().filter(|procedure| procedure.step == step) {
             procedure.tickets.push(ticket);
             return;
         }
@@ -65,12 +55,7 @@ impl Instance {
         if matches!(change, Change::Promote { .. }) && self.shadow.is_some() {
             self.append(Item::SeedAbort, Vec::new());
         }
-        self.procedure = Some(Procedure {
-            step,
-            change,
-            tickets: vec![ticket],
-            appended: false,
-        });
+        self.procedure = Some(Procedure { step, change, tickets: vec![ticket], appended: false });
         self.advance_procedure(cx);
     }
 
@@ -96,13 +81,9 @@ impl Instance {
                 }
                 self.may_ship(cx)
             }
-            (Change::Handover { .. }, Role::Backup | Role::Fenced) => {
-                Err(Refusal::NotActive(epoch, pool))
-            }
+            (Change::Handover { .. }, Role::Backup | Role::Fenced) => Err(Refusal::NotActive(epoch, pool)),
             (Change::Promote { .. }, Role::Active) => not_now("active here already"),
-            (Change::Promote { .. }, Role::Fenced) => {
-                not_now("fenced: its tail is not re-based yet")
-            }
+            (Change::Promote { .. }, Role::Fenced) => not_now("fenced: its tail is not re-based yet"),
             (Change::Promote { .. }, Role::Backup) if self.state.position.seq == 0 => {
                 not_now("this copy was never seeded")
             }
@@ -114,19 +95,13 @@ impl Instance {
         if cx.link.is_some() && self.source.ships() {
             Ok(())
         } else {
-            Err(Refusal::NotNow(
-                "the partner does not receive this group now".into(),
-            ))
+            Err(Refusal::NotNow("the partner does not receive this group now".into()))
         }
     }
 
     /// Appends the entry once nothing is in flight.
     pub(crate) fn advance_procedure(&mut self, cx: &mut Cx<'_>) {
-        let Some(procedure) = self
-            .procedure
-            .clone()
-            .filter(|procedure| !procedure.appended)
-        else {
+        let Some(procedure) = self.procedure.clone().filter(|procedure| !procedure.appended) else {
             return;
         };
         if !self.flight.is_empty() {
@@ -142,9 +117,7 @@ impl Instance {
         self.rehead();
         let entry = match &procedure.change {
             Change::Handover { to } => self.handover_entry(cx, *to, procedure.step),
-            Change::Promote { operator, plan } => {
-                self.promote_entry(cx, operator, plan, procedure.step)
-            }
+            Change::Promote { operator, plan } => self.promote_entry(cx, operator, plan, procedure.step),
         };
         if self.write(entry, Vec::<(Ticket, Wait)>::new())
             && let Some(procedure) = &mut self.procedure
@@ -164,19 +137,10 @@ impl Instance {
 
     fn handover_entry(&self, cx: &Cx<'_>, to: PoolId, step: StepRef) -> Entry {
         let number = self.state.epoch().max(self.heard).number.saturating_add(1);
-        let handover = Handover {
-            to,
-            epoch: Epoch {
-                number,
-                granted_by: self.own,
-            },
-            digest: self.state.digest.total(),
-        };
+        let handover =
+            Handover { to, epoch: Epoch { number, granted_by: self.own }, digest: self.state.digest.total() };
         Entry {
-            position: Position {
-                epoch: self.state.epoch(),
-                seq: self.state.position.seq.saturating_add(1),
-            },
+            position: Position { epoch: self.state.epoch(), seq: self.state.position.seq.saturating_add(1) },
             prev: self.state.chain,
             time: self.state.time.max(cx.now.wall),
             op: None,
@@ -189,26 +153,12 @@ impl Instance {
         let known = self.state.epoch().max(self.heard);
         // The source may have granted known + 1 by a handover that never arrived here. The promotion is the later order and
         // must win, so it skips a number where the order of pools would let the lost grant win.
-        let source = self
-            .state
-            .serving()
-            .map(|(pool, _)| pool)
-            .unwrap_or_default();
-        let step_up = if self.own > source || source == self.own {
-            1
-        } else {
-            2
-        };
+        let source = self.state.serving().map(|(pool, _)| pool).unwrap_or_default();
+        let step_up = if self.own > source || source == self.own { 1 } else { 2 };
         let number = known.number.saturating_add(step_up);
-        let mut epoch = Epoch {
-            number,
-            granted_by: self.own,
-        };
+        let mut epoch = Epoch { number, granted_by: self.own };
         if planted!(cx.cfg, PromoteSameEpoch) {
-            epoch = Epoch {
-                number: known.number,
-                granted_by: PoolId(known.granted_by.0.max(self.own.0)),
-            };
+            epoch = Epoch { number: known.number, granted_by: PoolId(known.granted_by.0.max(self.own.0)) };
         }
         let time = self.state.time.max(cx.now.wall);
         let gap = time.saturating_sub(self.state.time.max(self.sink.known_time));
@@ -224,10 +174,7 @@ impl Instance {
             plan: plan.clone(),
         };
         Entry {
-            position: Position {
-                epoch,
-                seq: self.state.position.seq.saturating_add(1),
-            },
+            position: Position { epoch, seq: self.state.position.seq.saturating_add(1) },
             prev: self.state.chain,
             time,
             op: None,

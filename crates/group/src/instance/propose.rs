@@ -22,12 +22,7 @@ impl Instance {
         }
     }
 
-    fn try_propose(
-        &mut self,
-        cx: &mut Cx<'_>,
-        ticket: Ticket,
-        proposal: Proposal,
-    ) -> Result<(), Done> {
+    fn try_propose(&mut self, cx: &mut Cx<'_>, ticket: Ticket, proposal: Proposal) -> Result<(), Done> {
         self.admit(cx, &proposal).map_err(Done::Refused)?;
         if let Some(op) = proposal.op {
             if let Some(seq) = self.overlay.ops.get(&op).copied() {
@@ -68,10 +63,7 @@ impl Instance {
 
     fn next_entry(&self, time: Millis, proposal: &Proposal, effects: Vec<Effect>) -> Entry {
         Entry {
-            position: Position {
-                epoch: self.state.epoch(),
-                seq: self.head.position.seq.saturating_add(1),
-            },
+            position: Position { epoch: self.state.epoch(), seq: self.head.position.seq.saturating_add(1) },
             prev: self.head.chain,
             time,
             op: proposal.op,
@@ -82,14 +74,10 @@ impl Instance {
 
     /// Attaches a ticket to the entry in flight with this sequence, or answers at once if it is applied.
     fn wait_for(&mut self, seq: u64, ticket: Ticket, wait: Wait) -> Result<(), Done> {
-        let flight = self
-            .flight
-            .iter_mut()
-            .rev()
-            .find(|flight| match &flight.item {
-                crate::codec::Item::Entry(stored) => stored.seq() == seq,
-                _ => false,
-            });
+        let flight = self.flight.iter_mut().rev().find(|flight| match &flight.item {
+            crate::codec::Item::Entry(stored) => stored.seq() == seq,
+            _ => false,
+        });
         match flight {
             Some(flight) => {
                 flight.waiters.push((ticket, wait));
@@ -130,13 +118,9 @@ impl Instance {
     fn version_at(&self, key: &Key, time: Millis) -> Option<Position> {
         let now = match self.overlay.keys.get(key) {
             Some(spec) => spec.now,
-            None => self
-                .state
-                .raw(key)
-                .map(|record| (record.version, record.class)),
+            None => self.state.raw(key).map(|record| (record.version, record.class)),
         };
-        now.filter(|(_, class)| class.present_at(time))
-            .map(|(version, _)| version)
+        now.filter(|(_, class)| class.present_at(time)).map(|(version, _)| version)
     }
 
     /// The version that is stored, expired or not, in speculative state.
@@ -159,10 +143,7 @@ impl Instance {
                 }),
                 Write::Delete { key } => {
                     if self.version_at(key, time).is_some() {
-                        effects.push(Effect::Delete {
-                            key: key.clone(),
-                            based_on: self.stored_version(key),
-                        });
+                        effects.push(Effect::Delete { key: key.clone(), based_on: self.stored_version(key) });
                     }
                 }
             }
@@ -178,13 +159,7 @@ impl Instance {
             }
             return;
         }
-        if !self.can_commit()
-            || self
-                .state
-                .expiries
-                .first()
-                .is_none_or(|(expires, _)| *expires > cx.now.wall)
-        {
+        if !self.can_commit() || self.state.expiries.first().is_none_or(|(expires, _)| *expires > cx.now.wall) {
             return;
         }
         let time = self.head.time.max(cx.now.wall);
@@ -193,30 +168,10 @@ impl Instance {
         if keys.is_empty() {
             return;
         }
-        let position = Position {
-            epoch: self.state.epoch(),
-            seq: self.head.position.seq.saturating_add(1),
-        };
-        let touched: Vec<(Key, Spec)> = keys
-            .iter()
-            .map(|key| {
-                (
-                    key.clone(),
-                    Spec {
-                        seq: position.seq,
-                        now: None,
-                    },
-                )
-            })
-            .collect();
-        let entry = Entry {
-            position,
-            prev: self.head.chain,
-            time,
-            op: None,
-            step: None,
-            body: Body::Expire(keys),
-        };
+        let position = Position { epoch: self.state.epoch(), seq: self.head.position.seq.saturating_add(1) };
+        let touched: Vec<(Key, Spec)> =
+            keys.iter().map(|key| (key.clone(), Spec { seq: position.seq, now: None })).collect();
+        let entry = Entry { position, prev: self.head.chain, time, op: None, step: None, body: Body::Expire(keys) };
         if self.write(entry, Vec::new()) {
             self.overlay.keys.extend(touched);
         }
@@ -229,12 +184,7 @@ impl Instance {
         }
         let seq = entry.position.seq;
         let mut release = |key: &Key| {
-            if self
-                .overlay
-                .keys
-                .get(key)
-                .is_some_and(|spec| spec.seq <= seq)
-            {
+            if self.overlay.keys.get(key).is_some_and(|spec| spec.seq <= seq) {
                 self.overlay.keys.remove(key);
             }
         };
@@ -268,13 +218,7 @@ fn specs(entry: &Entry) -> Vec<(Key, Spec)> {
     effects
         .iter()
         .map(|effect| match effect {
-            Effect::Put { key, class, .. } => (
-                key.clone(),
-                Spec {
-                    seq,
-                    now: Some((entry.position, *class)),
-                },
-            ),
+            Effect::Put { key, class, .. } => (key.clone(), Spec { seq, now: Some((entry.position, *class)) }),
             Effect::Delete { key, .. } => (key.clone(), Spec { seq, now: None }),
         })
         .collect()
@@ -295,9 +239,7 @@ fn check_size(proposal: &Proposal, writes: usize, bytes: usize) -> Result<(), Re
         if !fits(key) {
             return too_large("key");
         }
-        total = total
-            .saturating_add(key.owner.len() + key.item.len() + 48)
-            .saturating_add(value);
+        total = total.saturating_add(key.owner.len() + key.item.len() + 48).saturating_add(value);
     }
     if total > bytes {
         return too_large("bytes");
@@ -311,9 +253,5 @@ fn check_size(proposal: &Proposal, writes: usize, bytes: usize) -> Result<(), Re
             }
         }
     }
-    if proposal.reads.iter().all(|(key, _)| fits(key)) {
-        Ok(())
-    } else {
-        too_large("key")
-    }
+    if proposal.reads.iter().all(|(key, _)| fits(key)) { Ok(()) } else { too_large("key") }
 }

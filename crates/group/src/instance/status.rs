@@ -46,11 +46,7 @@ impl Instance {
         }
         let seeding = self.source.seed.is_some() || self.source.seed_due;
         let Some(acked) = self.source.acked else {
-            return if seeding {
-                ExportState::NonSteady
-            } else {
-                ExportState::NotInitialised
-            };
+            return if seeding { ExportState::NonSteady } else { ExportState::NotInitialised };
         };
         let all = acked >= self.state.position.seq;
         match self.role() {
@@ -67,25 +63,14 @@ impl Instance {
     }
 
     /// Whether this copy was the last one to serve before the one that serves now.
-    fn handed_over(&self) -> bool {
+    pub(super) fn handed_over(&self) -> bool {
         let lineage = &self.state.lineage;
-        lineage.len() >= 2
-            && lineage
-                .iter()
-                .rev()
-                .nth(1)
-                .is_some_and(|item| item.pool == self.own)
+        lineage.len() >= 2 && lineage.iter().rev().nth(1).is_some_and(|item| item.pool == self.own)
     }
 
     fn import(&self) -> ImportState {
-        let failed = self.sink.import_error
-            || self.is_stopped()
-            || (self.source.broken && self.role() != Role::Active);
-        if failed {
-            ImportState::Error
-        } else {
-            ImportState::Normal
-        }
+        let failed = self.sink.import_error || self.is_stopped() || (self.source.broken && self.role() != Role::Active);
+        if failed { ImportState::Error } else { ImportState::Normal }
     }
 
     fn lag(&self, cx: &Cx<'_>) -> Lag {
@@ -112,9 +97,7 @@ impl Instance {
         if planted!(cx.cfg, LagFromWallClock) {
             return Lag::Exactly(cx.now.wall.saturating_sub(oldest.stored.entry.time));
         }
-        oldest.at.map_or(Lag::Unknown, |at| {
-            Lag::Exactly(cx.now.mono.saturating_sub(at))
-        })
+        oldest.at.map_or(Lag::Unknown, |at| Lag::Exactly(cx.now.mono.saturating_sub(at)))
     }
 
     fn behind(&self) -> (u64, u64) {
@@ -123,26 +106,14 @@ impl Instance {
             let acked = self.source.acked.unwrap_or(0);
             return (here.saturating_sub(acked), self.retained.bytes_after(acked));
         }
-        let entries = self
-            .sink
-            .known
-            .map_or(0, |known| known.seq.saturating_sub(here));
-        (
-            entries,
-            if entries == 0 {
-                0
-            } else {
-                self.sink.known_bytes
-            },
-        )
+        let entries = self.sink.known.map_or(0, |known| known.seq.saturating_sub(here));
+        (entries, if entries == 0 { 0 } else { self.sink.known_bytes })
     }
 
     fn seed_progress(&self) -> Option<(u64, u64)> {
         if let Some(seed) = &self.source.seed {
             return Some((seed.records, seed.of));
         }
-        self.shadow
-            .as_ref()
-            .map(|shadow| (shadow.received, shadow.of))
+        self.shadow.as_ref().map(|shadow| (shadow.received, shadow.of))
     }
 }

@@ -51,10 +51,7 @@ impl Instance {
         }
         let relation = lineage::relate(&self.state.lineage, &peer.lineage);
         if relation.torn {
-            let at = Position {
-                seq: relation.fork,
-                ..self.state.position
-            };
+            let at = Position { seq: relation.fork, ..self.state.position };
             self.break_chain(cx, at, true);
             return;
         }
@@ -72,27 +69,12 @@ impl Instance {
     /// The partner has an epoch that this copy's log does not have.
     fn peer_newer(&mut self, cx: &mut Cx<'_>, peer: &GroupHello, relation: Relation) {
         let epoch = lineage::head(&peer.lineage);
-        let pool = peer
-            .lineage
-            .last()
-            .map(|item| item.pool)
-            .unwrap_or_default();
+        let pool = peer.lineage.last().map(|item| item.pool).unwrap_or_default();
         self.heard = self.heard.max(epoch);
-        let was_active = self
-            .state
-            .serving()
-            .is_some_and(|(pool, _)| pool == self.own);
+        let was_active = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
         let parted = self.state.position.seq >= relation.fork;
         if (was_active || parted) && self.fence.is_none_or(|fence| fence.epoch < epoch) {
-            self.fence_now(
-                cx,
-                Fence {
-                    epoch,
-                    pool,
-                    fork: relation.fork,
-                    tail_stored: false,
-                },
-            );
+            self.fence_now(cx, Fence { epoch, pool, fork: relation.fork, tail_stored: false });
         }
         if !self.idle() {
             return;
@@ -124,31 +106,13 @@ impl Instance {
             return;
         }
         self.sink.tail_out = true;
-        let entries: Vec<Arc<crate::entry::Entry>> = self
-            .retained
-            .from(relation.fork)
-            .map(|kept| kept.stored.entry.clone())
-            .collect();
+        let entries: Vec<Arc<crate::entry::Entry>> =
+            self.retained.from(relation.fork).map(|kept| kept.stored.entry.clone()).collect();
         let epoch = lineage::head(&peer.lineage);
-        let count = self
-            .state
-            .position
-            .seq
-            .saturating_sub(relation.fork)
-            .saturating_add(1);
-        cx.alarm(Alarm::DivergentTail {
-            group: self.group,
-            entries: count,
-        });
-        let fork = Position {
-            epoch,
-            seq: relation.fork,
-        };
-        cx.out.push_back(HostOutput::StoreTail {
-            group: self.group,
-            fork,
-            entries,
-        });
+        let count = self.state.position.seq.saturating_sub(relation.fork).saturating_add(1);
+        cx.alarm(Alarm::DivergentTail { group: self.group, entries: count });
+        let fork = Position { epoch, seq: relation.fork };
+        cx.out.push_back(HostOutput::StoreTail { group: self.group, fork, entries });
     }
 
     /// The shell has stored the tail.
@@ -159,19 +123,8 @@ impl Instance {
         if !self.sink.tail_out {
             return;
         }
-        let entries = self
-            .state
-            .position
-            .seq
-            .saturating_add(1)
-            .saturating_sub(fence.fork);
-        self.append(
-            Item::TailStored(TailMark {
-                epoch: fence.epoch,
-                entries,
-            }),
-            Vec::new(),
-        );
+        let entries = self.state.position.seq.saturating_add(1).saturating_sub(fence.fork);
+        self.append(Item::TailStored(TailMark { epoch: fence.epoch, entries }), Vec::new());
         cx.hello.insert(self.group);
     }
 
@@ -191,8 +144,8 @@ impl Instance {
                 self.source.pulled = false;
                 self.source.seed = None;
                 self.source.seed_due = false;
-                if there == here {
-                    self.check_equal(cx, peer);
+                if there > here || self.check_equal(cx, peer) {
+                    self.source.acked = Some(here);
                 }
             } else if peer.wants_seed {
                 self.source.pulled = true;
@@ -238,11 +191,7 @@ impl Instance {
         if self.virgin() && self.sink.pulling.is_none() {
             self.confirmed = false;
             self.sink.pulling = Some(peer.position.seq);
-            cx.alarm(Alarm::DiskLostData {
-                group: self.group,
-                had: self.state.position,
-                partner: peer.position,
-            });
+            cx.alarm(Alarm::DiskLostData { group: self.group, had: self.state.position, partner: peer.position });
             self.want_seed(cx);
             self.tell_role(cx);
             return;
@@ -252,11 +201,7 @@ impl Instance {
             return;
         }
         if self.sink.pulling.is_none() {
-            cx.alarm(Alarm::DiskLostData {
-                group: self.group,
-                had: self.state.position,
-                partner: peer.position,
-            });
+            cx.alarm(Alarm::DiskLostData { group: self.group, had: self.state.position, partner: peer.position });
         }
         self.confirmed = false;
         self.sink.pulling = Some(peer.position.seq);
@@ -267,11 +212,7 @@ impl Instance {
 
     pub(crate) fn ask_pull(&mut self, cx: &mut Cx<'_>) {
         if !self.sink.wants_seed {
-            cx.send(Frame::Pull {
-                group: self.group,
-                position: self.state.position,
-                chain: self.state.chain,
-            });
+            cx.send(Frame::Pull { group: self.group, position: self.state.position, chain: self.state.chain });
         }
     }
 
@@ -299,12 +240,7 @@ impl Instance {
     }
 
     /// The partner's active copy asks for what its disk has lost.
-    pub(crate) fn on_pull(
-        &mut self,
-        cx: &mut Cx<'_>,
-        position: Position,
-        chain: crate::entry::ChainHash,
-    ) {
+    pub(crate) fn on_pull(&mut self, cx: &mut Cx<'_>, position: Position, chain: crate::entry::ChainHash) {
         let Some(mut peer) = self.peer.clone() else {
             cx.hello.insert(self.group);
             return;
@@ -326,16 +262,10 @@ impl Instance {
         self.source.seed_due = false;
         if !self.source.broken_told {
             self.source.broken_told = true;
-            cx.alarm(Alarm::ChainBroken {
-                group: self.group,
-                at,
-            });
+            cx.alarm(Alarm::ChainBroken { group: self.group, at });
         }
         if tell {
-            cx.send(Frame::Broken {
-                group: self.group,
-                at,
-            });
+            cx.send(Frame::Broken { group: self.group, at });
         }
     }
 

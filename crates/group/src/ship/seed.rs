@@ -31,17 +31,9 @@ impl Instance {
         }
         self.source.seeds = self.source.seeds.saturating_add(1);
         // Distinct between the processes of a source, so that an old chunk never fits a new seed.
-        let id = cx
-            .now
-            .wall
-            .wrapping_mul(4096)
-            .wrapping_add(self.source.seeds);
+        let id = cx.now.wall.wrapping_mul(4096).wrapping_add(self.source.seeds);
         let of = u64::try_from(self.state.records.len()).unwrap_or(u64::MAX);
-        let dedup = if planted!(cx.cfg, DedupNotInSeed) {
-            Default::default()
-        } else {
-            self.state.dedup.clone()
-        };
+        let dedup = if planted!(cx.cfg, DedupNotInSeed) { Default::default() } else { self.state.dedup.clone() };
         let offer = SeedOffer {
             seed: id,
             position: self.state.position,
@@ -68,10 +60,7 @@ impl Instance {
             of,
             progress: cx.now.mono,
         });
-        cx.send(Frame::SeedOffer {
-            group: self.group,
-            offer: Arc::new(offer),
-        });
+        cx.send(Frame::SeedOffer { group: self.group, offer: Arc::new(offer) });
     }
 
     /// The receiver says which ranges it lacks.
@@ -79,8 +68,7 @@ impl Instance {
         let Some(seed) = self.source.seed.as_mut().filter(|seed| seed.id == id) else {
             return;
         };
-        seed.wanted
-            .get_or_insert_with(|| ranges.iter().copied().collect());
+        seed.wanted.get_or_insert_with(|| ranges.iter().copied().collect());
         seed.progress = cx.now.mono;
     }
 
@@ -115,19 +103,10 @@ impl Instance {
         while !seed.all_chunks && seed.sent.saturating_sub(seed.acked) < cx.cfg.limits.seed_window {
             let records = self.next_chunk(cx, &mut seed, &wanted);
             if !records.is_empty() {
-                seed.records = seed
-                    .records
-                    .saturating_add(u64::try_from(records.len()).unwrap_or(0));
-                let chunk = Arc::new(SeedChunk {
-                    seed: seed.id,
-                    number: seed.sent,
-                    records,
-                });
+                seed.records = seed.records.saturating_add(u64::try_from(records.len()).unwrap_or(0));
+                let chunk = Arc::new(SeedChunk { seed: seed.id, number: seed.sent, records });
                 seed.sent += 1;
-                cx.send(Frame::SeedChunk {
-                    group: self.group,
-                    chunk,
-                });
+                cx.send(Frame::SeedChunk { group: self.group, chunk });
             }
         }
         if seed.all_chunks && seed.acked >= seed.sent {
@@ -167,10 +146,7 @@ impl Instance {
     fn pump_seed_entries(&mut self, cx: &mut Cx<'_>, seed: &mut SeedOut) {
         let window = self.source.credit.min(cx.cfg.limits.ship_window);
         let sent = self.retained.bytes_after(seed.entries_sent);
-        let outstanding = self
-            .retained
-            .bytes_after(seed.entries_acked)
-            .saturating_sub(sent);
+        let outstanding = self.retained.bytes_after(seed.entries_acked).saturating_sub(sent);
         if seed.entries_sent < self.state.position.seq && outstanding < window {
             seed.entries_sent = self.send_entries(cx, seed.entries_sent, window - outstanding);
         }

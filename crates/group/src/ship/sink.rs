@@ -43,17 +43,11 @@ impl Instance {
             if seq <= self.head.position.seq {
                 continue;
             }
-            if seq != self.head.position.seq.saturating_add(1)
-                || stored.entry.prev != self.head.chain
-            {
+            if seq != self.head.position.seq.saturating_add(1) || stored.entry.prev != self.head.chain {
                 self.resync(cx);
                 return;
             }
-            let head = Head {
-                position: stored.entry.position,
-                chain: stored.chain,
-                time: stored.entry.time,
-            };
+            let head = Head { position: stored.entry.position, chain: stored.chain, time: stored.entry.time };
             if !self.append(Item::Entry(stored), Vec::new()) {
                 return;
             }
@@ -62,12 +56,7 @@ impl Instance {
         self.sink.import_error = false;
         if planted!(cx.cfg, CursorBeforeDurable) {
             let (position, chain) = (self.head.position, self.head.chain);
-            cx.send(Frame::Ack {
-                group: self.group,
-                position,
-                chain,
-                credit: cx.cfg.limits.ship_window,
-            });
+            cx.send(Frame::Ack { group: self.group, position, chain, credit: cx.cfg.limits.ship_window });
         }
     }
 
@@ -77,11 +66,7 @@ impl Instance {
             self.rehead();
         }
         let at = (self.head.position.seq, cx.now.mono);
-        if self
-            .sink
-            .resync
-            .is_some_and(|(seq, when)| seq == at.0 && cx.now.mono < when.saturating_add(200))
-        {
+        if self.sink.resync.is_some_and(|(seq, when)| seq == at.0 && cx.now.mono < when.saturating_add(200)) {
             return;
         }
         self.sink.resync = Some(at);
@@ -91,26 +76,13 @@ impl Instance {
     /// A seed is offered.
     pub(crate) fn on_seed_offer(&mut self, cx: &mut Cx<'_>, offer: Arc<SeedOffer>) {
         let higher = offer.position > self.state.position || planted!(cx.cfg, SwapBackwards);
-        let tail_open = self
-            .fence
-            .is_some_and(|fence| !fence.tail_stored && self.state.position.seq >= fence.fork)
+        let tail_open = self.fence.is_some_and(|fence| !fence.tail_stored && self.state.position.seq >= fence.fork)
             && !self.virgin();
-        if !self.imports()
-            || !higher
-            || (tail_open && !planted!(cx.cfg, RebaseWithoutTail))
-            || !self.idle()
-        {
+        if !self.imports() || !higher || (tail_open && !planted!(cx.cfg, RebaseWithoutTail)) || !self.idle() {
             return;
         }
-        let head = Head {
-            position: offer.position,
-            chain: offer.chain,
-            time: offer.time,
-        };
-        self.sink.seed = Some(SeedIn {
-            id: offer.seed,
-            next: 0,
-        });
+        let head = Head { position: offer.position, chain: offer.chain, time: offer.time };
+        self.sink.seed = Some(SeedIn { id: offer.seed, next: 0 });
         if self.append(Item::SeedStart(offer), Vec::new()) {
             self.set_head(head);
         }
@@ -121,11 +93,7 @@ impl Instance {
         if !self.imports() {
             return;
         }
-        let Some(seed) = self
-            .sink
-            .seed
-            .as_mut()
-            .filter(|seed| seed.id == chunk.seed && seed.next == chunk.number)
+        let Some(seed) = self.sink.seed.as_mut().filter(|seed| seed.id == chunk.seed && seed.next == chunk.number)
         else {
             return;
         };
@@ -134,13 +102,7 @@ impl Instance {
     }
 
     /// The source has sent everything of a seed and every entry up to this position.
-    pub(crate) fn on_seed_end(
-        &mut self,
-        cx: &mut Cx<'_>,
-        seed: u64,
-        position: Position,
-        digest: [u8; 32],
-    ) {
+    pub(crate) fn on_seed_end(&mut self, cx: &mut Cx<'_>, seed: u64, position: Position, digest: [u8; 32]) {
         if !self.imports() || self.sink.seed.is_none_or(|have| have.id != seed) {
             return;
         }
@@ -149,14 +111,7 @@ impl Instance {
             self.resync(cx);
             return;
         }
-        self.append(
-            Item::Swap(Swap {
-                seed,
-                position,
-                digest,
-            }),
-            Vec::new(),
-        );
+        self.append(Item::Swap(Swap { seed, position, digest }), Vec::new());
     }
 
     /// Says what is applied.
@@ -167,32 +122,19 @@ impl Instance {
         self.catch_canaries();
         if let Some(shadow) = &self.shadow {
             let (seed, chunks, seq) = (shadow.seed, shadow.chunks, shadow.state.position.seq);
-            cx.send(Frame::SeedAck {
-                group: self.group,
-                seed,
-                chunks,
-                seq,
-            });
+            cx.send(Frame::SeedAck { group: self.group, seed, chunks, seq });
             return;
         }
         if self.role() != Role::Active || self.sink.pulling.is_some() {
             let (position, chain) = (self.state.position, self.state.chain);
-            cx.send(Frame::Ack {
-                group: self.group,
-                position,
-                chain,
-                credit: cx.cfg.limits.ship_window,
-            });
+            cx.send(Frame::Ack { group: self.group, position, chain, credit: cx.cfg.limits.ship_window });
         }
         self.compare_when_there(cx);
     }
 
     /// An active that waited for its own entries has them.
     pub(crate) fn pulled_enough(&self) -> bool {
-        self.sink
-            .pulling
-            .is_some_and(|target| self.state.position.seq >= target)
-            && self.idle()
+        self.sink.pulling.is_some_and(|target| self.state.position.seq >= target) && self.idle()
     }
 
     /// The source says how far it is.
@@ -229,10 +171,7 @@ impl Instance {
 
     /// Asks again for what should have come.
     pub(crate) fn tick_sink(&mut self, cx: &mut Cx<'_>) {
-        if cx.link.is_none()
-            || self.is_stopped()
-            || cx.now.mono < self.sink.nudged.saturating_add(NUDGE)
-        {
+        if cx.link.is_none() || self.is_stopped() || cx.now.mono < self.sink.nudged.saturating_add(NUDGE) {
             return;
         }
         self.sink.nudged = cx.now.mono;

@@ -16,10 +16,7 @@ const MAX_ENTRIES: usize = 1024;
 impl Instance {
     /// Whether this copy is the one to ship.
     pub(super) fn may_send(&self, cx: &Cx<'_>) -> bool {
-        let newer = self
-            .peer
-            .as_ref()
-            .is_some_and(|peer| crate::lineage::head(&peer.lineage) < self.state.epoch());
+        let newer = self.peer.as_ref().is_some_and(|peer| crate::lineage::head(&peer.lineage) < self.state.epoch());
         cx.link.is_some()
             && self.peer.is_some()
             && !self.is_stopped()
@@ -32,11 +29,7 @@ impl Instance {
     /// not a part of this copy's.
     pub(super) fn ship_to(&mut self, cx: &mut Cx<'_>, peer: &GroupHello) -> bool {
         let (here, there) = (self.state.position.seq, peer.position.seq);
-        let finished = self
-            .source
-            .seed
-            .as_ref()
-            .is_some_and(|seed| there >= seed.start.seq);
+        let finished = self.source.seed.as_ref().is_some_and(|seed| there >= seed.start.seq);
         if finished {
             self.source.seed = None;
             self.reseeded();
@@ -59,8 +52,7 @@ impl Instance {
         };
         match point {
             Some((position, chain)) => {
-                if chain != peer.chain || position.is_some_and(|position| position != peer.position)
-                {
+                if chain != peer.chain || position.is_some_and(|position| position != peer.position) {
                     self.break_chain(cx, peer.position, true);
                     return false;
                 }
@@ -91,10 +83,7 @@ impl Instance {
             return;
         };
         let window = self.source.credit.min(cx.cfg.limits.ship_window);
-        let outstanding = self
-            .retained
-            .bytes_after(acked)
-            .saturating_sub(self.retained.bytes_after(sent));
+        let outstanding = self.retained.bytes_after(acked).saturating_sub(self.retained.bytes_after(sent));
         if sent >= self.state.position.seq || outstanding >= window {
             return;
         }
@@ -125,30 +114,18 @@ impl Instance {
             frame.push(bytes.clone());
             last = kept.stored.seq();
             if size >= batch || frame.len() >= MAX_ENTRIES {
-                cx.send(Frame::Entries {
-                    group,
-                    entries: std::mem::take(&mut frame),
-                });
+                cx.send(Frame::Entries { group, entries: std::mem::take(&mut frame) });
                 size = 0;
             }
         }
         if !frame.is_empty() {
-            cx.send(Frame::Entries {
-                group,
-                entries: frame,
-            });
+            cx.send(Frame::Entries { group, entries: frame });
         }
         last
     }
 
     /// The partner has applied and stored everything up to here.
-    pub(crate) fn on_ack(
-        &mut self,
-        cx: &mut Cx<'_>,
-        position: Position,
-        chain: ChainHash,
-        credit: u64,
-    ) {
+    pub(crate) fn on_ack(&mut self, cx: &mut Cx<'_>, position: Position, chain: ChainHash, credit: u64) {
         self.source.credit = credit;
         let here = self.state.position.seq;
         if position.seq > here || self.source.sent.is_none() {
@@ -176,13 +153,7 @@ impl Instance {
             peer.position = position;
             peer.chain = chain;
             // What the partner holds at this position of ours it holds with our lineage.
-            peer.lineage = self
-                .state
-                .lineage
-                .iter()
-                .filter(|item| covered(item, position))
-                .copied()
-                .collect();
+            peer.lineage = self.state.lineage.iter().filter(|item| covered(item, position)).copied().collect();
         }
     }
 
@@ -191,12 +162,7 @@ impl Instance {
         if cx.link.is_none() {
             return;
         }
-        if self
-            .source
-            .seed
-            .as_ref()
-            .is_some_and(|seed| cx.now.mono >= seed.progress.saturating_add(SEED_STALL))
-        {
+        if self.source.seed.as_ref().is_some_and(|seed| cx.now.mono >= seed.progress.saturating_add(SEED_STALL)) {
             self.source.seed = None;
             self.begin_seed(cx);
             return;
@@ -210,11 +176,7 @@ impl Instance {
 
     /// This group's part of a canary, if this copy is the source.
     pub(crate) fn canary(&self, cx: &Cx<'_>) -> Option<CanaryItem> {
-        if self.fence.is_some()
-            || self.is_stopped()
-            || self.role() != Role::Active
-            || !self.confirmed
-        {
+        if self.fence.is_some() || self.is_stopped() || self.role() != Role::Active || !self.confirmed {
             return None;
         }
         let acked = self.source.acked.unwrap_or(0);

@@ -31,13 +31,7 @@ impl Instance {
     }
 
     /// The partner's digests arrived.
-    pub(crate) fn on_verify(
-        &mut self,
-        cx: &mut Cx<'_>,
-        position: Position,
-        digest: [u8; 32],
-        ranges: Vec<[u8; 32]>,
-    ) {
+    pub(crate) fn on_verify(&mut self, cx: &mut Cx<'_>, position: Position, digest: [u8; 32], ranges: Vec<[u8; 32]>) {
         if position > self.state.position {
             self.sink.verify = Some((position, digest, ranges));
             return;
@@ -54,22 +48,14 @@ impl Instance {
 
     /// Compares if this copy has reached the position that it was asked to compare at.
     pub(super) fn compare_when_there(&mut self, cx: &mut Cx<'_>) {
-        let Some((position, digest, ranges)) = self
-            .sink
-            .verify
-            .take_if(|(at, ..)| *at <= self.state.position)
-        else {
+        let Some((position, digest, ranges)) = self.sink.verify.take_if(|(at, ..)| *at <= self.state.position) else {
             return;
         };
         self.on_verify(cx, position, digest, ranges);
     }
 
     fn compared(&mut self, cx: &mut Cx<'_>, position: Position, equal: bool, theirs: &[[u8; 32]]) {
-        let ranges = if equal {
-            Vec::new()
-        } else {
-            self.state.digest.differing(theirs)
-        };
+        let ranges = if equal { Vec::new() } else { self.state.digest.differing(theirs) };
         if equal {
             self.verified = Some((position, cx.now.wall));
         } else {
@@ -77,39 +63,18 @@ impl Instance {
         }
         if std::mem::take(&mut self.sink.verify_asked) {
             let ranges = ranges.clone();
-            cx.out.push_back(HostOutput::Verified {
-                group: self.group,
-                position,
-                equal,
-                ranges,
-            });
+            cx.out.push_back(HostOutput::Verified { group: self.group, position, equal, ranges });
         }
-        cx.send(Frame::VerifyResult {
-            group: self.group,
-            position,
-            equal,
-            ranges,
-        });
+        cx.send(Frame::VerifyResult { group: self.group, position, equal, ranges });
     }
 
     /// The partner has compared.
-    pub(crate) fn on_verify_result(
-        &mut self,
-        cx: &mut Cx<'_>,
-        position: Position,
-        equal: bool,
-        ranges: Vec<u16>,
-    ) {
+    pub(crate) fn on_verify_result(&mut self, cx: &mut Cx<'_>, position: Position, equal: bool, ranges: Vec<u16>) {
         if equal {
             self.verified = Some((position, cx.now.wall));
         }
         if std::mem::take(&mut self.source.asked) {
-            cx.out.push_back(HostOutput::Verified {
-                group: self.group,
-                position,
-                equal,
-                ranges,
-            });
+            cx.out.push_back(HostOutput::Verified { group: self.group, position, equal, ranges });
         }
     }
 }

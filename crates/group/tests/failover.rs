@@ -1,0 +1,355 @@
+//! Changes of serving pool: handover there and back, promotion, return with a tail, reverse catch-up, broken chains.
+
+mod common;
+
+use common::{Disk, EAST, GROUP, WEST, World, committed, config, key, op, put, refusal, soft};
+use pairline_group::io::{Alarm, Done, ExportState, Proposal, Refusal, Role};
+use pairline_group::tail::TailVerdict;
+use pairline_group::{Body, Epoch, HostInput, PoolId};
+
+#[test]
+fn handover_there_and_back_is_identity() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1"), soft("b", "2", 600_000)]));
+    let before = world.status(EAST).digest;
+    let at = committed(&world.handover(EAST, 1));
+    world.settle();
+    assert_eq!((world.role(EAST), world.role(WEST)), (Role::Backup, Role::Active));
+    assert!(world.host(WEST).can_commit(GROUP) && !world.host(EAST).can_commit(GROUP));
+    assert_eq!(world.host(WEST).serving(GROUP), Some((PoolId(2), Epoch { number: 2, granted_by: PoolId(1) })));
+    assert_eq!(world.status(EAST).export, ExportState::Final);
+    assert!(matches!(refusal(&world.commit(EAST, vec![put("a", "9")])), Refusal::NotActive(..)));
+    assert_eq!(world.handover(EAST, 1), Done::Committed(at), "the same step again");
+    committed(&world.handover(WEST, 2));
+    world.settle();
+    assert_eq!((world.role(EAST), world.role(WEST)), (Role::Active, Role::Backup));
+    assert_eq!(world.status(EAST).digest, before);
+    world.assert_equal();
+    committed(&world.commit(EAST, vec![put("a", "3")]));
+    world.settle();
+    world.assert_equal();
+    assert!(world.servers.iter().all(|server| server.alarms.is_empty()));
+}
+
+#[test]
+fn a_handover_waits_for_what_is_in_flight_and_parks_the_rest() {
+    let mut world = World::paired();
+    world.servers[EAST].auto_sync = false;
+    let before = world.propose(EAST, Proposal { writes: vec![put("a", "1")], ..Proposal::default() });
+    world.settle();
+    let ticket = world.ticket();
+    let step = common::step(4, 1);
+    world.input(EAST, HostInput::Handover { ticket, group: GROUP, to: PoolId(2), step });
+    let after = world.propose(EAST, Proposal { writes: vec![put("a", "2")], ..Proposal::default() });
+    world.settle();
+    assert_eq!(refusal(&world.servers[EAST].done[&after]), &Refusal::HandingOver(PoolId(2)));
+    world.servers[EAST].auto_sync = true;
+    world.sync(EAST);
+    world.run(200);
+    committed(&world.servers[EAST].done[&before].clone());
+    committed(&world.servers[EAST].done[&ticket].clone());
+    assert_eq!(world.value(WEST, "a").as_deref(), Some("1"));
+    assert!(world.host(WEST).can_commit(GROUP));
+    world.assert_equal();
+}
+
+#[test]
+fn a_handover_needs_a_partner_that_receives() {
+    let mut world = World::paired();
+    world.cut();
+    assert!(matches!(refusal(&world.handover(EAST, 1)), Refusal::NotNow(_)));
+    assert!(matches!(refusal(&world.handover(WEST, 2)), Refusal::NotActive(..)));
+    assert!(world.host(EAST).can_commit(GROUP));
+}
+
+#[test]
+fn a_handover_cut_off_is_delivered_when_the_link_heals() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    world.delay = true;
+    committed(&world.handover(EAST, 1));
+    world.cut();
+    world.delay = false;
+    world.run(1000);
+    assert!(!world.host(EAST).can_commit(GROUP) && !world.host(WEST).can_commit(GROUP));
+    world.connect();
+    world.run(500);
+    assert!(world.host(WEST).can_commit(GROUP));
+    world.assert_equal();
+}
+
+/// East commits 10 entries that West has and 3 that it has not, dies, and West is promoted.
+fn disaster() -> World {
+    let mut world = World::paired();
+    for n in 0..10 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "shipped")]));
+    }
+    committed(&world.commit(EAST, vec![soft("phone", "here", 600_000)]));
+    world.settle();
+    world.cut();
+    for n in 0..3 {
+        let write = put(&format!("u{n}"), "lost");
+        let proposal = Proposal { op: Some(op(70 + n, 1)), writes: vec![write], ..Proposal::default() };
+        committed(&world.answer(EAST, proposal));
+    }
+    world.crash(EAST, 0);
+    world.run(60_000);
+    committed(&world.promote(WEST, 9));
+    world
+}
+
+#[test]
+fn a_promotion_stands_at_the_recovery_point_and_extends_soft_records() {
+    let mut world = disaster();
+    assert!(world.host(WEST).can_commit(GROUP));
+    let entry = world.servers[WEST].applied.last().expect("applied").1.clone();
+    let Body::Promote(promote) = &entry.body else { panic!("{entry:?}") };
+    assert_eq!(promote.epoch, Epoch { number: 2, granted_by: PoolId(2) });
+    assert_eq!(promote.recovery_point.seq + 1, entry.position.seq);
+    assert!((59_000..=61_000).contains(&promote.soft_extension), "{}", promote.soft_extension);
+    assert_eq!(world.value(WEST, "u0").as_deref(), Some("shipped"));
+    assert_eq!(world.value(WEST, "u9").as_deref(), Some("shipped"));
+    world.run(590_000);
+    assert_eq!(world.value(WEST, "phone").as_deref(), Some("here"));
+    let again = world.promote(WEST, 9);
+    assert_eq!(again, Done::Committed(entry.position));
+    assert!(matches!(refusal(&world.promote(WEST, 10)), Refusal::NotNow(_)));
+}
+
+#[test]
+fn a_returned_pool_is_fenced_keeps_its_tail_and_follows() {
+    let mut world = disaster();
+    committed(&world.commit(WEST, vec![put("u1", "newer")]));
+    world.servers[EAST].store_tails = false;
+    world.restart(EAST);
+    assert_eq!(world.role(EAST), Role::Active);
+    assert_eq!(refusal(&world.commit(EAST, vec![put("u5", "no")])), &Refusal::Unconfirmed);
+    world.connect();
+    world.run(3000);
+    assert_eq!(world.role(EAST), Role::Fenced);
+    let (_, fork, entries) = world.servers[EAST].tails.last().cloned().expect("a tail");
+    assert_eq!(entries.len(), 3);
+    assert_eq!(fork.seq, entries[0].position.seq);
+    assert_eq!(world.value(EAST, "u0").as_deref(), Some("lost"), "nothing is re-based before the tail is stored");
+    world.input(EAST, HostInput::AssertActive);
+    assert!(!world.host(EAST).can_commit(GROUP), "an assertion does not undo a fence");
+    world.input(EAST, HostInput::TailStored { group: GROUP });
+    world.run(3000);
+    assert_eq!(world.role(EAST), Role::Backup);
+    world.assert_equal();
+    assert_eq!(world.status(EAST).tail, 3);
+    let verdicts = world.host(WEST).apply_tail(GROUP, entries.iter().map(|entry| entry.as_ref()));
+    assert!(matches!(verdicts[0].1, TailVerdict::Apply(_)));
+    assert_eq!(verdicts[1].1, TailVerdict::Conflict(vec![key("u1")]));
+    let TailVerdict::Apply(proposal) = verdicts[0].1.clone() else { panic!() };
+    committed(&world.answer(WEST, *proposal));
+    let verdicts = world.host(WEST).apply_tail(GROUP, entries.iter().map(|entry| entry.as_ref()));
+    assert!(matches!(verdicts[0].1, TailVerdict::Applied(_)));
+    committed(&world.handover(WEST, 20));
+    world.settle();
+    assert!(world.host(EAST).can_commit(GROUP));
+    assert_eq!(world.value(EAST, "u0").as_deref(), Some("lost"));
+    world.assert_equal();
+}
+
+#[test]
+fn a_fence_outlives_a_crash() {
+    let mut world = disaster();
+    world.servers[EAST].store_tails = false;
+    world.restart(EAST);
+    world.connect();
+    world.run(1000);
+    assert_eq!(world.role(EAST), Role::Fenced);
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    assert_eq!(world.role(EAST), Role::Fenced);
+    world.input(EAST, HostInput::AssertActive);
+    assert!(!world.host(EAST).can_commit(GROUP));
+    world.servers[EAST].store_tails = true;
+    world.connect();
+    world.run(3000);
+    assert_eq!(world.role(EAST), Role::Backup);
+    world.assert_equal();
+}
+
+#[test]
+fn both_alive_and_cut_the_older_epoch_yields() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    world.cut();
+    committed(&world.promote(WEST, 3));
+    committed(&world.commit(EAST, vec![put("a", "east")]));
+    committed(&world.commit(WEST, vec![put("a", "west")]));
+    world.connect();
+    world.run(3000);
+    assert_eq!((world.role(EAST), world.role(WEST)), (Role::Backup, Role::Active));
+    world.assert_equal();
+    assert_eq!(world.value(EAST, "a").as_deref(), Some("west"));
+    assert_eq!(world.servers[EAST].tails.len(), 1);
+}
+
+#[test]
+fn a_promotion_wins_over_a_handover_that_never_arrived() {
+    let mut world = World::paired();
+    committed(&world.handover(EAST, 1));
+    world.run(200);
+    committed(&world.commit(WEST, vec![put("a", "1")]));
+    world.settle();
+    // West hands back, but the entry does not arrive; East is promoted and goes on.
+    world.delay = true;
+    committed(&world.handover(WEST, 2));
+    world.cut();
+    world.delay = false;
+    committed(&world.promote(EAST, 3));
+    committed(&world.commit(EAST, vec![put("a", "after")]));
+    world.connect();
+    world.run(3000);
+    assert_eq!((world.role(EAST), world.role(WEST)), (Role::Active, Role::Backup));
+    assert_eq!(world.value(WEST, "a").as_deref(), Some("after"));
+    world.assert_equal();
+}
+
+#[test]
+fn a_promotion_ends_a_seed_and_keeps_the_old_copy() {
+    let mut cfg = config(1);
+    cfg.limits.retain_entries = 20;
+    cfg.limits.seed_chunk = 256;
+    let mut world = World::apart(cfg, config(2));
+    world.pair();
+    world.connect();
+    world.run(500);
+    committed(&world.commit(EAST, vec![put("kept", "1")]));
+    world.settle();
+    let old = world.status(WEST);
+    world.cut();
+    for n in 0..200 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "x")]));
+    }
+    world.run(100);
+    world.connect();
+    world.step_frames(12);
+    assert!(world.status(WEST).seed.is_some(), "a seed is under way");
+    world.crash(EAST, 0);
+    assert_eq!(world.status(WEST).position, old.position);
+    committed(&world.promote(WEST, 5));
+    assert_eq!(world.value(WEST, "kept").as_deref(), Some("1"));
+    assert_eq!(world.value(WEST, "u0"), None);
+    world.restart(EAST);
+    world.connect();
+    world.run(5000);
+    world.assert_equal();
+}
+
+#[test]
+fn an_old_disk_catches_up_from_its_backup_before_it_serves() {
+    let mut world = World::paired();
+    for n in 0..5 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "old")]));
+    }
+    let old: Disk = world.servers[EAST].disk.clone();
+    for n in 0..5 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "new")]));
+    }
+    world.settle();
+    world.crash(EAST, 0);
+    world.servers[EAST].disk = old;
+    world.restart(EAST);
+    world.connect();
+    world.run(1000);
+    assert!(world.host(EAST).can_commit(GROUP));
+    assert_eq!(world.value(EAST, "u0").as_deref(), Some("new"));
+    world.assert_equal();
+    let lost = world.servers[EAST].alarms.iter().any(|alarm| matches!(alarm, Alarm::DiskLostData { .. }));
+    assert!(lost);
+    committed(&world.commit(EAST, vec![put("u0", "newer")]));
+    world.settle();
+    world.assert_equal();
+}
+
+#[test]
+fn an_old_disk_far_behind_is_seeded_back() {
+    let mut east = config(1);
+    east.limits.history_entries = 2;
+    let mut west = config(2);
+    west.limits.history_entries = 2;
+    let mut world = World::apart(east, west);
+    world.pair();
+    world.connect();
+    world.run(300);
+    committed(&world.commit(EAST, vec![put("u", "old")]));
+    world.run(300);
+    let old = world.servers[EAST].disk.clone();
+    for n in 0..50 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "new")]));
+    }
+    world.run(300);
+    world.crash(EAST, 0);
+    world.servers[EAST].disk = old;
+    world.restart(EAST);
+    world.connect();
+    world.run(3000);
+    assert!(world.host(EAST).can_commit(GROUP));
+    assert_eq!(world.value(EAST, "u49").as_deref(), Some("new"));
+    world.assert_equal();
+}
+
+#[test]
+fn a_wiped_disk_gets_its_groups_back() {
+    let mut world = World::paired();
+    for n in 0..20 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "x")]));
+    }
+    world.settle();
+    world.crash(EAST, 0);
+    world.servers[EAST].disk = Disk::default();
+    world.run(5000);
+    world.restart(EAST);
+    world.connect();
+    world.run(3000);
+    assert_eq!(world.value(EAST, "u19").as_deref(), Some("x"));
+    assert!(world.host(EAST).can_commit(GROUP));
+    world.assert_equal();
+}
+
+#[test]
+fn an_asserted_old_disk_breaks_the_chain_and_both_branches_stay() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    let old = world.servers[EAST].disk.clone();
+    committed(&world.commit(EAST, vec![put("a", "2")]));
+    world.settle();
+    world.crash(EAST, 0);
+    world.servers[EAST].disk = old;
+    world.restart(EAST);
+    world.input(EAST, HostInput::AssertActive);
+    world.settle();
+    committed(&world.commit(EAST, vec![put("a", "other")]));
+    world.connect();
+    world.run(3000);
+    for at in [EAST, WEST] {
+        let broken = world.servers[at].alarms.iter().filter(|a| matches!(a, Alarm::ChainBroken { .. })).count();
+        assert_eq!(broken, 1, "server {at}");
+    }
+    assert_eq!(world.status(EAST).export, ExportState::Error);
+    assert_eq!(world.value(WEST, "a").as_deref(), Some("2"));
+    assert_eq!(world.value(EAST, "a").as_deref(), Some("other"));
+}
+
+#[test]
+fn a_restarted_pool_alone_waits_for_an_assertion() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    world.run(5000);
+    assert_eq!(refusal(&world.commit(EAST, vec![put("a", "2")])), &Refusal::Unconfirmed);
+    world.input(EAST, HostInput::AssertActive);
+    world.settle();
+    committed(&world.commit(EAST, vec![put("a", "2")]));
+    world.connect();
+    world.run(1000);
+    world.assert_equal();
+}
