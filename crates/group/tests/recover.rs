@@ -1,0 +1,126 @@
+//! Restarts: from the log, from checkpoint and log, with unsynced batches lost, with corrupt checkpoints.
+
+mod common;
+
+use bytes::Bytes;
+use common::{EAST, GROUP, WEST, World, committed, config, op, put, soft};
+use pairline_group::io::{Done, GroupCheckpoint, Now, Proposal, RecoveredGroup, Role};
+use pairline_group::{Host, HostInput, RecoverError};
+
+#[test]
+fn a_log_alone_brings_everything_back() {
+    let mut world = World::apart(config(1), config(2));
+    for n in 0..20 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "x"), soft("s", &n.to_string(), 60_000)]));
+    }
+    let before = world.status(EAST);
+    world.crash(EAST, 0);
+    world.servers[EAST].applied.clear();
+    world.restart(EAST);
+    let after = world.status(EAST);
+    assert_eq!((after.position, after.digest, after.records), (before.position, before.digest, before.records));
+    assert!(world.servers[EAST].applied.is_empty(), "what was applied before is not told again");
+    assert_eq!(world.role(EAST), Role::Active);
+}
+
+#[test]
+fn a_checkpoint_and_the_log_after_it_bring_everything_back() {
+    let mut world = World::apart(config(1), config(2));
+    let proposal = Proposal { op: Some(op(1, 1)), writes: vec![put("a", "1")], ..Proposal::default() };
+    let at = committed(&world.answer(EAST, proposal.clone()));
+    world.input(EAST, HostInput::Pair { partner: None, with_cms: false });
+    for round in 0..5 {
+        for n in 0..300 {
+            committed(&world.commit(EAST, vec![put(&format!("u{n}"), &round.to_string())]));
+        }
+        committed(&world.commit(EAST, vec![pairline_group::io::Write::Delete { key: common::key("u7") }]));
+        world.run(100);
+        world.checkpoint(EAST, round);
+    }
+    assert!(world.servers[EAST].purges > 0, "the log before a checkpoint goes");
+    committed(&world.commit(EAST, vec![put("after", "1")]));
+    let before = world.status(EAST);
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    let after = world.status(EAST);
+    assert_eq!((after.position, after.digest, after.bytes), (before.position, before.digest, before.bytes));
+    world.input(EAST, HostInput::Pair { partner: None, with_cms: false });
+    world.settle();
+    assert_eq!(world.answer(EAST, proposal), Done::Duplicate(at));
+}
+
+#[test]
+fn what_was_not_synced_was_not_answered_and_may_be_gone() {
+    for keep in 0..4 {
+        let mut world = World::apart(config(1), config(2));
+        world.servers[EAST].auto_sync = false;
+        let mut tickets = Vec::new();
+        for n in 0..4 {
+            tickets.push(world.propose(EAST, Proposal { writes: vec![put(&format!("u{n}"), "x")], ..Proposal::default() }));
+            world.settle();
+        }
+        world.sync_one(EAST);
+        world.settle();
+        world.crash(EAST, keep);
+        let answered: Vec<bool> = tickets.iter().map(|t| world.servers[EAST].done.contains_key(t)).collect();
+        world.servers[EAST].auto_sync = true;
+        world.restart(EAST);
+        for (n, answered) in answered.into_iter().enumerate() {
+            let present = world.value(EAST, &format!("u{n}")).is_some();
+            assert!(present || !answered, "u{n} was answered");
+            assert_eq!(present, n < keep + 1, "u{n} with {keep} kept");
+        }
+    }
+}
+
+#[test]
+fn a_backup_resumes_from_its_applied_position() {
+    let mut world = World::paired();
+    for n in 0..50 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "x")]));
+    }
+    world.settle();
+    world.checkpoint(WEST, 1);
+    world.servers[WEST].auto_sync = false;
+    for n in 0..5 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "y")]));
+    }
+    world.crash(WEST, 1);
+    world.servers[WEST].auto_sync = true;
+    world.restart(WEST);
+    world.connect();
+    world.run(500);
+    world.assert_equal();
+    assert_eq!(world.servers[WEST].swapped, 0);
+}
+
+#[test]
+fn entries_not_yet_shipped_survive_a_restart_behind_a_checkpoint() {
+    let mut world = World::paired();
+    world.cut();
+    for n in 0..1000 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "x")]));
+    }
+    world.checkpoint(EAST, 1);
+    world.checkpoint(EAST, 2);
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    world.connect();
+    world.run(1000);
+    world.assert_equal();
+    assert_eq!(world.servers[WEST].swapped, 0, "by entries");
+}
+
+#[test]
+fn corrupt_or_foreign_checkpoints_are_refused() {
+    let now = Now { mono: 0, wall: 1 };
+    let recover = |checkpoint: GroupCheckpoint| {
+        let group = RecoveredGroup { group: GROUP, checkpoint: Some(checkpoint), log: Vec::new() };
+        Host::recover(config(1), now, vec![group])
+    };
+    for meta in [Bytes::new(), Bytes::from_static(&[9, 1, 2]), Bytes::from_static(&[1, 255, 255, 255])] {
+        let result = recover(GroupCheckpoint { meta, records: Vec::new() });
+        assert!(matches!(result, Err(RecoverError::Group { .. })));
+    }
+    assert!(matches!(Host::recover(config(1), now, Vec::new()), Err(RecoverError::Nothing)));
+}
