@@ -1,0 +1,145 @@
+//! One UDP listener: its socket, its receive thread, and sending in batches.
+//!
+//! Owns the socket. Does not own what is done with messages; the node's input drops and counts them when it is full.
+
+use super::mmsg::{self, BATCH, ReceiveBuffers};
+use crate::shell::counters::{Counters, add, count};
+use crate::shell::inbox::Inbox;
+use bytes::Bytes;
+use pairline_sip::flow::Flow;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Kernel buffers in each direction.
+const KERNEL_BUFFER: usize = 4 * 1024 * 1024;
+/// How long a receive waits before it looks whether to stop.
+const WAIT: Duration = Duration::from_millis(250);
+/// Shorter datagrams cannot be SIP: keep-alives, which need no answer on UDP.
+const SHORTEST: usize = 16;
+
+/// One bound socket.
+pub struct UdpListener {
+    socket: UdpSocket,
+    listener: u16,
+}
+
+impl UdpListener {
+    /// Binds; `listener` is its index in the configuration.
+    ///
+    /// # Errors
+    /// The system's: address in use, not ours, not allowed.
+    pub fn bind(listener: u16, address: SocketAddr) -> io::Result<UdpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        // Larger buffers are a wish: the system may cap them, and a smaller one still works.
+        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
+        let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.set_read_timeout(Some(WAIT))?;
+        Ok(UdpListener { socket: socket.into(), listener })
+    }
+
+    /// Its index in the configuration.
+    pub fn listener(&self) -> u16 {
+        self.listener
+    }
+
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Receives until `stop` is set or the node has ended. Runs on a thread of its own.
+    pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters) {
+        let mut buffers = ReceiveBuffers::default();
+        while !stop.load(Ordering::Relaxed) {
+            let mut batch = Vec::with_capacity(BATCH);
+            let mut short = 0;
+            let received = mmsg::receive(self.socket.as_fd(), &mut buffers, |from, data| {
+                if data.len() < SHORTEST {
+                    short += 1;
+                } else {
+                    batch.push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
+                }
+            });
+            match received {
+                Ok(n) => add(&counters.udp_received, n),
+                // Time-outs, signals, and late ICMP errors of earlier sends: none ends the listener.
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+            }
+            add(&counters.udp_ignored, short);
+            if !batch.is_empty() && inbox.datagrams(batch).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends all of `batch` and empties it. Returns the destinations that the system refused (no route, not allowed,
+    /// too large); when its buffer is full the rest is dropped and counted, as a network would.
+    pub fn send_all(&self, batch: &mut Vec<(SocketAddr, Bytes)>, counters: &Counters) -> Vec<SocketAddr> {
+        let mut refused = Vec::new();
+        let mut rest = batch.as_slice();
+        while !rest.is_empty() {
+            match mmsg::send(self.socket.as_fd(), rest) {
+                Ok(0) => break,
+                Ok(n) => {
+                    add(&counters.udp_sent, n);
+                    rest = &rest[n..];
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    add(&counters.udp_send_failed, rest.len());
+                    break;
+                }
+                // The report of an earlier datagram's ICMP error: the one at hand was not sent and may be tried.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(_) => {
+                    count(&counters.udp_send_failed);
+                    refused.push(rest[0].0);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        batch.clear();
+        refused
+    }
+}
+
+/// All UDP listeners of a server, by index.
+#[derive(Default)]
+pub struct UdpListeners(Vec<Arc<UdpListener>>);
+
+impl UdpListeners {
+    /// From bound listeners.
+    pub fn new(listeners: Vec<Arc<UdpListener>>) -> UdpListeners {
+        UdpListeners(listeners)
+    }
+
+    /// Each.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<UdpListener>> {
+        self.0.iter()
+    }
+
+    /// The one with this index, or else the first of the same address family: a message is better sent from another of
+    /// our addresses than not at all.
+    pub fn for_flow(&self, flow: &Flow) -> Option<&Arc<UdpListener>> {
+        self.0.iter().find(|l| l.listener == flow.listener).or_else(|| {
+            let v4 = flow.remote.is_ipv4();
+            self.0.iter().find(|l| l.local_address().is_ok_and(|a| a.is_ipv4() == v4))
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! The start number of this server's process: rises at each start, durably before anything uses it.
+//!
+//! Owns the file `boot` in the server's data folder: one line, format version and number.
+
+use crate::tls::files::{self, FileError};
+use std::path::Path;
+
+/// Why there is no start number.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is not what this or an earlier build wrote.
+    #[error("the file `boot` in the data folder is not readable by this build; it holds \"1 <number>\"")]
+    Malformed,
+}
+
+/// Takes the next start number.
+///
+/// # Errors
+/// [`BootError`].
+pub fn next(folder: &Path) -> Result<u64, BootError> {
+    let path = folder.join("boot");
+    let last = if path.exists() {
+        let content = files::read(&path)?;
+        let text = std::str::from_utf8(&content).map_err(|_| BootError::Malformed)?;
+        let number = text.trim_end().strip_prefix("1 ").ok_or(BootError::Malformed)?;
+        number.parse().map_err(|_| BootError::Malformed)?
+    } else {
+        0_u64
+    };
+    let next = last.saturating_add(1);
+    files::write_private(&path, format!("1 {next}\n").as_bytes())?;
+    Ok(next)
+}

@@ -1,0 +1,57 @@
+//! Facts of the machine that only the shell can see, told to the node at start and every few seconds.
+//!
+//! Owns measuring them. Does not own what follows from them.
+
+use super::clock::wall_seconds;
+use super::inbox::Inbox;
+use crate::tls::Credentials;
+use pairline_node::io::{Facts, Input};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Measures.
+#[derive(Clone)]
+pub struct FactFinder {
+    folder: PathBuf,
+    credentials: Arc<Credentials>,
+    log_bytes: Arc<AtomicU64>,
+}
+
+/// Free and total bytes of the file system of a folder; zero for both where the system does not say.
+pub fn disk_room(folder: &Path) -> (u64, u64) {
+    rustix::fs::statvfs(folder)
+        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
+}
+
+impl FactFinder {
+    /// For a server with that data folder, certificate and log.
+    pub fn new(folder: PathBuf, credentials: Arc<Credentials>, log_bytes: Arc<AtomicU64>) -> FactFinder {
+        FactFinder { folder, credentials, log_bytes }
+    }
+
+    /// The facts now.
+    pub fn find(&self) -> Facts {
+        let (disk_free, disk_total) = disk_room(&self.folder);
+        Facts {
+            disk_free,
+            disk_total,
+            certificate_days: self.credentials.days_left(wall_seconds()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log_bytes: self.log_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Tells the node now and then again and again, until it has ended.
+    pub async fn tell_for_ever(self, inbox: Inbox, every: Duration) {
+        let mut times = tokio::time::interval(every);
+        times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            times.tick().await;
+            if inbox.control(Input::Facts(self.find())).await.is_err() {
+                return;
+            }
+        }
+    }
+}

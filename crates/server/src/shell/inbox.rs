@@ -1,0 +1,224 @@
+//! The node's input: bounded queues by source, in order of priority, and the wake-up of the node's thread.
+//!
+//! Owns the overflow rules of inputs (DESIGN §3): disk completions wait and are never dropped, streams and links wait and
+//! so pause reading, datagrams are dropped and counted. Does not own what the node does with them.
+
+use super::counters::{Counters, add};
+use bytes::Bytes;
+use crossbeam_channel as channel;
+use pairline_node::io::Input;
+use pairline_sip::flow::Flow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Completions of the disk that may wait; the store thread waits when they are full, so it is only a buffer.
+const DISK: usize = 4096;
+/// Commands, link changes, answers of resolvers.
+const CONTROL: usize = 1024;
+/// Messages of streams (each at most 64 KiB).
+const STREAMS: usize = 2048;
+/// Frames of links; their bytes have a budget of their own.
+const PEERS: usize = 1024;
+/// Bytes of link frames that may wait, in KiB.
+const PEER_KIB: usize = 64 * 1024;
+/// Batches of datagrams (up to 32 each).
+const DATAGRAMS: usize = 1024;
+/// Bytes of datagrams that may wait.
+const DATAGRAM_BYTES: usize = 32 * 1024 * 1024;
+
+/// Datagrams of one receive.
+pub type Datagrams = Vec<(Flow, Bytes)>;
+
+/// The sending side; one clone per source.
+#[derive(Clone)]
+pub struct Inbox {
+    disk: channel::Sender<Input>,
+    control: mpsc::Sender<Input>,
+    streams: mpsc::Sender<Input>,
+    peers: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
+    peer_budget: Arc<Semaphore>,
+    datagrams: channel::Sender<Datagrams>,
+    datagram_bytes: Arc<AtomicUsize>,
+    node: Arc<OnceLock<Thread>>,
+    counters: Arc<Counters>,
+}
+
+/// The receiving side, owned by the node's thread.
+pub struct Outlet {
+    disk: channel::Receiver<Input>,
+    control: mpsc::Receiver<Input>,
+    streams: mpsc::Receiver<Input>,
+    peers: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
+    datagrams: channel::Receiver<Datagrams>,
+    datagram_bytes: Arc<AtomicUsize>,
+    node: Arc<OnceLock<Thread>>,
+}
+
+/// The node has ended; nothing can be given to it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server is stopping")]
+pub struct Ended;
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue is full.
+    #[error("too many commands are waiting")]
+    Full,
+    /// The node has ended.
+    #[error("the server is stopping")]
+    Ended,
+}
+
+/// A new pair of both sides.
+pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
+    let (disk_in, disk) = channel::bounded(DISK);
+    let (control_in, control) = mpsc::channel(CONTROL);
+    let (streams_in, streams) = mpsc::channel(STREAMS);
+    let (peers_in, peers) = mpsc::channel(PEERS);
+    let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
+    let datagram_bytes = Arc::new(AtomicUsize::new(0));
+    let node = Arc::new(OnceLock::new());
+    let inbox = Inbox {
+        disk: disk_in,
+        control: control_in,
+        streams: streams_in,
+        peers: peers_in,
+        peer_budget: Arc::new(Semaphore::new(PEER_KIB)),
+        datagrams: datagrams_in,
+        datagram_bytes: datagram_bytes.clone(),
+        node: node.clone(),
+        counters,
+    };
+    (inbox, Outlet { disk, control, streams, peers, datagrams, datagram_bytes, node })
+}
+
+impl Inbox {
+    fn wake(&self) {
+        if let Some(thread) = self.node.get() {
+            thread.unpark();
+        }
+    }
+
+    /// A completion of the disk: waits for room, never drops. Blocks; for the store's thread only.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn disk(&self, input: Input) -> Result<(), Ended> {
+        self.disk.send(input).map_err(|_| Ended)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// A command, if there is room.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn try_control(&self, input: Input) -> Result<(), Refused> {
+        self.control.try_send(input).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Refused::Full,
+            mpsc::error::TrySendError::Closed(_) => Refused::Ended,
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Something that must not be lost (a link's end, a flow's end): waits for room.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub async fn control(&self, input: Input) -> Result<(), Ended> {
+        self.control.send(input).await.map_err(|_| Ended)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// A message of a stream: waits for room, and the stream is not read meanwhile.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub async fn stream(&self, input: Input) -> Result<(), Ended> {
+        self.streams.send(input).await.map_err(|_| Ended)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// An input of a link, of that many bytes: waits for room, and the link is not read meanwhile. `LinkUp` and `LinkDown`
+    /// go the same way, so that they keep their order with the frames.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub async fn peer(&self, input: Input, bytes: usize) -> Result<(), Ended> {
+        let kib = u32::try_from((bytes / 1024 + 1).min(PEER_KIB)).unwrap_or(1);
+        let permit = self.peer_budget.clone().acquire_many_owned(kib).await.map_err(|_| Ended)?;
+        self.peers.send((input, permit)).await.map_err(|_| Ended)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Datagrams of one receive: dropped and counted if there is no room. Never waits.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn datagrams(&self, batch: Datagrams) -> Result<(), Ended> {
+        let bytes: usize = batch.iter().map(|(_, m)| m.len()).sum();
+        let messages = batch.len();
+        if self.datagram_bytes.load(Ordering::Relaxed).saturating_add(bytes) > DATAGRAM_BYTES {
+            add(&self.counters.udp_dropped, messages);
+            return Ok(());
+        }
+        self.datagram_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match self.datagrams.try_send(batch) {
+            Ok(()) => self.wake(),
+            Err(channel::TrySendError::Full(_)) => {
+                self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                add(&self.counters.udp_dropped, messages);
+            }
+            Err(channel::TrySendError::Disconnected(_)) => return Err(Ended),
+        }
+        Ok(())
+    }
+
+    /// Wakes the node's thread (a stop was asked for).
+    pub fn nudge(&self) {
+        self.wake();
+    }
+}
+
+impl Outlet {
+    /// Binds the wake-up to the calling thread; call once, on the node's thread.
+    pub fn bind_thread(&self) {
+        // A second call finds it set, to the same thread.
+        let _ = self.node.set(std::thread::current());
+    }
+
+    /// The next completion of the disk.
+    pub fn disk(&self) -> Option<Input> {
+        self.disk.try_recv().ok()
+    }
+
+    /// The next command or change.
+    pub fn control(&mut self) -> Option<Input> {
+        self.control.try_recv().ok()
+    }
+
+    /// The next input of a link; the permit is its place in the budget, to be dropped once it is handled.
+    pub fn peer(&mut self) -> Option<(Input, OwnedSemaphorePermit)> {
+        self.peers.try_recv().ok()
+    }
+
+    /// The next message of a stream.
+    pub fn stream(&mut self) -> Option<Input> {
+        self.streams.try_recv().ok()
+    }
+
+    /// The next datagrams.
+    pub fn datagrams(&self) -> Option<Datagrams> {
+        let batch = self.datagrams.try_recv().ok()?;
+        let bytes: usize = batch.iter().map(|(_, m)| m.len()).sum();
+        self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(batch)
+    }
+}

@@ -1,0 +1,35 @@
+//! What the shell drives: the node, or a scripted one in tests.
+//!
+//! Owns the trait only.
+
+use pairline_group::Millis;
+use pairline_group::io::{Now, RecoveredGroup};
+use pairline_node::Node;
+use pairline_node::io::{Input, Output};
+
+/// Eats inputs, emits outputs, says when it wants to be called at the latest.
+pub trait NodeLike {
+    /// Handles one input.
+    fn handle(&mut self, now: Now, input: Input);
+    /// Next output, if there is one.
+    fn poll(&mut self) -> Option<Output>;
+    /// Monotonic milliseconds at which a tick is due at the latest.
+    fn next_timeout(&self) -> Option<Millis>;
+}
+
+/// Makes the node on the thread on which it lives, from what the disk gave back.
+pub type MakeNode = Box<dyn FnOnce(Now, Vec<RecoveredGroup>) -> Result<Box<dyn NodeLike>, String> + Send>;
+
+impl NodeLike for Node {
+    fn handle(&mut self, now: Now, input: Input) {
+        Node::handle(self, now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        Node::poll(self)
+    }
+
+    fn next_timeout(&self) -> Option<Millis> {
+        Node::next_timeout(self)
+    }
+}

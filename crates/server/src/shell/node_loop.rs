@@ -1,0 +1,178 @@
+//! The node's thread: takes inputs in order of priority, hands them to the node, sends its outputs on their way.
+//!
+//! Owns the node while the server runs, the order (disk and timers first, then commands and links, then SIP), and the wait
+//! between two turns. Decides nothing else.
+
+use super::clock::Clock;
+use super::inbox::Outlet;
+use super::node_like::NodeLike;
+use super::ports::Outgoing;
+use super::signals::Signals;
+use pairline_group::Millis;
+use pairline_node::io::Input;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time between two ticks, in milliseconds.
+const TICK: Millis = 20;
+/// Commands and changes per turn.
+const CONTROL: usize = 256;
+/// Frames of links per turn.
+const PEERS: usize = 64;
+/// Messages of streams per turn.
+const STREAMS: usize = 256;
+/// Batches of datagrams per turn.
+const DATAGRAMS: usize = 16;
+/// How long a stop waits for the disk, in milliseconds.
+const STOP: Millis = 10_000;
+
+/// The node with everything around it, on its thread.
+pub struct NodeLoop {
+    node: Box<dyn NodeLike>,
+    outlet: Outlet,
+    out: Outgoing,
+    clock: Clock,
+    signals: Arc<Signals>,
+    last_tick: Millis,
+    synced: u64,
+    stopping_since: Option<Millis>,
+}
+
+impl NodeLoop {
+    /// Around a node that has just been made.
+    pub fn new(
+        node: Box<dyn NodeLike>,
+        outlet: Outlet,
+        out: Outgoing,
+        clock: Clock,
+        signals: Arc<Signals>,
+    ) -> NodeLoop {
+        outlet.bind_thread();
+        NodeLoop { node, outlet, out, clock, signals, last_tick: 0, synced: 0, stopping_since: None }
+    }
+
+    /// Runs until asked to stop, and then until the disk has everything.
+    ///
+    /// # Errors
+    /// The node's reason why the process must end.
+    pub fn run(mut self) -> Result<(), String> {
+        self.drain()?;
+        loop {
+            let worked = self.turn()?;
+            if self.signals.stopping() && self.settled() {
+                self.out.close_disk();
+                return Ok(());
+            }
+            if !worked {
+                self.park();
+            }
+        }
+    }
+
+    fn settled(&mut self) -> bool {
+        let now = self.clock.now().mono;
+        let since = *self.stopping_since.get_or_insert(now);
+        let durable = self.synced >= self.out.last_append() && !self.out.is_waiting();
+        durable || self.signals.failed() || now.saturating_sub(since) > STOP
+    }
+
+    fn turn(&mut self) -> Result<bool, String> {
+        let mut worked = false;
+        while let Some(input) = self.outlet.disk() {
+            if let Input::Synced { batch } = input {
+                self.synced = self.synced.max(batch);
+            }
+            self.give(input);
+            worked = true;
+        }
+        while let Some(input) = self.out.echo() {
+            self.give(input);
+            worked = true;
+        }
+        worked |= self.tick_if_due();
+        self.drain()?;
+        for _ in 0..CONTROL {
+            let Some(input) = self.outlet.control() else { break };
+            self.give(input);
+            worked = true;
+        }
+        self.drain()?;
+        if !self.out.congested() && !self.signals.stopping() {
+            worked |= self.network()?;
+        }
+        if worked {
+            self.tick();
+            self.drain()?;
+        }
+        self.out.flush();
+        Ok(worked)
+    }
+
+    fn network(&mut self) -> Result<bool, String> {
+        let mut worked = false;
+        for _ in 0..PEERS {
+            let Some((input, place)) = self.outlet.peer() else { break };
+            self.give(input);
+            drop(place);
+            worked = true;
+        }
+        self.drain()?;
+        for _ in 0..STREAMS {
+            let Some(input) = self.outlet.stream() else { break };
+            self.give(input);
+            worked = true;
+        }
+        self.drain()?;
+        for _ in 0..DATAGRAMS {
+            let Some(batch) = self.outlet.datagrams() else { break };
+            let now = self.clock.now();
+            for (flow, message) in batch {
+                self.node.handle(now, Input::Sip { flow, message });
+            }
+            self.drain()?;
+            worked = true;
+        }
+        Ok(worked)
+    }
+
+    fn give(&mut self, input: Input) {
+        self.node.handle(self.clock.now(), input);
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        self.last_tick = now.mono;
+        self.node.handle(now, Input::Tick);
+    }
+
+    fn due(&self) -> Millis {
+        let regular = self.last_tick.saturating_add(TICK);
+        self.node.next_timeout().map_or(regular, |at| at.min(regular))
+    }
+
+    fn tick_if_due(&mut self) -> bool {
+        let now = self.clock.now().mono;
+        // A time-out in the past is served once per millisecond, not in a busy loop.
+        let due = now >= self.due() && now > self.last_tick;
+        if due {
+            self.tick();
+        }
+        due
+    }
+
+    fn drain(&mut self) -> Result<(), String> {
+        while let Some(output) = self.node.poll() {
+            self.out.dispatch(output)?;
+        }
+        self.out.flush();
+        Ok(())
+    }
+
+    fn park(&self) {
+        let now = self.clock.now().mono;
+        let wait = self.due().saturating_sub(now).clamp(1, TICK);
+        // With something waiting for another thread, look again soon.
+        let wait = if self.out.is_waiting() { 1 } else { wait };
+        std::thread::park_timeout(Duration::from_millis(wait));
+    }
+}

@@ -1,0 +1,164 @@
+//! What a server is started with, and why it does not start.
+//!
+//! Owns reading the files that its configuration names. Does not own their forms (`topology`, `tls`, `secrets`).
+
+use super::boot::BootError;
+use crate::link::LinkTimes;
+use crate::link::links::LinksError;
+use crate::net::StreamLimits;
+use crate::secrets::{Secrets, SecretsError};
+use crate::tls::config::CredentialsError;
+use crate::tls::files::FileError;
+use crate::tls::{Credentials, PeerIdentity, RandomFailed};
+use pairline_store::OpenError;
+use pairline_topology::{ConfigError, ServerConfig, Topology};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What happens when the process must end (failed sync, broken invariant).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFatal {
+    /// The process exits with status 70 after a clear message: what is on disk is recovered at the next start.
+    Exit,
+    /// [`super::RunningServer::wait`] tells it; for tests within one process.
+    Report,
+}
+
+/// What a server is started with.
+pub struct ServerOptions {
+    /// Its own configuration.
+    pub config: ServerConfig,
+    /// Topology of the first start; a newer one in the management store's copy wins.
+    pub topology: Topology,
+    /// Its certificate, key and authority.
+    pub credentials: Arc<Credentials>,
+    /// The deployment's secrets.
+    pub secrets: Secrets,
+    /// Limits on SIP streams.
+    pub streams: StreamLimits,
+    /// Intervals of links.
+    pub links: LinkTimes,
+    /// How often the node is told the facts of the machine.
+    pub facts_every: Duration,
+    /// How often the DNS learns which pools live.
+    pub liveness_every: Duration,
+    /// Resolvers for names that are not ours; those of the system if `None`.
+    pub resolvers: Option<Vec<SocketAddr>>,
+    /// What happens when the process must end.
+    pub on_fatal: OnFatal,
+}
+
+/// Why a server does not start. Nothing that was there is changed by then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its configuration and the topology do not fit together, or a text has findings.
+    #[error("{}", join(.0))]
+    Config(Vec<ConfigError>),
+    /// A file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The topology file is not text.
+    #[error("the topology file is not UTF-8 text")]
+    NotText,
+    /// Certificate, key or authority.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The certificate is another server's.
+    #[error("the certificate is of pool {} server {}, the configuration is of pool {} server {}", .found.pool.0, .found.server.0, .expected.pool.0, .expected.server.0)]
+    WrongCertificate {
+        /// Whom the certificate names.
+        found: PeerIdentity,
+        /// Who this server is.
+        expected: PeerIdentity,
+    },
+    /// The secrets.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A listening point cannot be had.
+    #[error("cannot listen on {what} {address}: {source}{}", hint(.source))]
+    Bind {
+        /// Which kind.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A listener of a kind that this build does not have.
+    #[error("listener {0}: this build listens on UDP and TCP only")]
+    NoTransport(String),
+    /// More listeners than can be numbered.
+    #[error("too many listeners")]
+    TooManyListeners,
+    /// The store.
+    #[error("data folder: {}{}", .0, cause(.0))]
+    Store(#[from] OpenError),
+    /// The start number.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The links.
+    #[error(transparent)]
+    Links(#[from] LinksError),
+    /// The system gives no thread, socket or runtime.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomFailed),
+    /// The node cannot start from what the disk gave back.
+    #[error("the node cannot start: {0}")]
+    Node(String),
+}
+
+fn join(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map(|s| format!(": {s}{}", cause(s))).unwrap_or_default()
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program (or another Pairline) listens there: stop it or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        io::ErrorKind::PermissionDenied => "; that port needs a privilege that this process does not have",
+        _ => "",
+    }
+}
+
+impl ServerOptions {
+    /// Reads every file that a server's configuration names.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn load(config: ServerConfig) -> Result<ServerOptions, StartError> {
+        let text = crate::tls::files::read(&config.topology)?;
+        let text = String::from_utf8(text).map_err(|_| StartError::NotText)?;
+        let topology =
+            pairline_topology::parse(&config.topology.to_string_lossy(), &text).map_err(StartError::Config)?;
+        let credentials = Credentials::load(&config.certificate, &config.key, &config.authority)?;
+        let secrets = Secrets::load(&config.secret)?;
+        Ok(ServerOptions::new(config, topology, credentials, secrets))
+    }
+
+    /// From what is in memory, with production values for the rest.
+    pub fn new(config: ServerConfig, topology: Topology, credentials: Credentials, secrets: Secrets) -> ServerOptions {
+        ServerOptions {
+            config,
+            topology,
+            credentials: Arc::new(credentials),
+            secrets,
+            streams: StreamLimits::default(),
+            links: LinkTimes::default(),
+            facts_every: Duration::from_secs(5),
+            liveness_every: Duration::from_secs(1),
+            resolvers: None,
+            on_fatal: OnFatal::Exit,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Where the node's outputs go.
+//!
+//! Owns the dispatch and the overflow rules of outputs (DESIGN §3). Never waits: what cannot go out now is kept (disk),
+//! dropped and counted (datagrams), or costs its connection (streams, links).
+
+use super::counters::Counters;
+use super::events::EventHub;
+use super::handle::Waiting;
+use super::storage::Request;
+use crate::link::Links;
+use crate::net::mmsg::BATCH;
+use crate::net::tcp::Tcp;
+use crate::net::udp::UdpListeners;
+use bytes::Bytes;
+use crossbeam_channel as channel;
+use pairline_node::command::{Actor, Command};
+use pairline_node::event::Level;
+use pairline_node::io::{Input, Output, ResolveFailed};
+use pairline_sip::flow::{Flow, Transport};
+use pairline_topology::Topology;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Bytes that may wait for the store thread before the node takes no more work in.
+const DISK_BACKLOG: usize = 64 * 1024 * 1024;
+
+/// Work for the runtime that the node asks for.
+#[derive(Debug)]
+pub enum Errand {
+    /// Resolve a next hop.
+    Resolve(u64, Bytes),
+    /// Ask a server's admin API whether it lives.
+    Fence(u64, SocketAddr),
+    /// The topology in force.
+    Topology(Box<Topology>),
+}
+
+/// Where outputs go.
+pub struct Ports {
+    /// Datagrams.
+    pub udp: Arc<UdpListeners>,
+    /// Streams.
+    pub tcp: Tcp,
+    /// Links.
+    pub links: Links,
+    /// The store thread.
+    pub disk: channel::Sender<Request>,
+    /// The runtime's errands.
+    pub errands: mpsc::Sender<Errand>,
+    /// Answers of commands.
+    pub waiting: Arc<Waiting>,
+    /// Events.
+    pub events: EventHub,
+    /// Counters.
+    pub counters: Arc<Counters>,
+}
+
+/// The node's outputs on their way.
+pub struct Outgoing {
+    ports: Ports,
+    datagrams: BTreeMap<u16, Vec<(SocketAddr, Bytes)>>,
+    backlog: VecDeque<Request>,
+    backlog_bytes: usize,
+    /// Inputs that arise from outputs: flows that are gone, errands that nobody can take.
+    echo: VecDeque<Input>,
+    last_append: u64,
+    last_topology: Option<Box<Topology>>,
+}
+
+impl Outgoing {
+    /// With nothing on its way.
+    pub fn new(ports: Ports) -> Outgoing {
+        Outgoing {
+            ports,
+            datagrams: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            echo: VecDeque::new(),
+            last_append: 0,
+            last_topology: None,
+        }
+    }
+
+    /// Whether the store thread is so far behind that the node must take no more work in.
+    pub fn congested(&self) -> bool {
+        self.backlog_bytes > DISK_BACKLOG
+    }
+
+    /// Number of the last batch handed out for appending.
+    pub fn last_append(&self) -> u64 {
+        self.last_append
+    }
+
+    /// An input that arose from an output.
+    pub fn echo(&mut self) -> Option<Input> {
+        self.echo.pop_front()
+    }
+
+    /// Whether anything waits that only time or another thread can move.
+    pub fn is_waiting(&self) -> bool {
+        !self.backlog.is_empty() || self.last_topology.is_some()
+    }
+
+    /// Where events go.
+    pub fn events(&self) -> &EventHub {
+        &self.ports.events
+    }
+
+    /// Sends one output on its way. An error is the node's own verdict that the process must end.
+    ///
+    /// # Errors
+    /// The node's reason.
+    pub fn dispatch(&mut self, output: Output) -> Result<(), String> {
+        match output {
+            Output::Sip { flow, message } => self.sip(flow, message),
+            Output::CloseFlow { flow } => self.ports.tcp.close(&flow),
+            Output::PeerFrame { link, frame } => self.ports.links.send(link, frame),
+            Output::Append(batch) => {
+                self.last_append = self.last_append.max(batch.batch);
+                self.store(Request::Append(batch));
+            }
+            Output::Checkpoint { id, groups } => self.store(Request::Checkpoint(id, groups)),
+            Output::Purge { group, through } => self.store(Request::Purge(group, through)),
+            Output::StoreTail { group, fork, entries } => self.store(Request::StoreTail(group, fork, entries)),
+            Output::ReadTails { id, pool } => self.store(Request::ReadTails(id, pool)),
+            Output::ResolveTail { group, fork, resolved } => self.store(Request::ResolveTail(group, fork, resolved)),
+            Output::Resolve { id, uri } => {
+                if self.ports.errands.try_send(Errand::Resolve(id, uri)).is_err() {
+                    self.echo.push_back(Input::Resolved { id, addresses: Err(ResolveFailed) });
+                }
+            }
+            Output::TryFence { id, admin } => {
+                if self.ports.errands.try_send(Errand::Fence(id, admin)).is_err() {
+                    let command = Command::FenceAnswer { id, alive: false };
+                    self.echo.push_back(Input::Admin { request: 0, actor: Actor::Server, command });
+                }
+            }
+            Output::AdminReply { request, reply } => self.ports.waiting.answer(request, reply),
+            Output::Event(event) => self.ports.events.publish(event),
+            Output::TopologyChanged(topology) => self.last_topology = Some(topology),
+            Output::Fatal { reason } => return Err(reason),
+        }
+        Ok(())
+    }
+
+    /// Moves what waits: datagrams in batches, the disk's backlog, the newest topology.
+    pub fn flush(&mut self) {
+        self.flush_datagrams();
+        self.flush_disk();
+        if let Some(topology) = self.last_topology.take()
+            && let Err(mpsc::error::TrySendError::Full(Errand::Topology(back))) =
+                self.ports.errands.try_send(Errand::Topology(topology))
+        {
+            self.last_topology = Some(back);
+        }
+    }
+
+    fn sip(&mut self, flow: Flow, message: Bytes) {
+        match flow.transport {
+            Transport::Udp => match self.ports.udp.for_flow(&flow) {
+                Some(listener) => {
+                    let index = listener.listener();
+                    let batch = self.datagrams.entry(index).or_default();
+                    batch.push((flow.remote, message));
+                    if batch.len() >= BATCH {
+                        self.flush_datagrams();
+                    }
+                }
+                None => self.echo.push_back(Input::FlowClosed { flow }),
+            },
+            Transport::Tcp => {
+                if let Some(gone) = self.ports.tcp.send(flow, message) {
+                    self.echo.push_back(Input::FlowClosed { flow: gone });
+                }
+            }
+            Transport::Tls | Transport::Ws | Transport::Wss | Transport::Peer => {
+                self.ports.events.emit(
+                    Level::Warn,
+                    "no-transport",
+                    format!("a message for {} cannot be sent: no such transport here", flow.remote),
+                );
+                self.echo.push_back(Input::FlowClosed { flow });
+            }
+        }
+    }
+
+    fn flush_datagrams(&mut self) {
+        for (index, batch) in &mut self.datagrams {
+            if batch.is_empty() {
+                continue;
+            }
+            let Some(listener) = self.ports.udp.iter().find(|l| l.listener() == *index) else { continue };
+            for remote in listener.send_all(batch, &self.ports.counters) {
+                self.echo.push_back(Input::FlowClosed { flow: Flow::udp(*index, remote) });
+            }
+        }
+    }
+
+    fn store(&mut self, request: Request) {
+        self.backlog_bytes += request.weight();
+        self.backlog.push_back(request);
+    }
+
+    fn flush_disk(&mut self) {
+        while let Some(request) = self.backlog.pop_front() {
+            let weight = request.weight();
+            match self.ports.disk.try_send(request) {
+                Ok(()) => self.backlog_bytes = self.backlog_bytes.saturating_sub(weight),
+                Err(channel::TrySendError::Full(back)) => {
+                    self.backlog.push_front(back);
+                    return;
+                }
+                // The store thread has ended the process, or is about to.
+                Err(channel::TrySendError::Disconnected(_)) => {
+                    self.backlog_bytes = self.backlog_bytes.saturating_sub(weight);
+                }
+            }
+        }
+    }
+
+    /// Asks the store thread to make everything durable and to end; waits for room in its queue.
+    pub fn close_disk(&mut self) {
+        while let Some(request) = self.backlog.pop_front() {
+            if self.ports.disk.send(request).is_err() {
+                return;
+            }
+        }
+        // Without a store thread there is nothing to close.
+        let _ = self.ports.disk.send(Request::Close);
+    }
+}

@@ -1,0 +1,309 @@
+//! The start of a server.
+//!
+//! Owns the order: check, bind everything, open the store, make the node, serve. Whatever fails, what was begun is undone.
+
+use super::boot;
+use super::clock::Clock;
+use super::counters::Counters;
+use super::events::EventHub;
+use super::facts::FactFinder;
+use super::handle::{NodeHandle, Waiting};
+use super::inbox::{self, Inbox, Outlet};
+use super::liveness;
+use super::node_like::{MakeNode, NodeLike};
+use super::node_loop::NodeLoop;
+use super::options::{ServerOptions, StartError};
+use super::ports::{Errand, Outgoing, Ports};
+use super::running::RunningServer;
+use super::signals::{Ended, Signals, Threads};
+use super::sockets::Sockets;
+use super::storage::{self, Storage};
+use super::upkeep::{self, Upkeep};
+use crate::dns::{Resolver, ZoneView, client};
+use crate::link::Links;
+use crate::link::links::LinkSetup;
+use crate::net::Streams;
+use crate::net::stream::Context;
+use crate::net::tcp::Tcp;
+use crate::net::udp::UdpListeners;
+use crate::tls::PeerIdentity;
+use pairline_group::io::RecoveredGroup;
+use pairline_node::Node;
+use pairline_node::config::NodeConfig;
+use pairline_node::event::Level;
+use pairline_store::{OpenReport, RealFiles, Store, StoreConfig};
+use pairline_topology::Topology;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc as std_mpsc};
+use tokio::sync::mpsc;
+
+/// Errands that may wait for the runtime.
+const ERRANDS: usize = 1024;
+
+/// Starts servers.
+pub struct Server;
+
+/// What every part of a starting server needs.
+struct Parts {
+    options: ServerOptions,
+    /// With this machine's overrides.
+    topology: Topology,
+    me: pairline_topology::Server,
+    inbox: Inbox,
+    counters: Arc<Counters>,
+    events: EventHub,
+    signals: Arc<Signals>,
+    waiting: Arc<Waiting>,
+    log_bytes: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// Starts a server with the real node.
+    ///
+    /// # Errors
+    /// [`StartError`]; everything that was begun is undone by then.
+    pub fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
+        let (topology, me) = effective(&options)?;
+        let data = options.config.data.clone();
+        let mut seed = [0_u8; 32];
+        crate::tls::fill_random(&mut seed)?;
+        let config = node_config(&options, topology, me.id, seed);
+        let make: MakeNode = Box::new(move |now, recovered| {
+            // Taken only here, so that a start that fails before leaves the file as it was.
+            let boot = boot::next(&data).map_err(|e| e.to_string())?;
+            let node = Node::start_up(NodeConfig { boot, ..config }, now, recovered).map_err(|e| e.to_string())?;
+            Ok(Box::new(node) as Box<dyn NodeLike>)
+        });
+        Server::start_with(options, make)
+    }
+
+    /// Starts a server with that node.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(options: ServerOptions, make: MakeNode) -> Result<RunningServer, StartError> {
+        let (topology, me) = effective(&options)?;
+        let expected = PeerIdentity { pool: me.pool, server: me.id };
+        let found = options.credentials.identity();
+        if found != expected {
+            return Err(StartError::WrongCertificate { found, expected });
+        }
+        let sockets = Sockets::bind(&me)?;
+        let store = StoreConfig::new(options.config.data.join("store"));
+        let (store, recovered, report) = Store::open(&store, Arc::new(RealFiles))?;
+        let counters = Arc::new(Counters::default());
+        let (inbox, outlet) = inbox::inbox(counters.clone());
+        let events = EventHub::default();
+        let signals = Arc::new(Signals::new(inbox.clone(), events.clone(), options.on_fatal));
+        let (waiting, log_bytes) = (Arc::default(), Arc::default());
+        let parts = Parts { options, topology, me, inbox, counters, events, signals, waiting, log_bytes };
+        parts.report(&report);
+        parts.start(outlet, sockets, (store, recovered), make)
+    }
+}
+
+fn effective(options: &ServerOptions) -> Result<(Topology, pairline_topology::Server), StartError> {
+    let me = options.config.effective(&options.topology).map_err(StartError::Config)?;
+    let mut topology = options.topology.clone();
+    for server in topology.server.iter_mut().filter(|s| s.id == me.id) {
+        *server = me.clone();
+    }
+    Ok((topology, me))
+}
+
+fn node_config(
+    options: &ServerOptions,
+    topology: Topology,
+    server: pairline_group::ServerId,
+    seed: [u8; 32],
+) -> NodeConfig {
+    NodeConfig {
+        topology,
+        server,
+        boot: 0,
+        seed,
+        secrets: pairline_node::config::Secrets {
+            sealing_key: pairline_services::settings::Secret(options.secrets.sealing),
+            nonce_keys: pairline_sip::auth::NonceKeys {
+                current: options.secrets.nonce_current,
+                previous: options.secrets.nonce_previous,
+            },
+        },
+        order: pairline_node::executor::Order::Fifo,
+        limits: pairline_group::host::Limits::default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        watch: false,
+    }
+}
+
+impl Parts {
+    fn report(&self, report: &OpenReport) {
+        if report.torn_bytes > 0 {
+            let bytes = report.torn_bytes;
+            let text = format!("{bytes} bytes of an interrupted write were dropped; they were never acknowledged");
+            self.events.emit(Level::Info, "log-torn", text);
+        }
+        if let Some(reason) = &report.checkpoint_discarded {
+            let text = format!("the checkpoint could not be used and was set aside; groups resynchronise: {reason:?}");
+            self.events.emit(Level::Error, "checkpoint-discarded", text);
+        }
+        for (group, reason) in &report.corrupt {
+            self.events.emit(Level::Error, "group-corrupt", format!("group {group} is not to be believed: {reason}"));
+        }
+    }
+
+    fn start(
+        self,
+        outlet: Outlet,
+        sockets: Sockets,
+        (store, recovered): (Store, Vec<RecoveredGroup>),
+        make: MakeNode,
+    ) -> Result<RunningServer, StartError> {
+        let bound = sockets.bound()?;
+        let outgoing = sockets.outgoing()?;
+        // From here on, an early return stops and joins whatever runs.
+        let mut threads = Threads::start(self.signals.clone())?;
+        let runtime = threads.runtime().clone();
+        let streams = Arc::new(Streams::new(self.options.streams.clone(), self.counters.clone()));
+        let context = Context { streams: streams.clone(), inbox: self.inbox.clone(), counters: self.counters.clone() };
+        let links = Links::start(sockets.link, self.link_setup(&runtime))?;
+        let udp = Arc::new(UdpListeners::new(sockets.udp));
+        let (errands_in, errands) = mpsc::channel(ERRANDS);
+        let (disk, requests) = crossbeam_channel::bounded(storage::QUEUE);
+        let ports = Ports {
+            udp: udp.clone(),
+            tcp: Tcp::start(sockets.tcp, context, runtime.clone())?,
+            links: links.clone(),
+            disk,
+            errands: errands_in,
+            waiting: self.waiting.clone(),
+            events: self.events.clone(),
+            counters: self.counters.clone(),
+        };
+        self.start_store(&mut threads, store, requests)?;
+        self.start_node(&mut threads, outlet, ports, recovered, make)?;
+        self.start_udp(&mut threads, &udp)?;
+        let zone = ZoneView::new(Arc::new(self.topology.clone()));
+        let handle =
+            NodeHandle::new(self.inbox.clone(), self.waiting.clone(), self.events.clone(), self.counters.clone());
+        self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing));
+        if let Some(dns) = sockets.dns {
+            dns.serve(zone.clone(), self.counters.clone(), &runtime)?;
+        }
+        Ok(RunningServer {
+            handle,
+            signals: self.signals,
+            links,
+            streams,
+            zone,
+            credentials: self.options.credentials,
+            server: self.me,
+            bound,
+            threads,
+        })
+    }
+
+    fn link_setup(&self, runtime: &tokio::runtime::Handle) -> LinkSetup {
+        LinkSetup {
+            credentials: self.options.credentials.clone(),
+            times: self.options.links,
+            inbox: self.inbox.clone(),
+            events: self.events.clone(),
+            counters: self.counters.clone(),
+            runtime: runtime.clone(),
+        }
+    }
+
+    fn start_store(
+        &self,
+        threads: &mut Threads,
+        store: Store,
+        requests: crossbeam_channel::Receiver<storage::Request>,
+    ) -> Result<(), StartError> {
+        let storage = Storage::new(
+            store,
+            requests,
+            self.inbox.clone(),
+            self.events.clone(),
+            self.counters.clone(),
+            self.log_bytes.clone(),
+        );
+        let signals = self.signals.clone();
+        threads.add("store", move || {
+            if let Err(failure) = storage.run() {
+                signals.fatal(&failure.to_string());
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Makes the node on its thread and waits until it is made.
+    fn start_node(
+        &self,
+        threads: &mut Threads,
+        outlet: Outlet,
+        ports: Ports,
+        recovered: Vec<RecoveredGroup>,
+        make: MakeNode,
+    ) -> Result<(), StartError> {
+        let (made_in, made) = std_mpsc::sync_channel::<Result<(), String>>(1);
+        let signals = self.signals.clone();
+        threads.add("node", move || {
+            let clock = Clock::start();
+            let out = Outgoing::new(ports);
+            match make(clock.now(), recovered) {
+                Ok(node) => {
+                    // The starting thread waits for this word.
+                    let _ = made_in.send(Ok(()));
+                    match NodeLoop::new(node, outlet, out, clock, signals.clone()).run() {
+                        Ok(()) => signals.end(Ended::Stopped),
+                        Err(reason) => signals.fatal(&reason),
+                    }
+                }
+                Err(reason) => {
+                    // As above.
+                    let _ = made_in.send(Err(reason));
+                }
+            }
+        })?;
+        match made.recv() {
+            Ok(made) => made.map_err(StartError::Node),
+            Err(_) => Err(StartError::Node("its thread ended".to_owned())),
+        }
+    }
+
+    fn start_udp(&self, threads: &mut Threads, udp: &UdpListeners) -> Result<(), StartError> {
+        for listener in udp.iter() {
+            let (listener, inbox) = (listener.clone(), self.inbox.clone());
+            let (counters, signals) = (self.counters.clone(), self.signals.clone());
+            threads.add("udp", move || listener.receive_until(signals.stop_flag(), &inbox, &counters))?;
+        }
+        Ok(())
+    }
+
+    fn start_tasks(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        links: &Links,
+        zone: &ZoneView,
+        handle: &NodeHandle,
+        (errands, outgoing): (mpsc::Receiver<Errand>, Vec<crate::dns::resolver::Outgoing>),
+    ) {
+        let servers = self.options.resolvers.clone();
+        let servers = servers.unwrap_or_else(|| client::system_resolvers(Path::new("/etc/resolv.conf")));
+        let upkeep = Upkeep {
+            inbox: self.inbox.clone(),
+            resolver: Resolver::new(zone.clone(), servers, outgoing),
+            zone: zone.clone(),
+            links: links.clone(),
+            credentials: self.options.credentials.clone(),
+        };
+        links.set_peers(upkeep::peers(&self.topology, self.options.credentials.identity()));
+        let data = self.options.config.data.clone();
+        let facts = FactFinder::new(data, self.options.credentials.clone(), self.log_bytes.clone());
+        runtime.spawn(upkeep.run(errands));
+        runtime.spawn(facts.tell_for_ever(self.inbox.clone(), self.options.facts_every));
+        runtime.spawn(liveness::follow(handle.clone(), zone.clone(), self.options.liveness_every));
+    }
+}

@@ -1,0 +1,181 @@
+//! What the threads of a server tell each other, and how they all end.
+//!
+//! Owns the stop, the fatal end and the joining of threads. Does not own why.
+
+use super::events::EventHub;
+use super::inbox::Inbox;
+use super::options::OnFatal;
+use pairline_node::event::Level;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+/// Exit status after a fatal failure (EX_SOFTWARE).
+const FATAL_STATUS: i32 = 70;
+/// Answers that are under way when a server stops get so long to leave.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// How a server ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// It had to; the reason.
+    Fatal(String),
+}
+
+/// What the threads tell each other.
+pub struct Signals {
+    stop: AtomicBool,
+    failed: AtomicBool,
+    runtime_end: Notify,
+    ended: watch::Sender<Option<Ended>>,
+    events: EventHub,
+    on_fatal: OnFatal,
+    inbox: Inbox,
+}
+
+impl Signals {
+    /// With nothing told yet.
+    pub fn new(inbox: Inbox, events: EventHub, on_fatal: OnFatal) -> Signals {
+        Signals {
+            stop: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            runtime_end: Notify::new(),
+            ended: watch::channel(None).0,
+            events,
+            on_fatal,
+            inbox,
+        }
+    }
+
+    /// Stop taking work, settle the disk, end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.inbox.nudge();
+    }
+
+    /// Whether to stop.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The same, for threads that look at nothing else.
+    pub fn stop_flag(&self) -> &AtomicBool {
+        &self.stop
+    }
+
+    /// Whether disk or node have failed, so that nothing is waited for.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The process must end, for this reason.
+    pub fn fatal(&self, reason: &str) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.events.emit(Level::Error, "fatal", format!("this server must end: {reason}"));
+        if self.on_fatal == OnFatal::Exit {
+            std::process::exit(FATAL_STATUS);
+        }
+        self.end(Ended::Fatal(reason.to_owned()));
+        self.stop();
+    }
+
+    /// Tells whoever waits that the server has ended; the first word counts.
+    pub fn end(&self, how: Ended) {
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            if first {
+                *ended = Some(how);
+            }
+            first
+        });
+    }
+
+    /// How the server ended, once it has.
+    pub fn ended(&self) -> watch::Receiver<Option<Ended>> {
+        self.ended.subscribe()
+    }
+}
+
+/// Makes a panic of one thread the end of the server, also where panics unwind.
+struct PanicGuard(Arc<Signals>, &'static str);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fatal(&format!("a panic in the {} thread", self.1));
+        }
+    }
+}
+
+/// The threads of a server. Dropping it stops and joins them, in the right order.
+pub struct Threads {
+    signals: Arc<Signals>,
+    workers: Vec<JoinHandle<()>>,
+    runtime: Option<(Handle, JoinHandle<()>)>,
+}
+
+impl Threads {
+    /// Starts the runtime's thread.
+    ///
+    /// # Errors
+    /// The system gives no thread or no poller.
+    pub fn start(signals: Arc<Signals>) -> io::Result<Threads> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let until = signals.clone();
+        let joined = spawn("runtime", &signals, move || {
+            runtime.block_on(until.runtime_end.notified());
+            runtime.shutdown_timeout(FAREWELL);
+        })?;
+        Ok(Threads { signals, workers: Vec::new(), runtime: Some((handle, joined)) })
+    }
+
+    /// Where tasks run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime.as_ref().expect("only taken in drop").0
+    }
+
+    /// Starts one more thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub fn add(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.workers.push(spawn(name, &self.signals, work)?);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.signals.stop();
+        for worker in self.workers.drain(..) {
+            // A panic in it was told by its guard.
+            let _ = worker.join();
+        }
+        self.signals.end(Ended::Stopped);
+        if let Some((_, joined)) = self.runtime.take() {
+            self.signals.runtime_end.notify_one();
+            // As above.
+            let _ = joined.join();
+        }
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    signals: &Arc<Signals>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let guard = PanicGuard(signals.clone(), name);
+    let body = move || {
+        let _guard = guard;
+        work();
+    };
+    std::thread::Builder::new().name(format!("pairline-{name}")).spawn(body)
+}

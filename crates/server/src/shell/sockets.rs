@@ -1,0 +1,99 @@
+//! Every socket of a server, bound before anything else is touched, so that a port in use changes nothing.
+//!
+//! Owns binding. Does not own serving.
+
+use super::options::StartError;
+use crate::dns::resolver::Outgoing;
+use crate::dns::server::DnsSockets;
+use crate::net::tcp::{self, BoundTcp};
+use crate::net::udp::UdpListener;
+use pairline_sip::flow::Transport as SipTransport;
+use pairline_topology::{Server, Transport};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+/// The bound sockets.
+pub struct Sockets {
+    /// SIP over UDP.
+    pub udp: Vec<Arc<UdpListener>>,
+    /// SIP over TCP.
+    pub tcp: Vec<BoundTcp>,
+    /// Links.
+    pub link: TcpListener,
+    /// DNS, if this server has one.
+    pub dns: Option<DnsSockets>,
+    names: Vec<(String, u16)>,
+}
+
+fn refused(what: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Bind { what, address, source }
+}
+
+impl Sockets {
+    /// Binds all of a server's. Listeners are numbered from 1 in the order of the topology; the node counts the same way.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`], [`StartError::NoTransport`], [`StartError::TooManyListeners`].
+    pub fn bind(server: &Server) -> Result<Sockets, StartError> {
+        let link = tcp::listen(server.link).map_err(refused("TCP (links)", server.link))?;
+        let dns = server.dns.map(|at| DnsSockets::bind(at).map_err(refused("UDP and TCP (DNS)", at))).transpose()?;
+        let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new(), link, dns, names: Vec::new() };
+        for (n, listener) in server.listener.iter().enumerate() {
+            let index = u16::try_from(n + 1).ok().filter(|i| *i < u16::MAX).ok_or(StartError::TooManyListeners)?;
+            let address = listener.address;
+            match listener.transport {
+                Transport::Udp => {
+                    let bound = UdpListener::bind(index, address).map_err(refused("UDP (SIP)", address))?;
+                    sockets.udp.push(Arc::new(bound));
+                }
+                Transport::Tcp => {
+                    let socket = tcp::listen(address).map_err(refused("TCP (SIP)", address))?;
+                    sockets.tcp.push(BoundTcp { listener: index, socket });
+                }
+                Transport::Tls | Transport::Ws | Transport::Wss => {
+                    return Err(StartError::NoTransport(listener.id.clone()));
+                }
+            }
+            sockets.names.push((listener.id.clone(), index));
+        }
+        Ok(sockets)
+    }
+
+    /// Where each is bound: listener ids, `link` and `dns`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn bound(&self) -> io::Result<Vec<(String, SocketAddr)>> {
+        let mut all = vec![("link".to_owned(), self.link.local_addr()?)];
+        if let Some(dns) = &self.dns {
+            all.push(("dns".to_owned(), dns.local_address()?));
+        }
+        for (name, index) in &self.names {
+            if let Some(udp) = self.udp.iter().find(|l| l.listener() == *index) {
+                all.push((name.clone(), udp.local_address()?));
+            }
+            if let Some(tcp) = self.tcp.iter().find(|l| l.listener == *index) {
+                all.push((name.clone(), tcp.socket.local_addr()?));
+            }
+        }
+        Ok(all)
+    }
+
+    /// From which listeners messages can be sent, for the resolver.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn outgoing(&self) -> io::Result<Vec<Outgoing>> {
+        let mut all = Vec::new();
+        for udp in &self.udp {
+            let v4 = udp.local_address()?.is_ipv4();
+            all.push(Outgoing { listener: udp.listener(), transport: SipTransport::Udp, v4 });
+        }
+        for tcp in &self.tcp {
+            let v4 = tcp.socket.local_addr()?.is_ipv4();
+            all.push(Outgoing { listener: tcp.listener, transport: SipTransport::Tcp, v4 });
+        }
+        Ok(all)
+    }
+}

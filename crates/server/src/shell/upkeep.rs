@@ -1,0 +1,96 @@
+//! Errands of the node that need waiting: resolving next hops, asking whether a server lives, following the topology.
+//!
+//! Owns their bounds. Does not own the answers' meaning.
+
+use super::fence;
+use super::inbox::Inbox;
+use super::ports::Errand;
+use crate::dns::{Resolver, ZoneView};
+use crate::link::{Links, Peer};
+use crate::tls::{Credentials, PeerIdentity};
+use bytes::Bytes;
+use pairline_node::command::{Actor, Command};
+use pairline_node::io::Input;
+use pairline_topology::Topology;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Locations in progress at one time; more wait in the queue.
+const RESOLVING: usize = 128;
+
+/// What errands need.
+#[derive(Clone)]
+pub struct Upkeep {
+    /// The node's input.
+    pub inbox: Inbox,
+    /// Resolves next hops.
+    pub resolver: Resolver,
+    /// The DNS zone, which holds the topology in force.
+    pub zone: ZoneView,
+    /// Links follow the topology.
+    pub links: Links,
+    /// For asking other servers.
+    pub credentials: Arc<Credentials>,
+}
+
+/// The servers that this one is linked with: all others of the deployment (every server follows the management store, and
+/// users of any pool are reached through their pool).
+pub fn peers(topology: &Topology, me: PeerIdentity) -> Vec<Peer> {
+    topology
+        .server
+        .iter()
+        .map(|s| Peer { identity: PeerIdentity { pool: s.pool, server: s.id }, address: s.link, name: s.name.clone() })
+        .filter(|peer| peer.identity != me)
+        .collect()
+}
+
+impl Upkeep {
+    /// Runs errands until the node has ended.
+    pub async fn run(self, mut errands: mpsc::Receiver<Errand>) {
+        let resolving = Arc::new(Semaphore::new(RESOLVING));
+        while let Some(errand) = errands.recv().await {
+            match errand {
+                Errand::Resolve(id, uri) => {
+                    let Ok(place) = resolving.clone().acquire_owned().await else { return };
+                    let upkeep = self.clone();
+                    tokio::spawn(async move {
+                        upkeep.resolve(id, uri).await;
+                        drop(place);
+                    });
+                }
+                Errand::Fence(id, admin) => {
+                    let upkeep = self.clone();
+                    tokio::spawn(async move { upkeep.fence(id, admin).await });
+                }
+                Errand::Topology(topology) => self.follow(*topology),
+            }
+        }
+    }
+
+    async fn resolve(&self, id: u64, uri: Bytes) {
+        let addresses = self.resolver.locate(&uri).await;
+        // If the node has ended, nobody asks any more.
+        let _ = self.inbox.control(Input::Resolved { id, addresses }).await;
+    }
+
+    async fn fence(&self, id: u64, admin: SocketAddr) {
+        let topology = self.zone.topology();
+        let server = topology.server.iter().find(|s| s.admin == admin);
+        let alive = match server {
+            Some(s) => {
+                let expected = PeerIdentity { pool: s.pool, server: s.id };
+                fence::is_alive(&self.credentials, expected, admin).await
+            }
+            None => false,
+        };
+        let command = Command::FenceAnswer { id, alive };
+        // As above.
+        let _ = self.inbox.control(Input::Admin { request: 0, actor: Actor::Server, command }).await;
+    }
+
+    fn follow(&self, topology: Topology) {
+        self.links.set_peers(peers(&topology, self.credentials.identity()));
+        self.zone.set_topology(Arc::new(topology));
+    }
+}
