@@ -8,7 +8,8 @@ mod input;
 mod link;
 
 use crate::config::HostConfig;
-use crate::entry::Entry;
+use crate::dedup::Seen;
+use crate::entry::{Entry, OpId};
 use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position};
 use crate::instance::checkpoint::{self, GroupRecoverError};
 use crate::instance::{Cx, Instance};
@@ -261,6 +262,25 @@ impl Host {
             .into_iter()
             .flat_map(|instance| instance.state.records.iter())
             .filter(move |(_, record)| record.class.present_at(time))
+    }
+
+    /// Present records whose owner is not before `owner`, ordered by key.
+    pub fn scan_from(&self, group: GroupId, owner: &str) -> impl Iterator<Item = (&Key, &Record)> {
+        let first = Key::new(owner, Kind::default(), b"");
+        let instance = self.groups.get(&group);
+        let time = instance.map_or(0, |instance| instance.time(self.now));
+        instance
+            .into_iter()
+            .flat_map(move |instance| instance.state.records.range((Bound::Included(first.clone()), Bound::Unbounded)))
+            .filter(move |(_, record)| record.class.present_at(time))
+    }
+
+    /// Where an operation was applied, if the de-duplication window still knows.
+    pub fn applied_op(&self, group: GroupId, op: &OpId) -> Option<Position> {
+        match self.groups.get(&group)?.state.dedup.look(*op) {
+            Seen::At(position) => Some(position),
+            _ => None,
+        }
     }
 
     /// One group as this server sees it.

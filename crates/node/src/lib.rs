@@ -3,7 +3,28 @@
 //! Owns the composition, the executor for services and the translation between commands and the rooms. Has no rules of
 //! replication, failover or SIP of its own; no I/O, no clock, no tokio.
 
+pub mod admin;
+pub mod checkpoints;
 pub mod command;
+pub mod config;
+pub mod core;
+pub mod cx;
 pub mod event;
+pub mod executor;
+mod host_side;
 pub mod io;
+pub mod modes;
+mod node;
+pub mod peer;
+mod peer_side;
+pub mod place;
+mod problem;
+pub mod procedures;
+mod publish;
+mod rng;
+mod sip_side;
+mod start;
 pub mod view;
+
+pub use config::{NodeConfig, Secrets};
+pub use node::Node;

@@ -1,0 +1,195 @@
+//! Commands of the admin API: who may, where they run, and which part of the node answers.
+//!
+//! Owns authorisation of actors and the choice of the pool that executes. Each family of commands has a file of its own.
+
+mod divergence;
+mod pairing;
+mod pools;
+mod procedure;
+mod status;
+mod users;
+
+pub use procedure::look_at;
+
+use crate::command::{Actor, Command, Problem, Reply};
+use crate::core::WaitResult;
+use crate::cx::TaskCx;
+use crate::peer::PeerFrame;
+use bytes::Bytes;
+use pairline_group::PoolId;
+
+/// How long a command that was passed on may take.
+const PASS_ON_MS: u64 = 120_000;
+
+/// Executes one command. `passed_on` commands came from the partner and are never passed on again.
+pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: bool) -> Result<Reply, Problem> {
+    authorise(cx, &actor, &command)?;
+    if !matches!(actor, Actor::User(_)) && privileged(&command) {
+        let text = format!("{} asked for {}", name_of(&actor), label(&command));
+        cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
+    }
+    let executor = place_of_work(cx, &command)?;
+    if let Some(pool) = executor
+        && pool != cx.with(|core| core.pool)
+        && !passed_on
+    {
+        return pass_on(cx, pool, actor, command).await;
+    }
+    match command {
+        Command::UserAdd { .. }
+        | Command::UserList { .. }
+        | Command::UserShow { .. }
+        | Command::UserRemove { .. }
+        | Command::UserPassword { .. }
+        | Command::UserWhere { .. }
+        | Command::UserImport { .. }
+        | Command::RegistrationList { .. }
+        | Command::RegistrationDrop { .. }
+        | Command::ContactList { .. }
+        | Command::ContactPut { .. }
+        | Command::ContactRemove { .. }
+        | Command::SettingsGet { .. }
+        | Command::SettingsPut { .. } => users::execute(cx, command).await,
+        Command::PoolStatus => pools::status(cx, passed_on).await,
+        Command::PoolSync { pool } => pools::sync(cx, &pool).await,
+        Command::PoolVerify { pool } => pools::verify(cx, &pool).await,
+        Command::PoolPair { a, b, accept_unsupported } => pairing::pair(cx, &a, &b, accept_unsupported).await,
+        Command::PoolUnpair { a, b } => pairing::unpair(cx, &a, &b).await,
+        Command::PoolAssertActive { pool, reason } => pools::assert_active(cx, &actor, &pool, reason).await,
+        Command::PoolDivergence { pool, apply } => divergence::execute(cx, &pool, apply).await,
+        Command::PoolFailover { .. }
+        | Command::PoolFailback { .. }
+        | Command::ManagementFailover { .. }
+        | Command::ProcedureList
+        | Command::ProcedureShow { .. }
+        | Command::ProcedureResume { .. }
+        | Command::ProcedureAbort { .. }
+        | Command::Preflight { .. } => procedure::execute(cx, &actor, command).await,
+        Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
+        Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
+        Command::FenceAnswer { id, alive } => {
+            cx.with(|core| crate::procedures::fence_answer(core, id, alive));
+            Ok(Reply::Ok { message: "noted".to_owned() })
+        }
+    }
+}
+
+/// Passes a command on to another pool and waits for its answer.
+pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) -> Result<Reply, Problem> {
+    let name = cx.with(|core| core.topology.pool_name(pool));
+    let wait = cx.start_wait(PASS_ON_MS);
+    let command = Bytes::from(serde_json::to_vec(&command).map_err(|_| Problem::bad_peer_answer())?);
+    let frame = PeerFrame::Command { call: wait, actor, command };
+    if !cx.with(|core| core.send_peer(pool, &frame)) {
+        return Err(Problem::unreachable(&name));
+    }
+    match cx.wait(wait).await {
+        WaitResult::Reply(reply) => reply,
+        _ => Err(Problem::timeout(&format!("the command at pool {name}"))),
+    }
+}
+
+/// The pool of that name, or a problem that lists those there are.
+pub fn pool_named(cx: &TaskCx, name: &str) -> Result<PoolId, Problem> {
+    cx.with(|core| {
+        core.topology.pool_named(name).map(|pool| pool.id).ok_or_else(|| {
+            let known: Vec<&str> = core.topology.pool.iter().map(|pool| pool.name.as_str()).collect();
+            Problem::no_such_pool(name, &known.join(", "))
+        })
+    })
+}
+
+fn authorise(cx: &TaskCx, actor: &Actor, command: &Command) -> Result<(), Problem> {
+    let Actor::User(me) = actor else { return Ok(()) };
+    let whose = match command {
+        Command::ContactList { user }
+        | Command::ContactPut { user, .. }
+        | Command::ContactRemove { user, .. }
+        | Command::SettingsGet { user }
+        | Command::SettingsPut { user, .. } => user,
+        _ => return Err(Problem::forbidden()),
+    };
+    let domain = cx.with(|core| core.topology.default_domain().to_owned());
+    let same = pairline_topology::directory::aor(me, &domain)
+        .is_some_and(|me| pairline_topology::directory::aor(whose, &domain).is_some_and(|whose| me == whose));
+    if same { Ok(()) } else { Err(Problem::forbidden()) }
+}
+
+/// The pool that must execute a command; `None` where any may.
+fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Problem> {
+    match command {
+        Command::UserPassword { user, .. }
+        | Command::UserRemove { user }
+        | Command::RegistrationDrop { user, .. }
+        | Command::ContactList { user }
+        | Command::ContactPut { user, .. }
+        | Command::ContactRemove { user, .. }
+        | Command::SettingsGet { user }
+        | Command::SettingsPut { user, .. }
+        | Command::UserWhere { user } => Ok(users::serving_pool(cx, user)),
+        Command::PoolSync { pool } | Command::PoolDivergence { pool, .. } | Command::PoolAssertActive { pool, .. } => {
+            Ok(Some(pool_named(cx, pool)?))
+        }
+        Command::PoolFailover { .. }
+        | Command::PoolFailback { .. }
+        | Command::ManagementFailover { .. }
+        | Command::ProcedureResume { .. }
+        | Command::ProcedureAbort { .. }
+        | Command::Preflight { .. } => procedure::place_of_work(cx, command),
+        _ => Ok(None),
+    }
+}
+
+fn privileged(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::UserList { .. }
+            | Command::UserShow { .. }
+            | Command::UserWhere { .. }
+            | Command::UserImport { .. }
+            | Command::RegistrationList { .. }
+            | Command::ContactList { .. }
+            | Command::ContactPut { .. }
+            | Command::ContactRemove { .. }
+            | Command::SettingsGet { .. }
+            | Command::PoolStatus
+            | Command::ProcedureList
+            | Command::ProcedureShow { .. }
+            | Command::Preflight { .. }
+            | Command::TopologyShow
+            | Command::ServerStatus
+            | Command::FenceAnswer { .. }
+    )
+}
+
+fn name_of(actor: &Actor) -> &str {
+    match actor {
+        Actor::Administrator(name) | Actor::User(name) => name,
+        Actor::Server => "the partner's server",
+    }
+}
+
+/// A command in words, without secrets.
+fn label(command: &Command) -> String {
+    match command {
+        Command::UserAdd { user, .. } => format!("user add {user}"),
+        Command::UserRemove { user } => format!("user remove {user}"),
+        Command::UserPassword { user, .. } => format!("user password {user}"),
+        Command::RegistrationDrop { user, .. } => format!("registration drop {user}"),
+        Command::SettingsPut { user, .. } => format!("settings set {user}"),
+        Command::PoolSync { pool } => format!("pool sync {pool}"),
+        Command::PoolVerify { pool } => format!("pool verify {pool}"),
+        Command::PoolPair { a, b, .. } => format!("pool pair {a} {b}"),
+        Command::PoolUnpair { a, b } => format!("pool unpair {a} {b}"),
+        Command::PoolFailover { pool, disaster, dry_run, .. } => {
+            format!("pool failover {pool} (disaster: {disaster}, dry run: {dry_run})")
+        }
+        Command::PoolFailback { pool, dry_run, .. } => format!("pool failback {pool} (dry run: {dry_run})"),
+        Command::PoolAssertActive { pool, .. } => format!("pool assert-active {pool}"),
+        Command::PoolDivergence { pool, apply } => format!("pool divergence {pool} (apply: {apply})"),
+        Command::ManagementFailover { disaster, .. } => format!("management failover (disaster: {disaster})"),
+        Command::ProcedureResume { id } => format!("procedure resume {id}"),
+        Command::ProcedureAbort { id, .. } => format!("procedure abort {id}"),
+        _ => "a change".to_owned(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Pairing and unpairing running pools: a new topology, checked, planned, committed in the management store.
+//!
+//! Owns the command. The rules of pairing are topology's; what a server does with a new topology is `publish`'s.
+
+use crate::command::{Problem, Reply};
+use crate::cx::TaskCx;
+use pairline_group::GroupId;
+use pairline_group::io::{Done, Proposal, Write, WriteClass};
+use pairline_services::cx::Cx;
+use pairline_topology::model::Pairing;
+use pairline_topology::publish::plan_publish;
+use pairline_topology::{ConfigError, Topology, stored};
+
+/// Pairs two pools.
+pub async fn pair(cx: &TaskCx, a: &str, b: &str, accept_unsupported: Option<String>) -> Result<Reply, Problem> {
+    let (a, b) = (super::pool_named(cx, a)?, super::pool_named(cx, b)?);
+    let new = cx.with(|core| {
+        let mut new = (*core.topology).clone();
+        new.pairing.push(Pairing { a, b, accept_unsupported });
+        new
+    });
+    publish(cx, new).await
+}
+
+/// Ends a pairing.
+pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
+    let (first, second) = (super::pool_named(cx, a)?, super::pool_named(cx, b)?);
+    let new = cx.with(|core| {
+        let mut new = (*core.topology).clone();
+        let before = new.pairing.len();
+        new.pairing.retain(|pairing| pairing.other(first) != Some(second));
+        (new.pairing.len() != before).then_some(new)
+    });
+    let moved = cx.with(|core| {
+        let groups = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
+        groups.filter(|group| !group.group.is_cms() && group.serving != group.group.pool).count()
+    });
+    if moved > 0 {
+        return Err(Problem::new(
+            409,
+            "failed-over",
+            "a pool is failed over",
+            format!("{moved} groups are served by the pool that is not their home"),
+            "fail back first (`pairline pool failback`), then unpair",
+        ));
+    }
+    match new {
+        Some(new) => publish(cx, new).await,
+        None => Err(Problem::new(
+            404,
+            "not-paired",
+            "not paired",
+            format!("{a} and {b} are not paired"),
+            "see `pairline pool status`",
+        )),
+    }
+}
+
+async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
+    let old = cx.with(|core| std::rc::Rc::clone(&core.topology));
+    let plan = plan_publish(&old, &new).map_err(|errors| refused(&errors))?;
+    let key = stored::topology_key();
+    let based_on = cx.with(|core| core.host.get(GroupId::CMS, &key).map(|record| record.version));
+    let value = stored::encode_topology(&plan.document);
+    let proposal = Proposal {
+        reads: vec![(key.clone(), based_on)],
+        writes: vec![Write::Put { key, class: WriteClass::Durable, value }],
+        ..Proposal::default()
+    };
+    match cx.commit(GroupId::CMS, proposal).await {
+        Done::Refused(refusal) => Err(Problem::refused(&refusal)),
+        Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => Ok(Reply::Text { text: plan.to_string() }),
+    }
+}
+
+fn refused(errors: &[ConfigError]) -> Problem {
+    let detail: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Problem::new(
+        409,
+        "topology-refused",
+        "the topology would not be valid",
+        detail.join("; "),
+        "mend what is named, or record why an unsupported pairing is accepted with --accept-unsupported",
+    )
+}

@@ -1,0 +1,457 @@
+//! Failover, failback and the management store: observe, plan, start, watch, resume, abort.
+//!
+//! Owns the commands. Preflight, planner and runner are `resilience`'s; this file gathers what they look at and shows what
+//! they say.
+
+use crate::command::{Actor, Command, Problem, Reply};
+use crate::core::{Core, WaitResult};
+use crate::cx::TaskCx;
+use crate::peer::PeerFrame;
+use crate::procedures;
+use crate::view::{FindingView, PlanView, ProcedureView, ReportView};
+use pairline_group::io::GroupStatus;
+use pairline_group::{GroupId, PoolId};
+use pairline_resilience::journal::{self, Procedure, ProcedureState};
+use pairline_resilience::plan::{Command as Order, Plan};
+use pairline_resilience::planner::{self, Refused};
+use pairline_resilience::preflight::{Finding, GroupSight, Observed, PoolSight, RunningProcedure, Verdict, preflight};
+use pairline_resilience::report::Report;
+use pairline_resilience::runner::{Event, Runner};
+
+/// How long a command waits for its procedure before it answers that it goes on.
+const WATCH_MS: u64 = 100_000;
+
+/// The pool that runs a procedure: the one that will serve in the end.
+pub fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Problem> {
+    match command {
+        Command::PoolFailover { pool, .. } | Command::Preflight { pool } => {
+            let affected = super::pool_named(cx, pool)?;
+            cx.with(|core| core.topology.partner(affected).map(|partner| partner.id))
+                .map(Some)
+                .ok_or_else(|| not_paired(pool))
+        }
+        Command::PoolFailback { pool, .. } => Ok(Some(super::pool_named(cx, pool)?)),
+        Command::ManagementFailover { .. } => Ok(cx.with(|core| {
+            let (serving, _) = core.host.serving(GroupId::CMS)?;
+            core.topology.partner(serving).map(|partner| partner.id)
+        })),
+        Command::ProcedureResume { id } | Command::ProcedureAbort { id, reclaim: false } => {
+            Ok(Some(find(cx, id)?.plan.target))
+        }
+        Command::ProcedureAbort { id, reclaim: true } => Ok(Some(find(cx, id)?.plan.source)),
+        _ => Ok(None),
+    }
+}
+
+fn not_paired(pool: &str) -> Problem {
+    let detail = format!("pool {pool} has no partner");
+    Problem::new(409, "not-paired", "not paired", detail, "pair it first: `pairline pool pair`")
+}
+
+/// Executes one command of this family.
+pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Problem> {
+    match command {
+        Command::ProcedureList => {
+            let mut all = cx.with(|core| stored(core));
+            all.sort_by_key(|procedure| std::cmp::Reverse(procedure.started));
+            Ok(Reply::Procedures { procedures: all.iter().map(|p| cx.with(|core| view(core, p))).collect() })
+        }
+        Command::ProcedureShow { id } => {
+            let found = find(cx, &id)?;
+            Ok(Reply::Procedure(cx.with(|core| view(core, &found))))
+        }
+        Command::ProcedureResume { id } => resume(cx, &id).await,
+        Command::ProcedureAbort { id, reclaim } => abort(cx, actor, &id, reclaim).await,
+        Command::Preflight { pool } => {
+            let affected = super::pool_named(cx, &pool)?;
+            let order = Order::Failover {
+                pool: affected,
+                disaster: false,
+                dry_run: true,
+                force: false,
+                confirm_source_off: false,
+                reason: "preflight".to_owned(),
+            };
+            let seen = observe(cx).await;
+            Ok(Reply::Plan(only_findings(&preflight(&order, &seen))))
+        }
+        other => start(cx, actor, other).await,
+    }
+}
+
+fn order(cx: &TaskCx, command: &Command) -> Result<Order, Problem> {
+    let text = |reason: &Option<String>| reason.clone().unwrap_or_default();
+    let confirmed = |confirm: &Option<String>| confirm.as_deref() == Some("yes");
+    Ok(match command {
+        Command::PoolFailover { pool, disaster, dry_run, force, confirm, reason } => Order::Failover {
+            pool: super::pool_named(cx, pool)?,
+            disaster: *disaster,
+            dry_run: *dry_run,
+            force: *force,
+            confirm_source_off: confirmed(confirm),
+            reason: text(reason),
+        },
+        Command::PoolFailback { pool, dry_run, reason } => Order::Failback {
+            pool: super::pool_named(cx, pool)?,
+            dry_run: *dry_run,
+            force: false,
+            reason: text(reason),
+        },
+        Command::ManagementFailover { disaster, dry_run, confirm, reason } => Order::ManagementFailover {
+            to: cx.with(|core| core.pool),
+            disaster: *disaster,
+            dry_run: *dry_run,
+            force: false,
+            confirm_source_off: confirmed(confirm),
+            reason: text(reason),
+        },
+        _ => {
+            return Err(Problem::new(
+                400,
+                "not-a-procedure",
+                "not a procedure",
+                "this command starts nothing",
+                "see `pairline --help`",
+            ));
+        }
+    })
+}
+
+async fn start(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Problem> {
+    let order = order(cx, &command)?;
+    let seen = observe(cx).await;
+    let operator = operator_of(actor);
+    let (id, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
+    let plan = match planner::plan(&order, &seen, &operator, id, wall) {
+        Ok(plan) => plan,
+        Err(Refused(findings)) if order.is_dry_run() => return Ok(Reply::Plan(only_findings(&findings))),
+        Err(Refused(findings)) => return Err(refused(&findings)),
+    };
+    if order.is_dry_run() {
+        return Ok(Reply::Plan(plan_view(&plan)));
+    }
+    if order.is_disaster() && !order.says_source_off() && !order.is_forced() {
+        return Err(unconfirmed(&plan));
+    }
+    begin(cx, |core| match plan.supersedes {
+        Some(old) => {
+            let old = stored(core).into_iter().find(|procedure| procedure.plan.id == old);
+            let old = old.ok_or_else(|| {
+                Problem::new(
+                    409,
+                    "procedure-unknown",
+                    "the procedure to be replaced is not known here",
+                    "its record is missing",
+                    "see `pairline procedure list`",
+                )
+            })?;
+            Runner::start_replacing(plan, old, core.now).map_err(|error| cannot_start(&error.to_string()))
+        }
+        None => Runner::start(plan, core.now).map_err(|error| cannot_start(&error.to_string())),
+    })?;
+    watch(cx, id).await
+}
+
+fn operator_of(actor: &Actor) -> String {
+    match actor {
+        Actor::Administrator(name) | Actor::User(name) => name.clone(),
+        Actor::Server => "the partner's server".to_owned(),
+    }
+}
+
+fn unconfirmed(plan: &Plan) -> Problem {
+    let view = plan_view(plan);
+    Problem::new(
+        428,
+        "confirmation-needed",
+        "a disaster failover must be confirmed",
+        view.expected_loss,
+        "look at the plan with --dry-run; then repeat with `--confirm yes` once you know that the source is off, or accept what it \
+         may go on to commit as its divergent tail",
+    )
+}
+
+fn cannot_start(why: &str) -> Problem {
+    Problem::new(409, "cannot-start", "the procedure cannot start", why, "see `pairline procedure list`")
+}
+
+fn begin(cx: &TaskCx, make: impl FnOnce(&mut Core) -> Result<Runner, Problem>) -> Result<(), Problem> {
+    cx.with(|core| {
+        if core.procedures.busy() {
+            let detail = core.procedures.runner.as_ref().map(|r| r.procedure().plan.command.name()).unwrap_or_default();
+            return Err(Problem::new(
+                409,
+                "procedure-running",
+                "another procedure runs",
+                format!("{detail} runs here now"),
+                "wait for its end; see `pairline procedure list`",
+            ));
+        }
+        let runner = make(core)?;
+        procedures::begin(core, runner);
+        Ok(())
+    })
+}
+
+/// Waits until the runner is over, or long enough; then shows the procedure.
+async fn watch(cx: &TaskCx, id: u128) -> Result<Reply, Problem> {
+    let until = cx.with(|core| core.now.mono) + WATCH_MS;
+    while cx.with(|core| core.procedures.busy() && core.now.mono < until) {
+        cx.sleep(10).await;
+    }
+    cx.with(|core| {
+        let running = core.procedures.runner.as_ref().map(|runner| runner.procedure().clone());
+        let found = running.filter(|procedure| procedure.plan.id == id);
+        found.map(|procedure| Reply::Procedure(view(core, &procedure))).ok_or_else(|| no_such(&format!("{id:032x}")))
+    })
+}
+
+async fn resume(cx: &TaskCx, id: &str) -> Result<Reply, Problem> {
+    let found = find(cx, id)?;
+    let number = found.plan.id;
+    if cx.with(|core| {
+        core.procedures.busy() && core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == number)
+    }) {
+        return watch(cx, number).await;
+    }
+    begin(cx, |core| Runner::resume(found, core.now).map_err(|error| cannot_start(&error.to_string())))?;
+    watch(cx, number).await
+}
+
+async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Reply, Problem> {
+    let found = find(cx, id)?;
+    let number = found.plan.id;
+    if reclaim {
+        let order = Order::Reclaim {
+            pool: found.plan.subject,
+            dry_run: false,
+            confirm_target_off: true,
+            reason: format!("abort of {id}"),
+        };
+        let seen = observe(cx).await;
+        let (fresh, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
+        let plan = planner::plan(&order, &seen, &operator_of(actor), fresh, wall).map_err(|Refused(f)| refused(&f))?;
+        begin(cx, |core| match plan.supersedes {
+            Some(_) => Runner::start_replacing(plan, found, core.now).map_err(|e| cannot_start(&e.to_string())),
+            None => Runner::start(plan, core.now).map_err(|e| cannot_start(&e.to_string())),
+        })?;
+        return watch(cx, fresh).await;
+    }
+    let here = cx.with(|core| {
+        core.procedures.busy() && core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == number)
+    });
+    if !here {
+        begin(cx, |core| Runner::resume(found, core.now).map_err(|error| cannot_start(&error.to_string())))?;
+    }
+    let operator = operator_of(actor);
+    cx.with(|core| procedures::tell(core, Event::AbortRequested { operator }));
+    watch(cx, number).await
+}
+
+/// All procedures in the local copy of the journal; the running one as it stands in memory.
+fn stored(core: &Core) -> Vec<Procedure> {
+    let records = core.host.scan(GroupId::CMS, journal::OWNER, Some(journal::KIND_PROCEDURE));
+    let mut all: Vec<Procedure> = records.filter_map(|(_, record)| Procedure::decode(&record.value).ok()).collect();
+    if let Some(runner) = &core.procedures.runner {
+        let live = runner.procedure();
+        all.retain(|procedure| procedure.plan.id != live.plan.id);
+        all.push(live.clone());
+    }
+    all
+}
+
+fn find(cx: &TaskCx, id: &str) -> Result<Procedure, Problem> {
+    let wanted = id.to_ascii_lowercase();
+    let mut found: Vec<Procedure> = cx
+        .with(|core| stored(core))
+        .into_iter()
+        .filter(|p| format!("{:032x}", p.plan.id).starts_with(&wanted))
+        .collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        _ => Err(no_such(id)),
+    }
+}
+
+fn no_such(id: &str) -> Problem {
+    let detail = format!("no procedure, or more than one, begins with {id}");
+    Problem::new(404, "no-such-procedure", "no such procedure", detail, "see `pairline procedure list`")
+}
+
+/// Asks the other pool for the statuses of its copies.
+pub async fn look_at(cx: &TaskCx, pool: PoolId) -> Option<Vec<GroupStatus>> {
+    let wait = cx.start_wait(2_000);
+    if !cx.with(|core| core.send_peer(pool, &PeerFrame::Look { call: wait })) {
+        return None;
+    }
+    match cx.wait(wait).await {
+        WaitResult::Statuses(statuses) => Some(statuses),
+        _ => None,
+    }
+}
+
+async fn observe(cx: &TaskCx) -> Observed {
+    let partner = cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some()));
+    let theirs = match partner {
+        Some(pool) => look_at(cx, pool).await.map(|statuses| (pool, statuses)),
+        None => None,
+    };
+    cx.with(|core| {
+        let mut groups: Vec<GroupSight> =
+            crate::modes::statuses(core).into_iter().map(|status| GroupSight { at: core.pool, status }).collect();
+        let heard = theirs.is_some();
+        if let Some((at, statuses)) = theirs {
+            groups.extend(statuses.into_iter().map(|status| GroupSight { at, status }));
+        }
+        Observed {
+            here: core.pool,
+            link_up: core.partner().is_some_and(|pool| core.link_to(pool).is_some()) && heard,
+            silent_for: core.modes.heard.as_ref().map(|(_, at, _)| core.now.mono.saturating_sub(*at)),
+            pools: core.topology.pool.iter().map(|pool| sight(core, pool.id, heard)).collect(),
+            groups,
+            clock_offset_ms: core.modes.clock.offset(),
+            running: running(core),
+            unequal: core.unequal.iter().copied().collect(),
+            bounds: core.topology.policies.procedure.clone(),
+            not_replicated: super::pools::exclusions(),
+        }
+    })
+}
+
+fn sight(core: &Core, pool: PoolId, heard: bool) -> PoolSight {
+    let own = pool == core.pool;
+    let beat = core.modes.heard.as_ref().map(|(heartbeat, _, _)| heartbeat).filter(|heartbeat| heartbeat.pool == pool);
+    let document = core.topology.pool(pool);
+    let facts = &core.facts;
+    let free = facts.disk_free.saturating_mul(100).checked_div(facts.disk_total).and_then(|p| u8::try_from(p).ok());
+    PoolSight {
+        pool,
+        name: core.topology.pool_name(pool),
+        partner: core.topology.partner(pool).map(|partner| partner.id),
+        reachable: own || (heard && core.link_to(pool).is_some() && !core.modes.away(pool)),
+        mode: if own { core.modes.mode(pool) } else { beat.map_or_else(|| core.modes.mode(pool), |b| b.mode) },
+        version: if own { Some(core.config.version.clone()) } else { beat.map(|b| b.version.to_string()) },
+        certificate_days: if own {
+            u16::try_from(facts.certificate_days.max(0)).ok()
+        } else {
+            beat.map(|b| b.certificate_days)
+        },
+        free_disk_percent: if own { free } else { beat.map(|b| b.free_disk_percent) },
+        users: if own { None } else { beat.map(|b| b.users) },
+        capacity_users: document.and_then(|pool| pool.capacity_users),
+        next_hops: Vec::new(),
+    }
+}
+
+fn running(core: &Core) -> Option<RunningProcedure> {
+    let procedure = stored(core).into_iter().find(|procedure| !procedure.state.is_over())?;
+    Some(RunningProcedure {
+        id: procedure.plan.id,
+        what: procedure.plan.command.name().to_owned(),
+        operator: procedure.plan.operator.clone(),
+        since: procedure.started,
+    })
+}
+
+fn refused(findings: &[Finding]) -> Problem {
+    let no: Vec<&Finding> = findings.iter().filter(|finding| finding.verdict == Verdict::Refuse).collect();
+    let detail: Vec<String> = no.iter().map(|finding| finding.reason.clone()).collect();
+    let remedy: Vec<String> = no.iter().map(|finding| finding.remedy.clone()).collect();
+    Problem::new(409, "preflight-refused", "preflight refuses", detail.join("; "), remedy.join("; "))
+}
+
+fn finding_view(finding: &Finding) -> FindingView {
+    let verdict = match finding.verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Refuse => "refuse",
+    };
+    FindingView {
+        rule: format!("{:?}", finding.rule),
+        verdict: verdict.to_owned(),
+        reason: finding.reason.clone(),
+        remedy: finding.remedy.clone(),
+    }
+}
+
+fn only_findings(findings: &[Finding]) -> PlanView {
+    PlanView {
+        allowed: findings.iter().all(|finding| finding.verdict != Verdict::Refuse),
+        findings: findings.iter().map(finding_view).collect(),
+        ..PlanView::default()
+    }
+}
+
+fn plan_view(plan: &Plan) -> PlanView {
+    let points: Vec<String> = plan.recovery.iter().map(|r| format!("{} at {}", r.group, r.position)).collect();
+    let expected_loss = if plan.command.is_disaster() {
+        let silent = plan.silent_for.map_or_else(
+            || "never heard".to_owned(),
+            |ms| format!("last heard {}.{} s ago", ms / 1_000, ms % 1_000 / 100),
+        );
+        format!(
+            "recovery point: {} ({} {silent}); what it committed later is unknown here",
+            points.join(", "),
+            plan.name_of(plan.source)
+        )
+    } else {
+        "nothing: a planned move hands over every committed entry, or does not happen".to_owned()
+    };
+    PlanView { expected_loss, plan: plan.to_string(), ..only_findings(&plan.findings) }
+}
+
+fn view(core: &Core, procedure: &Procedure) -> ProcedureView {
+    let plan = &procedure.plan;
+    let live = core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == plan.id && !r.is_over());
+    let (state, stopped) = match &procedure.state {
+        ProcedureState::Running if live => ("running", None),
+        ProcedureState::Running => ("stopped", Some("it was interrupted; resume or abort it".to_owned())),
+        ProcedureState::Done => ("done", None),
+        ProcedureState::Aborted { .. } => ("aborted", None),
+        ProcedureState::Stopped { reason } => ("stopped", Some(reason.clone())),
+        ProcedureState::Superseded { .. } => ("superseded", None),
+    };
+    let over = procedure.state.is_over() || stopped.is_some();
+    let tails = crate::modes::statuses(core)
+        .into_iter()
+        .filter(|g| g.tail > 0)
+        .map(|g| (g.group.to_string(), g.tail))
+        .collect();
+    ProcedureView {
+        id: format!("{:032x}", plan.id),
+        kind: plan.command.name().to_owned(),
+        pool: plan.name_of(plan.subject),
+        state: state.to_owned(),
+        steps: (u32::try_from(procedure.results.len()).unwrap_or(0), u32::try_from(plan.steps.len()).unwrap_or(0)),
+        operator: plan.operator.clone(),
+        started: procedure.started,
+        stopped,
+        plan: plan.to_string(),
+        report: over.then(|| report_view(Report::of(procedure).with_tails(tails), procedure)),
+    }
+}
+
+fn report_view(report: Report, procedure: &Procedure) -> ReportView {
+    let promised: Vec<u64> = procedure
+        .plan
+        .recovery
+        .iter()
+        .filter_map(|r| match r.lag {
+            pairline_group::io::Lag::Unknown => None,
+            pairline_group::io::Lag::Exactly(ms) | pairline_group::io::Lag::AtMost(ms) => Some(ms),
+        })
+        .collect();
+    let known = promised.len() == procedure.plan.recovery.len();
+    ReportView {
+        text: report.to_string(),
+        stages: report.stages.iter().map(|(stage, took)| (format!("{stage:?}"), *took)).collect(),
+        recovery_points: report
+            .groups
+            .iter()
+            .map(|line| {
+                (line.group.clone(), line.promised.clone().unwrap_or_default(), line.actual.clone().unwrap_or_default())
+            })
+            .collect(),
+        promised_lag_ms: promised.into_iter().max().filter(|_| known),
+    }
+}

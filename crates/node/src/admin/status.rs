@@ -1,0 +1,83 @@
+//! Health and metrics of one server.
+//!
+//! Owns the names of metrics. Every number is counted elsewhere.
+
+use crate::core::Core;
+use crate::view::StatusView;
+use pairline_group::io::{GroupStatus, Lag, Role};
+
+type Labels = Vec<(String, String)>;
+
+fn sample(samples: &mut Vec<(String, Labels, f64)>, name: &str, labels: &[(&str, &str)], value: f64) {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    samples.push((name.to_owned(), labels, value));
+}
+
+/// A count as a metric value; exact up to 2^53.
+fn number(count: u64) -> f64 {
+    let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
+    let low = u32::try_from(count & 0xFFFF_FFFF).unwrap_or(u32::MAX);
+    f64::from(high) * 4_294_967_296.0 + f64::from(low)
+}
+
+/// What the server says of itself.
+pub fn of_server(core: &Core) -> StatusView {
+    let groups: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
+    let mut samples = Vec::new();
+    for group in &groups {
+        of_group(&mut samples, group);
+    }
+    for pool in &core.topology.pool {
+        let mode = core.modes.describe(pool.id, core.now.mono);
+        sample(&mut samples, "pairline_pool_mode", &[("pool", &pool.name), ("mode", &mode.name)], 1.0);
+    }
+    for (name, count) in &core.counters {
+        sample(&mut samples, &format!("pairline_{name}_total"), &[], number(*count));
+    }
+    let (sum, commits) = core.commit_latency;
+    sample(&mut samples, "pairline_commit_latency_seconds_sum", &[], number(sum) / 1_000.0);
+    sample(&mut samples, "pairline_commit_latency_seconds_count", &[], number(commits));
+    sample(&mut samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
+    sample(&mut samples, "pairline_links_up", &[], number(core.links.len() as u64));
+    sample(&mut samples, "pairline_streams_open", &[], number(core.streams.len() as u64));
+    sample(&mut samples, "pairline_commits_in_flight", &[], number(core.tickets.len() as u64));
+    sample(&mut samples, "pairline_disk_free_bytes", &[], number(core.facts.disk_free));
+    sample(&mut samples, "pairline_log_bytes", &[], number(core.facts.log_bytes));
+    let server = core.topology.server(core.config.server);
+    StatusView {
+        server: server.map(|server| server.name.clone()).unwrap_or_default(),
+        pool: core.topology.pool_name(core.pool),
+        healthy: groups
+            .iter()
+            .filter(|group| group.role == Role::Active)
+            .all(|group| group.confirmed && group.stopped.is_none()),
+        samples,
+    }
+}
+
+fn of_group(samples: &mut Vec<(String, Labels, f64)>, group: &GroupStatus) {
+    let id = group.group.to_string();
+    let labels: &[(&str, &str)] = &[("group", &id)];
+    sample(samples, "pairline_group_position", labels, number(group.position.seq));
+    sample(samples, "pairline_group_epoch", labels, number(group.epoch.number));
+    sample(samples, "pairline_group_records", labels, number(group.records));
+    sample(samples, "pairline_group_bytes", labels, number(group.bytes));
+    sample(samples, "pairline_group_behind_entries", labels, number(group.behind_entries));
+    sample(samples, "pairline_group_tail_entries", labels, number(group.tail));
+    let role = match group.role {
+        Role::Active if group.confirmed => "active",
+        Role::Active => "unconfirmed",
+        Role::Backup => "backup",
+        Role::Fenced => "fenced",
+    };
+    sample(samples, "pairline_group_role", &[("group", &id), ("role", role)], 1.0);
+    match group.lag {
+        Lag::Unknown => {}
+        Lag::Exactly(ms) => {
+            sample(samples, "pairline_group_lag_seconds", &[("group", &id), ("bound", "exact")], number(ms) / 1_000.0)
+        }
+        Lag::AtMost(ms) => {
+            sample(samples, "pairline_group_lag_seconds", &[("group", &id), ("bound", "at-most")], number(ms) / 1_000.0)
+        }
+    }
+}

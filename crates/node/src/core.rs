@@ -1,0 +1,337 @@
+//! The node's state that tasks share: one value behind one cell, borrowed briefly and never across a poll.
+//!
+//! Owns the tables that connect the rooms (tickets, transactions, timers, links). Decides nothing about SIP, replication or
+//! failover; those rooms do.
+
+use crate::command::{Problem, Reply};
+use crate::config::NodeConfig;
+use crate::event::{Event, Level};
+use crate::executor::{ReadyQueue, TaskId};
+use crate::io::{Facts, Output, StoredTail};
+use crate::modes::Modes;
+use crate::peer::PeerFrame;
+use crate::procedures::Procedures;
+use crate::rng::Rng;
+use bytes::Bytes;
+use pairline_group::host::Host;
+use pairline_group::io::{Done, HostInput, Now, Proposal};
+use pairline_group::{GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
+use pairline_services::binding::Binding;
+use pairline_services::cx::{Branch, LocateError, TaskEvent};
+use pairline_services::settings::DeploymentView;
+use pairline_sip::auth::NonceWindow;
+use pairline_sip::flow::Flow;
+use pairline_sip::transaction::{ClientTx, Layer, ServerTx};
+use pairline_topology::Topology;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// Most tasks at one time; beyond it new work is refused before any digest is computed (DESIGN §3).
+pub const MAX_TASKS: usize = 100_000;
+
+/// Most guest bindings kept in memory by a pool that cannot write (it restarted alone).
+pub const MAX_LOCAL_GUESTS: usize = 100_000;
+
+/// What a task waits for beyond events.
+#[derive(Debug)]
+pub enum WaitResult {
+    /// A proposal ended.
+    Done(Done),
+    /// A name was resolved.
+    Located(Result<Vec<Flow>, LocateError>),
+    /// A command that was sent to the partner was answered.
+    Reply(Result<Reply, Problem>),
+    /// A verification ended: position, equality, unequal ranges.
+    Verified(Position, bool, Vec<u16>),
+    /// Stored tails.
+    Tails(Vec<StoredTail>),
+    /// Statuses of the other pool's copies.
+    Statuses(Vec<pairline_group::io::GroupStatus>),
+    /// A sleep is over, or the wait was given up.
+    Elapsed,
+}
+
+/// State of one live task.
+#[derive(Debug)]
+pub struct TaskState {
+    /// Its id (with generation).
+    pub id: TaskId,
+    /// The server transaction that it answers.
+    pub server_tx: Option<ServerTx>,
+    /// The flow that its request came on.
+    pub flow: Option<Flow>,
+    /// Undelivered events.
+    pub events: VecDeque<TaskEvent>,
+    /// Results of waits that are over.
+    pub results: BTreeMap<u64, WaitResult>,
+    /// Its deadline, if set.
+    pub deadline: Option<Millis>,
+    /// Its client transactions.
+    pub branches: Vec<(Branch, ClientTx)>,
+    /// Users whose bindings it watches.
+    pub watching: Vec<String>,
+}
+
+/// Who waits for a ticket of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TicketOwner {
+    /// A task's wait.
+    Task(TaskId, u64),
+    /// A proposal that came over a link.
+    PeerProposal(LinkId, u64),
+    /// A handover that the partner's runner asked for.
+    PeerHandover(LinkId, u64),
+    /// The runner of a procedure, with its own ticket.
+    Runner(Ticket),
+    /// Nobody (best effort).
+    Nobody,
+}
+
+/// One live link.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Pool at its other end.
+    pub pool: PoolId,
+    /// Server at its other end.
+    pub server: ServerId,
+}
+
+/// A guest binding kept in memory.
+#[derive(Clone, Debug)]
+pub struct LocalGuest {
+    /// The binding.
+    pub binding: Binding,
+    /// Monotonic end.
+    pub until: Millis,
+}
+
+/// The shared state.
+pub struct Core {
+    /// Both clocks at the start of this call.
+    pub now: Now,
+    /// What the node was started with.
+    pub config: NodeConfig,
+    /// Topology in force.
+    pub topology: Rc<Topology>,
+    /// Whether it came from the management store's copy (a later revision replaces it) or still from files.
+    pub topology_in_force: bool,
+    /// What services see of it.
+    pub view: Rc<DeploymentView>,
+    /// Own pool.
+    pub pool: PoolId,
+    /// Replication.
+    pub host: Host,
+    /// SIP transactions.
+    pub layer: Layer,
+    /// Random numbers.
+    pub rng: Rng,
+    /// Outputs not yet taken.
+    pub out: VecDeque<Output>,
+    /// Tasks to poll.
+    pub ready: ReadyQueue,
+    /// States of live tasks by slot.
+    pub states: Vec<Option<TaskState>>,
+    /// Waits on the host.
+    pub tickets: BTreeMap<Ticket, TicketOwner>,
+    /// Next ticket, wait or call number.
+    pub next_id: u64,
+    /// Timers of waits: (when, number) → task and wait.
+    pub timers: BTreeMap<(Millis, u64), (TaskId, u64)>,
+    /// Deadlines of tasks.
+    pub deadlines: BTreeSet<(Millis, TaskId)>,
+    /// Server transaction → task.
+    pub server_txs: BTreeMap<ServerTx, TaskId>,
+    /// Client transaction → task and branch.
+    pub client_txs: BTreeMap<ClientTx, (TaskId, Branch)>,
+    /// Waits by number that the shell or a peer answers.
+    pub waits: BTreeMap<u64, TaskId>,
+    /// Waits on proposals that were forwarded over a link.
+    pub forwarded: BTreeMap<u64, TaskId>,
+    /// Live links.
+    pub links: BTreeMap<LinkId, Link>,
+    /// Who watches a user's bindings.
+    pub watchers: BTreeMap<String, Vec<TaskId>>,
+    /// Who waits for a verification of a group.
+    pub verifying: BTreeMap<GroupId, Vec<(TaskId, u64)>>,
+    /// Groups whose last verification found a difference.
+    pub unequal: BTreeSet<GroupId>,
+    /// Open stream connections.
+    pub streams: BTreeSet<u64>,
+    /// Guest bindings of a pool that cannot write.
+    pub local_guests: BTreeMap<(String, Vec<u8>), LocalGuest>,
+    /// Used nonce counts.
+    pub nonces: NonceWindow,
+    /// Pools' modes.
+    pub modes: Modes,
+    /// When checkpoints are taken.
+    pub checkpoints: crate::checkpoints::Checkpoints,
+    /// The running procedure.
+    pub procedures: Procedures,
+    /// Applied entries, if somebody looks on (the simulator's checkers).
+    pub watched: Option<Vec<(GroupId, std::sync::Arc<pairline_group::Entry>)>>,
+    /// Last facts of the machine.
+    pub facts: Facts,
+    /// Counters of services by their number.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Open alarms, newest last, bounded.
+    pub alarms: VecDeque<(Millis, String)>,
+    /// Commit latency: monotonic start of proposals in flight.
+    pub commit_started: BTreeMap<Ticket, Millis>,
+    /// Sum and count of commit latencies in milliseconds.
+    pub commit_latency: (u64, u64),
+}
+
+impl Core {
+    /// A number that is used once: tickets, waits, calls.
+    pub fn fresh(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Emits an event.
+    pub fn event(&mut self, level: Level, name: &'static str, text: impl Into<String>) {
+        self.out.push_back(Output::Event(Event { level, name, text: text.into() }));
+    }
+
+    /// Remembers an alarm (bounded) and emits it.
+    pub fn alarm(&mut self, name: &'static str, text: String) {
+        if self.alarms.len() >= 100 {
+            self.alarms.pop_front();
+        }
+        self.alarms.push_back((self.now.wall, text.clone()));
+        self.event(Level::Error, name, text);
+    }
+
+    /// Counts something.
+    pub fn count(&mut self, name: &'static str) {
+        *self.counters.entry(name).or_insert(0) += 1;
+    }
+
+    /// State of a live task.
+    pub fn state(&mut self, task: TaskId) -> Option<&mut TaskState> {
+        self.states.get_mut(task.slot()).and_then(Option::as_mut).filter(|state| state.id == task)
+    }
+
+    /// Registers a new task's state.
+    pub fn add_state(&mut self, task: TaskId, server_tx: Option<ServerTx>, flow: Option<Flow>) {
+        if self.states.len() <= task.slot() {
+            self.states.resize_with(task.slot() + 1, || None);
+        }
+        if let Some(tx) = server_tx {
+            self.server_txs.insert(tx, task);
+        }
+        self.states[task.slot()] = Some(TaskState {
+            id: task,
+            server_tx,
+            flow,
+            events: VecDeque::new(),
+            results: BTreeMap::new(),
+            deadline: None,
+            branches: Vec::new(),
+            watching: Vec::new(),
+        });
+    }
+
+    /// Forgets an ended task: its deadline, watches and transactions.
+    pub fn remove_state(&mut self, task: TaskId) {
+        let Some(state) = self.states.get_mut(task.slot()).and_then(Option::take) else { return };
+        if let Some(at) = state.deadline {
+            self.deadlines.remove(&(at, task));
+        }
+        if let Some(tx) = state.server_tx {
+            self.server_txs.remove(&tx);
+        }
+        for (_, tx) in &state.branches {
+            self.client_txs.remove(tx);
+        }
+        for user in &state.watching {
+            if let Some(tasks) = self.watchers.get_mut(user) {
+                tasks.retain(|other| *other != task);
+                if tasks.is_empty() {
+                    self.watchers.remove(user);
+                }
+            }
+        }
+    }
+
+    /// Delivers an event to a task and wakes it.
+    pub fn deliver(&mut self, task: TaskId, event: TaskEvent) {
+        if let Some(state) = self.state(task) {
+            state.events.push_back(event);
+            self.ready.wake(task);
+        }
+    }
+
+    /// Ends a wait and wakes its task.
+    pub fn resolve(&mut self, task: TaskId, wait: u64, result: WaitResult) {
+        if let Some(state) = self.state(task) {
+            state.results.insert(wait, result);
+            self.ready.wake(task);
+        }
+    }
+
+    /// Starts a wait that ends as `Elapsed` after a time, unless something ends it before.
+    pub fn wait_until(&mut self, task: TaskId, at: Millis) -> u64 {
+        let wait = self.fresh();
+        self.timers.insert((at, wait), (task, wait));
+        wait
+    }
+
+    /// Sends a proposal to the own host for a task.
+    pub fn propose(&mut self, owner: TicketOwner, group: GroupId, proposal: Proposal) -> Ticket {
+        let ticket = Ticket(self.fresh());
+        self.tickets.insert(ticket, owner);
+        self.commit_started.insert(ticket, self.now.mono);
+        self.host.handle(self.now, HostInput::Propose { ticket, group, proposal });
+        ticket
+    }
+
+    /// The link to a pool, if one is up.
+    pub fn link_to(&self, pool: PoolId) -> Option<LinkId> {
+        self.links.iter().rev().find(|(_, link)| link.pool == pool).map(|(id, _)| *id)
+    }
+
+    /// The paired pool.
+    pub fn partner(&self) -> Option<PoolId> {
+        self.topology.partner(self.pool).map(|pool| pool.id)
+    }
+
+    /// Sends a frame to a pool; false if no link is up.
+    pub fn send_peer(&mut self, pool: PoolId, frame: &PeerFrame) -> bool {
+        let Some(link) = self.link_to(pool) else { return false };
+        self.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
+        true
+    }
+
+    /// Sends a SIP message where its flow leads: to the shell, or to the partner inside the link.
+    pub fn send_sip(&mut self, flow: Flow, message: Bytes) {
+        if flow.transport != pairline_sip::flow::Transport::Peer {
+            self.out.push_back(Output::Sip { flow, message });
+            return;
+        }
+        let pool = peer_pool(flow);
+        if !self.send_peer(pool, &PeerFrame::Sip(message)) {
+            self.layer.transport_failed(self.now.mono, flow);
+        }
+    }
+
+    /// The flow that stands for the link to a pool, while it is up.
+    pub fn peer_flow(&self, pool: PoolId) -> Option<Flow> {
+        self.link_to(pool).map(|_| peer_flow_of(pool))
+    }
+}
+
+/// The flow that stands for the link to a pool; it names the pool, not the connection, so that an answer may take a new one.
+pub fn peer_flow_of(pool: PoolId) -> Flow {
+    Flow {
+        transport: pairline_sip::flow::Transport::Peer,
+        listener: u16::MAX,
+        remote: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), pool.0),
+        connection: u64::from(pool.0),
+    }
+}
+
+/// The pool of a peer flow.
+pub fn peer_pool(flow: Flow) -> PoolId {
+    PoolId(flow.remote.port())
+}

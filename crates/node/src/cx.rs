@@ -1,0 +1,330 @@
+//! The capabilities of a task: the node's implementation of the services' `Cx`.
+//!
+//! Owns how a wait is represented (a numbered result in the task's state). Knows no service.
+
+use crate::core::{Core, LocalGuest, MAX_LOCAL_GUESTS, TicketOwner, WaitResult, peer_pool};
+use crate::executor::TaskId;
+use crate::io::Output;
+use crate::peer::PeerFrame;
+use bytes::Bytes;
+use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteClass};
+use pairline_group::{GroupId, Key, Kind, PoolId, Record, Ticket};
+use pairline_services::binding::Binding;
+use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
+use pairline_services::settings::DeploymentView;
+use pairline_services::{metrics::Counter, records};
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::message::Message;
+use pairline_sip::uri::Aor;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// How long a change is carried after a group that is just moving (DESIGN §8: parked, bounded, ≤ 3 s).
+const PARK_MS: u64 = 3_000;
+
+/// Pause between two tries of a parked change.
+const PARK_RETRY_MS: u64 = 40;
+
+/// A task's handle on the node.
+#[derive(Clone)]
+pub struct TaskCx {
+    core: Rc<RefCell<Core>>,
+    task: TaskId,
+}
+
+impl TaskCx {
+    /// The handle of a task.
+    pub fn new(core: Rc<RefCell<Core>>, task: TaskId) -> TaskCx {
+        TaskCx { core, task }
+    }
+
+    /// Looks at or changes the node's state; never across an await.
+    pub fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        f(&mut self.core.borrow_mut())
+    }
+
+    /// Waits for the result of a numbered wait.
+    pub async fn wait(&self, wait: u64) -> WaitResult {
+        poll_fn(|_| {
+            let mut core = self.core.borrow_mut();
+            match core.state(self.task).and_then(|state| state.results.remove(&wait)) {
+                Some(result) => Poll::Ready(result),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Waits for a time.
+    pub async fn sleep(&self, millis: u64) {
+        let wait = self.with(|core| {
+            let at = core.now.mono + millis;
+            core.wait_until(self.task, at)
+        });
+        self.wait(wait).await;
+    }
+
+    /// Starts a wait with a number that something else will end, at the latest after `millis`.
+    pub fn start_wait(&self, millis: u64) -> u64 {
+        self.with(|core| {
+            let at = core.now.mono + millis;
+            let wait = core.wait_until(self.task, at);
+            core.waits.insert(wait, self.task);
+            wait
+        })
+    }
+
+    /// The task's id.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    async fn commit_here(&self, group: GroupId, proposal: Proposal) -> Done {
+        let wait = self.with(|core| {
+            let wait = core.fresh();
+            core.propose(TicketOwner::Task(self.task, wait), group, proposal);
+            wait
+        });
+        match self.wait(wait).await {
+            WaitResult::Done(done) => done,
+            _ => Done::Refused(Refusal::Busy),
+        }
+    }
+
+    async fn commit_there(&self, pool: PoolId, group: GroupId, proposal: Proposal) -> Done {
+        let wait = self.start_wait(PARK_MS);
+        self.with(|core| core.forwarded.insert(wait, self.task));
+        let frame = PeerFrame::Propose { ticket: wait, group, proposal };
+        if !self.with(|core| core.send_peer(pool, &frame)) {
+            return Done::Refused(Refusal::NotNow("the link to the serving pool is down".into()));
+        }
+        match self.wait(wait).await {
+            WaitResult::Done(done) => done,
+            _ => Done::Refused(Refusal::OutcomeUnknown),
+        }
+    }
+}
+
+/// Whether another pool may answer what was refused here.
+fn moved(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NotActive(..) | Refusal::HandingOver(_) | Refusal::Unconfirmed | Refusal::NoSuchGroup)
+}
+
+impl Cx for TaskCx {
+    fn now(&self) -> Now {
+        self.core.borrow().now
+    }
+
+    fn random(&self) -> u64 {
+        self.core.borrow_mut().rng.next_u64()
+    }
+
+    fn view(&self) -> Rc<DeploymentView> {
+        Rc::clone(&self.core.borrow().view)
+    }
+
+    fn place(&self, user: &Aor) -> Place {
+        crate::place::of_user(&self.core.borrow(), user)
+    }
+
+    async fn read(&self, group: GroupId, key: &Key) -> Option<Record> {
+        self.core.borrow().host.get(group, key).cloned()
+    }
+
+    async fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> Vec<(Key, Record)> {
+        let core = self.core.borrow();
+        core.host.scan(group, owner, kind).map(|(key, record)| (key.clone(), record.clone())).collect()
+    }
+
+    async fn commit(&self, group: GroupId, proposal: Proposal) -> Done {
+        let until = self.with(|core| core.now.mono + PARK_MS);
+        loop {
+            let done = self.commit_here(group, proposal.clone()).await;
+            let Done::Refused(refusal) = &done else { return done };
+            if !moved(refusal) {
+                return done;
+            }
+            let there = self.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some()));
+            let Some(pool) = there else { return done };
+            let done = self.commit_there(pool, group, proposal.clone()).await;
+            match &done {
+                Done::Refused(refusal) if moved(refusal) && self.with(|core| core.now.mono < until) => {
+                    self.sleep(PARK_RETRY_MS).await;
+                }
+                _ => return done,
+            }
+        }
+    }
+
+    fn guests(&self, user: &Aor) -> Vec<Binding> {
+        crate::place::guests(&self.core.borrow(), user)
+    }
+
+    async fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> bool {
+        let item = binding.id;
+        let (group, writable) = self.with(|core| {
+            let group = crate::place::guest_group(core, core.pool, user);
+            (group, group.is_some_and(|group| core.host.can_commit(group)))
+        });
+        if let (Some(group), true) = (group, writable) {
+            let home = self.with(|core| crate::place::home_of(core, user.as_str())).unwrap_or_default();
+            let key = records::guest_key(user.as_str(), home, &item);
+            let write = match lives_ms {
+                0 => Write::Delete { key },
+                lives => Write::Put { key, class: WriteClass::Soft { lives }, value: binding.encode() },
+            };
+            let proposal = Proposal { writes: vec![write], ..Proposal::default() };
+            let done = self.commit_here(group, proposal).await;
+            return !matches!(done, Done::Refused(_));
+        }
+        self.with(|core| {
+            let key = (user.as_str().to_owned(), item.to_vec());
+            let until = core.now.mono + lives_ms;
+            if lives_ms == 0 {
+                core.local_guests.remove(&key);
+                return true;
+            }
+            if core.local_guests.len() >= MAX_LOCAL_GUESTS && !core.local_guests.contains_key(&key) {
+                return false;
+            }
+            core.local_guests.insert(key, LocalGuest { binding, until });
+            crate::place::wake_watchers(core, user.as_str());
+            true
+        })
+    }
+
+    fn respond(&self, status: u16, reply: Bytes) {
+        self.with(|core| {
+            let now = core.now.mono;
+            let Some(tx) = core.state(self.task).and_then(|state| state.server_tx) else { return };
+            if core.layer.respond(now, tx, status, reply).is_err() {
+                core.count("sip_responses_without_transaction");
+            }
+        });
+    }
+
+    fn forward(&self, flow: Flow, request: Bytes) -> Branch {
+        self.with(|core| {
+            let branch = Branch(core.fresh());
+            let now = core.now.mono;
+            match Message::parse(request) {
+                Ok(message) => {
+                    let tx = core.layer.request(now, flow, message);
+                    core.client_txs.insert(tx, (self.task, branch));
+                    if let Some(state) = core.state(self.task) {
+                        state.branches.push((branch, tx));
+                    }
+                }
+                Err(_) => {
+                    core.count("sip_requests_not_well_formed_after_edit");
+                    core.deliver(self.task, TaskEvent::TransportError(branch));
+                }
+            }
+            branch
+        })
+    }
+
+    fn cancel(&self, branch: Branch) {
+        self.with(|core| {
+            let now = core.now.mono;
+            let tx = core
+                .state(self.task)
+                .and_then(|state| state.branches.iter().find(|(b, _)| *b == branch).map(|(_, tx)| *tx));
+            if let Some(tx) = tx {
+                core.layer.cancel(now, tx);
+            }
+        });
+    }
+
+    fn send_stateless(&self, flow: Flow, message: Bytes) {
+        self.with(|core| core.send_sip(flow, message));
+    }
+
+    async fn event(&self) -> TaskEvent {
+        poll_fn(|_| {
+            let mut core = self.core.borrow_mut();
+            match core.state(self.task).and_then(|state| state.events.pop_front()) {
+                Some(event) => Poll::Ready(event),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn set_deadline(&self, at_mono: Option<u64>) {
+        self.with(|core| {
+            let Some(state) = core.state(self.task) else { return };
+            let before = std::mem::replace(&mut state.deadline, at_mono);
+            if let Some(at) = before {
+                core.deadlines.remove(&(at, self.task));
+            }
+            if let Some(at) = at_mono {
+                core.deadlines.insert((at, self.task));
+            }
+        });
+    }
+
+    fn watch_bindings(&self, user: &Aor) {
+        self.with(|core| {
+            let name = user.as_str().to_owned();
+            core.watchers.entry(name.clone()).or_default().push(self.task);
+            if let Some(state) = core.state(self.task) {
+                state.watching.push(name);
+            }
+        });
+    }
+
+    fn reach(&self, binding: &Binding) -> Reach {
+        crate::place::reach(&self.core.borrow(), binding)
+    }
+
+    fn peer_flow(&self, pool: PoolId) -> Option<Flow> {
+        self.core.borrow().peer_flow(pool)
+    }
+
+    async fn locate(&self, uri: &[u8]) -> Result<Vec<Flow>, LocateError> {
+        if let Some(flow) = crate::place::literal_target(uri) {
+            return Ok(vec![flow]);
+        }
+        let wait = self.start_wait(2_500);
+        self.with(|core| core.out.push_back(Output::Resolve { id: wait, uri: Bytes::copy_from_slice(uri) }));
+        match self.wait(wait).await {
+            WaitResult::Located(result) => result,
+            _ => Err(LocateError::Timeout),
+        }
+    }
+
+    fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool {
+        self.with(|core| {
+            let now = core.now.mono;
+            core.nonces.accept(nonce_id, nc, now) == pairline_sip::auth::NcVerdict::Ok
+        })
+    }
+
+    fn count(&self, what: Counter) {
+        self.core.borrow_mut().count(what.name());
+    }
+}
+
+/// Asks the own host for something with a ticket, for a task.
+pub async fn ask_host(cx: &TaskCx, make: impl FnOnce(Ticket) -> HostInput) -> Done {
+    let wait = cx.with(|core| {
+        let wait = core.fresh();
+        let ticket = Ticket(core.fresh());
+        core.tickets.insert(ticket, TicketOwner::Task(cx.task(), wait));
+        let now = core.now;
+        core.host.handle(now, make(ticket));
+        wait
+    });
+    match cx.wait(wait).await {
+        WaitResult::Done(done) => done,
+        _ => Done::Refused(Refusal::Busy),
+    }
+}
+
+/// Whether a flow leads to another pool.
+pub fn is_peer(flow: &Flow) -> Option<PoolId> {
+    (flow.transport == Transport::Peer).then(|| peer_pool(*flow))
+}

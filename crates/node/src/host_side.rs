@@ -1,0 +1,202 @@
+//! Replication's outputs: to the shell, to peers, and to whoever waits for them.
+//!
+//! Owns the routing of the host's outputs. Decides nothing about replication.
+
+use crate::core::{Core, TicketOwner, WaitResult};
+use crate::event::Level;
+use crate::io::Output;
+use crate::peer::PeerFrame;
+use bytes::Bytes;
+use pairline_group::io::{Alarm, Done, HostOutput, Refusal};
+use pairline_group::{Body, Effect, Entry, GroupId, LinkId, Ticket};
+use pairline_services::records;
+use pairline_topology::stored;
+
+/// Takes what the host wants done; true if there was anything.
+pub fn pump(core: &mut Core) -> bool {
+    let mut any = false;
+    while let Some(output) = core.host.poll() {
+        any = true;
+        handle(core, output);
+    }
+    any
+}
+
+fn handle(core: &mut Core, output: HostOutput) {
+    match output {
+        HostOutput::Append(batch) => core.out.push_back(Output::Append(batch)),
+        HostOutput::Send { link, frame } => {
+            let frame = PeerFrame::Group(pairline_group::frame::encode(&frame)).encode();
+            core.out.push_back(Output::PeerFrame { link, frame });
+        }
+        HostOutput::Done { ticket, done, .. } => finished(core, ticket, done),
+        HostOutput::Applied { group, entry } => {
+            if let Some(watched) = &mut core.watched {
+                watched.push((group, std::sync::Arc::clone(&entry)));
+            }
+            crate::procedures::applied(core, group, &entry);
+            applied(core, group, &entry);
+        }
+        HostOutput::Swapped { group } => swapped(core, group),
+        HostOutput::RoleChanged { group } => role_changed(core, group),
+        HostOutput::StoreTail { group, fork, entries } => {
+            core.out.push_back(Output::StoreTail { group, fork, entries });
+        }
+        HostOutput::Checkpoint { id, groups } => core.out.push_back(Output::Checkpoint { id, groups }),
+        HostOutput::Purge { group, through } => core.out.push_back(Output::Purge { group, through }),
+        HostOutput::Verified { group, position, equal, ranges } => {
+            if equal {
+                core.unequal.remove(&group);
+            } else {
+                core.unequal.insert(group);
+                core.alarm(
+                    "copies-differ",
+                    format!("group {group}: the copies differ at {position} in {} ranges", ranges.len()),
+                );
+            }
+            for (task, wait) in core.verifying.remove(&group).unwrap_or_default() {
+                core.resolve(task, wait, WaitResult::Verified(position, equal, ranges.clone()));
+            }
+        }
+        HostOutput::Alarm(alarm) => raise(core, &alarm),
+    }
+}
+
+fn finished(core: &mut Core, ticket: Ticket, done: Done) {
+    if let Some(started) = core.commit_started.remove(&ticket)
+        && matches!(done, Done::Committed(_))
+    {
+        core.commit_latency.0 += core.now.mono.saturating_sub(started);
+        core.commit_latency.1 += 1;
+    }
+    match core.tickets.remove(&ticket) {
+        Some(TicketOwner::Task(task, wait)) => core.resolve(task, wait, WaitResult::Done(done)),
+        Some(TicketOwner::PeerProposal(link, ticket)) => {
+            answer(core, link, &PeerFrame::Proposed { ticket, done });
+        }
+        Some(TicketOwner::PeerHandover(link, call)) => {
+            answer(core, link, &PeerFrame::HandedOver { call, done });
+        }
+        Some(TicketOwner::Runner(ticket)) => crate::procedures::answered(core, ticket, done),
+        Some(TicketOwner::Nobody) | None => {}
+    }
+}
+
+fn answer(core: &mut Core, link: LinkId, frame: &PeerFrame) {
+    if core.links.contains_key(&link) {
+        core.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
+    }
+}
+
+fn applied(core: &mut Core, group: GroupId, entry: &Entry) {
+    match &entry.body {
+        Body::Effects(effects) => {
+            for effect in effects {
+                touched(core, group, effect);
+            }
+        }
+        Body::Handover(handover) => {
+            let text = format!("group {group}: handover to pool {} in epoch {}", handover.to.0, handover.epoch);
+            core.event(Level::Debug, "handover", text);
+        }
+        Body::Promote(promote) => {
+            let text = format!("group {group}: promoted in epoch {} at {}", promote.epoch, promote.recovery_point);
+            core.event(Level::Debug, "promoted", text);
+        }
+        Body::Open { .. } | Body::Expire(_) => {}
+    }
+}
+
+fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
+    let key = effect.key();
+    if key.kind == records::BINDING || key.kind == records::GUEST {
+        if !core.watchers.is_empty() {
+            let owner = key.owner.clone();
+            crate::place::wake_watchers(core, &owner);
+        }
+    } else if group.is_cms() && key.kind == stored::KIND_TOPOLOGY {
+        let value: Option<Bytes> = match effect {
+            Effect::Put { value, .. } => Some(value.clone()),
+            Effect::Delete { .. } => None,
+        };
+        if let Some(value) = value {
+            crate::publish::adopt(core, &value);
+        }
+    }
+}
+
+fn swapped(core: &mut Core, group: GroupId) {
+    core.event(Level::Info, "seeded", format!("group {group}: the copy here was replaced by a complete, newer one"));
+    if group.is_cms() {
+        crate::publish::adopt_stored(core);
+    }
+}
+
+fn role_changed(core: &mut Core, group: GroupId) {
+    if let Some(status) = core.host.group(group) {
+        let confirmed = if status.confirmed { "" } else { ", not confirmed" };
+        let text = format!(
+            "group {group}: {:?}{confirmed}, epoch {}, served by pool {}",
+            status.role, status.epoch, status.serving.0
+        );
+        core.event(Level::Debug, "role-changed", text);
+    }
+    crate::modes::mark_changed(core);
+    crate::procedures::role_changed(core, group);
+}
+
+fn raise(core: &mut Core, alarm: &Alarm) {
+    if let Alarm::HandoverRefused { group, reason } = alarm {
+        crate::procedures::handover_refused(core, *group, reason);
+    }
+    let (name, text) = describe(alarm);
+    core.alarm(name, text);
+}
+
+fn describe(alarm: &Alarm) -> (&'static str, String) {
+    match alarm {
+        Alarm::ClockAhead { group, by } => {
+            ("clock-ahead", format!("group {group}: a clock is {by} ms ahead; check time synchronisation"))
+        }
+        Alarm::ReseedNeeded { group } => (
+            "reseed-needed",
+            format!(
+                "group {group}: the log reached its cap before the partner had everything; it is seeded anew when the link is up"
+            ),
+        ),
+        Alarm::DiskLostData { group, had, partner } => (
+            "disk-lost-data",
+            format!(
+                "group {group}: this disk had lost acknowledged data (had {had}, partner {partner}); it was pulled back"
+            ),
+        ),
+        Alarm::ChainBroken { group, at } => (
+            "chain-broken",
+            format!(
+                "group {group}: the copies differ at {at}; shipping has stopped, choose with `pairline pool divergence`"
+            ),
+        ),
+        Alarm::GroupStopped { group, reason } => ("group-stopped", format!("group {group}: stopped: {reason}")),
+        Alarm::HandoverRefused { group, reason } => ("handover-refused", format!("group {group}: {reason}")),
+        Alarm::DivergentTail { group, entries } => (
+            "divergent-tail",
+            format!("group {group}: {entries} entries were never shipped and are kept; see `pairline pool divergence`"),
+        ),
+    }
+}
+
+/// A forwarded proposal whose link went away: the waiting tasks learn that the outcome is unknown.
+pub fn link_down(core: &mut Core, link: LinkId) {
+    core.tickets.retain(
+        |_, owner| !matches!(owner, TicketOwner::PeerProposal(l, _) | TicketOwner::PeerHandover(l, _) if *l == link),
+    );
+    let lost: Vec<u64> = core.waits.keys().copied().collect();
+    if core.links.is_empty() {
+        for wait in lost {
+            if let Some(task) = core.forwarded.remove(&wait) {
+                core.waits.remove(&wait);
+                core.resolve(task, wait, WaitResult::Done(Done::Refused(Refusal::OutcomeUnknown)));
+            }
+        }
+    }
+}

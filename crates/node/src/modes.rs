@@ -1,0 +1,241 @@
+//! Pools' modes at this node: heartbeats out and in, and the machines of `resilience` fed with them.
+//!
+//! Owns the machines and the partner's last heartbeat. The rules of a mode are `resilience::mode`'s.
+
+use crate::core::Core;
+use crate::event::Level;
+use crate::peer::PeerFrame;
+use bytes::Bytes;
+use pairline_group::io::{GroupStatus, Now, Role};
+use pairline_group::{Epoch, Millis, PoolId};
+use pairline_resilience::heartbeat::{ClockEstimate, Heartbeat, Serves};
+use pairline_resilience::mode::{Mode, ModeChange, ModeEvent, ModeMachine, ModeReason, OperatorEvent, Ownership, View};
+use pairline_topology::Topology;
+use std::collections::BTreeMap;
+
+/// A mode in words.
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// For how long.
+    pub since_ms: Millis,
+}
+
+/// Modes of the own pool and of the partner.
+pub struct Modes {
+    machines: BTreeMap<PoolId, ModeMachine>,
+    reasons: BTreeMap<PoolId, (Millis, ModeReason)>,
+    /// The partner's last heartbeat, with its arrival (monotonic, wall).
+    pub heard: Option<(Heartbeat, Millis, Millis)>,
+    /// Clock offset to the partner.
+    pub clock: ClockEstimate,
+    number: u64,
+    next_send: Millis,
+    interval: Millis,
+    dirty: bool,
+}
+
+impl Modes {
+    /// Machines for the pools of a topology.
+    pub fn new(topology: &Topology, own: PoolId, now: Now) -> Modes {
+        let policy = &topology.policies.resilience;
+        let machines = topology
+            .pool
+            .iter()
+            .map(|pool| {
+                let view = if pool.id == own { View::Own } else { View::Partner };
+                (pool.id, ModeMachine::new(pool.id, view, policy, now.mono))
+            })
+            .collect();
+        Modes {
+            machines,
+            reasons: BTreeMap::new(),
+            heard: None,
+            clock: ClockEstimate::new(),
+            number: 0,
+            next_send: now.mono,
+            interval: u64::from(policy.heartbeat_ms).max(10),
+            dirty: true,
+        }
+    }
+
+    /// Whether users of a pool get limited service here now: the pool is not heard, or it is this one and not confirmed.
+    pub fn resiliency(&self, pool: PoolId) -> bool {
+        self.machines.get(&pool).is_some_and(|machine| match machine.mode() {
+            Mode::Resiliency => true,
+            // Some of its groups have moved and the rest is not heard: limited for the rest.
+            Mode::FailingOver | Mode::FailingBack | Mode::FailedOver => machine.is_away(),
+            Mode::Starting | Mode::Normal => false,
+        })
+    }
+
+    /// The mode of a pool.
+    pub fn mode(&self, pool: PoolId) -> Mode {
+        self.machines.get(&pool).map_or(Mode::Normal, ModeMachine::mode)
+    }
+
+    /// Whether the pool's heartbeats are missing.
+    pub fn away(&self, pool: PoolId) -> bool {
+        self.machines.get(&pool).is_some_and(ModeMachine::is_away)
+    }
+
+    /// The mode of a pool in words.
+    pub fn describe(&self, pool: PoolId, now: Millis) -> Described {
+        let (since, reason) =
+            self.reasons.get(&pool).map_or((0, String::new()), |(at, reason)| (*at, reason.to_string()));
+        Described { name: self.mode(pool).to_string(), reason, since_ms: now.saturating_sub(since) }
+    }
+
+    /// When the node must be called at the latest.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        let machines = self.machines.values().filter_map(ModeMachine::next_timeout).min();
+        Some(machines.map_or(self.next_send, |at| at.min(self.next_send)))
+    }
+}
+
+/// Time passes: heartbeats leave, silences count.
+pub fn tick(core: &mut Core) {
+    crate::start::ensure_topology_stored(core);
+    if core.modes.dirty {
+        ownership_changed(core);
+    }
+    let now = core.now.mono;
+    for pool in core.modes.machines.keys().copied().collect::<Vec<_>>() {
+        feed(core, pool, ModeEvent::Tick);
+    }
+    if now >= core.modes.next_send {
+        core.modes.next_send = now + core.modes.interval;
+        send(core);
+    }
+}
+
+fn send(core: &mut Core) {
+    let Some(partner) = core.partner() else { return };
+    core.modes.number += 1;
+    let now = core.now;
+    let echo =
+        core.modes.heard.as_ref().map(|(heartbeat, mono, wall)| heartbeat.echo(*wall, now.mono.saturating_sub(*mono)));
+    let facts = &core.facts;
+    let free = if facts.disk_total == 0 { 100 } else { facts.disk_free.saturating_mul(100) / facts.disk_total };
+    let heartbeat = Heartbeat {
+        pool: core.pool,
+        server: core.config.server,
+        number: core.modes.number,
+        mode: core.modes.mode(core.pool),
+        mode_of_partner: core.modes.mode(partner),
+        serves: serves(core, partner),
+        wall: now.wall,
+        mono: now.mono,
+        echo,
+        load_permille: u16::try_from(core.states.iter().flatten().count() * 1_000 / crate::core::MAX_TASKS)
+            .unwrap_or(u16::MAX),
+        free_disk_percent: u8::try_from(free).unwrap_or(100),
+        users: 0,
+        certificate_days: u16::try_from(facts.certificate_days.max(0)).unwrap_or(u16::MAX),
+        version: core.config.version.as_str().into(),
+    };
+    core.send_peer(partner, &PeerFrame::Heartbeat(heartbeat.encode()));
+}
+
+fn serves(core: &Core, partner: PoolId) -> Serves {
+    let mut serves = Serves { highest_epoch: Epoch::default(), ..Serves::default() };
+    for group in statuses(core) {
+        serves.highest_epoch = serves.highest_epoch.max(group.epoch);
+        match (group.role, group.confirmed) {
+            (Role::Active, true) => {
+                serves.active += 1;
+                serves.of_partner += u16::from(group.group.pool == partner);
+                serves.cms |= group.group.is_cms();
+            }
+            (Role::Active, false) => serves.unconfirmed += 1,
+            (Role::Backup | Role::Fenced, _) => {}
+        }
+    }
+    serves
+}
+
+/// Statuses of all groups here.
+pub fn statuses(core: &Core) -> Vec<GroupStatus> {
+    core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect()
+}
+
+/// A heartbeat arrived over a link of that pool.
+pub fn heartbeat(core: &mut Core, pool: PoolId, bytes: &Bytes) {
+    match Heartbeat::decode(bytes) {
+        Ok(heartbeat) if heartbeat.pool == pool => {
+            let now = core.now;
+            core.modes.clock.heard(&heartbeat, now.mono, now.wall);
+            core.modes.heard = Some((heartbeat, now.mono, now.wall));
+            feed(core, pool, ModeEvent::Heartbeat);
+            feed(core, core.pool, ModeEvent::Heartbeat);
+        }
+        Ok(heartbeat) => {
+            core.count("peer_frames_refused");
+            let text = format!("a heartbeat of pool {} came over the link of pool {}", heartbeat.pool.0, pool.0);
+            core.event(Level::Warn, "peer-frame-refused", text);
+        }
+        Err(error) => {
+            core.count("peer_frames_refused");
+            core.event(Level::Warn, "peer-frame-refused", format!("heartbeat from pool {}: {error}", pool.0));
+        }
+    }
+}
+
+/// A link to a pool came up or went down.
+pub fn link_changed(core: &mut Core, pool: PoolId) {
+    let event = if core.link_to(pool).is_some() { ModeEvent::LinkUp } else { ModeEvent::LinkDown };
+    feed(core, pool, event);
+}
+
+/// Roles, epochs or confirmations changed: who serves is counted anew at the next tick.
+pub fn mark_changed(core: &mut Core) {
+    core.modes.dirty = true;
+}
+
+/// Counts who serves the groups of each pool and tells its machine.
+pub fn ownership_changed(core: &mut Core) {
+    core.modes.dirty = false;
+    let all = statuses(core);
+    for pool in core.modes.machines.keys().copied().collect::<Vec<_>>() {
+        let mut ownership = Ownership::default();
+        for group in all.iter().filter(|group| group.group.pool == pool && !group.group.is_cms()) {
+            match (group.serving == pool, group.role, group.confirmed) {
+                (true, Role::Active, false) => ownership.unconfirmed += 1,
+                (true, _, _) => ownership.home += 1,
+                (false, _, _) => ownership.partner += 1,
+            }
+        }
+        feed(core, pool, ModeEvent::Ownership(ownership));
+    }
+}
+
+/// A procedure or an administrator says something about a pool.
+pub fn operator(core: &mut Core, pool: PoolId, event: OperatorEvent) {
+    feed(core, pool, ModeEvent::Operator(event));
+}
+
+/// A new topology is in force.
+pub fn policy_changed(core: &mut Core) {
+    let policy = core.topology.policies.resilience.clone();
+    core.modes.interval = u64::from(policy.heartbeat_ms).max(10);
+    for machine in core.modes.machines.values_mut() {
+        machine.set_policy(&policy);
+    }
+}
+
+fn feed(core: &mut Core, pool: PoolId, event: ModeEvent) {
+    let now = core.now.mono;
+    let Some(machine) = core.modes.machines.get_mut(&pool) else { return };
+    let Some(change) = machine.handle(now, event) else { return };
+    changed(core, &change);
+}
+
+fn changed(core: &mut Core, change: &ModeChange) {
+    core.modes.reasons.insert(change.pool, (core.now.mono, change.reason));
+    let name = core.topology.pool_name(change.pool);
+    let level = if matches!(change.to, Mode::Normal | Mode::Starting) { Level::Info } else { Level::Warn };
+    let text = format!("pool {name}: {} → {}: {}", change.from, change.to, change.reason);
+    core.event(level, "mode-changed", text);
+}

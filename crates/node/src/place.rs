@@ -1,0 +1,123 @@
+//! Where a user is served and how a binding can be reached, from what replication and modes say.
+//!
+//! Owns the mapping from (roles, links, modes) to the services' `Place` and `Reach`. Changes nothing.
+
+use crate::core::{Core, peer_flow_of};
+use pairline_group::io::Role;
+use pairline_group::{GroupId, PoolId};
+use pairline_services::binding::Binding;
+use pairline_services::cx::{Place, Reach, TaskEvent};
+use pairline_services::records;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::uri::{Aor, Host, Uri};
+use pairline_topology::directory::{self, DirectoryEntry};
+
+/// The home pool of a user, from the local copy of the management store.
+pub fn home_of(core: &Core, user: &str) -> Option<PoolId> {
+    let record = core.host.get(GroupId::CMS, &directory::user_key(user))?;
+    DirectoryEntry::decode(&record.value).ok().map(|entry| entry.home)
+}
+
+/// The routing group of a user with that home.
+pub fn group_of(core: &Core, home: PoolId, user: &str) -> Option<GroupId> {
+    core.topology.group_of(home, user)
+}
+
+/// Where a user of our domains is served.
+pub fn of_user(core: &Core, user: &Aor) -> Place {
+    let Some(home) = home_of(core, user.as_str()) else { return Place::NoSuchUser };
+    let Some(group) = group_of(core, home, user.as_str()) else { return Place::NoSuchUser };
+    of_group(core, group)
+}
+
+/// Where a group is served.
+pub fn of_group(core: &Core, group: GroupId) -> Place {
+    if core.host.can_commit(group) {
+        return Place::Here { group };
+    }
+    let serving = core.host.serving(group).map_or(group.pool, |(pool, _)| pool);
+    let limited = core.modes.resiliency(serving);
+    match core.host.role(group) {
+        Some(Role::Active) if limited => Place::Resiliency { group },
+        Some(Role::Active) => Place::Unavailable { pool: serving },
+        Some(Role::Backup | Role::Fenced) if serving != core.pool => {
+            // Heartbeats decide before the link does: a frozen server keeps its connection open.
+            if limited {
+                Place::Resiliency { group }
+            } else if core.link_to(serving).is_some() {
+                Place::Elsewhere { group, pool: serving }
+            } else {
+                Place::Unavailable { pool: serving }
+            }
+        }
+        Some(_) => Place::Unavailable { pool: serving },
+        None if core.link_to(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
+        None => Place::Unavailable { pool: group.pool },
+    }
+}
+
+/// The group that holds a user's guest bindings made at a pool: that pool's own, by the same hash.
+pub fn guest_group(core: &Core, pool: PoolId, user: &Aor) -> Option<GroupId> {
+    group_of(core, pool, user.as_str())
+}
+
+/// Guest bindings of a user that can be seen here: made here, and made at the partner as far as its copies reach.
+pub fn guests(core: &Core, user: &Aor) -> Vec<Binding> {
+    let pools = [Some(core.pool), core.partner()];
+    let mut found: Vec<Binding> = pools
+        .into_iter()
+        .flatten()
+        .filter_map(|pool| guest_group(core, pool, user))
+        .flat_map(|group| core.host.scan(group, user.as_str(), Some(records::GUEST)))
+        .filter_map(|(_, record)| Binding::decode(&record.value).ok())
+        .collect();
+    let start = (user.as_str().to_owned(), Vec::new());
+    let local = core.local_guests.range(start..).take_while(|((owner, _), _)| owner == user.as_str());
+    found.extend(local.filter(|(_, guest)| guest.until > core.now.mono).map(|(_, guest)| guest.binding.clone()));
+    found
+}
+
+/// How a binding's flow can be used now (DESIGN §8, "a surviving binding is not a reachable phone").
+pub fn reach(core: &Core, binding: &Binding) -> Reach {
+    let owner = &binding.flow;
+    let datagram = owner.flow.transport == Transport::Udp;
+    if owner.pool != core.pool {
+        return match core.link_to(owner.pool) {
+            Some(_) => Reach::ThroughPeer,
+            None if datagram => Reach::Open,
+            None => Reach::Stranded,
+        };
+    }
+    if datagram {
+        return Reach::Open;
+    }
+    let ours = owner.boot == core.config.boot;
+    if ours && core.streams.contains(&owner.flow.connection) { Reach::Open } else { Reach::Stranded }
+}
+
+/// Wakes tasks that watch a user's bindings.
+pub fn wake_watchers(core: &mut Core, user: &str) {
+    let Some(tasks) = core.watchers.get(user).cloned() else { return };
+    for task in tasks {
+        core.deliver(task, TaskEvent::BindingsChanged);
+    }
+}
+
+/// A next hop that needs no resolver: an address, with the transport that the URI names (RFC 3263 §4.1).
+pub fn literal_target(uri: &[u8]) -> Option<Flow> {
+    let uri = Uri::parse(uri).ok()?;
+    let Host::Ip(address) = uri.host else { return None };
+    let transport = match uri.param("transport").map(<[u8]>::to_ascii_lowercase).as_deref() {
+        Some(b"tcp") => Transport::Tcp,
+        Some(b"tls") => Transport::Tls,
+        None | Some(b"udp") => Transport::Udp,
+        Some(_) => return None,
+    };
+    let port = uri.port.unwrap_or(if transport == Transport::Tls { 5061 } else { 5060 });
+    Some(Flow { transport, listener: 0, remote: std::net::SocketAddr::new(address, port), connection: 0 })
+}
+
+/// The flow of a pool as services see it.
+pub fn flow_of_pool(pool: PoolId) -> Flow {
+    peer_flow_of(pool)
+}

@@ -1,0 +1,331 @@
+//! The procedure that runs at this node: the runner of `resilience`, fed with what happens and obeyed in what it wants.
+//!
+//! Owns the runner and the translation of its actions into requests to replication, peers and the shell. The order of a
+//! procedure, its journal and its report are `resilience`'s.
+
+use crate::core::{Core, TicketOwner};
+use crate::cx::TaskCx;
+use crate::event::Level;
+use crate::io::Output;
+use crate::modes;
+use crate::peer::PeerFrame;
+use pairline_group::io::{Done, HostInput, Proposal, Refusal, Write, WriteClass};
+use pairline_group::{Entry, GroupId, Millis, PoolId, Ticket};
+use pairline_resilience::journal::FenceOutcome;
+use pairline_resilience::mode::OperatorEvent;
+use pairline_resilience::plan::FencePath;
+use pairline_resilience::report::Report;
+use pairline_resilience::runner::{Action, Event, JournalRefusal, Runner};
+use pairline_services::cx::Cx;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// How often copies at the other pool are looked at while the runner waits for one.
+const LOOK_MS: Millis = 200;
+
+/// Work of the runner that has to wait for something; it runs as a task.
+pub enum Background {
+    /// Commit a journal record wherever the management store is active.
+    Journal {
+        /// The runner's ticket.
+        ticket: Ticket,
+        /// What to commit.
+        proposal: Proposal,
+        /// Whether a conflict means that another procedure holds the lock.
+        locks: bool,
+    },
+    /// Ask the other pool for the statuses of its copies.
+    Look {
+        /// Whom.
+        pool: PoolId,
+        /// Groups whose lag is wanted.
+        lags: Vec<GroupId>,
+    },
+}
+
+/// State of procedures at this node.
+#[derive(Default)]
+pub struct Procedures {
+    /// The running one.
+    pub runner: Option<Runner>,
+    /// The last report, by procedure.
+    pub reports: BTreeMap<u128, Report>,
+    /// Why the last one stopped.
+    pub stopped: BTreeMap<u128, String>,
+    /// The topology of the files was proposed to the management store.
+    pub topology_proposed: bool,
+    /// Work that waits for a task.
+    pub background: VecDeque<Background>,
+    awaited: BTreeSet<(PoolId, GroupId)>,
+    next_look: Option<Millis>,
+}
+
+impl Procedures {
+    /// When the runner wants to be called.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        let runner = self.runner.as_ref().and_then(Runner::next_timeout);
+        [runner, self.next_look].into_iter().flatten().min()
+    }
+
+    /// Whether a procedure runs here.
+    pub fn busy(&self) -> bool {
+        self.runner.as_ref().is_some_and(|runner| !runner.is_over())
+    }
+}
+
+/// Starts a runner; there must be none that is not over.
+pub fn begin(core: &mut Core, runner: Runner) {
+    core.procedures.awaited.clear();
+    core.procedures.runner = Some(runner);
+}
+
+/// Gives the runner an event.
+pub fn tell(core: &mut Core, event: Event) {
+    let now = core.now;
+    if let Some(runner) = core.procedures.runner.as_mut() {
+        runner.handle(now, event);
+    }
+}
+
+/// Time passes.
+pub fn tick(core: &mut Core) {
+    if !core.procedures.busy() {
+        return;
+    }
+    tell(core, Event::Tick);
+    let now = core.now.mono;
+    if core.procedures.next_look.is_some_and(|at| at <= now) {
+        let pools: BTreeSet<PoolId> =
+            core.procedures.awaited.iter().map(|(pool, _)| *pool).filter(|p| *p != core.pool).collect();
+        core.procedures.next_look = (!pools.is_empty()).then(|| now + LOOK_MS);
+        for pool in pools {
+            core.procedures.background.push_back(Background::Look { pool, lags: Vec::new() });
+        }
+    }
+}
+
+/// Does what the runner wants; true if there was anything.
+pub fn pump(core: &mut Core) -> bool {
+    let mut any = false;
+    while let Some(action) = core.procedures.runner.as_mut().and_then(Runner::poll) {
+        any = true;
+        act(core, action);
+    }
+    any
+}
+
+fn act(core: &mut Core, action: Action) {
+    match action {
+        Action::WriteJournal { ticket, op, writes, expect_absent } => {
+            let locks = expect_absent.is_some();
+            let reads = expect_absent.map(|key| (key, None)).into_iter().collect();
+            let writes = writes
+                .into_iter()
+                .map(|(key, value)| match value {
+                    Some(value) => Write::Put { key, class: WriteClass::Durable, value },
+                    None => Write::Delete { key },
+                })
+                .collect();
+            let proposal = Proposal { op: Some(op), reads, writes, ..Proposal::default() };
+            core.procedures.background.push_back(Background::Journal { ticket, proposal, locks });
+        }
+        Action::TryFence { ticket, pool, path } => try_fence(core, ticket, pool, path),
+        Action::ObserveLag { from, groups } => observe_lag(core, from, groups),
+        Action::RequestHandover { ticket, at, group, to, step } => {
+            if at == core.pool {
+                let own = own_ticket(core, ticket);
+                let now = core.now;
+                core.host.handle(now, HostInput::Handover { ticket: own, group, to, step });
+            } else if !core.send_peer(at, &PeerFrame::Handover { call: ticket.0, group, step }) {
+                tell(core, Event::Unreachable { ticket });
+            }
+        }
+        Action::Promote { ticket, group, step, operator, plan } => {
+            let own = own_ticket(core, ticket);
+            let now = core.now;
+            core.host.handle(now, HostInput::Promote { ticket: own, group, step, operator, plan });
+        }
+        Action::AwaitActive { group, at } => {
+            core.procedures.awaited.insert((at, group));
+            if at == core.pool {
+                tell_status(core, group);
+            } else {
+                core.procedures.next_look = Some(core.now.mono);
+            }
+        }
+        Action::SetMode { pool, event } => {
+            modes::operator(core, pool, event);
+            if let Some(partner) = core.partner() {
+                core.send_peer(partner, &PeerFrame::Mode { pool, event: code(event) });
+            }
+        }
+        Action::MoveClients { from, to } => {
+            let text = format!(
+                "clients of pool {} now belong to pool {}; those that stay connected are served through the pool they use",
+                core.topology.pool_name(from),
+                core.topology.pool_name(to)
+            );
+            core.event(Level::Info, "clients-move", text);
+        }
+        Action::Finish(report) => finish(core, *report, None),
+        Action::Stop { reason, report } => finish(core, *report, Some(reason.to_string())),
+    }
+}
+
+fn own_ticket(core: &mut Core, ticket: Ticket) -> Ticket {
+    let own = Ticket(core.fresh());
+    core.tickets.insert(own, TicketOwner::Runner(ticket));
+    own
+}
+
+fn finish(core: &mut Core, report: Report, stopped: Option<String>) {
+    let id = core.procedures.runner.as_ref().map(|runner| runner.procedure().plan.id).unwrap_or_default();
+    core.procedures.awaited.clear();
+    core.procedures.next_look = None;
+    match stopped {
+        None => {
+            core.event(Level::Info, "procedure-ended", format!("{}: {}", report.what, report.state));
+            core.procedures.stopped.remove(&id);
+        }
+        Some(why) => {
+            core.event(
+                Level::Error,
+                "procedure-stopped",
+                format!("{}: {why}; resume it with `pairline procedure resume`", report.what),
+            );
+            core.procedures.stopped.insert(id, why);
+        }
+    }
+    while core.procedures.reports.len() >= 100 {
+        core.procedures.reports.pop_first();
+    }
+    core.procedures.reports.insert(id, report);
+}
+
+fn try_fence(core: &mut Core, ticket: Ticket, pool: PoolId, path: FencePath) {
+    match path {
+        FencePath::Link => {
+            // A pool that hears the promotion over the link is fenced by it; it does not stop for less.
+            let heard = core.link_to(pool).is_some() && !core.modes.away(pool);
+            let outcome = if heard { FenceOutcome::Refused } else { FenceOutcome::NoAnswer };
+            tell(core, Event::FenceTried { ticket, outcome });
+        }
+        FencePath::Admin => match core.topology.servers_of(pool).first().map(|server| server.admin) {
+            Some(admin) => core.out.push_back(Output::TryFence { id: ticket.0, admin }),
+            None => tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer }),
+        },
+    }
+}
+
+/// The shell tried to reach a server's admin address.
+pub fn fence_answer(core: &mut Core, id: u64, alive: bool) {
+    let outcome = if alive { FenceOutcome::Refused } else { FenceOutcome::NoAnswer };
+    tell(core, Event::FenceTried { ticket: Ticket(id), outcome });
+}
+
+fn observe_lag(core: &mut Core, from: PoolId, groups: Vec<GroupId>) {
+    if from != core.pool {
+        core.procedures.background.push_back(Background::Look { pool: from, lags: groups });
+        return;
+    }
+    for group in groups {
+        if let Some(status) = core.host.group(group) {
+            tell(core, Event::LagObserved { group, lag: status.lag });
+        }
+    }
+}
+
+/// A request of the runner to the own host ended.
+pub fn answered(core: &mut Core, ticket: Ticket, done: Done) {
+    tell(core, Event::Answered { ticket, done });
+}
+
+/// The source answered a request for a handover.
+pub fn handed_over(core: &mut Core, call: u64, done: Done) {
+    tell(core, Event::Answered { ticket: Ticket(call), done });
+}
+
+/// A group's role changed here.
+pub fn role_changed(core: &mut Core, group: GroupId) {
+    if core.procedures.awaited.contains(&(core.pool, group)) {
+        tell_status(core, group);
+    }
+}
+
+fn tell_status(core: &mut Core, group: GroupId) {
+    if let Some(status) = core.host.group(group) {
+        let at = core.pool;
+        tell(core, Event::GroupStatus { at, status: Box::new(status) });
+    }
+}
+
+/// An entry was applied here.
+pub fn applied(core: &mut Core, group: GroupId, entry: &Arc<Entry>) {
+    if entry.step.is_some() && core.procedures.busy() {
+        tell(core, Event::Applied { group, entry: Arc::clone(entry) });
+    }
+}
+
+/// This copy refused to be activated by a handover.
+pub fn handover_refused(core: &mut Core, group: GroupId, reason: &str) {
+    tell(core, Event::HandoverRefused { group, reason: reason.to_owned() });
+}
+
+/// The link to the partner came up or went down.
+pub fn link_changed(core: &mut Core, up: bool) {
+    tell(core, if up { Event::LinkUp } else { Event::LinkDown });
+}
+
+/// The partner's procedure changed a pool's mode.
+pub fn mode_from_peer(core: &mut Core, pool: PoolId, event: u8) {
+    if let Some(event) = event_of(event) {
+        modes::operator(core, pool, event);
+    }
+}
+
+fn code(event: OperatorEvent) -> u8 {
+    match event {
+        OperatorEvent::FailoverStarted => 1,
+        OperatorEvent::FailbackStarted => 2,
+        OperatorEvent::ProcedureEnded => 3,
+        OperatorEvent::AssertedActive => 4,
+    }
+}
+
+fn event_of(code: u8) -> Option<OperatorEvent> {
+    match code {
+        1 => Some(OperatorEvent::FailoverStarted),
+        2 => Some(OperatorEvent::FailbackStarted),
+        3 => Some(OperatorEvent::ProcedureEnded),
+        _ => None,
+    }
+}
+
+/// Carries out work that waits.
+pub async fn background(cx: TaskCx, work: Background) {
+    match work {
+        Background::Journal { ticket, proposal, locks } => {
+            let done = cx.commit(GroupId::CMS, proposal).await;
+            let result = match done {
+                Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => Ok(()),
+                Done::Refused(Refusal::Conflict(_)) if locks => Err(JournalRefusal::Locked),
+                Done::Refused(_) => Err(JournalRefusal::Later),
+            };
+            cx.with(|core| tell(core, Event::JournalWritten { ticket, result }));
+        }
+        Background::Look { pool, lags } => {
+            let Some(statuses) = crate::admin::look_at(&cx, pool).await else { return };
+            cx.with(|core| {
+                for status in statuses {
+                    let group = status.group;
+                    if lags.contains(&group) {
+                        tell(core, Event::LagObserved { group, lag: status.lag });
+                    }
+                    if core.procedures.awaited.contains(&(pool, group)) {
+                        tell(core, Event::GroupStatus { at: pool, status: Box::new(status) });
+                    }
+                }
+            });
+        }
+    }
+}

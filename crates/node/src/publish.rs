@@ -1,0 +1,201 @@
+//! The topology in force: from files at start, from the management store's copy ever after.
+//!
+//! Owns the translation of a topology into what services see and into replication's pairing. Rules of what may be
+//! published are topology's.
+
+use crate::config::NodeConfig;
+use crate::core::Core;
+use crate::event::Level;
+use crate::io::Output;
+use pairline_group::io::HostInput;
+use pairline_group::{GroupId, PoolId};
+use pairline_services::settings::{
+    AuthRule, DeploymentView, Domain, Listener, OwnNames, PartnerNames, PoolInfo, ProxyPolicy, RegistrarPolicy,
+};
+use pairline_sip::auth::Algorithm;
+use pairline_sip::flow::Transport;
+use pairline_topology::model::{Advertise, Server};
+use pairline_topology::policy::{Algorithm as PolicyAlgorithm, Policies};
+use pairline_topology::{Topology, stored};
+use std::rc::Rc;
+
+/// Takes a topology value that was committed in the management store.
+pub fn adopt(core: &mut Core, value: &[u8]) {
+    match stored::decode_topology(value) {
+        Ok(topology) => enforce(core, topology),
+        Err(error) => core.alarm("topology-refused", format!("the published topology cannot be read here: {error}")),
+    }
+}
+
+/// Takes the topology from the local copy of the management store, if there is one.
+pub fn adopt_stored(core: &mut Core) {
+    let value = core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone());
+    if let Some(value) = value {
+        adopt(core, &value);
+    }
+}
+
+fn enforce(core: &mut Core, topology: Topology) {
+    if topology.revision <= core.topology.revision && core.topology_in_force {
+        return;
+    }
+    core.topology_in_force = true;
+    let changed = *core.topology != topology;
+    core.topology = Rc::new(topology);
+    core.view = Rc::new(view(&core.config, &core.topology));
+    pair(core);
+    crate::modes::policy_changed(core);
+    if changed {
+        let text = format!("topology revision {} is in force", core.topology.revision);
+        core.event(Level::Info, "topology-changed", text);
+        core.out.push_back(Output::TopologyChanged(Box::new((*core.topology).clone())));
+    }
+}
+
+/// Tells replication who the partner is. A pool without a partner still keeps a copy of the management store.
+pub fn pair(core: &mut Core) {
+    let partner = core.partner();
+    let groups = partner.and_then(|pool| core.topology.pool(pool)).map_or(0, |pool| pool.routing_groups);
+    let with_cms = core.topology.holds_cms(core.pool);
+    let now = core.now;
+    core.host.handle(now, HostInput::Pair { partner: partner.map(|pool| (pool, groups)), with_cms });
+}
+
+/// What services see of a topology.
+pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
+    let server = topology.server(config.server).expect("checked at start: the server is in its topology");
+    let policies = &topology.policies;
+    DeploymentView {
+        domains: topology
+            .deployment
+            .domains
+            .iter()
+            .map(|name| Domain { name: name.clone(), realm: name.clone() })
+            .collect(),
+        default_domain: topology.default_domain().to_owned(),
+        own: own_names(config, topology, server),
+        partner: topology.partner(server.pool).map(|pool| partner_names(topology, pool.id)),
+        pools: topology
+            .pool
+            .iter()
+            .map(|pool| PoolInfo { id: pool.id, name: pool.name.clone(), groups: pool.routing_groups })
+            .collect(),
+        listeners: listeners(topology, server),
+        registrar: registrar(policies),
+        proxy: ProxyPolicy {
+            hold_ms: u64::from(policies.registration.stranded_hold_s) * 1_000,
+            ..ProxyPolicy::default()
+        },
+        max_contacts: usize::from(policies.registration.max_contacts),
+        auth_rules: auth_rules(policies, server),
+        stored_algorithms: policies.authentication.algorithms().into_iter().map(algorithm).collect(),
+        nonce_keys: config.secrets.nonce_keys.clone(),
+        nonce_life_ms: u64::from(policies.authentication.nonce_lifetime_s) * 1_000,
+        sealing_key: config.secrets.sealing_key.clone(),
+    }
+}
+
+fn own_names(config: &NodeConfig, topology: &Topology, server: &Server) -> OwnNames {
+    OwnNames {
+        pool: server.pool,
+        server: server.id,
+        boot: config.boot,
+        server_name: server.name.to_ascii_lowercase(),
+        pool_name: topology.pool(server.pool).map(|pool| pool.fqdn.to_ascii_lowercase()).unwrap_or_default(),
+        addresses: addresses(topology, server.pool),
+    }
+}
+
+fn addresses(topology: &Topology, pool: PoolId) -> Vec<std::net::SocketAddr> {
+    topology
+        .servers_of(pool)
+        .iter()
+        .flat_map(|server| server.listener.iter())
+        .flat_map(|listener| [Some(listener.address), listener.advertise_address])
+        .flatten()
+        .collect()
+}
+
+fn partner_names(topology: &Topology, pool: PoolId) -> PartnerNames {
+    let mut names: Vec<String> =
+        topology.servers_of(pool).iter().map(|server| server.name.to_ascii_lowercase()).collect();
+    names.extend(topology.pool(pool).map(|pool| pool.fqdn.to_ascii_lowercase()));
+    PartnerNames { pool, names, addresses: addresses(topology, pool) }
+}
+
+fn listeners(topology: &Topology, server: &Server) -> Vec<Listener> {
+    let pool_name = topology.pool(server.pool).map(|pool| pool.fqdn.to_ascii_lowercase()).unwrap_or_default();
+    let mut all: Vec<Listener> = server
+        .listener
+        .iter()
+        .zip(1_u16..)
+        .map(|(listener, id)| {
+            let transport = transport(listener.transport);
+            let shown = listener.advertise_address.unwrap_or(listener.address).to_string();
+            let record_route = match listener.advertise {
+                Advertise::Address => shown.clone(),
+                Advertise::Name => pool_name.clone(),
+            };
+            let record_route = match transport {
+                Transport::Udp => record_route,
+                other => format!("{record_route};transport={}", other.uri_param()),
+            };
+            Listener { id, transport, addr: listener.address, via: shown, record_route }
+        })
+        .collect();
+    if let Some(first) = all.first().cloned() {
+        let peer = Listener { id: u16::MAX, transport: Transport::Peer, ..first };
+        all.push(peer);
+    }
+    all
+}
+
+fn transport(of: pairline_topology::model::Transport) -> Transport {
+    use pairline_topology::model::Transport as T;
+    match of {
+        T::Udp => Transport::Udp,
+        T::Tcp => Transport::Tcp,
+        T::Tls => Transport::Tls,
+        T::Ws => Transport::Ws,
+        T::Wss => Transport::Wss,
+    }
+}
+
+fn registrar(policies: &Policies) -> RegistrarPolicy {
+    let registration = &policies.registration;
+    RegistrarPolicy {
+        min_s: registration.min_expiry_s,
+        default_s: registration.default_expiry_s,
+        max_s: registration.max_expiry_s,
+        refuse_brief: false,
+        max_bindings: usize::from(registration.max_endpoints_per_user),
+        guest_max_s: registration.guest_expiry_s.min(120),
+    }
+}
+
+fn auth_rules(policies: &Policies, server: &Server) -> Vec<AuthRule> {
+    let mut rules: Vec<AuthRule> = policies
+        .authentication
+        .rule
+        .iter()
+        .map(|rule| AuthRule {
+            listener: rule
+                .listener
+                .as_ref()
+                .and_then(|name| server.listener.iter().zip(1_u16..).find(|(l, _)| l.id == *name).map(|(_, id)| id)),
+            user_agent: rule.user_agent.clone().unwrap_or_default(),
+            algorithm: algorithm(rule.algorithm),
+        })
+        .collect();
+    let fallback = algorithm(policies.authentication.default_algorithm);
+    rules.push(AuthRule { listener: None, user_agent: String::new(), algorithm: fallback });
+    rules
+}
+
+fn algorithm(of: PolicyAlgorithm) -> Algorithm {
+    match of {
+        PolicyAlgorithm::Md5 => Algorithm::Md5,
+        PolicyAlgorithm::Sha256 => Algorithm::Sha256,
+        PolicyAlgorithm::Sha512_256 => Algorithm::Sha512_256,
+    }
+}

@@ -1,0 +1,119 @@
+//! SIP messages in and out: from bytes to the transaction layer, from it to tasks.
+//!
+//! Owns the hand-over between shell, transaction layer and tasks. Knows nothing of registrars or proxies.
+
+use crate::core::{Core, MAX_TASKS};
+use crate::cx::TaskCx;
+use crate::node::Node;
+use bytes::Bytes;
+use pairline_services::cx::TaskEvent;
+use pairline_services::dispatch;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::message::Message;
+use pairline_sip::reply::Reply;
+use pairline_sip::transaction::{Output as LayerOutput, Received, ServerTx};
+
+/// One whole message arrived.
+pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
+    let shared = node.core();
+    let outcome = {
+        let mut core = shared.borrow_mut();
+        core.count("sip_messages_in");
+        if flow.connection != 0 && flow.transport != Transport::Peer {
+            core.streams.insert(flow.connection);
+        }
+        match Message::parse(bytes) {
+            Ok(message) => {
+                let now = core.now.mono;
+                core.layer.receive(now, flow, message)
+            }
+            Err(error) => {
+                core.count("sip_messages_malformed");
+                if let Some(reply) = error.reply() {
+                    core.send_sip(flow, reply);
+                }
+                return;
+            }
+        }
+    };
+    match outcome {
+        Received::Request { tx, message } => start_task(node, tx, message, flow),
+        Received::Ack { message } | Received::StrayResponse { message } => {
+            let task = node.anonymous();
+            dispatch::stateless(TaskCx::new(shared, task), message, flow);
+        }
+        Received::Cancel { invite } => {
+            let mut core = shared.borrow_mut();
+            if let Some(task) = core.server_txs.get(&invite).copied() {
+                core.deliver(task, TaskEvent::Cancelled);
+            }
+        }
+        Received::Response { tx, message } => {
+            let mut core = shared.borrow_mut();
+            match core.client_txs.get(&tx).copied() {
+                Some((task, branch)) => core.deliver(task, TaskEvent::Response(branch, message)),
+                None => {
+                    drop(core);
+                    let task = node.anonymous();
+                    dispatch::stateless(TaskCx::new(shared, task), message, flow);
+                }
+            }
+        }
+        Received::Absorbed => {}
+        Received::Refused => shared.borrow_mut().count("sip_requests_refused_full"),
+    }
+}
+
+fn start_task(node: &mut Node, tx: ServerTx, message: Message, flow: Flow) {
+    let shared = node.core();
+    if node.live_tasks() >= MAX_TASKS {
+        let mut core = shared.borrow_mut();
+        core.count("sip_requests_refused_full");
+        let spread = core.rng.next_u64() % 20;
+        let reply = Reply::to(&message, 503).header("Retry-After", &(10 + spread).to_string()).build();
+        let now = core.now.mono;
+        if core.layer.respond(now, tx, 503, reply).is_err() {
+            core.count("sip_responses_without_transaction");
+        }
+        return;
+    }
+    let task = node.reserve();
+    shared.borrow_mut().add_state(task, Some(tx), Some(flow));
+    let cx = TaskCx::new(shared, task);
+    node.start(task, Box::pin(dispatch::handle(cx, message, flow)));
+}
+
+/// Takes what the transaction layer wants done; true if there was anything.
+pub fn pump(core: &mut Core) -> bool {
+    let mut any = false;
+    while let Some(output) = core.layer.poll() {
+        any = true;
+        match output {
+            LayerOutput::Transmit { flow, bytes } => core.send_sip(flow, bytes),
+            LayerOutput::Timeout { tx } => {
+                if let Some((task, branch)) = core.client_txs.get(&tx).copied() {
+                    core.deliver(task, TaskEvent::Timeout(branch));
+                }
+            }
+            LayerOutput::TransportError { tx } => {
+                if let Some((task, branch)) = core.client_txs.get(&tx).copied() {
+                    core.deliver(task, TaskEvent::TransportError(branch));
+                }
+            }
+            LayerOutput::ServerDone { tx } => {
+                core.server_txs.remove(&tx);
+            }
+            LayerOutput::ClientDone { tx } => {
+                core.client_txs.remove(&tx);
+            }
+        }
+    }
+    any
+}
+
+/// A stream connection ended.
+pub fn flow_closed(core: &mut Core, flow: Flow) {
+    core.streams.remove(&flow.connection);
+    let now = core.now.mono;
+    core.layer.transport_failed(now, flow);
+}

@@ -1,0 +1,124 @@
+//! The start of a node: from configuration and what the disk gave back to a running composition.
+//!
+//! Owns the order of start-up. Does not own recovery itself; that is replication's.
+
+use crate::config::NodeConfig;
+use crate::core::{Core, TicketOwner};
+use crate::event::Level;
+use crate::executor::ReadyQueue;
+use crate::io::Facts;
+use crate::modes::Modes;
+use crate::procedures::Procedures;
+use crate::publish;
+use crate::rng::Rng;
+use pairline_group::GroupId;
+use pairline_group::{Host, HostConfig, RecoverError};
+use pairline_group::io::{Now, Proposal, RecoveredGroup, Write, WriteClass};
+use pairline_sip::auth::NonceWindow;
+use pairline_sip::transaction::{Layer, Timers};
+use pairline_topology::stored;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// Nonces whose counts are remembered at one time.
+const NONCE_WINDOW: usize = 200_000;
+
+/// Transactions that may live at one time.
+const MAX_TRANSACTIONS: usize = 400_000;
+
+/// Builds the shared state.
+pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Result<Core, RecoverError> {
+    let server = config.topology.server(config.server).expect("the shell checked that the server is in its topology");
+    let pool = server.pool;
+    let host = host(&config, pool, now, recovered)?;
+    let topology = Rc::new(config.topology.clone());
+    let modes = Modes::new(&topology, pool, now);
+    Ok(Core {
+        now,
+        view: Rc::new(publish::view(&config, &topology)),
+        topology,
+        topology_in_force: false,
+        pool,
+        host,
+        layer: Layer::new(Timers::default(), MAX_TRANSACTIONS),
+        rng: Rng::new(config.seed),
+        out: VecDeque::new(),
+        ready: ReadyQueue::new(config.order),
+        states: Vec::new(),
+        tickets: BTreeMap::new(),
+        next_id: 0,
+        timers: BTreeMap::new(),
+        deadlines: BTreeSet::new(),
+        server_txs: BTreeMap::new(),
+        client_txs: BTreeMap::new(),
+        waits: BTreeMap::new(),
+        forwarded: BTreeMap::new(),
+        links: BTreeMap::new(),
+        watchers: BTreeMap::new(),
+        verifying: BTreeMap::new(),
+        unequal: BTreeSet::new(),
+        streams: BTreeSet::new(),
+        local_guests: BTreeMap::new(),
+        nonces: NonceWindow::new(NONCE_WINDOW),
+        modes,
+        checkpoints: crate::checkpoints::Checkpoints::default(),
+        watched: config.watch.then(Vec::new),
+        procedures: Procedures::default(),
+        facts: Facts::default(),
+        counters: BTreeMap::new(),
+        alarms: VecDeque::new(),
+        commit_started: BTreeMap::new(),
+        commit_latency: (0, 0),
+        config,
+    })
+}
+
+fn host(
+    config: &NodeConfig,
+    pool: pairline_group::PoolId,
+    now: Now,
+    recovered: Vec<RecoveredGroup>,
+) -> Result<Host, RecoverError> {
+    let groups = config.topology.pool(pool).map_or(1, |pool| pool.routing_groups);
+    let mut seed = [0_u8; 8];
+    seed.copy_from_slice(&config.seed[..8]);
+    let host = HostConfig {
+        pool,
+        server: config.server,
+        incarnation: 1,
+        seed: u64::from_le_bytes(seed),
+        groups,
+        cms_home: config.topology.deployment.management_store == pool,
+        limits: config.limits.clone(),
+        #[cfg(feature = "planted")]
+        planted: config.planted,
+    };
+    if recovered.is_empty() { Ok(Host::new(host, now)) } else { Host::recover(host, now, recovered) }
+}
+
+/// What a node does first: the topology that it followed last, the pairing, the interrupted procedure.
+pub fn first_steps(core: &mut Core) {
+    publish::adopt_stored(core);
+    publish::pair(core);
+    let name = core.topology.pool_name(core.pool);
+    core.event(Level::Info, "started", format!("server of pool {name} is up, start {}", core.config.boot));
+}
+
+/// The first server of a deployment puts the topology of its files into the management store.
+pub fn ensure_topology_stored(core: &mut Core) {
+    if core.topology_in_force || core.procedures.topology_proposed || !core.host.can_commit(GroupId::CMS) {
+        return;
+    }
+    let key = stored::topology_key();
+    if core.host.get(GroupId::CMS, &key).is_some() {
+        return;
+    }
+    core.procedures.topology_proposed = true;
+    let value = stored::encode_topology(&core.topology);
+    let proposal = Proposal {
+        reads: vec![(key.clone(), None)],
+        writes: vec![Write::Put { key, class: WriteClass::Durable, value }],
+        ..Proposal::default()
+    };
+    core.propose(TicketOwner::Nobody, GroupId::CMS, proposal);
+}
