@@ -3,12 +3,10 @@
 //! Owns its names, addresses and short intervals. Users and certificates are made elsewhere.
 
 use crate::model::{
-    Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing,
-    Platform, Pool, Server, Site, Topology, Transport,
+    Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing, Platform, Pool, Server,
+    Site, Topology, Transport,
 };
-use crate::policy::{
-    Algorithm, AuthPolicy, AuthRule, Policies, RegistrationPolicy, ResiliencePolicy,
-};
+use crate::policy::{Algorithm, AuthPolicy, AuthRule, Policies, RegistrationPolicy, ResiliencePolicy};
 use pairline_group::{PoolId, ServerId};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -23,11 +21,7 @@ const MD5_ONLY: [&str; 4] = ["baresip v0", "baresip v1", "SIPp", "Kamailio"];
 
 /// The deployment that `pairline up` creates: east on 127.0.1.1, west on 127.0.2.1.
 pub fn demo_topology() -> Topology {
-    two_pools(
-        IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1)),
-        IpAddr::V4(Ipv4Addr::new(127, 0, 2, 1)),
-        5060,
-    )
+    two_pools(IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1)), IpAddr::V4(Ipv4Addr::new(127, 0, 2, 1)), 5060)
 }
 
 /// The same with other addresses and another SIP port, for tests and for a phone on the network.
@@ -40,22 +34,10 @@ pub fn two_pools(east: IpAddr, west: IpAddr, sip_port: u16) -> Topology {
             domains: vec![DOMAIN.to_owned()],
             management_store: EAST,
         },
-        site: ["east", "west"]
-            .map(|name| Site {
-                name: name.to_owned(),
-                description: None,
-            })
-            .to_vec(),
+        site: ["east", "west"].map(|name| Site { name: name.to_owned(), description: None }).to_vec(),
         pool: vec![pool(EAST, "east"), pool(WEST, "west")],
-        server: vec![
-            server(1, EAST, "east", east, sip_port),
-            server(2, WEST, "west", west, sip_port),
-        ],
-        pairing: vec![Pairing {
-            a: EAST,
-            b: WEST,
-            accept_unsupported: None,
-        }],
+        server: vec![server(1, EAST, "east", east, sip_port), server(2, WEST, "west", west, sip_port)],
+        pairing: vec![Pairing { a: EAST, b: WEST, accept_unsupported: None }],
         policies: policies(),
     }
 }
@@ -91,19 +73,13 @@ fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Serve
         admin: SocketAddr::new(ip, 7443),
         link: SocketAddr::new(ip, 7444),
         dns: Some(SocketAddr::new(ip, 5353)),
-        listener: vec![
-            listener("udp", Transport::Udp),
-            listener("tcp", Transport::Tcp),
-        ],
+        listener: vec![listener("udp", Transport::Udp), listener("tcp", Transport::Tcp)],
     }
 }
 
 fn policies() -> Policies {
-    let md5 = |prefix: &&str| AuthRule {
-        listener: None,
-        user_agent: Some((*prefix).to_owned()),
-        algorithm: Algorithm::Md5,
-    };
+    let md5 =
+        |prefix: &&str| AuthRule { listener: None, user_agent: Some((*prefix).to_owned()), algorithm: Algorithm::Md5 };
     Policies {
         registration: RegistrationPolicy {
             min_expiry_s: 20,
@@ -118,10 +94,7 @@ fn policies() -> Policies {
             detection_ms: 2_000,
             failback_ms: 2_000,
         },
-        authentication: AuthPolicy {
-            rule: MD5_ONLY.iter().map(md5).collect(),
-            ..AuthPolicy::default()
-        },
+        authentication: AuthPolicy { rule: MD5_ONLY.iter().map(md5).collect(), ..AuthPolicy::default() },
         ..Policies::default()
     }
 }

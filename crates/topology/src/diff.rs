@@ -61,44 +61,17 @@ impl fmt::Display for Change {
 /// Every change from `old` to `new`, in a stable order. The revision is not one.
 pub fn diff(old: &Topology, new: &Topology) -> Vec<Change> {
     let mut changes = Vec::new();
-    members(
-        &mut changes,
-        &sites(old),
-        &sites(new),
-        |_, n| Change::SiteAdded(n),
-        |_, n| Change::SiteRemoved(n),
-    );
-    members(
-        &mut changes,
-        &pools(old),
-        &pools(new),
-        Change::PoolAdded,
-        Change::PoolRemoved,
-    );
-    members(
-        &mut changes,
-        &servers(old),
-        &servers(new),
-        Change::ServerAdded,
-        Change::ServerRemoved,
-    );
+    members(&mut changes, &sites(old), &sites(new), |_, n| Change::SiteAdded(n), |_, n| Change::SiteRemoved(n));
+    members(&mut changes, &pools(old), &pools(new), Change::PoolAdded, Change::PoolRemoved);
+    members(&mut changes, &servers(old), &servers(new), Change::ServerAdded, Change::ServerRemoved);
     let (before, after) = (pairs(old), pairs(new));
-    members(
-        &mut changes,
-        &before,
-        &after,
-        |(a, b), _| Change::Paired(a, b),
-        |(a, b), _| Change::Unpaired(a, b),
-    );
+    members(&mut changes, &before, &after, |(a, b), _| Change::Paired(a, b), |(a, b), _| Change::Unpaired(a, b));
     values(&mut changes, &flat(old), &flat(new));
     changes
 }
 
 fn sites(t: &Topology) -> BTreeMap<String, String> {
-    t.site
-        .iter()
-        .map(|s| (s.name.clone(), s.name.clone()))
-        .collect()
+    t.site.iter().map(|s| (s.name.clone(), s.name.clone())).collect()
 }
 
 fn pools(t: &Topology) -> BTreeMap<PoolId, String> {
@@ -111,10 +84,7 @@ fn servers(t: &Topology) -> BTreeMap<ServerId, String> {
 
 /// Pairings in an order that does not depend on who is written first.
 pub(crate) fn pairs(t: &Topology) -> BTreeMap<(PoolId, PoolId), String> {
-    t.pairing
-        .iter()
-        .map(|p| ((p.a.min(p.b), p.a.max(p.b)), String::new()))
-        .collect()
+    t.pairing.iter().map(|p| ((p.a.min(p.b), p.a.max(p.b)), String::new())).collect()
 }
 
 fn members<K: Ord + Clone>(
@@ -143,11 +113,7 @@ fn values(changes: &mut Vec<Change>, old: &BTreeMap<String, Leaf>, new: &BTreeMa
         });
         let text = |leaf: Option<&Leaf>| leaf.map(|l| l.text.clone()).unwrap_or_default();
         if !whole && text(from) != text(to) {
-            changes.push(Change::Value {
-                key: key.clone(),
-                from: text(from),
-                to: text(to),
-            });
+            changes.push(Change::Value { key: key.clone(), from: text(from), to: text(to) });
         }
     }
 }
@@ -183,23 +149,14 @@ fn flatten(leaves: &mut BTreeMap<String, Leaf>, path: &str, value: &Value, membe
         // An empty list has no members to tell of.
         Value::Array(items) if items.is_empty() => {}
         plain => {
-            leaves.insert(
-                path.to_owned(),
-                Leaf {
-                    text: plain.to_string(),
-                    member: member.map(str::to_owned),
-                },
-            );
+            leaves.insert(path.to_owned(), Leaf { text: plain.to_string(), member: member.map(str::to_owned) });
         }
     }
 }
 
 /// What names a list member across documents: its id, its name, its pair, else its number.
 fn label(item: &Value, n: usize) -> String {
-    let text = |key: &str| {
-        item.get(key)
-            .map(|v| v.to_string().trim_matches('"').to_owned())
-    };
+    let text = |key: &str| item.get(key).map(|v| v.to_string().trim_matches('"').to_owned());
     match (text("id"), text("name"), text("a"), text("b")) {
         (Some(id), ..) => id,
         (None, Some(name), ..) => name,

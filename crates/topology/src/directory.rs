@@ -48,10 +48,8 @@ pub struct UserHome {
 /// `None` if the user part is empty, too long, or has bytes outside RFC 3261's unreserved set and `&=+$,;?/` (escapes are
 /// resolved before; quotes, spaces and controls never occur), or if the domain is no host name.
 pub fn aor(user: &str, domain: &str) -> Option<String> {
-    let user_ok = !user.is_empty()
-        && user
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%".contains(&b));
+    let user_ok =
+        !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%".contains(&b));
     let text = format!("sip:{user}@{}", domain.to_ascii_lowercase());
     (user_ok && crate::check::is_host_name(domain) && text.len() <= MAX_AOR).then_some(text)
 }
@@ -73,10 +71,8 @@ pub fn ownership_key(group: GroupId) -> Key {
 pub fn group_of_key(key: &Key) -> Option<GroupId> {
     let item: [u8; 4] = key.item.as_ref().try_into().ok()?;
     let [a, b, c, d] = item;
-    (key.kind == KIND_OWNERSHIP).then_some(GroupId {
-        pool: PoolId(u16::from_be_bytes([a, b])),
-        index: u16::from_be_bytes([c, d]),
-    })
+    (key.kind == KIND_OWNERSHIP)
+        .then_some(GroupId { pool: PoolId(u16::from_be_bytes([a, b])), index: u16::from_be_bytes([c, d]) })
 }
 
 impl DirectoryEntry {
@@ -96,11 +92,7 @@ impl DirectoryEntry {
     /// The user's place; `None` if the home pool is not in the topology.
     pub fn place(&self, topology: &Topology, aor: &str) -> Option<UserHome> {
         let group = topology.group_of(self.home, aor)?;
-        Some(UserHome {
-            pool: self.home,
-            group,
-            enabled: self.enabled,
-        })
+        Some(UserHome { pool: self.home, group, enabled: self.enabled })
     }
 }
 

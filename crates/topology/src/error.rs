@@ -5,9 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One thing that is wrong in a configuration text, and what to do about it.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 #[error("{file}: {key}: {problem} ({remedy})")]
 pub struct ConfigError {
     /// Name of the text as the caller gave it; `topology` for a document that did not come from a text.
@@ -28,11 +26,6 @@ impl ConfigError {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> ConfigError {
-        ConfigError {
-            file: file.to_owned(),
-            key: key.into(),
-            problem: problem.into(),
-            remedy: remedy.into(),
-        }
+        ConfigError { file: file.to_owned(), key: key.into(), problem: problem.into(), remedy: remedy.into() }
     }
 }

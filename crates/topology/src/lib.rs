@@ -24,8 +24,7 @@ pub use diff::{Change, diff};
 pub use directory::{DirectoryEntry, OwnershipHint, UserHome};
 pub use error::ConfigError;
 pub use model::{
-    Advertise, BackEndMethod, Deployment, Edition, Listener, Pairing, Platform, Pool, Server, Site,
-    Topology, Transport,
+    Advertise, BackEndMethod, Deployment, Edition, Listener, Pairing, Platform, Pool, Server, Site, Topology, Transport,
 };
 pub use parse::{parse, to_toml};
 pub use policy::{Algorithm, AuthRule, Policies};

@@ -201,15 +201,12 @@ impl Topology {
 
     /// The pool with this short name or FQDN.
     pub fn pool_named(&self, name: &str) -> Option<&Pool> {
-        self.pool
-            .iter()
-            .find(|p| p.name == name || p.fqdn.eq_ignore_ascii_case(name))
+        self.pool.iter().find(|p| p.name == name || p.fqdn.eq_ignore_ascii_case(name))
     }
 
     /// Short name of a pool; its number where there is none.
     pub fn pool_name(&self, id: PoolId) -> String {
-        self.pool(id)
-            .map_or_else(|| format!("pool {}", id.0), |p| p.name.clone())
+        self.pool(id).map_or_else(|| format!("pool {}", id.0), |p| p.name.clone())
     }
 
     /// The server with this number.
@@ -219,9 +216,7 @@ impl Topology {
 
     /// The server with this name.
     pub fn server_named(&self, name: &str) -> Option<&Server> {
-        self.server
-            .iter()
-            .find(|s| s.name.eq_ignore_ascii_case(name))
+        self.server.iter().find(|s| s.name.eq_ignore_ascii_case(name))
     }
 
     /// Servers of a pool, in order of their numbers.
@@ -238,9 +233,7 @@ impl Topology {
 
     /// The pool that backs this one up.
     pub fn partner(&self, pool: PoolId) -> Option<&Pool> {
-        self.pairing_of(pool)
-            .and_then(|p| p.other(pool))
-            .and_then(|id| self.pool(id))
+        self.pairing_of(pool).and_then(|p| p.other(pool)).and_then(|id| self.pool(id))
     }
 
     /// Whether this pool holds a copy of the management store that takes part in its procedures: the pool in which it was
@@ -258,8 +251,7 @@ impl Topology {
 
     /// The group of a user, by its address of record, in its home pool.
     pub fn group_of(&self, home: PoolId, aor: &str) -> Option<GroupId> {
-        self.pool(home)
-            .map(|p| GroupId::of_user(home, p.routing_groups, aor))
+        self.pool(home).map(|p| GroupId::of_user(home, p.routing_groups, aor))
     }
 
     /// The SIP domain for requests that name none of ours.
@@ -269,10 +261,7 @@ impl Topology {
 
     /// Whether this is one of the deployment's SIP domains.
     pub fn is_domain(&self, host: &str) -> bool {
-        self.deployment
-            .domains
-            .iter()
-            .any(|d| d.eq_ignore_ascii_case(host))
+        self.deployment.domains.iter().any(|d| d.eq_ignore_ascii_case(host))
     }
 
     /// All names that a server treats as its own: SIP domains, its own name and addresses, its pool's name and its

@@ -5,8 +5,8 @@
 use crate::check;
 use crate::error::ConfigError;
 use crate::model::{
-    Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing,
-    Platform, Pool, Server, Site, Topology, Transport,
+    Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing, Platform, Pool, Server,
+    Site, Topology, Transport,
 };
 use crate::parse_policy::policies;
 use crate::reader::{self, Findings, Section};
@@ -22,8 +22,7 @@ pub(crate) const TRANSPORTS: &[(&str, Transport)] = &[
     ("wss", Transport::Wss),
 ];
 /// Words of [`Advertise`] in texts.
-pub(crate) const ADVERTISE: &[(&str, Advertise)] =
-    &[("address", Advertise::Address), ("name", Advertise::Name)];
+pub(crate) const ADVERTISE: &[(&str, Advertise)] = &[("address", Advertise::Address), ("name", Advertise::Name)];
 
 /// Reads a topology text and checks it.
 ///
@@ -38,47 +37,19 @@ pub fn parse(file_name: &str, text: &str) -> Result<Topology, Vec<ConfigError>> 
     if f.is_empty() {
         f.extend(check::check(file_name, &topology));
     }
-    if f.is_empty() {
-        Ok(topology)
-    } else {
-        Err(f.into_list())
-    }
+    if f.is_empty() { Ok(topology) } else { Err(f.into_list()) }
 }
 
 fn topology(f: &mut Findings, mut root: Section<'_>) -> Topology {
     let revision = root.number(f, "revision", 0_u64, 0, u64::from(u32::MAX));
-    let site = root
-        .list(f, "site")
-        .into_iter()
-        .map(|s| site(f, s))
-        .collect();
-    let pool: Vec<Pool> = root
-        .list(f, "pool")
-        .into_iter()
-        .map(|s| pool(f, s))
-        .collect();
+    let site = root.list(f, "site").into_iter().map(|s| site(f, s)).collect();
+    let pool: Vec<Pool> = root.list(f, "pool").into_iter().map(|s| pool(f, s)).collect();
     let deployment = deployment(root.section(f, "deployment"), f, &pool);
-    let server = root
-        .list(f, "server")
-        .into_iter()
-        .map(|s| server(f, s, &pool))
-        .collect();
-    let pairing = root
-        .list(f, "pairing")
-        .into_iter()
-        .map(|s| pairing(f, s, &pool))
-        .collect();
+    let server = root.list(f, "server").into_iter().map(|s| server(f, s, &pool)).collect();
+    let pairing = root.list(f, "pairing").into_iter().map(|s| pairing(f, s, &pool)).collect();
     let policies = policies(root.section(f, "policies"), f);
     root.done(f);
-    Topology {
-        revision,
-        deployment,
-        site,
-        pool,
-        server,
-        pairing,
-        policies,
-    }
+    Topology { revision, deployment, site, pool, server, pairing, policies }
 }
 
 fn deployment(mut s: Section<'_>, f: &mut Findings, pools: &[Pool]) -> Deployment {
@@ -87,40 +58,21 @@ fn deployment(mut s: Section<'_>, f: &mut Findings, pools: &[Pool]) -> Deploymen
     let domains = s.texts(f, "domains");
     let management_store = pool_ref(f, &mut s, "management_store", pools);
     s.done(f);
-    Deployment {
-        name,
-        id,
-        domains,
-        management_store,
-    }
+    Deployment { name, id, domains, management_store }
 }
 
 fn site(f: &mut Findings, mut s: Section<'_>) -> Site {
-    let site = Site {
-        name: s.text(f, "name", "east"),
-        description: s.opt_text(f, "description"),
-    };
+    let site = Site { name: s.text(f, "name", "east"), description: s.opt_text(f, "description") };
     s.done(f);
     site
 }
 
 fn pool(f: &mut Findings, mut s: Section<'_>) -> Pool {
-    let editions = [
-        ("standard", Edition::Standard),
-        ("enterprise", Edition::Enterprise),
-    ];
-    let platforms = [
-        ("physical", Platform::Physical),
-        ("virtual", Platform::Virtual),
-    ];
-    let methods = [
-        ("none", BackEndMethod::None),
-        ("single", BackEndMethod::Single),
-        ("patroni", BackEndMethod::Patroni),
-    ];
-    let capacity = s
-        .has("capacity_users")
-        .then(|| s.number(f, "capacity_users", 1_u32, 1, 10_000_000));
+    let editions = [("standard", Edition::Standard), ("enterprise", Edition::Enterprise)];
+    let platforms = [("physical", Platform::Physical), ("virtual", Platform::Virtual)];
+    let methods =
+        [("none", BackEndMethod::None), ("single", BackEndMethod::Single), ("patroni", BackEndMethod::Patroni)];
+    let capacity = s.has("capacity_users").then(|| s.number(f, "capacity_users", 1_u32, 1, 10_000_000));
     let pool = Pool {
         id: PoolId(s.required_number(f, "id", 1, u16::MAX)),
         name: s.text(f, "name", "east"),
@@ -129,9 +81,7 @@ fn pool(f: &mut Findings, mut s: Section<'_>) -> Pool {
         edition: s.word(f, "edition", &editions, Edition::Standard),
         routing_groups: s.number(f, "routing_groups", DEFAULT_ROUTING_GROUPS, 1, 1024),
         platform: s.word(f, "platform", &platforms, Platform::Virtual),
-        base_os: s
-            .opt_text(f, "base_os")
-            .unwrap_or_else(|| "linux".to_owned()),
+        base_os: s.opt_text(f, "base_os").unwrap_or_else(|| "linux".to_owned()),
         back_end: s.word(f, "back_end", &methods, BackEndMethod::None),
         version: s.opt_text(f, "version"),
         capacity_users: capacity,
@@ -148,11 +98,7 @@ fn server(f: &mut Findings, mut s: Section<'_>, pools: &[Pool]) -> Server {
         admin: s.address(f, "admin"),
         link: s.address(f, "link"),
         dns: s.opt_address(f, "dns"),
-        listener: s
-            .list(f, "listener")
-            .into_iter()
-            .map(|l| listener(f, l))
-            .collect(),
+        listener: s.list(f, "listener").into_iter().map(|l| listener(f, l)).collect(),
     };
     s.done(f);
     server
@@ -187,11 +133,7 @@ fn pool_ref(f: &mut Findings, s: &mut Section<'_>, key: &'static str, pools: &[P
     }
     if !name.is_empty() {
         let names: Vec<&str> = pools.iter().map(|p| p.name.as_str()).collect();
-        f.add(
-            s.at(key),
-            format!("\"{name}\" is not the name of a pool"),
-            format!("one of: {}", names.join(", ")),
-        );
+        f.add(s.at(key), format!("\"{name}\" is not the name of a pool"), format!("one of: {}", names.join(", ")));
     }
     PoolId(0)
 }
@@ -208,27 +150,20 @@ pub fn to_toml(topology: &Topology) -> String {
 
 /// The document as a tree of plain values, pools by number.
 pub(crate) fn tree(topology: &Topology) -> toml::Table {
-    toml::Table::try_from(topology)
-        .expect("all fields are tables, lists, texts, flags and numbers below 2^63")
+    toml::Table::try_from(topology).expect("all fields are tables, lists, texts, flags and numbers below 2^63")
 }
 
 /// Replaces a pool's number by its name in one table or in each of a list of tables.
 fn rename(root: &mut toml::Table, family: &str, key: &str, topology: &Topology) {
     let rename_in = |table: &mut toml::Table| {
-        let number = table
-            .get(key)
-            .and_then(Value::as_integer)
-            .and_then(|n| u16::try_from(n).ok());
+        let number = table.get(key).and_then(Value::as_integer).and_then(|n| u16::try_from(n).ok());
         if let Some(pool) = number.and_then(|n| topology.pool(PoolId(n))) {
             table.insert(key.to_owned(), Value::String(pool.name.clone()));
         }
     };
     match root.get_mut(family) {
         Some(Value::Table(table)) => rename_in(table),
-        Some(Value::Array(list)) => list
-            .iter_mut()
-            .filter_map(Value::as_table_mut)
-            .for_each(rename_in),
+        Some(Value::Array(list)) => list.iter_mut().filter_map(Value::as_table_mut).for_each(rename_in),
         _ => {}
     }
 }

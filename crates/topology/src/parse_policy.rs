@@ -3,16 +3,12 @@
 //! Owns bounds of single values. Rules between values are in `check`.
 
 use crate::policy::{
-    Algorithm, AuthPolicy, AuthRule, LimitPolicy, Policies, ProcedurePolicy, RegistrationPolicy,
-    ResiliencePolicy,
+    Algorithm, AuthPolicy, AuthRule, LimitPolicy, Policies, ProcedurePolicy, RegistrationPolicy, ResiliencePolicy,
 };
 use crate::reader::{Findings, Section};
 
-const ALGORITHMS: &[(&str, Algorithm)] = &[
-    ("SHA-256", Algorithm::Sha256),
-    ("SHA-512-256", Algorithm::Sha512_256),
-    ("MD5", Algorithm::Md5),
-];
+const ALGORITHMS: &[(&str, Algorithm)] =
+    &[("SHA-256", Algorithm::Sha256), ("SHA-512-256", Algorithm::Sha512_256), ("MD5", Algorithm::Md5)];
 
 /// Reads `[policies]` and everything below it.
 pub(crate) fn policies(mut s: Section<'_>, f: &mut Findings) -> Policies {
@@ -33,13 +29,7 @@ fn registration(mut s: Section<'_>, f: &mut Findings) -> RegistrationPolicy {
         min_expiry_s: s.number(f, "min_expiry_s", d.min_expiry_s, 20, 3_600),
         default_expiry_s: s.number(f, "default_expiry_s", d.default_expiry_s, 20, 86_400),
         max_expiry_s: s.number(f, "max_expiry_s", d.max_expiry_s, 20, 86_400),
-        max_endpoints_per_user: s.number(
-            f,
-            "max_endpoints_per_user",
-            d.max_endpoints_per_user,
-            1,
-            64,
-        ),
+        max_endpoints_per_user: s.number(f, "max_endpoints_per_user", d.max_endpoints_per_user, 1, 64),
         max_contacts: s.number(f, "max_contacts", d.max_contacts, 1, 10_000),
         guest_expiry_s: s.number(f, "guest_expiry_s", d.guest_expiry_s, 20, 120),
         stranded_hold_s: s.number(f, "stranded_hold_s", d.stranded_hold_s, 5, 10),
@@ -66,13 +56,7 @@ fn procedure(mut s: Section<'_>, f: &mut Findings) -> ProcedurePolicy {
         lag_bound_ms: s.number(f, "lag_bound_ms", d.lag_bound_ms, 100, 60_000),
         catch_up_s: s.number(f, "catch_up_s", d.catch_up_s, 1, 3_600),
         parallel_groups: s.number(f, "parallel_groups", d.parallel_groups, 1, 256),
-        certificate_warn_days: s.number(
-            f,
-            "certificate_warn_days",
-            d.certificate_warn_days,
-            1,
-            365,
-        ),
+        certificate_warn_days: s.number(f, "certificate_warn_days", d.certificate_warn_days, 1, 365),
         clock_warn_ms: s.number(f, "clock_warn_ms", d.clock_warn_ms, 10, 60_000),
         min_free_disk_percent: s.number(f, "min_free_disk_percent", d.min_free_disk_percent, 1, 90),
     };
@@ -85,20 +69,8 @@ fn limits(mut s: Section<'_>, f: &mut Findings) -> LimitPolicy {
     let policy = LimitPolicy {
         users_per_pool: s.number(f, "users_per_pool", d.users_per_pool, 1, 10_000_000),
         bindings_per_pool: s.number(f, "bindings_per_pool", d.bindings_per_pool, 1, 100_000_000),
-        transactions_per_server: s.number(
-            f,
-            "transactions_per_server",
-            d.transactions_per_server,
-            100,
-            10_000_000,
-        ),
-        connections_per_server: s.number(
-            f,
-            "connections_per_server",
-            d.connections_per_server,
-            10,
-            1_000_000,
-        ),
+        transactions_per_server: s.number(f, "transactions_per_server", d.transactions_per_server, 100, 10_000_000),
+        connections_per_server: s.number(f, "connections_per_server", d.connections_per_server, 10, 1_000_000),
         commits_in_flight: s.number(f, "commits_in_flight", d.commits_in_flight, 100, 1_000_000),
     };
     s.done(f);
@@ -112,11 +84,7 @@ fn authentication(mut s: Section<'_>, f: &mut Findings) -> AuthPolicy {
     let mut rule = Vec::new();
     for mut r in s.list(f, "rule") {
         if !r.has("algorithm") {
-            f.add(
-                r.at("algorithm"),
-                "is missing",
-                "write for example algorithm = \"MD5\"",
-            );
+            f.add(r.at("algorithm"), "is missing", "write for example algorithm = \"MD5\"");
         }
         rule.push(AuthRule {
             listener: r.opt_text(f, "listener"),
@@ -126,9 +94,5 @@ fn authentication(mut s: Section<'_>, f: &mut Findings) -> AuthPolicy {
         r.done(f);
     }
     s.done(f);
-    AuthPolicy {
-        default_algorithm,
-        nonce_lifetime_s,
-        rule,
-    }
+    AuthPolicy { default_algorithm, nonce_lifetime_s, rule }
 }

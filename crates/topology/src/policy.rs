@@ -68,12 +68,7 @@ pub struct ResiliencePolicy {
 
 impl Default for ResiliencePolicy {
     fn default() -> Self {
-        ResiliencePolicy {
-            voice_failover: true,
-            heartbeat_ms: 1_000,
-            detection_ms: 30_000,
-            failback_ms: 60_000,
-        }
+        ResiliencePolicy { voice_failover: true, heartbeat_ms: 1_000, detection_ms: 30_000, failback_ms: 60_000 }
     }
 }
 
@@ -178,10 +173,9 @@ impl AuthRule {
         let agent_fits = match (&self.user_agent, user_agent) {
             (None, _) => true,
             (Some(prefix), None) => prefix.is_empty(),
-            (Some(prefix), Some(agent)) => agent
-                .as_bytes()
-                .get(..prefix.len())
-                .is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes())),
+            (Some(prefix), Some(agent)) => {
+                agent.as_bytes().get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+            }
         };
         listener_fits && agent_fits
     }
@@ -200,21 +194,14 @@ pub struct AuthPolicy {
 
 impl Default for AuthPolicy {
     fn default() -> Self {
-        AuthPolicy {
-            default_algorithm: Algorithm::Sha256,
-            nonce_lifetime_s: 300,
-            rule: Vec::new(),
-        }
+        AuthPolicy { default_algorithm: Algorithm::Sha256, nonce_lifetime_s: 300, rule: Vec::new() }
     }
 }
 
 impl AuthPolicy {
     /// The algorithm to challenge with.
     pub fn algorithm(&self, listener: &str, user_agent: Option<&str>) -> Algorithm {
-        self.rule
-            .iter()
-            .find(|r| r.matches(listener, user_agent))
-            .map_or(self.default_algorithm, |r| r.algorithm)
+        self.rule.iter().find(|r| r.matches(listener, user_agent)).map_or(self.default_algorithm, |r| r.algorithm)
     }
 
     /// All algorithms that may ever be asked for: HA1 is stored for each of them when a password is set.

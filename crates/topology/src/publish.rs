@@ -46,27 +46,11 @@ impl fmt::Display for Does {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Does::Apply => write!(f, "applies the document"),
-            Does::Pair {
-                partner,
-                groups,
-                with_cms,
-            } => {
-                let cms = if *with_cms {
-                    " and the management store"
-                } else {
-                    ""
-                };
-                write!(
-                    f,
-                    "pairs with pool {}: backup of {groups} groups{cms}, seeding starts",
-                    partner.0
-                )
+            Does::Pair { partner, groups, with_cms } => {
+                let cms = if *with_cms { " and the management store" } else { "" };
+                write!(f, "pairs with pool {}: backup of {groups} groups{cms}, seeding starts", partner.0)
             }
-            Does::Unpair { partner } => write!(
-                f,
-                "stops shipping to pool {} and drops its backup",
-                partner.0
-            ),
+            Does::Unpair { partner } => write!(f, "stops shipping to pool {} and drops its backup", partner.0),
             Does::Restart { because } => write!(f, "needs a restart ({because})"),
             Does::Join => write!(f, "joins"),
             Does::Leave => write!(f, "leaves and stops"),
@@ -91,25 +75,16 @@ pub struct PublishPlan {
 
 impl fmt::Display for PublishPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "publish revision {} (after {})",
-            self.document.revision, self.base_revision
-        )?;
+        writeln!(f, "publish revision {} (after {})", self.document.revision, self.base_revision)?;
         if self.changes.is_empty() {
             writeln!(f, "  no changes")?;
         }
         self.changes.iter().try_for_each(|c| writeln!(f, "  {c}"))?;
         for (server, does) in &self.effects {
-            let name = self
-                .document
-                .server(*server)
-                .map_or("(removed)", |s| s.name.as_str());
+            let name = self.document.server(*server).map_or("(removed)", |s| s.name.as_str());
             writeln!(f, "  server {} {name}: {does}", server.0)?;
         }
-        self.warnings
-            .iter()
-            .try_for_each(|w| writeln!(f, "  warning: {w}"))
+        self.warnings.iter().try_for_each(|w| writeln!(f, "  warning: {w}"))
     }
 }
 
@@ -139,37 +114,18 @@ pub fn plan_publish(old: &Topology, new: &Topology) -> Result<PublishPlan, Vec<C
 fn immutable(f: &mut Findings, old: &Topology, new: &Topology) {
     if new.revision != 0 && new.revision != old.revision {
         let problem = format!("is {}, the current one is {}", new.revision, old.revision);
-        f.add(
-            "revision",
-            problem,
-            "fetch the current document, repeat the change, publish again",
-        );
+        f.add("revision", problem, "fetch the current document, repeat the change, publish again");
     }
     if old.deployment.id != new.deployment.id {
-        f.add(
-            "deployment.id",
-            "cannot change",
-            format!("keep \"{}\"", old.deployment.id),
-        );
+        f.add("deployment.id", "cannot change", format!("keep \"{}\"", old.deployment.id));
     }
     if old.default_domain() != new.default_domain() {
-        let remedy = format!(
-            "keep \"{}\" first; add others after it",
-            old.default_domain()
-        );
-        f.add(
-            "deployment.domains[0]",
-            "the default domain is the realm of its users and cannot change",
-            remedy,
-        );
+        let remedy = format!("keep \"{}\" first; add others after it", old.default_domain());
+        f.add("deployment.domains[0]", "the default domain is the realm of its users and cannot change", remedy);
     }
     if old.deployment.management_store != new.deployment.management_store {
         let remedy = "use `pairline management failover`; a document does not move it";
-        f.add(
-            "deployment.management_store",
-            "cannot be moved by a publish",
-            remedy,
-        );
+        f.add("deployment.management_store", "cannot be moved by a publish", remedy);
     }
     for pool in &new.pool {
         let Some(before) = old.pool(pool.id) else {
@@ -177,49 +133,23 @@ fn immutable(f: &mut Findings, old: &Topology, new: &Topology) {
         };
         let at = |key: &str| format!("pool {}.{key}", pool.name);
         if before.routing_groups != pool.routing_groups {
-            f.add(
-                at("routing_groups"),
-                "is fixed when the pool is created",
-                format!("keep {}", before.routing_groups),
-            );
+            f.add(at("routing_groups"), "is fixed when the pool is created", format!("keep {}", before.routing_groups));
         }
         if before.name != pool.name {
-            let remedy = format!(
-                "give the new pool a new number; {} stays {}",
-                pool.id.0, before.name
-            );
-            f.add(
-                at("id"),
-                format!("was the number of pool {}", before.name),
-                remedy,
-            );
+            let remedy = format!("give the new pool a new number; {} stays {}", pool.id.0, before.name);
+            f.add(at("id"), format!("was the number of pool {}", before.name), remedy);
         }
         if before.site != pool.site {
-            f.add(
-                at("site"),
-                "a pool does not move between sites",
-                "create a pool in the other site",
-            );
+            f.add(at("site"), "a pool does not move between sites", "create a pool in the other site");
         }
         if !is_host_name(&pool.fqdn) || !before.fqdn.eq_ignore_ascii_case(&pool.fqdn) {
-            f.add(
-                at("fqdn"),
-                "the pool's name stands in certificates and routes",
-                format!("keep {}", before.fqdn),
-            );
+            f.add(at("fqdn"), "the pool's name stands in certificates and routes", format!("keep {}", before.fqdn));
         }
     }
     for server in &new.server {
-        if old
-            .server(server.id)
-            .is_some_and(|before| before.pool != server.pool)
-        {
+        if old.server(server.id).is_some_and(|before| before.pool != server.pool) {
             let at = format!("server {}.pool", server.name);
-            f.add(
-                at,
-                "a server does not change its pool",
-                "give the server a new number",
-            );
+            f.add(at, "a server does not change its pool", "give the server a new number");
         }
     }
 }
@@ -228,11 +158,7 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
     for pool in old.pool.iter().filter(|p| new.pool(p.id).is_none()) {
         if old.partner(pool.id).is_some() {
             let remedy = "publish the document without the pairing first";
-            f.add(
-                format!("pool {}", pool.name),
-                "is still paired and cannot be removed",
-                remedy,
-            );
+            f.add(format!("pool {}", pool.name), "is still paired and cannot be removed", remedy);
         }
     }
     // A pair is changed in two publishes, so that at no time two partners claim the same backup.
@@ -241,11 +167,7 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
             && before.id != after.id
         {
             let at = format!("pool {}", pool.name);
-            f.add(
-                at,
-                format!("is paired with {} now", before.name),
-                "unpair in one publish, pair in the next",
-            );
+            f.add(at, format!("is paired with {} now", before.name), "unpair in one publish, pair in the next");
         }
     }
 }
@@ -255,23 +177,11 @@ fn effects(old: &Topology, new: &Topology) -> Vec<(ServerId, Does)> {
     let (before, after) = (pairs(old), pairs(new));
     for server in &new.server {
         let known = old.server(server.id);
-        all.push((
-            server.id,
-            if known.is_some() {
-                Does::Apply
-            } else {
-                Does::Join
-            },
-        ));
+        all.push((server.id, if known.is_some() { Does::Apply } else { Does::Join }));
         if let Some(known) = known
             && known != server
         {
-            all.push((
-                server.id,
-                Does::Restart {
-                    because: "its addresses or names differ".to_owned(),
-                },
-            ));
+            all.push((server.id, Does::Restart { because: "its addresses or names differ".to_owned() }));
         }
         let own = |list: &[(PoolId, PoolId)]| {
             list.iter().find_map(|(a, b)| match server.pool {
@@ -280,22 +190,10 @@ fn effects(old: &Topology, new: &Topology) -> Vec<(ServerId, Does)> {
                 _ => None,
             })
         };
-        let gone: Vec<_> = before
-            .keys()
-            .filter(|k| !after.contains_key(k))
-            .copied()
-            .collect();
-        let come: Vec<_> = after
-            .keys()
-            .filter(|k| !before.contains_key(k))
-            .copied()
-            .collect();
+        let gone: Vec<_> = before.keys().filter(|k| !after.contains_key(k)).copied().collect();
+        let come: Vec<_> = after.keys().filter(|k| !before.contains_key(k)).copied().collect();
         all.extend(own(&gone).map(|partner| (server.id, Does::Unpair { partner })));
-        all.extend(
-            own(&come)
-                .and_then(|p| new.pool(p))
-                .map(|p| (server.id, pair_effect(new, server.pool, p))),
-        );
+        all.extend(own(&come).and_then(|p| new.pool(p)).map(|p| (server.id, pair_effect(new, server.pool, p))));
     }
     let left = old.server.iter().filter(|s| new.server(s.id).is_none());
     all.extend(left.map(|s| (s.id, Does::Leave)));
@@ -304,35 +202,23 @@ fn effects(old: &Topology, new: &Topology) -> Vec<(ServerId, Does)> {
 }
 
 fn pair_effect(new: &Topology, pool: PoolId, partner: &Pool) -> Does {
-    Does::Pair {
-        partner: partner.id,
-        groups: partner.routing_groups,
-        with_cms: new.holds_cms(pool),
-    }
+    Does::Pair { partner: partner.id, groups: partner.routing_groups, with_cms: new.holds_cms(pool) }
 }
 
 fn warnings(new: &Topology) -> Vec<String> {
     let mut all = Vec::new();
     let owner = new.deployment.management_store;
     if new.partner(owner).is_none() {
-        all.push(format!(
-            "pool {} holds the management store and is not paired",
-            new.pool_name(owner)
-        ));
+        all.push(format!("pool {} holds the management store and is not paired", new.pool_name(owner)));
     }
     for pairing in &new.pairing {
-        if let (Some(reason), Some(a), Some(b)) = (
-            &pairing.accept_unsupported,
-            new.pool(pairing.a),
-            new.pool(pairing.b),
-        ) {
+        if let (Some(reason), Some(a), Some(b)) =
+            (&pairing.accept_unsupported, new.pool(pairing.a), new.pool(pairing.b))
+        {
             let differences = check::unsupported(a, b);
             if !differences.is_empty() {
                 let what = differences.join("; ");
-                all.push(format!(
-                    "{} and {} are paired unsupported: {what}. Accepted: {reason}",
-                    a.name, b.name
-                ));
+                all.push(format!("{} and {} are paired unsupported: {what}. Accepted: {reason}", a.name, b.name));
             }
         }
     }

@@ -24,21 +24,12 @@ pub(crate) struct Findings {
 impl Findings {
     /// No findings yet.
     pub(crate) fn new(file: &str) -> Findings {
-        Findings {
-            file: file.to_owned(),
-            list: Vec::new(),
-        }
+        Findings { file: file.to_owned(), list: Vec::new() }
     }
 
     /// Adds one.
-    pub(crate) fn add(
-        &mut self,
-        key: impl Into<String>,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.list
-            .push(ConfigError::new(&self.file, key, problem, remedy));
+    pub(crate) fn add(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.list.push(ConfigError::new(&self.file, key, problem, remedy));
     }
 
     /// Adds findings made elsewhere about the same text.
@@ -60,24 +51,14 @@ impl Findings {
 /// Reads the text as a table, or says where it is not one.
 pub(crate) fn table(findings: &mut Findings, text: &str) -> Option<Table> {
     if text.len() > MAX_TEXT {
-        findings.add(
-            "",
-            format!("text of {} bytes", text.len()),
-            format!("at most {MAX_TEXT} bytes"),
-        );
+        findings.add("", format!("text of {} bytes", text.len()), format!("at most {MAX_TEXT} bytes"));
         return None;
     }
     match text.parse::<Table>() {
         Ok(table) => Some(table),
         Err(error) => {
-            let line = error.span().map_or(0, |s| {
-                text.bytes().take(s.start).filter(|b| *b == b'\n').count() + 1
-            });
-            findings.add(
-                format!("line {line}"),
-                error.message().to_owned(),
-                "write valid TOML 1.0",
-            );
+            let line = error.span().map_or(0, |s| text.bytes().take(s.start).filter(|b| *b == b'\n').count() + 1);
+            findings.add(format!("line {line}"), error.message().to_owned(), "write valid TOML 1.0");
             None
         }
     }
@@ -93,20 +74,12 @@ pub(crate) struct Section<'t> {
 impl<'t> Section<'t> {
     /// The outermost table.
     pub(crate) fn root(table: &'t Table) -> Section<'t> {
-        Section {
-            path: String::new(),
-            table: Some(table),
-            asked: BTreeSet::new(),
-        }
+        Section { path: String::new(), table: Some(table), asked: BTreeSet::new() }
     }
 
     /// Full path of a key in this section.
     pub(crate) fn at(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'t Value> {
@@ -121,19 +94,11 @@ impl<'t> Section<'t> {
             None => None,
             Some(Value::Table(t)) => Some(t),
             Some(other) => {
-                f.add(
-                    &path,
-                    format!("is a {}", other.type_str()),
-                    format!("write a table [{path}]"),
-                );
+                f.add(&path, format!("is a {}", other.type_str()), format!("write a table [{path}]"));
                 None
             }
         };
-        Section {
-            path,
-            table,
-            asked: BTreeSet::new(),
-        }
+        Section { path, table, asked: BTreeSet::new() }
     }
 
     /// A list of tables (`[[key]]`).
@@ -143,31 +108,19 @@ impl<'t> Section<'t> {
             None => return Vec::new(),
             Some(Value::Array(items)) => items,
             Some(other) => {
-                f.add(
-                    &path,
-                    format!("is a {}", other.type_str()),
-                    format!("write a list of tables [[{path}]]"),
-                );
+                f.add(&path, format!("is a {}", other.type_str()), format!("write a list of tables [[{path}]]"));
                 return Vec::new();
             }
         };
         if items.len() > MAX_LIST {
-            f.add(
-                &path,
-                format!("has {} members", items.len()),
-                format!("at most {MAX_LIST}"),
-            );
+            f.add(&path, format!("has {} members", items.len()), format!("at most {MAX_LIST}"));
             return Vec::new();
         }
         let mut sections = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
             let path = format!("{path}[{n}]");
             match item {
-                Value::Table(t) => sections.push(Section {
-                    path,
-                    table: Some(t),
-                    asked: BTreeSet::new(),
-                }),
+                Value::Table(t) => sections.push(Section { path, table: Some(t), asked: BTreeSet::new() }),
                 other => f.add(path, format!("is a {}", other.type_str()), "write a table"),
             }
         }
@@ -180,19 +133,11 @@ impl<'t> Section<'t> {
         match self.get(key)? {
             Value::String(s) if s.len() <= MAX_STRING => Some(s.clone()),
             Value::String(s) => {
-                f.add(
-                    path,
-                    format!("has {} bytes", s.len()),
-                    format!("at most {MAX_STRING}"),
-                );
+                f.add(path, format!("has {} bytes", s.len()), format!("at most {MAX_STRING}"));
                 None
             }
             other => {
-                f.add(
-                    path,
-                    format!("is a {}", other.type_str()),
-                    "write a text in quotes",
-                );
+                f.add(path, format!("is a {}", other.type_str()), "write a text in quotes");
                 None
             }
         }
@@ -202,20 +147,12 @@ impl<'t> Section<'t> {
     pub(crate) fn text(&mut self, f: &mut Findings, key: &'static str, example: &str) -> String {
         if self.table.is_none_or(|t| !t.contains_key(key)) {
             self.asked.insert(key);
-            f.add(
-                self.at(key),
-                "is missing",
-                format!("write for example {key} = \"{example}\""),
-            );
+            f.add(self.at(key), "is missing", format!("write for example {key} = \"{example}\""));
             return String::new();
         }
         let text = self.opt_text(f, key);
         if text.as_deref() == Some("") {
-            f.add(
-                self.at(key),
-                "is empty",
-                format!("write for example {key} = \"{example}\""),
-            );
+            f.add(self.at(key), "is empty", format!("write for example {key} = \"{example}\""));
         }
         text.unwrap_or_default()
     }
@@ -227,44 +164,25 @@ impl<'t> Section<'t> {
             return Vec::new();
         };
         let Value::Array(items) = value else {
-            f.add(
-                path,
-                format!("is a {}", value.type_str()),
-                "write a list of texts",
-            );
+            f.add(path, format!("is a {}", value.type_str()), "write a list of texts");
             return Vec::new();
         };
         if items.len() > MAX_LIST {
-            f.add(
-                path,
-                format!("has {} members", items.len()),
-                format!("at most {MAX_LIST}"),
-            );
+            f.add(path, format!("has {} members", items.len()), format!("at most {MAX_LIST}"));
             return Vec::new();
         }
         let mut texts = Vec::new();
         for (n, item) in items.iter().enumerate() {
             match item {
                 Value::String(s) if s.len() <= MAX_STRING => texts.push(s.clone()),
-                _ => f.add(
-                    format!("{path}[{n}]"),
-                    "is not a short text",
-                    "write a text in quotes",
-                ),
+                _ => f.add(format!("{path}[{n}]"), "is not a short text", "write a text in quotes"),
             }
         }
         texts
     }
 
     /// A whole number within bounds (both allowed), or the default.
-    pub(crate) fn number<T>(
-        &mut self,
-        f: &mut Findings,
-        key: &'static str,
-        default: T,
-        min: T,
-        max: T,
-    ) -> T
+    pub(crate) fn number<T>(&mut self, f: &mut Findings, key: &'static str, default: T, min: T, max: T) -> T
     where
         T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy,
     {
@@ -292,22 +210,12 @@ impl<'t> Section<'t> {
     }
 
     /// A whole number that must be there.
-    pub(crate) fn required_number<T>(
-        &mut self,
-        f: &mut Findings,
-        key: &'static str,
-        min: T,
-        max: T,
-    ) -> T
+    pub(crate) fn required_number<T>(&mut self, f: &mut Findings, key: &'static str, min: T, max: T) -> T
     where
         T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy,
     {
         if !self.has(key) {
-            f.add(
-                self.at(key),
-                "is missing",
-                format!("write a number from {min} to {max}"),
-            );
+            f.add(self.at(key), "is missing", format!("write a number from {min} to {max}"));
         }
         self.number(f, key, min, min, max)
     }
@@ -319,58 +227,34 @@ impl<'t> Section<'t> {
             None => default,
             Some(Value::Boolean(b)) => *b,
             Some(other) => {
-                f.add(
-                    path,
-                    format!("is a {}", other.type_str()),
-                    "write true or false",
-                );
+                f.add(path, format!("is a {}", other.type_str()), "write true or false");
                 default
             }
         }
     }
 
     /// One of a set of words, or the default.
-    pub(crate) fn word<T: Copy>(
-        &mut self,
-        f: &mut Findings,
-        key: &'static str,
-        words: &[(&str, T)],
-        default: T,
-    ) -> T {
+    pub(crate) fn word<T: Copy>(&mut self, f: &mut Findings, key: &'static str, words: &[(&str, T)], default: T) -> T {
         let path = self.at(key);
         let Some(value) = self.get(key) else {
             return default;
         };
-        let found = value
-            .as_str()
-            .and_then(|s| words.iter().find(|(w, _)| w.eq_ignore_ascii_case(s)));
+        let found = value.as_str().and_then(|s| words.iter().find(|(w, _)| w.eq_ignore_ascii_case(s)));
         if let Some((_, value)) = found {
             return *value;
         }
         let all: Vec<&str> = words.iter().map(|(w, _)| *w).collect();
-        f.add(
-            path,
-            format!("is {value}"),
-            format!("write one of: {}", all.join(", ")),
-        );
+        f.add(path, format!("is {value}"), format!("write one of: {}", all.join(", ")));
         default
     }
 
     /// An address with port, if written.
-    pub(crate) fn opt_address(
-        &mut self,
-        f: &mut Findings,
-        key: &'static str,
-    ) -> Option<SocketAddr> {
+    pub(crate) fn opt_address(&mut self, f: &mut Findings, key: &'static str) -> Option<SocketAddr> {
         let path = self.at(key);
         let value = self.get(key)?;
         let parsed = value.as_str().and_then(|s| s.parse::<SocketAddr>().ok());
         if parsed.is_none() {
-            f.add(
-                path,
-                format!("is {value}, not an address with port"),
-                "write for example \"192.0.2.1:5060\"",
-            );
+            f.add(path, format!("is {value}, not an address with port"), "write for example \"192.0.2.1:5060\"");
         }
         parsed
     }
@@ -378,14 +262,9 @@ impl<'t> Section<'t> {
     /// An address with port that must be there; an unspecified one if it is not, with a finding.
     pub(crate) fn address(&mut self, f: &mut Findings, key: &'static str) -> SocketAddr {
         if !self.has(key) {
-            f.add(
-                self.at(key),
-                "is missing",
-                format!("write for example {key} = \"192.0.2.1:5060\""),
-            );
+            f.add(self.at(key), "is missing", format!("write for example {key} = \"192.0.2.1:5060\""));
         }
-        self.opt_address(f, key)
-            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+        self.opt_address(f, key).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// Reports the keys that nobody asked for; call last.
@@ -393,11 +272,7 @@ impl<'t> Section<'t> {
         let Some(table) = self.table else { return };
         for key in table.keys().filter(|k| !self.asked.contains(k.as_str())) {
             let known: Vec<&str> = self.asked.iter().copied().collect();
-            f.add(
-                self.at(key),
-                "is not a known key",
-                format!("remove it; known here: {}", known.join(", ")),
-            );
+            f.add(self.at(key), "is not a known key", format!("remove it; known here: {}", known.join(", ")));
         }
     }
 }

@@ -72,11 +72,7 @@ pub fn parse_server_config(file_name: &str, text: &str) -> Result<ServerConfig, 
         return Err(f.into_list());
     };
     let config = read(&mut f, Section::root(&table));
-    if f.is_empty() {
-        Ok(config)
-    } else {
-        Err(f.into_list())
-    }
+    if f.is_empty() { Ok(config) } else { Err(f.into_list()) }
 }
 
 fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
@@ -84,9 +80,7 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
     let mut log = root.section(f, "log");
     let mut overrides = root.section(f, "override");
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let path = |s: &mut Section<'_>, f: &mut Findings, key, example| {
-        PathBuf::from(s.text(f, key, example))
-    };
+    let path = |s: &mut Section<'_>, f: &mut Findings, key, example| PathBuf::from(s.text(f, key, example));
     let config = ServerConfig {
         server: root.text(f, "server", "fe1.east.example.org"),
         topology: path(&mut root, f, "topology", "/etc/pairline/topology.toml"),
@@ -97,29 +91,18 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
         secret: path(&mut root, f, "secret", "/etc/pairline/deployment.secret"),
         admin_token: root.opt_text(f, "admin_token").map(PathBuf::from),
         log_format: log.word(f, "format", &formats, LogFormat::Text),
-        log_level: log
-            .opt_text(f, "level")
-            .unwrap_or_else(|| "info".to_owned()),
+        log_level: log.opt_text(f, "level").unwrap_or_else(|| "info".to_owned()),
         admin: overrides.opt_address(f, "admin"),
         link: overrides.opt_address(f, "link"),
         dns: overrides.opt_address(f, "dns"),
-        listener: overrides
-            .list(f, "listener")
-            .into_iter()
-            .map(|s| listener(f, s))
-            .collect(),
+        listener: overrides.list(f, "listener").into_iter().map(|s| listener(f, s)).collect(),
     };
-    [root, tls, log, overrides]
-        .into_iter()
-        .for_each(|s| s.done(f));
+    [root, tls, log, overrides].into_iter().for_each(|s| s.done(f));
     config
 }
 
 fn listener(f: &mut Findings, mut s: Section<'_>) -> ListenerOverride {
-    let over = ListenerOverride {
-        id: s.text(f, "id", "udp"),
-        address: s.address(f, "address"),
-    };
+    let over = ListenerOverride { id: s.text(f, "id", "udp"), address: s.address(f, "address") };
     s.done(f);
     over
 }
@@ -151,31 +134,15 @@ impl ServerConfig {
         put(Some("tls"), "certificate", path(&self.certificate));
         put(Some("tls"), "key", path(&self.key));
         put(Some("tls"), "authority", path(&self.authority));
-        put(
-            Some("log"),
-            "format",
-            text(if self.log_format == LogFormat::Json {
-                "json"
-            } else {
-                "text"
-            }),
-        );
+        put(Some("log"), "format", text(if self.log_format == LogFormat::Json { "json" } else { "text" }));
         put(Some("log"), "level", text(&self.log_level));
-        for (key, address) in [
-            ("admin", self.admin),
-            ("link", self.link),
-            ("dns", self.dns),
-        ] {
+        for (key, address) in [("admin", self.admin), ("link", self.link), ("dns", self.dns)] {
             if let Some(address) = address {
                 put(Some("override"), key, text(&address.to_string()));
             }
         }
         if !self.listener.is_empty() {
-            let list = self
-                .listener
-                .iter()
-                .map(|l| toml::Value::try_from(l).expect("two texts"))
-                .collect();
+            let list = self.listener.iter().map(|l| toml::Value::try_from(l).expect("two texts")).collect();
             put(Some("override"), "listener", toml::Value::Array(list));
         }
         toml::to_string(&root).expect("a tree of tables, lists and texts is always writable")
@@ -202,18 +169,10 @@ impl ServerConfig {
                 Some(listener) => listener.address = over.address,
                 None => {
                     let at = format!("override.listener[{n}].id");
-                    f.add(
-                        at,
-                        format!("\"{}\" is not a listener of this server", over.id),
-                        "write the id of one",
-                    );
+                    f.add(at, format!("\"{}\" is not a listener of this server", over.id), "write the id of one");
                 }
             }
         }
-        if f.is_empty() {
-            Ok(server)
-        } else {
-            Err(f.into_list())
-        }
+        if f.is_empty() { Ok(server) } else { Err(f.into_list()) }
     }
 }

@@ -41,8 +41,7 @@ pub enum StoredError {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
-    let body = postcard::to_extend(value, vec![VERSION])
-        .expect("writing to memory does not fail for plain data");
+    let body = postcard::to_extend(value, vec![VERSION]).expect("writing to memory does not fail for plain data");
     Bytes::from(body)
 }
 
@@ -55,11 +54,7 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoredError
         return Err(StoredError::Newer(*version));
     }
     let (decoded, rest) = postcard::take_from_bytes(body)?;
-    if rest.is_empty() {
-        Ok(decoded)
-    } else {
-        Err(StoredError::Trailing(rest.len()))
-    }
+    if rest.is_empty() { Ok(decoded) } else { Err(StoredError::Trailing(rest.len())) }
 }
 
 /// Key of the topology document in `cms`.

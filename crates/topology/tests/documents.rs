@@ -1,26 +1,20 @@
 //! Topology texts: round trip, all findings at once, pairing rules, publish, stored values.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use pairline_group::{Epoch, GroupId, PoolId, ServerId};
 use pairline_topology::directory::{aor, group_of_key, ownership_key, user_key};
 use pairline_topology::publish::Does;
 use pairline_topology::stored::{StoredError, decode_topology, encode_topology};
 use pairline_topology::{
-    Algorithm, BackEndMethod, Change, DirectoryEntry, Edition, OwnershipHint, Platform, Topology,
-    demo_topology, diff, parse, plan_publish, to_toml, validate,
+    Algorithm, BackEndMethod, Change, DirectoryEntry, Edition, OwnershipHint, Platform, Topology, demo_topology, diff,
+    parse, plan_publish, to_toml, validate,
 };
 
 const EAST: PoolId = PoolId(1);
 const WEST: PoolId = PoolId(2);
 
-fn problems(
-    result: Result<impl std::fmt::Debug, Vec<pairline_topology::ConfigError>>,
-) -> Vec<String> {
-    result
-        .unwrap_err()
-        .into_iter()
-        .map(|e| e.to_string())
-        .collect()
+fn problems(result: Result<impl std::fmt::Debug, Vec<pairline_topology::ConfigError>>) -> Vec<String> {
+    result.unwrap_err().into_iter().map(|e| e.to_string()).collect()
 }
 
 #[test]
@@ -34,13 +28,7 @@ fn the_demonstration_is_valid_and_reads_back() {
     assert!(demo.holds_cms(EAST) && demo.holds_cms(WEST));
     assert_eq!(demo.groups_of(WEST).len(), 32);
     let names = demo.own_names(ServerId(1));
-    for name in [
-        "pairline.test",
-        "127.0.1.1",
-        "east.pairline.test",
-        "west.pairline.test",
-        "fe1.east.pairline.test",
-    ] {
+    for name in ["pairline.test", "127.0.1.1", "east.pairline.test", "west.pairline.test", "fe1.east.pairline.test"] {
         assert!(names.iter().any(|n| n == name), "{name} in {names:?}");
     }
 }
@@ -85,11 +73,7 @@ fn all_findings_come_at_once_with_place_and_remedy() {
     ] {
         assert!(keys.contains(&key), "{key} in {keys:?}");
     }
-    assert!(
-        found
-            .iter()
-            .all(|e| e.file == "bad.toml" && !e.remedy.is_empty() && !e.problem.is_empty())
-    );
+    assert!(found.iter().all(|e| e.file == "bad.toml" && !e.remedy.is_empty() && !e.problem.is_empty()));
     let broken = parse("broken.toml", "a = 1\nb = [").unwrap_err();
     assert_eq!(broken.len(), 1);
     assert_eq!(broken[0].key, "line 2");
@@ -104,17 +88,8 @@ fn broken_rules_between_parts_come_at_once() {
     t.policies.resilience.detection_ms = 300;
     t.deployment.domains.push("PAIRLINE.test".to_owned());
     let found = problems(validate(&t));
-    for part in [
-        "server[1].link",
-        "pool[1].site",
-        "policies.registration",
-        "detection_ms",
-        "domains[1]",
-    ] {
-        assert!(
-            found.iter().any(|p| p.contains(part)),
-            "{part} in {found:?}"
-        );
+    for part in ["server[1].link", "pool[1].site", "policies.registration", "detection_ms", "domains[1]"] {
+        assert!(found.iter().any(|p| p.contains(part)), "{part} in {found:?}");
     }
 }
 
@@ -129,19 +104,11 @@ fn pairing_rules_that_cannot_be_overridden() {
     let mut again = twice.pairing[0].clone();
     again.accept_unsupported = Some("we insist".to_owned());
     twice.pairing.push(again);
-    assert!(
-        problems(validate(&twice))
-            .iter()
-            .any(|p| p.contains("one partner"))
-    );
+    assert!(problems(validate(&twice)).iter().any(|p| p.contains("one partner")));
 
     let mut itself = demo_topology();
     itself.pairing[0].b = EAST;
-    assert!(
-        problems(validate(&itself))
-            .iter()
-            .any(|p| p.contains("itself"))
-    );
+    assert!(problems(validate(&itself)).iter().any(|p| p.contains("itself")));
 }
 
 #[test]
@@ -164,21 +131,12 @@ fn unsupported_differences_need_a_reason() {
         t.pairing[0].accept_unsupported = Some("until the new hardware comes".to_owned());
         validate(&t).unwrap();
         let plan = plan_publish(&demo_topology(), &t).unwrap();
-        assert!(
-            plan.warnings
-                .iter()
-                .any(|w| w.contains("until the new hardware comes")),
-            "{:?}",
-            plan.warnings
-        );
+        assert!(plan.warnings.iter().any(|w| w.contains("until the new hardware comes")), "{:?}", plan.warnings);
     }
     let mut edition = demo_topology();
     edition.pool[1].edition = Edition::Enterprise;
     let found = problems(validate(&edition));
-    assert!(
-        found.iter().any(|p| p.contains("edition differs")),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|p| p.contains("edition differs")), "{found:?}");
 }
 
 #[test]
@@ -192,14 +150,8 @@ fn differences_are_told_once_each() {
     let changes = diff(&old, &new);
     assert_eq!(changes.len(), 3, "{changes:?}");
     assert_eq!(changes[0], Change::Unpaired(EAST, WEST));
-    assert_eq!(
-        changes[1].to_string(),
-        "~ policies.resilience.detection_ms: 2000 -> 5000"
-    );
-    assert_eq!(
-        changes[2].to_string(),
-        "~ pool[1].base_os: \"linux\" -> \"debian\""
-    );
+    assert_eq!(changes[1].to_string(), "~ policies.resilience.detection_ms: 2000 -> 5000");
+    assert_eq!(changes[2].to_string(), "~ pool[1].base_os: \"linux\" -> \"debian\"");
 }
 
 #[test]
@@ -209,33 +161,12 @@ fn a_publish_says_who_does_what() {
     single.pairing.clear();
     let plan = plan_publish(&single, &paired).unwrap();
     assert_eq!((plan.base_revision, plan.document.revision), (1, 2));
-    let pair = |partner| Does::Pair {
-        partner,
-        groups: 32,
-        with_cms: true,
-    };
-    assert!(
-        plan.effects.contains(&(ServerId(1), pair(WEST)))
-            && plan.effects.contains(&(ServerId(2), pair(EAST)))
-    );
+    let pair = |partner| Does::Pair { partner, groups: 32, with_cms: true };
+    assert!(plan.effects.contains(&(ServerId(1), pair(WEST))) && plan.effects.contains(&(ServerId(2), pair(EAST))));
     assert!(plan.to_string().contains("seeding starts"));
-    let back = plan_publish(
-        &plan.document,
-        &Topology {
-            revision: 0,
-            ..single
-        },
-    )
-    .unwrap();
-    assert!(
-        back.effects
-            .contains(&(ServerId(1), Does::Unpair { partner: WEST }))
-    );
-    assert!(
-        back.warnings.iter().any(|w| w.contains("not paired")),
-        "{:?}",
-        back.warnings
-    );
+    let back = plan_publish(&plan.document, &Topology { revision: 0, ..single }).unwrap();
+    assert!(back.effects.contains(&(ServerId(1), Does::Unpair { partner: WEST })));
+    assert!(back.warnings.iter().any(|w| w.contains("not paired")), "{:?}", back.warnings);
 }
 
 #[test]
@@ -245,22 +176,13 @@ fn what_a_publish_refuses() {
         let mut new = demo_topology();
         change(&mut new);
         let found = problems(plan_publish(&old, &new));
-        assert!(
-            found.iter().any(|p| p.contains(part)),
-            "{part} in {found:?}"
-        );
+        assert!(found.iter().any(|p| p.contains(part)), "{part} in {found:?}");
     };
     refuse(|t| t.revision = 7, "revision");
     refuse(|t| t.deployment.id = "other".to_owned(), "deployment.id");
-    refuse(
-        |t| t.deployment.domains.insert(0, "new.example".to_owned()),
-        "default domain",
-    );
+    refuse(|t| t.deployment.domains.insert(0, "new.example".to_owned()), "default domain");
     refuse(|t| t.pool[0].routing_groups = 64, "routing_groups");
-    refuse(
-        |t| t.deployment.management_store = WEST,
-        "management failover",
-    );
+    refuse(|t| t.deployment.management_store = WEST, "management failover");
     refuse(|t| t.pool[1].fqdn = "w.example".to_owned(), "fqdn");
     refuse(
         |t| {
@@ -291,93 +213,40 @@ fn users_have_one_key_and_one_group() {
     let alice = aor("alice", "Pairline.TEST").unwrap();
     assert_eq!(alice, "sip:alice@pairline.test");
     assert_eq!(user_key(&alice).owner.as_ref(), alice);
-    for (user, domain) in [
-        ("", "a.b"),
-        ("a b", "a.b"),
-        ("a\"", "a.b"),
-        ("a", "-x"),
-        ("a", ""),
-    ] {
+    for (user, domain) in [("", "a.b"), ("a b", "a.b"), ("a\"", "a.b"), ("a", "-x"), ("a", "")] {
         assert_eq!(aor(user, domain), None, "{user}@{domain}");
     }
-    let place = DirectoryEntry {
-        home: WEST,
-        enabled: true,
-    }
-    .place(&t, &alice)
-    .unwrap();
+    let place = DirectoryEntry { home: WEST, enabled: true }.place(&t, &alice).unwrap();
     assert_eq!(place.group, GroupId::of_user(WEST, 32, &alice));
-    assert_eq!(
-        DirectoryEntry {
-            home: PoolId(9),
-            enabled: true
-        }
-        .place(&t, &alice),
-        None
-    );
-    let group = GroupId {
-        pool: WEST,
-        index: 31,
-    };
+    assert_eq!(DirectoryEntry { home: PoolId(9), enabled: true }.place(&t, &alice), None);
+    let group = GroupId { pool: WEST, index: 31 };
     assert_eq!(group_of_key(&ownership_key(group)), Some(group));
     assert_eq!(group_of_key(&user_key(&alice)), None);
 }
 
 #[test]
 fn stored_values_are_frozen() {
-    let entry = DirectoryEntry {
-        home: WEST,
-        enabled: true,
-    };
-    let hint = OwnershipHint {
-        serving: EAST,
-        epoch: Epoch {
-            number: 300,
-            granted_by: WEST,
-        },
-    };
+    let entry = DirectoryEntry { home: WEST, enabled: true };
+    let hint = OwnershipHint { serving: EAST, epoch: Epoch { number: 300, granted_by: WEST } };
     golden("directory.v1", &entry.encode());
     golden("ownership.v1", &hint.encode());
     golden("topology.v1", &encode_topology(&demo_topology()));
-    assert_eq!(
-        DirectoryEntry::decode(&sample("directory.v1")).unwrap(),
-        entry
-    );
-    assert_eq!(
-        OwnershipHint::decode(&sample("ownership.v1")).unwrap(),
-        hint
-    );
-    assert_eq!(
-        decode_topology(&sample("topology.v1")).unwrap(),
-        demo_topology()
-    );
+    assert_eq!(DirectoryEntry::decode(&sample("directory.v1")).unwrap(), entry);
+    assert_eq!(OwnershipHint::decode(&sample("ownership.v1")).unwrap(), hint);
+    assert_eq!(decode_topology(&sample("topology.v1")).unwrap(), demo_topology());
 }
 
 #[test]
 fn bad_stored_values_are_refused() {
     assert_eq!(DirectoryEntry::decode(&[]), Err(StoredError::Empty));
-    assert_eq!(
-        DirectoryEntry::decode(&[9, 1, 1]),
-        Err(StoredError::Newer(9))
-    );
-    assert_eq!(
-        DirectoryEntry::decode(&[1, 2, 1, 0]),
-        Err(StoredError::Trailing(1))
-    );
-    assert!(matches!(
-        DirectoryEntry::decode(&[1, 2]),
-        Err(StoredError::Malformed(_))
-    ));
-    assert!(matches!(
-        decode_topology(&vec![1; 5_000_000]),
-        Err(StoredError::TooLong(_))
-    ));
+    assert_eq!(DirectoryEntry::decode(&[9, 1, 1]), Err(StoredError::Newer(9)));
+    assert_eq!(DirectoryEntry::decode(&[1, 2, 1, 0]), Err(StoredError::Trailing(1)));
+    assert!(matches!(DirectoryEntry::decode(&[1, 2]), Err(StoredError::Malformed(_))));
+    assert!(matches!(decode_topology(&vec![1; 5_000_000]), Err(StoredError::TooLong(_))));
 }
 
 fn path(name: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn sample(name: &str) -> Vec<u8> {

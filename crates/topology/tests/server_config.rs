@@ -1,9 +1,7 @@
 //! Server texts: round trip, findings, overrides; and hostile texts for both parsers.
 #![allow(clippy::unwrap_used)]
 
-use pairline_topology::server_config::{
-    ListenerOverride, LogFormat, ServerConfig, parse_server_config,
-};
+use pairline_topology::server_config::{ListenerOverride, LogFormat, ServerConfig, parse_server_config};
 use pairline_topology::{demo_topology, parse, to_toml};
 use proptest::prelude::*;
 
@@ -22,10 +20,7 @@ fn config() -> ServerConfig {
         admin: Some("127.0.0.1:17443".parse().unwrap()),
         link: None,
         dns: None,
-        listener: vec![ListenerOverride {
-            id: "udp".to_owned(),
-            address: "127.0.0.1:15060".parse().unwrap(),
-        }],
+        listener: vec![ListenerOverride { id: "udp".to_owned(), address: "127.0.0.1:15060".parse().unwrap() }],
     }
 }
 
@@ -44,23 +39,14 @@ fn overrides_hold_for_this_machine_only() {
     assert_eq!(server.link.port(), 7444);
     let mut wrong = config();
     wrong.listener[0].id = "sctp".to_owned();
-    assert!(
-        wrong.effective(&demo_topology()).unwrap_err()[0]
-            .problem
-            .contains("sctp")
-    );
+    assert!(wrong.effective(&demo_topology()).unwrap_err()[0].problem.contains("sctp"));
     wrong.server = "fe9".to_owned();
-    assert!(
-        wrong.effective(&demo_topology()).unwrap_err()[0]
-            .remedy
-            .contains("fe1.east")
-    );
+    assert!(wrong.effective(&demo_topology()).unwrap_err()[0].remedy.contains("fe1.east"));
 }
 
 #[test]
 fn everything_missing_is_said_at_once() {
-    let found =
-        parse_server_config("server.toml", "[log]\nformat = \"xml\"\nspeed = 1").unwrap_err();
+    let found = parse_server_config("server.toml", "[log]\nformat = \"xml\"\nspeed = 1").unwrap_err();
     let keys: Vec<&str> = found.iter().map(|e| e.key.as_str()).collect();
     let wanted = [
         "server",
