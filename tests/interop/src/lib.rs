@@ -1,3 +1,12 @@
 //! What the interop tests share: starting Pairline and the real programs, and waiting for what they do.
 //!
-//! Owns processes, folders and bounded waits. Depends on nothing of Pairline but its binary and its documented CLI.
+//! Owns processes, folders and bounded waits. Depends on nothing of Pairline but its binary, its command line and its data
+//! folder: what an operator has.
+
+pub mod baresip;
+pub mod deployment;
+pub mod program;
+pub mod raw;
+pub mod sipp;
+pub mod suite;
+pub mod wait;

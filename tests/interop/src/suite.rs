@@ -1,0 +1,104 @@
+//! The runner: cases in order on one deployment, a line for each, and a count at the end.
+//!
+//! Owns order, counting and the folder. A case that panics has failed; the others go on.
+
+use crate::deployment::{Deployment, binary};
+use crate::program::installed;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// One case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// Programs without which it is skipped.
+    pub needs: &'static [&'static str],
+    /// What it does; it panics if something is wrong.
+    pub run: fn(&mut Deployment),
+}
+
+/// Cases that share one deployment, started with these options of `up`.
+pub struct Group {
+    /// Its name.
+    pub name: &'static str,
+    /// Cases in order.
+    pub cases: Vec<Case>,
+}
+
+#[derive(Default)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+/// Runs all groups whose cases' names contain `filter`. True if nothing failed.
+pub fn run(groups: &[Group], filter: Option<&str>) -> bool {
+    let mut count = Count::default();
+    match binary() {
+        Ok(binary) => {
+            for group in groups {
+                run_group(group, &binary, filter, &mut count);
+            }
+        }
+        Err(why) => {
+            println!("skipped: all: {why}; `./test interop` builds it");
+            count.skipped += 1;
+        }
+    }
+    println!("interop: {} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    count.failed == 0
+}
+
+fn run_group(group: &Group, binary: &std::path::Path, filter: Option<&str>, count: &mut Count) {
+    let mut cases = Vec::new();
+    for case in group.cases.iter().filter(|case| filter.is_none_or(|f| case.name.contains(f))) {
+        match case.needs.iter().find(|program| !installed(program)) {
+            Some(missing) => {
+                println!("skipped: {}: {missing} is not installed", case.name);
+                count.skipped += 1;
+            }
+            None => cases.push(*case),
+        }
+    }
+    if cases.is_empty() {
+        return;
+    }
+    let folder = folder(group.name);
+    let started = catch_unwind(|| Deployment::start(binary, &folder.join("data"), &[]));
+    let Ok(mut deployment) = started else {
+        println!("FAILED: {}: the deployment did not start", group.name);
+        // Each case would have been one.
+        count.failed += cases.len() as u32;
+        return;
+    };
+    let before = count.failed;
+    for case in cases {
+        let started = Instant::now();
+        let good = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut deployment))).is_ok();
+        println!("{} {} ({:.1} s)", if good { "ok    " } else { "FAILED" }, case.name, started.elapsed().as_secs_f64());
+        if good { count.passed += 1 } else { count.failed += 1 }
+    }
+    if count.failed > before {
+        println!("last lines of `pairline up`:\n{}\ndata folder kept: {}", deployment.up().tail(60), folder.display());
+    }
+    if deployment.stop() {
+        count.passed += 1;
+    } else {
+        println!("FAILED: {}: it did not stop when asked", group.name);
+        count.failed += 1;
+    }
+    if count.failed == before {
+        // A folder that stays behind harms nobody.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+}
+
+/// A new folder for one group.
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("pairline-interop-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the system's folder for temporary files can be written");
+    folder
+}

@@ -1,0 +1,98 @@
+//! SIPp as phones: registrations, messages and calls over UDP and TCP, within a pool and across.
+
+use super::{east, west};
+use pairline_interop::deployment::Deployment;
+use pairline_interop::sipp::{Sipp, finish};
+use std::net::SocketAddr;
+
+fn register<'a>(
+    pairline: &Deployment,
+    user: &'a str,
+    server: SocketAddr,
+    port: u16,
+    contact: &str,
+    expires: u32,
+) -> Sipp<'a> {
+    let mut sipp = Sipp::new("register", server, port);
+    sipp.keys = vec![("user", user.to_owned()), ("contact", contact.to_owned()), ("expires", expires.to_string())];
+    sipp.user = Some((user, pairline.password(user)));
+    sipp
+}
+
+/// A registration shows in the administrator's list and is gone after its removal by the phone.
+pub fn register_udp(pairline: &mut Deployment) {
+    let contact = "sip:alice@127.0.0.1:17001";
+    register(pairline, "alice", east(), 17_000, contact, 300).run(pairline.folder());
+    let listed = pairline.must(&["registration", "list", "alice"]).out;
+    assert!(listed.contains("127.0.0.1:17001"), "{listed}");
+    register(pairline, "alice", east(), 17_000, contact, 0).run(pairline.folder());
+    let listed = pairline.must(&["registration", "list", "alice"]).out;
+    assert!(!listed.contains("127.0.0.1:17001"), "{listed}");
+}
+
+/// The same over a connection; an administrator can drop it.
+pub fn register_tcp(pairline: &mut Deployment) {
+    let contact = "sip:carol@127.0.0.1:17011;transport=tcp";
+    let mut sipp = register(pairline, "carol", west(), 17_010, contact, 300);
+    sipp.transport = "t1";
+    sipp.run(pairline.folder());
+    assert!(pairline.must(&["registration", "list", "carol"]).out.contains("127.0.0.1:17011"));
+    pairline.must(&["registration", "drop", "carol"]);
+    assert!(!pairline.must(&["registration", "list", "carol"]).out.contains("127.0.0.1:17011"));
+}
+
+/// Neither a wrong password nor an unknown user is accepted.
+pub fn wrong_password(pairline: &mut Deployment) {
+    for user in ["bob", "nobody"] {
+        let mut sipp = Sipp::new("wrong_password", east(), 17_020);
+        sipp.keys = vec![("user", user.to_owned()), ("contact", format!("sip:{user}@127.0.0.1:17021"))];
+        sipp.user = Some((user, "not the password".to_owned()));
+        sipp.run(pairline.folder());
+    }
+    assert!(!pairline.must(&["registration", "list", "bob"]).out.contains("17021"));
+}
+
+/// Both sides of one kind of traffic: the called side registers and listens, then the caller runs.
+fn pair(
+    pairline: &Deployment,
+    kind: &str,
+    called: (&str, SocketAddr),
+    caller: (&str, SocketAddr),
+    transport: &str,
+    port: u16,
+) {
+    let contact = format!("sip:{}@127.0.0.1:{}", called.0, port + 1);
+    register(pairline, called.0, called.1, port, &contact, 300).run(pairline.folder());
+    let (uas, uac) = (format!("{kind}_uas"), format!("{kind}_uac"));
+    let mut listening = Sipp::new(&uas, called.1, port + 1);
+    listening.calls = 20;
+    let mut listening = listening.start(pairline.folder());
+    let mut calling = Sipp::new(&uac, caller.1, port + 2);
+    calling.calls = 20;
+    calling.transport = transport;
+    calling.keys = vec![("user", caller.0.to_owned()), ("other", called.0.to_owned())];
+    calling.user = Some((caller.0, pairline.password(caller.0)));
+    calling.run(pairline.folder());
+    finish(&mut listening);
+    register(pairline, called.0, called.1, port, &contact, 0).run(pairline.folder());
+}
+
+/// Twenty messages from alice to bob.
+pub fn message_udp(pairline: &mut Deployment) {
+    pair(pairline, "message", ("bob", east()), ("alice", east()), "u1", 17_100);
+}
+
+/// Twenty messages from carol of the other pool to bob, sent over a connection.
+pub fn message_tcp(pairline: &mut Deployment) {
+    pair(pairline, "message", ("bob", east()), ("carol", west()), "t1", 17_110);
+}
+
+/// Twenty calls with a re-INVITE from alice to bob.
+pub fn call_udp(pairline: &mut Deployment) {
+    pair(pairline, "call", ("bob", east()), ("alice", east()), "u1", 17_120);
+}
+
+/// Twenty calls with a re-INVITE from bob to carol of the other pool, made over a connection.
+pub fn call_tcp(pairline: &mut Deployment) {
+    pair(pairline, "call", ("carol", west()), ("bob", east()), "t1", 17_130);
+}

@@ -1,0 +1,44 @@
+//! Starting: what `up` says, and that both pools reach a steady pair.
+
+use pairline_interop::deployment::{DOMAIN, Deployment};
+use std::time::Duration;
+
+/// The greeting names addresses, users and commands; client configurations and passwords lie where it says.
+pub fn greeting(pairline: &mut Deployment) {
+    let text = pairline.up().tail(usize::MAX);
+    for part in ["127.0.1.1:5060 UDP", "127.0.2.1:5060 TCP", "pool failover east", "drill", DOMAIN] {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+    for user in ["alice", "bob", "carol", "dave"] {
+        let password = pairline.password(user);
+        assert!(text.contains(user) && text.contains(&password), "{user} is missing in:\n{text}");
+        for variant in ["address", "srv", "outbound"] {
+            assert!(pairline.baresip_folder(user, variant).join("accounts").is_file(), "{user} {variant}");
+        }
+        let shown = pairline.must(&["user", "show", user]);
+        assert!(shown.out.contains(user), "{}", shown.out);
+    }
+    let wrong = pairline.cli(&["user", "show", "nobody"]);
+    assert!(!wrong.success, "a user that does not exist is shown: {}", wrong.out);
+}
+
+/// `pool status --wait steady` ends, and `pool verify` proves both pools' copies equal.
+pub fn steady(pairline: &mut Deployment) {
+    pairline.must(&["pool", "status", "--wait", "steady", "--timeout", "60"]);
+    for pool in ["east", "west"] {
+        let verified = pairline.must(&["pool", "verify", pool]);
+        assert!(verified.out.contains("proven equal"), "{}", verified.out);
+    }
+}
+
+/// The folder is locked and the ports are taken: the second `up` says so and touches nothing.
+pub fn second_up(pairline: &mut Deployment) {
+    let before = pairline.must(&["user", "list"]).out;
+    let second = pairline.cli(&["up"]);
+    assert!(!second.success, "a second up runs: {}", second.out);
+    assert!(second.err.contains("another `pairline up` runs"), "{}", second.err);
+    let fresh = pairline.cli(&["up", "--fresh"]);
+    assert!(!fresh.success, "a second up starts over: {}", fresh.out);
+    assert_eq!(pairline.must(&["user", "list"]).out, before);
+    pairline.must(&["pool", "status", "--wait", "steady", "--timeout", &Duration::from_secs(30).as_secs().to_string()]);
+}
