@@ -21,6 +21,8 @@ struct Splice {
     /// Order among splices at the same place: pushed values stand before appended ones, and a
     /// value pushed later stands before one pushed earlier.
     rank: i32,
+    /// The header that `set` wrote here, so that a later `set` or `remove` takes it back.
+    set: Option<Name>,
 }
 
 /// Edits of one message. Indices and names always mean the message as it was received; values
@@ -141,8 +143,10 @@ impl<'a> Edit<'a> {
         self
     }
 
-    /// Removes every line of a header.
+    /// Removes every line of a header that was received, and what `set` wrote; values that were
+    /// pushed or appended stay.
     pub fn remove(&mut self, name: Name) -> &mut Self {
+        self.splices.retain(|splice| splice.set != Some(name));
         if self.message.has(name) {
             self.remove_lines(|line, _| line.name == name);
         }
@@ -152,9 +156,9 @@ impl<'a> Edit<'a> {
     /// Removes every line of a header by its name, in any case, known or not.
     pub fn remove_named(&mut self, name: &str) -> &mut Self {
         match Name::from_bytes(name.as_bytes()) {
-            Name::Other => self.remove_lines(|line, found| {
-                line.name == Name::Other && found.eq_ignore_ascii_case(name.as_bytes())
-            }),
+            Name::Other => {
+                self.remove_lines(|line, found| line.name == Name::Other && found.eq_ignore_ascii_case(name.as_bytes()))
+            }
             known => {
                 self.remove(known);
             }
@@ -183,18 +187,16 @@ impl<'a> Edit<'a> {
         self
     }
 
-    /// Sets a header to one value: in the place of its first line, or at the end.
+    /// Sets a header to one value: in the place of its first line, or behind all others. A later
+    /// `set` or `remove` of the same header takes the value back.
     pub fn set(&mut self, name: Name, value: &[u8]) -> &mut Self {
-        match self.message.line(name).copied() {
-            Some(line) => {
-                let range = line.value_range();
-                self.replace(range.start, range.end, value);
-                let first = line.start();
-                self.remove_lines(|other, _| other.name == name && other.start() != first);
-            }
-            None => {
-                self.append(name, value);
-            }
+        let first = self.message.line(name).map(Line::start);
+        self.remove(name);
+        let rank = self.take_rank();
+        let at = first.unwrap_or(self.message.body_at as usize - 2);
+        self.insert_line(at, rank, name.as_str().as_bytes(), value);
+        if let Some(splice) = self.splices.last_mut() {
+            splice.set = Some(name);
         }
         self
     }
@@ -235,8 +237,7 @@ impl<'a> Edit<'a> {
             return source.clone();
         }
         self.splice_removed();
-        self.splices
-            .sort_by_key(|s| (s.start, s.end != s.start, s.rank));
+        self.splices.sort_by_key(|s| (s.start, s.end != s.start, s.rank));
         let mut out = Vec::with_capacity(source.len() + self.scratch.len());
         let mut at = 0;
         for splice in &self.splices {
@@ -259,22 +260,14 @@ impl<'a> Edit<'a> {
     }
 
     fn splice(&mut self, start: usize, end: usize, from: usize, rank: i32) {
-        self.splices.push(Splice {
-            start,
-            end,
-            from,
-            to: self.scratch.len(),
-            rank,
-        });
+        self.splices.push(Splice { start, end, from, to: self.scratch.len(), rank, set: None });
     }
 
     fn replace(&mut self, start: usize, end: usize, value: &[u8]) {
-        // The later of two replacements of the same bytes holds; empty spans are insertions.
-        self.splices
-            .retain(|s| !(s.start == start && s.end == end && start != end));
+        // The later of two replacements of the same bytes holds. Rank 0 marks replacements.
+        self.splices.retain(|s| s.start != start || s.end != end || s.rank != 0);
         let from = self.scratch.len();
         crate::write::value(&mut self.scratch, value);
-        // An empty value that gets text needs the space that was not there.
         self.splice(start, end, from, 0);
     }
 
@@ -291,8 +284,7 @@ impl<'a> Edit<'a> {
             if condemned(line, &message.buf[line.name_range()]) {
                 let (start, end) = (line.start(), line.end());
                 // Edits inside the line die with it; insertions before it stay.
-                self.splices
-                    .retain(|s| s.start == s.end || s.start < start || s.start >= end);
+                self.splices.retain(|s| s.start == s.end || s.start < start || s.start >= end);
                 self.splice(start, end, from, 0);
             }
         }
@@ -324,8 +316,7 @@ impl<'a> Edit<'a> {
             let ranges = element_ranges(value);
             if here.len() == ranges.len() {
                 let (start, end) = (line.start(), line.end());
-                self.splices
-                    .retain(|s| s.start == s.end || s.start < start || s.start >= end);
+                self.splices.retain(|s| s.start == s.end || s.start < start || s.start >= end);
                 self.splice(start, end, from, 0);
                 continue;
             }
@@ -339,8 +330,7 @@ impl<'a> Edit<'a> {
                     (ranges[index - 1].end, ranges[index].end)
                 };
                 let (start, end) = (base + start, base + end);
-                self.splices
-                    .retain(|s| s.start == s.end || s.start < start || s.start >= end);
+                self.splices.retain(|s| s.start == s.end || s.start < start || s.start >= end);
                 self.splice(start, end, from, 0);
             }
         }

@@ -64,16 +64,8 @@ impl Transport {
 
     /// Reads a Via token or a `transport` parameter, in any case. `None` for transports we lack.
     pub fn from_token(token: &[u8]) -> Option<Transport> {
-        const KNOWN: [Transport; 5] = [
-            Transport::Udp,
-            Transport::Tcp,
-            Transport::Tls,
-            Transport::Ws,
-            Transport::Wss,
-        ];
-        KNOWN
-            .into_iter()
-            .find(|known| token.eq_ignore_ascii_case(known.via_token().as_bytes()))
+        const KNOWN: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+        KNOWN.into_iter().find(|known| token.eq_ignore_ascii_case(known.via_token().as_bytes()))
     }
 }
 
@@ -93,11 +85,6 @@ pub struct Flow {
 impl Flow {
     /// A UDP flow.
     pub fn udp(listener: u16, remote: SocketAddr) -> Flow {
-        Flow {
-            transport: Transport::Udp,
-            listener,
-            remote,
-            connection: 0,
-        }
+        Flow { transport: Transport::Udp, listener, remote, connection: 0 }
     }
 }

@@ -170,10 +170,8 @@ impl StreamFramer {
         };
         let head = from + found + 4;
         let length = content_length(&data[..head])?;
-        let total = head
-            .checked_add(length)
-            .filter(|&total| total <= self.limit)
-            .ok_or(FramingError::MessageTooLong)?;
+        let total =
+            head.checked_add(length).filter(|&total| total <= self.limit).ok_or(FramingError::MessageTooLong)?;
         Ok(Some(total))
     }
 }

@@ -366,17 +366,9 @@ const LEN_4: [(&str, Name); 7] = [
     ("RAck", Name::RAck),
     ("Date", Name::Date),
 ];
-const LEN_5: [(&str, Name); 3] = [
-    ("Route", Name::Route),
-    ("Allow", Name::Allow),
-    ("Event", Name::Event),
-];
-const LEN_6: [(&str, Name); 4] = [
-    ("Accept", Name::Accept),
-    ("Min-SE", Name::MinSe),
-    ("Reason", Name::Reason),
-    ("Server", Name::Server),
-];
+const LEN_5: [(&str, Name); 3] = [("Route", Name::Route), ("Allow", Name::Allow), ("Event", Name::Event)];
+const LEN_6: [(&str, Name); 4] =
+    [("Accept", Name::Accept), ("Min-SE", Name::MinSe), ("Reason", Name::Reason), ("Server", Name::Server)];
 const LEN_7: [(&str, Name); 7] = [
     ("Call-ID", Name::CallId),
     ("Contact", Name::Contact),
@@ -452,10 +444,8 @@ const LEN_16: [(&str, Name); 3] = [
     ("WWW-Authenticate", Name::WwwAuthenticate),
 ];
 const LEN_17: [(&str, Name); 1] = [("Resource-Priority", Name::ResourcePriority)];
-const LEN_18: [(&str, Name); 2] = [
-    ("Proxy-Authenticate", Name::ProxyAuthenticate),
-    ("Subscription-State", Name::SubscriptionState),
-];
+const LEN_18: [(&str, Name); 2] =
+    [("Proxy-Authenticate", Name::ProxyAuthenticate), ("Subscription-State", Name::SubscriptionState)];
 const LEN_19: [(&str, Name); 5] = [
     ("Content-Disposition", Name::ContentDisposition),
     ("Request-Disposition", Name::RequestDisposition),

@@ -23,14 +23,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    const EMPTY: Line = Line {
-        start: 0,
-        name_len: 0,
-        value_at: 0,
-        value_len: 0,
-        line_len: 0,
-        name: Name::Other,
-    };
+    const EMPTY: Line = Line { start: 0, name_len: 0, value_at: 0, value_len: 0, line_len: 0, name: Name::Other };
 
     /// `None` if the line is longer than the offsets can say.
     pub(crate) fn new(
@@ -79,11 +72,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new() -> Lines {
-        Lines {
-            inline: [Line::EMPTY; INLINE],
-            len: 0,
-            spill: None,
-        }
+        Lines { inline: [Line::EMPTY; INLINE], len: 0, spill: None }
     }
 
     /// Appends a line; false once the limit is reached.

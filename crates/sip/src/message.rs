@@ -41,15 +41,8 @@ pub struct Message {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    Request {
-        uri_at: u32,
-        uri_end: u32,
-    },
-    Response {
-        status: u16,
-        reason_at: u32,
-        reason_end: u32,
-    },
+    Request { uri_at: u32, uri_end: u32 },
+    Response { status: u16, reason_at: u32, reason_end: u32 },
 }
 
 impl Message {
@@ -87,11 +80,7 @@ impl Message {
     /// The reason phrase of a response; empty for a request.
     pub fn reason(&self) -> &[u8] {
         match self.start {
-            Start::Response {
-                reason_at,
-                reason_end,
-                ..
-            } => &self.buf[reason_at as usize..reason_end as usize],
+            Start::Response { reason_at, reason_end, .. } => &self.buf[reason_at as usize..reason_end as usize],
             Start::Request { .. } => b"",
         }
     }
@@ -143,15 +132,8 @@ impl Message {
 
     /// The values of all lines of a header, one per line.
     pub fn headers(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        let lines: &[Line] = if self.has(name) {
-            self.lines.as_slice()
-        } else {
-            &[]
-        };
-        lines
-            .iter()
-            .filter(move |line| line.name == name)
-            .map(|line| self.value_of(line))
+        let lines: &[Line] = if self.has(name) { self.lines.as_slice() } else { &[] };
+        lines.iter().filter(move |line| line.name == name).map(|line| self.value_of(line))
     }
 
     /// The value of the first line of a header by its name, in any case and known or not.
@@ -159,9 +141,7 @@ impl Message {
         match Name::from_bytes(name.as_bytes()) {
             Name::Other => self
                 .headers_raw()
-                .find(|(id, found, _)| {
-                    *id == Name::Other && found.eq_ignore_ascii_case(name.as_bytes())
-                })
+                .find(|(id, found, _)| *id == Name::Other && found.eq_ignore_ascii_case(name.as_bytes()))
                 .map(|(_, _, value)| value),
             known => self.header(known),
         }
@@ -169,17 +149,12 @@ impl Message {
 
     /// All header lines in order: id, name as it stands, value.
     pub fn headers_raw(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
-        self.lines
-            .as_slice()
-            .iter()
-            .map(|line| (line.name, &self.buf[line.name_range()], self.value_of(line)))
+        self.lines.as_slice().iter().map(|line| (line.name, &self.buf[line.name_range()], self.value_of(line)))
     }
 
     /// The comma-separated elements of a header, across its lines; empty elements are skipped.
     pub fn elements(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        self.headers(name)
-            .flat_map(values::elements)
-            .filter(|element| !element.is_empty())
+        self.headers(name).flat_map(values::elements).filter(|element| !element.is_empty())
     }
 
     /// The top Via.
@@ -189,8 +164,7 @@ impl Message {
 
     /// All Via values, top first.
     pub fn vias(&self) -> impl Iterator<Item = Via<'_>> {
-        self.elements(Name::Via)
-            .filter_map(|element| Via::parse(element).ok())
+        self.elements(Name::Via).filter_map(|element| Via::parse(element).ok())
     }
 
     /// From.
@@ -232,10 +206,7 @@ impl Message {
     /// The Contact values.
     pub fn contacts(&self) -> Contacts<'_> {
         let star = self.elements(Name::Contact).any(|element| element == b"*");
-        Contacts {
-            star,
-            list: self.addresses(Name::Contact),
-        }
+        Contacts { star, list: self.addresses(Name::Contact) }
     }
 
     /// The Route values in order.
@@ -256,12 +227,7 @@ impl Message {
     /// The addresses of any header of that form, across lines and commas. Malformed elements,
     /// which can only occur in headers that `parse` does not check, are skipped.
     pub fn addresses(&self, name: Name) -> Addresses<'_> {
-        Addresses {
-            message: self,
-            name,
-            line: 0,
-            at: 0,
-        }
+        Addresses { message: self, name, line: 0, at: 0 }
     }
 
     /// The body, as long as Content-Length says.
@@ -271,8 +237,7 @@ impl Message {
 
     /// Whether Supported lists an option tag.
     pub fn supported(&self, tag: &str) -> bool {
-        self.option_tags(Name::Supported)
-            .any(|found| found.eq_ignore_ascii_case(tag.as_bytes()))
+        self.option_tags(Name::Supported).any(|found| found.eq_ignore_ascii_case(tag.as_bytes()))
     }
 
     /// The tokens of a header such as Require, Supported or Allow.

@@ -90,10 +90,7 @@ impl Method {
 
     /// Whether a 2xx to this method can form a dialog (RFC 3261 §12, 6665, 3515).
     pub fn forms_dialog(&self) -> bool {
-        matches!(
-            self,
-            Method::Invite | Method::Subscribe | Method::Refer | Method::Notify
-        )
+        matches!(self, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
     }
 }
 

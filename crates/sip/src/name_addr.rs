@@ -32,10 +32,7 @@ impl<'a> NameAddr<'a> {
                 Self::bracketed(raw, &raw[..end], open)
             }
             Some(_) => {
-                let stop = raw
-                    .iter()
-                    .position(|b| matches!(b, b'<' | b';' | b'"'))
-                    .unwrap_or(raw.len());
+                let stop = raw.iter().position(|b| matches!(b, b'<' | b';' | b'"')).unwrap_or(raw.len());
                 if raw.get(stop) == Some(&b'<') {
                     Self::bracketed(raw, scan::trim_end(&raw[..stop]), stop)
                 } else {
@@ -45,22 +42,13 @@ impl<'a> NameAddr<'a> {
         }
     }
 
-    fn bracketed(
-        raw: &'a [u8],
-        display: &'a [u8],
-        open: usize,
-    ) -> Result<NameAddr<'a>, SyntaxError> {
+    fn bracketed(raw: &'a [u8], display: &'a [u8], open: usize) -> Result<NameAddr<'a>, SyntaxError> {
         let inside = &raw[open + 1..];
         let close = memchr::memchr(b'>', inside).ok_or(SyntaxError { at: open })?;
         let uri = &inside[..close];
         check_uri(uri, open + 1)?;
         let rest_at = open + 1 + close + 1;
-        Ok(NameAddr {
-            raw,
-            display,
-            uri,
-            params: rest(raw, rest_at)?,
-        })
+        Ok(NameAddr { raw, display, uri, params: rest(raw, rest_at)? })
     }
 
     fn bare(raw: &'a [u8], stop: usize) -> Result<NameAddr<'a>, SyntaxError> {
@@ -72,12 +60,7 @@ impl<'a> NameAddr<'a> {
         if let Some(at) = memchr::memchr2(b'?', b',', uri) {
             return Err(SyntaxError { at });
         }
-        Ok(NameAddr {
-            raw,
-            display: b"",
-            uri,
-            params: rest(raw, stop)?,
-        })
+        Ok(NameAddr { raw, display: b"", uri, params: rest(raw, stop)? })
     }
 
     /// The whole value, white space at its ends removed.
@@ -125,16 +108,11 @@ fn check_uri(uri: &[u8], at: usize) -> Result<(), SyntaxError> {
     let colon = memchr::memchr(b':', uri).ok_or(SyntaxError { at })?;
     let scheme = &uri[..colon];
     let scheme_ok = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+        && scheme.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     if !scheme_ok || colon + 1 == uri.len() {
         return Err(SyntaxError { at });
     }
-    match uri
-        .iter()
-        .position(|&b| b <= b' ' || matches!(b, b'"' | b'<' | b'>' | 0x7f))
-    {
+    match uri.iter().position(|&b| b <= b' ' || matches!(b, b'"' | b'<' | b'>' | 0x7f)) {
         Some(bad) => Err(SyntaxError { at: at + bad }),
         None => Ok(()),
     }

@@ -74,8 +74,7 @@ impl<'a> Params<'a> {
 
     /// The first parameter called `name`, in any case.
     pub fn find(&self, name: &str) -> Option<Param<'a>> {
-        self.iter()
-            .find(|param| param.name.eq_ignore_ascii_case(name.as_bytes()))
+        self.iter().find(|param| param.name.eq_ignore_ascii_case(name.as_bytes()))
     }
 
     /// The value of `name` without quotes; empty if the parameter has none.
@@ -105,21 +104,11 @@ fn next_param(raw: &[u8], at: usize) -> Result<Option<Param<'_>>, SyntaxError> {
     let name = &raw[name_at..name_end];
     let equals = scan::skip_lws(raw, name_end);
     if raw.get(equals) != Some(&b'=') {
-        return Ok(Some(Param {
-            name,
-            raw_value: None,
-            start,
-            end: name_end,
-        }));
+        return Ok(Some(Param { name, raw_value: None, start, end: name_end }));
     }
     let value_at = scan::skip_lws(raw, equals + 1);
     let end = value_end(raw, value_at)?;
-    Ok(Some(Param {
-        name,
-        raw_value: Some(&raw[value_at..end]),
-        start,
-        end,
-    }))
+    Ok(Some(Param { name, raw_value: Some(&raw[value_at..end]), start, end }))
 }
 
 fn value_end(raw: &[u8], at: usize) -> Result<usize, SyntaxError> {

@@ -69,8 +69,7 @@ fn leading_line_ends(buf: &[u8]) -> usize {
 pub(crate) fn logical_line(buf: &[u8], at: usize) -> Result<usize, Kind> {
     let mut from = at;
     loop {
-        let stop =
-            from + memchr::memchr3(b'\r', b'\n', 0, &buf[from..]).ok_or(Kind::Unterminated)?;
+        let stop = from + memchr::memchr3(b'\r', b'\n', 0, &buf[from..]).ok_or(Kind::Unterminated)?;
         match buf[stop] {
             b'\r' if buf.get(stop + 1) == Some(&b'\n') => return Ok(stop + 2),
             b'\r' if stop + 1 == buf.len() => return Err(Kind::Unterminated),
@@ -82,12 +81,7 @@ pub(crate) fn logical_line(buf: &[u8], at: usize) -> Result<usize, Kind> {
 }
 
 /// Splits the header section that begins at `at`; gives the position of the body.
-fn split_headers(
-    buf: &[u8],
-    mut at: usize,
-    table: &mut Lines,
-    seen: &mut u128,
-) -> Result<usize, Kind> {
+fn split_headers(buf: &[u8], mut at: usize, table: &mut Lines, seen: &mut u128) -> Result<usize, Kind> {
     loop {
         if buf[at..].starts_with(b"\r\n") {
             return Ok(at + 2);
@@ -147,18 +141,11 @@ fn start_line(line: &[u8]) -> Result<(Start, Option<Method>), Kind> {
     let version = &line[last + 1..];
     if !version.eq_ignore_ascii_case(b"SIP/2.0") {
         let looks = version.len() > 4 && version[..4].eq_ignore_ascii_case(b"SIP/");
-        return Err(if looks {
-            Kind::Version
-        } else {
-            Kind::StartLine
-        });
+        return Err(if looks { Kind::Version } else { Kind::StartLine });
     }
     Uri::parse(uri).map_err(|_| Kind::RequestUri)?;
     let span = |at: usize| u32::try_from(at).map_err(|_| Kind::HeaderTooLong);
-    let start = Start::Request {
-        uri_at: span(first + 1)?,
-        uri_end: span(last)?,
-    };
+    let start = Start::Request { uri_at: span(first + 1)?, uri_end: span(last)? };
     Ok((start, Some(method)))
 }
 
@@ -176,11 +163,7 @@ fn status_line(line: &[u8]) -> Result<Start, Kind> {
         Some(b' ') => 12,
         Some(_) => return Err(Kind::Status),
     };
-    Ok(Start::Response {
-        status,
-        reason_at,
-        reason_end: u32::try_from(line.len()).map_err(|_| Kind::HeaderTooLong)?,
-    })
+    Ok(Start::Response { status, reason_at, reason_end: u32::try_from(line.len()).map_err(|_| Kind::HeaderTooLong)? })
 }
 
 /// Checks the mandatory headers, and in requests all that routing relies on.
@@ -231,13 +214,8 @@ fn via_ok(element: &[u8]) -> bool {
 }
 
 fn tag_ok(addr: &NameAddr<'_>) -> bool {
-    let mut tags = addr
-        .params
-        .iter()
-        .filter(|param| param.name.eq_ignore_ascii_case(b"tag"));
-    let good = tags
-        .next()
-        .is_none_or(|tag| (1..=MAX_TOKEN).contains(&tag.value().len()));
+    let mut tags = addr.params.iter().filter(|param| param.name.eq_ignore_ascii_case(b"tag"));
+    let good = tags.next().is_none_or(|tag| (1..=MAX_TOKEN).contains(&tag.value().len()));
     good && tags.next().is_none()
 }
 

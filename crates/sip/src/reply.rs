@@ -25,15 +25,7 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// A reply to `request` with the default reason phrase and no body.
     pub fn to(request: &'a Message, status: u16) -> Reply<'a> {
-        Reply {
-            request,
-            status,
-            reason: None,
-            to_tag: None,
-            extra: Vec::new(),
-            content_type: None,
-            body: b"",
-        }
+        Reply { request, status, reason: None, to_tag: None, extra: Vec::new(), content_type: None, body: b"" }
     }
 
     /// Another reason phrase.
@@ -204,12 +196,7 @@ pub(crate) fn derived_tag(message: &Message) -> u64 {
     let via = message.via();
     let cseq = message.cseq().0.to_be_bytes();
     let from = message.from();
-    scan::mix_hash(&[
-        message.call_id(),
-        from.tag().unwrap_or_default(),
-        via.branch().unwrap_or_default(),
-        &cseq,
-    ])
+    scan::mix_hash(&[message.call_id(), from.tag().unwrap_or_default(), via.branch().unwrap_or_default(), &cseq])
 }
 
 /// Appends 16 hexadecimal digits.

@@ -19,10 +19,7 @@ impl RequestBuilder {
         head.push(b' ');
         crate::write::value(&mut head, uri.as_ref());
         head.extend_from_slice(b" SIP/2.0\r\n");
-        RequestBuilder {
-            head,
-            body: Vec::new(),
-        }
+        RequestBuilder { head, body: Vec::new() }
     }
 
     /// Adds a header. Line ends in name or value are written as spaces.

@@ -17,10 +17,7 @@ const fn build_class() -> [u8; 256] {
         if matches!(b, b'-' | b'.' | b'_') {
             class |= HOST;
         }
-        if matches!(
-            b,
-            b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
-        ) {
+        if matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~') {
             class |= TOKEN;
         }
         table[byte] = class;

@@ -2,17 +2,16 @@
 
 /// The registered reason phrase of `status`; a phrase by class for unregistered codes.
 pub fn default_reason(status: u16) -> &'static str {
-    provisional_to_redirect(status)
-        .or_else(|| client_error(status))
-        .or_else(|| server_or_global(status))
-        .unwrap_or(match status / 100 {
+    provisional_to_redirect(status).or_else(|| client_error(status)).or_else(|| server_or_global(status)).unwrap_or(
+        match status / 100 {
             1 => "Progress",
             2 => "Success",
             3 => "Redirection",
             4 => "Request Failure",
             5 => "Server Failure",
             _ => "Global Failure",
-        })
+        },
+    )
 }
 
 fn provisional_to_redirect(status: u16) -> Option<&'static str> {

@@ -141,11 +141,7 @@ impl Locator {
         let mut locator = Locator {
             domain: String::new(),
             secure,
-            supported: supported
-                .iter()
-                .copied()
-                .filter(|transport| !secure || transport.secure())
-                .collect(),
+            supported: supported.iter().copied().filter(|transport| !secure || transport.secure()).collect(),
             phase: Phase::Over,
             services: std::collections::VecDeque::new(),
             hosts: std::collections::VecDeque::new(),
@@ -182,10 +178,7 @@ impl Locator {
                     return self.over(Step::Failed);
                 };
                 let port = uri.port.unwrap_or(transport.default_port());
-                self.targets.push(Target {
-                    transport,
-                    addr: SocketAddr::new(ip, port),
-                });
+                self.targets.push(Target { transport, addr: SocketAddr::new(ip, port) });
                 self.finish()
             }
             Host::Name(name) => {
@@ -201,16 +194,11 @@ impl Locator {
                 let Some(transport) = explicit.or_else(|| self.default_transport()) else {
                     return self.over(Step::Failed);
                 };
-                self.hosts.push_back(Candidate {
-                    transport,
-                    host: self.domain.clone(),
-                    port,
-                });
+                self.hosts.push_back(Candidate { transport, host: self.domain.clone(), port });
                 self.ask_addresses()
             }
             (Some(transport), None) => {
-                self.services
-                    .push_back((self.service_name(transport), transport));
+                self.services.push_back((self.service_name(transport), transport));
                 self.ask_srv()
             }
             (None, None) => {
@@ -267,8 +255,7 @@ impl Locator {
         if self.services.is_empty() {
             // RFC 3263 §4.1: without NAPTR, SRV for each supported transport.
             for transport in self.supported.clone() {
-                self.services
-                    .push_back((self.service_name(transport), transport));
+                self.services.push_back((self.service_name(transport), transport));
             }
         }
         self.ask_srv()
@@ -301,11 +288,7 @@ impl Locator {
             let Some(transport) = self.default_transport() else {
                 return self.over(Step::Failed);
             };
-            self.hosts.push_back(Candidate {
-                transport,
-                host: self.domain.clone(),
-                port: transport.default_port(),
-            });
+            self.hosts.push_back(Candidate { transport, host: self.domain.clone(), port: transport.default_port() });
         }
         self.ask_addresses()
     }
@@ -315,14 +298,8 @@ impl Locator {
             return;
         };
         for ip in addresses {
-            let target = Target {
-                transport: candidate.transport,
-                addr: SocketAddr::new(ip, candidate.port),
-            };
-            if ip.is_ipv6() == v6
-                && self.targets.len() < MAX_TARGETS
-                && !self.targets.contains(&target)
-            {
+            let target = Target { transport: candidate.transport, addr: SocketAddr::new(ip, candidate.port) };
+            if ip.is_ipv6() == v6 && self.targets.len() < MAX_TARGETS && !self.targets.contains(&target) {
                 self.targets.push(target);
             }
         }
@@ -343,10 +320,7 @@ impl Locator {
                 break;
             }
             if let Some(Host::Ip(ip)) = crate::uri::parse_host(candidate.host.as_bytes()) {
-                self.targets.push(Target {
-                    transport: candidate.transport,
-                    addr: SocketAddr::new(ip, candidate.port),
-                });
+                self.targets.push(Target { transport: candidate.transport, addr: SocketAddr::new(ip, candidate.port) });
                 self.hosts.pop_front();
                 continue;
             }
@@ -367,11 +341,7 @@ impl Locator {
 
     fn finish(&mut self) -> Step {
         let targets = std::mem::take(&mut self.targets);
-        self.over(if targets.is_empty() {
-            Step::Failed
-        } else {
-            Step::Done(targets)
-        })
+        self.over(if targets.is_empty() { Step::Failed } else { Step::Done(targets) })
     }
 
     fn over(&mut self, step: Step) -> Step {
@@ -392,16 +362,8 @@ impl Locator {
 
     /// RFC 3263 §4.1: UDP for sip, TLS for sips; else the best that the caller has.
     fn default_transport(&self) -> Option<Transport> {
-        let wanted = if self.secure {
-            Transport::Tls
-        } else {
-            Transport::Udp
-        };
-        if self.supported.contains(&wanted) {
-            Some(wanted)
-        } else {
-            self.supported.first().copied()
-        }
+        let wanted = if self.secure { Transport::Tls } else { Transport::Udp };
+        if self.supported.contains(&wanted) { Some(wanted) } else { self.supported.first().copied() }
     }
 
     fn service_name(&self, transport: Transport) -> String {
@@ -424,10 +386,7 @@ fn naptr_transport(service: &str) -> Option<Transport> {
         ("SIP+D2W", Transport::Ws),
         ("SIPS+D2W", Transport::Wss),
     ];
-    SERVICES
-        .into_iter()
-        .find(|(name, _)| service.eq_ignore_ascii_case(name))
-        .map(|(_, transport)| transport)
+    SERVICES.into_iter().find(|(name, _)| service.eq_ignore_ascii_case(name)).map(|(_, transport)| transport)
 }
 
 /// The order of RFC 2782: by priority, and within one by weighted choice.
@@ -436,10 +395,7 @@ fn order_srv(mut records: Vec<Srv>, mut random: u64) -> Vec<Srv> {
     let mut ordered = Vec::with_capacity(records.len());
     while let Some(first) = records.first() {
         let priority = first.priority;
-        let equal = records
-            .iter()
-            .take_while(|record| record.priority == priority)
-            .count();
+        let equal = records.iter().take_while(|record| record.priority == priority).count();
         let sum: u64 = records[..equal].iter().map(|r| u64::from(r.weight)).sum();
         random = next_random(random);
         let mut pick = random % (sum + 1);
@@ -467,7 +423,5 @@ fn next_random(seed: u64) -> u64 {
 }
 
 fn lower(name: &[u8]) -> String {
-    name.iter()
-        .map(|b| char::from(b.to_ascii_lowercase()))
-        .collect()
+    name.iter().map(|b| char::from(b.to_ascii_lowercase())).collect()
 }

@@ -80,10 +80,7 @@ impl<'a> Uri<'a> {
         if rest.is_empty() {
             return Err(UriError::Host);
         }
-        if raw
-            .iter()
-            .any(|&b| b <= b' ' || matches!(b, b'"' | b'<' | b'>' | 0x7f))
-        {
+        if raw.iter().any(|&b| b <= b' ' || matches!(b, b'"' | b'<' | b'>' | 0x7f)) {
             return Err(UriError::Character);
         }
         match scheme {
@@ -91,27 +88,14 @@ impl<'a> Uri<'a> {
             Scheme::Tel => {
                 let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
                 check_params(&rest[end..])?;
-                Ok(Uri {
-                    user: Some(&rest[..end]),
-                    params: &rest[end..],
-                    ..Self::opaque(raw, scheme)
-                })
+                Ok(Uri { user: Some(&rest[..end]), params: &rest[end..], ..Self::opaque(raw, scheme) })
             }
             Scheme::Other(_) => Ok(Self::opaque(raw, scheme)),
         }
     }
 
     fn opaque(raw: &'a [u8], scheme: Scheme<'a>) -> Uri<'a> {
-        Uri {
-            raw,
-            scheme,
-            user: None,
-            password: None,
-            host: Host::None,
-            port: None,
-            params: b"",
-            headers: None,
-        }
+        Uri { raw, scheme, user: None, password: None, host: Host::None, port: None, params: b"", headers: None }
     }
 
     fn parse_sip(raw: &'a [u8], scheme: Scheme<'a>, rest: &'a [u8]) -> Result<Self, UriError> {
@@ -119,21 +103,14 @@ impl<'a> Uri<'a> {
         let host_end = if after.first() == Some(&b'[') {
             1 + memchr::memchr(b']', after).ok_or(UriError::Host)?
         } else {
-            after
-                .iter()
-                .position(|b| matches!(b, b':' | b';' | b'?'))
-                .unwrap_or(after.len())
+            after.iter().position(|b| matches!(b, b':' | b';' | b'?')).unwrap_or(after.len())
         };
         let host = parse_host(&after[..host_end]).ok_or(UriError::Host)?;
         let mut tail = &after[host_end..];
         let mut port = None;
         if let Some((b':', digits)) = tail.split_first() {
             let length = digits.iter().take_while(|b| b.is_ascii_digit()).count();
-            port = Some(
-                scan::parse_u16(&digits[..length])
-                    .filter(|&p| p != 0)
-                    .ok_or(UriError::Port)?,
-            );
+            port = Some(scan::parse_u16(&digits[..length]).filter(|&p| p != 0).ok_or(UriError::Port)?);
             tail = &digits[length..];
         }
         let (params, headers) = match memchr::memchr(b'?', tail) {
@@ -141,23 +118,10 @@ impl<'a> Uri<'a> {
             None => (tail, None),
         };
         if !params.is_empty() && params[0] != b';' {
-            return Err(if port.is_some() {
-                UriError::Port
-            } else {
-                UriError::Host
-            });
+            return Err(if port.is_some() { UriError::Port } else { UriError::Host });
         }
         check_params(params)?;
-        Ok(Uri {
-            raw,
-            scheme,
-            user,
-            password,
-            host,
-            port,
-            params,
-            headers,
-        })
+        Ok(Uri { raw, scheme, user, password, host, port, params, headers })
     }
 
     /// The whole URI.
@@ -172,20 +136,15 @@ impl<'a> Uri<'a> {
 
     /// The URI parameters in order, as name and value (empty without `=`).
     pub fn params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        self.params
-            .split(|&b| b == b';')
-            .skip(1)
-            .map(|param| match memchr::memchr(b'=', param) {
-                Some(equals) => (&param[..equals], &param[equals + 1..]),
-                None => (param, &b""[..]),
-            })
+        self.params.split(|&b| b == b';').skip(1).map(|param| match memchr::memchr(b'=', param) {
+            Some(equals) => (&param[..equals], &param[equals + 1..]),
+            None => (param, &b""[..]),
+        })
     }
 
     /// The value of a URI parameter, empty if it has none; names compare without regard to case.
     pub fn param(&self, name: &str) -> Option<&'a [u8]> {
-        self.params()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        self.params().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Whether a URI parameter is present.
@@ -195,14 +154,12 @@ impl<'a> Uri<'a> {
 
     /// The headers after `?`, as name and value.
     pub fn header_fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        self.headers
-            .unwrap_or_default()
-            .split(|&b| b == b'&')
-            .filter(|field| !field.is_empty())
-            .map(|field| match memchr::memchr(b'=', field) {
+        self.headers.unwrap_or_default().split(|&b| b == b'&').filter(|field| !field.is_empty()).map(|field| {
+            match memchr::memchr(b'=', field) {
                 Some(equals) => (&field[..equals], &field[equals + 1..]),
                 None => (field, &b""[..]),
-            })
+            }
+        })
     }
 
     /// Comparison by RFC 3261 §19.1.4; other schemes compare by their bytes after the scheme.
@@ -224,20 +181,17 @@ impl<'a> Uri<'a> {
     /// Every parameter here that must appear in both does, and common ones have equal values.
     fn params_match(&self, other: &Uri<'_>) -> bool {
         const IN_BOTH: [&[u8]; 5] = [b"user", b"ttl", b"method", b"maddr", b"transport"];
-        self.params().all(|(name, value)| {
-            match other.params().find(|(n, _)| n.eq_ignore_ascii_case(name)) {
-                Some((_, theirs)) => same_escaped(Some(value), Some(theirs), true),
-                None => !IN_BOTH.iter().any(|must| must.eq_ignore_ascii_case(name)),
-            }
+        self.params().all(|(name, value)| match other.params().find(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            Some((_, theirs)) => same_escaped(Some(value), Some(theirs), true),
+            None => !IN_BOTH.iter().any(|must| must.eq_ignore_ascii_case(name)),
         })
     }
 
     fn headers_match(&self, other: &Uri<'_>) -> bool {
         let all_found = |a: &Uri<'_>, b: &Uri<'_>| {
             a.header_fields().all(|(name, value)| {
-                b.header_fields().any(|(n, v)| {
-                    n.eq_ignore_ascii_case(name) && same_escaped(Some(v), Some(value), false)
-                })
+                b.header_fields()
+                    .any(|(n, v)| n.eq_ignore_ascii_case(name) && same_escaped(Some(v), Some(value), false))
             })
         };
         all_found(self, other) && all_found(other, self)
@@ -255,9 +209,7 @@ impl<'a> Uri<'a> {
         let at = text.len();
         text.push('@');
         match self.host {
-            Host::Name(name) => {
-                text.extend(name.iter().map(|b| char::from(b.to_ascii_lowercase())))
-            }
+            Host::Name(name) => text.extend(name.iter().map(|b| char::from(b.to_ascii_lowercase()))),
             Host::Ip(IpAddr::V4(ip)) => text.push_str(&ip.to_string()),
             Host::Ip(IpAddr::V6(ip)) => {
                 text.push('[');
@@ -316,14 +268,8 @@ fn parse_scheme(scheme: &[u8]) -> Result<Scheme<'_>, UriError> {
         return Ok(Scheme::Tel);
     }
     let ok = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    if ok {
-        Ok(Scheme::Other(scheme))
-    } else {
-        Err(UriError::Scheme)
-    }
+        && scheme.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    if ok { Ok(Scheme::Other(scheme)) } else { Err(UriError::Scheme) }
 }
 
 type Userinfo<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [u8]);
@@ -348,23 +294,13 @@ fn split_userinfo(rest: &[u8]) -> Result<Userinfo<'_>, UriError> {
 }
 
 fn escapes_ok(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', bytes).all(|at| {
-        bytes
-            .get(at + 1..at + 3)
-            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    })
+    memchr::memchr_iter(b'%', bytes)
+        .all(|at| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
 }
 
 fn check_params(params: &[u8]) -> Result<(), UriError> {
-    let bad = params
-        .split(|&b| b == b';')
-        .skip(1)
-        .any(|param| param.is_empty() || param[0] == b'=');
-    if bad {
-        Err(UriError::Parameter)
-    } else {
-        Ok(())
-    }
+    let bad = params.split(|&b| b == b';').skip(1).any(|param| param.is_empty() || param[0] == b'=');
+    if bad { Err(UriError::Parameter) } else { Ok(()) }
 }
 
 /// Reads a host: bracketed IPv6, dotted IPv4, or a name.
@@ -374,12 +310,11 @@ pub(crate) fn parse_host(host: &[u8]) -> Option<Host<'_>> {
             let inner = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
             parse_v6(inner)
         }
+        _ if memchr::memchr(b':', host).is_some() => parse_v6(host),
         first if first.is_ascii_digit() => match parse_v4(host) {
             Some(ip) => Some(Host::Ip(IpAddr::V4(ip))),
             None => parse_host_name(host),
         },
-        b':' => parse_v6(host),
-        _ if memchr::memchr(b':', host).is_some() => parse_v6(host),
         _ => parse_host_name(host),
     }
 }
@@ -457,36 +392,21 @@ impl Iterator for Units<'_> {
         {
             self.0 = after;
             let byte = high * 16 + low;
-            return Some(if may_be_plain(byte) {
-                Unit::Plain(byte)
-            } else {
-                Unit::Escaped(byte)
-            });
+            return Some(if may_be_plain(byte) { Unit::Plain(byte) } else { Unit::Escaped(byte) });
         }
         self.0 = rest;
-        Some(if may_be_plain(first) || is_user_reserved(first) {
-            Unit::Plain(first)
-        } else {
-            Unit::Escaped(first)
-        })
+        Some(if may_be_plain(first) || is_user_reserved(first) { Unit::Plain(first) } else { Unit::Escaped(first) })
     }
 }
 
 /// `unreserved` (RFC 3261 §25.1): an escape of it means the same as the character.
 fn may_be_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')'
-        )
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
 }
 
 /// Reserved characters that may stand plain; escaped they mean something else.
 fn is_user_reserved(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/' | b':' | b'[' | b']'
-    )
+    matches!(byte, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/' | b':' | b'[' | b']')
 }
 
 fn push_canonical_user(text: &mut String, user: &[u8]) {

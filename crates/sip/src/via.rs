@@ -42,25 +42,12 @@ impl<'a> Via<'a> {
         let mut port = None;
         if raw.get(at) == Some(&b':') {
             let port_at = scan::skip_lws(raw, at + 1);
-            let digits = raw[port_at..]
-                .iter()
-                .take_while(|b| b.is_ascii_digit())
-                .count();
+            let digits = raw[port_at..].iter().take_while(|b| b.is_ascii_digit()).count();
             at = port_at + digits;
-            port = Some(
-                scan::parse_u16(&raw[port_at..at])
-                    .filter(|&p| p != 0)
-                    .ok_or(SyntaxError { at: port_at })?,
-            );
+            port = Some(scan::parse_u16(&raw[port_at..at]).filter(|&p| p != 0).ok_or(SyntaxError { at: port_at })?);
         }
         let params = Params::parse(&raw[at..]).map_err(|e| SyntaxError { at: at + e.at })?;
-        Ok(Via {
-            raw,
-            transport: &raw[transport_at..transport_end],
-            host,
-            port,
-            params,
-        })
+        Ok(Via { raw, transport: &raw[transport_at..transport_end], host, port, params })
     }
 
     /// The whole element.
@@ -82,8 +69,7 @@ impl<'a> Via<'a> {
     /// identifies a transaction (RFC 3261 §17.2.3). The bare cookie does not.
     pub fn has_magic_cookie(&self) -> bool {
         self.branch().is_some_and(|branch| {
-            branch.len() > MAGIC_COOKIE.len()
-                && branch[..MAGIC_COOKIE.len()].eq_ignore_ascii_case(MAGIC_COOKIE)
+            branch.len() > MAGIC_COOKIE.len() && branch[..MAGIC_COOKIE.len()].eq_ignore_ascii_case(MAGIC_COOKIE)
         })
     }
 
@@ -127,21 +113,13 @@ impl<'a> Via<'a> {
         let wants = self.wants_rport();
         let ip = remote.ip().to_canonical();
         let same = self.sent_by() == Host::Ip(ip);
-        (
-            (wants || !same || self.params.has("received")).then_some(ip),
-            wants.then_some(remote.port()),
-        )
+        ((wants || !same || self.params.has("received")).then_some(ip), wants.then_some(remote.port()))
     }
 }
 
 /// Writes `via` with `received` and `rport` set; everything else stays byte for byte. A port is
 /// written only where the Via has an `rport` parameter.
-pub(crate) fn write_fixed(
-    via: &Via<'_>,
-    received: Option<IpAddr>,
-    rport: Option<u16>,
-    out: &mut Vec<u8>,
-) {
+pub(crate) fn write_fixed(via: &Via<'_>, received: Option<IpAddr>, rport: Option<u16>, out: &mut Vec<u8>) {
     let params = via.params.raw();
     out.extend_from_slice(&via.raw[..via.raw.len() - params.len()]);
     let mut at = 0;
@@ -192,9 +170,6 @@ fn sent_by_host_end(raw: &[u8], at: usize) -> Option<usize> {
     if raw.get(at) == Some(&b'[') {
         return memchr::memchr(b']', &raw[at..]).map(|close| at + close + 1);
     }
-    let length = raw[at..]
-        .iter()
-        .take_while(|&&b| scan::is_host_byte(b))
-        .count();
+    let length = raw[at..].iter().take_while(|&&b| scan::is_host_byte(b)).count();
     (length > 0).then_some(at + length)
 }

@@ -38,9 +38,15 @@ pub(crate) fn value(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Appends `name: value` and the line end.
+/// Appends `name: value` and the line end; what cannot stand in a name becomes a hyphen.
 pub(crate) fn header(out: &mut Vec<u8>, name: &[u8], text: &[u8]) {
-    value(out, name);
+    let start = out.len();
+    out.extend_from_slice(name);
+    for byte in &mut out[start..] {
+        if !crate::scan::is_token_byte(*byte) {
+            *byte = b'-';
+        }
+    }
     out.extend_from_slice(b": ");
     value(out, text);
     out.extend_from_slice(b"\r\n");

@@ -64,8 +64,7 @@ impl<'a> Credentials<'a> {
     /// Reads one header value, at most 4 KiB. A repeated field is an error.
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, AuthError> {
         let mut list = fields::parse(value)?;
-        let mut need =
-            |name: &'static str| fields::take(&mut list, name).ok_or(AuthError::Missing(name));
+        let mut need = |name: &'static str| fields::take(&mut list, name).ok_or(AuthError::Missing(name));
         let username = need("username")?;
         let realm = need("realm")?;
         let nonce = need("nonce")?;
@@ -104,9 +103,7 @@ fn parse_nc(text: &[u8]) -> Option<u32> {
     if text.len() != 8 {
         return None;
     }
-    text.iter().try_fold(0u32, |value, &b| {
-        Some(value << 4 | u32::from(crate::scan::hex_value(b)?))
-    })
+    text.iter().try_fold(0u32, |value, &b| Some(value << 4 | u32::from(crate::scan::hex_value(b)?)))
 }
 
 /// Whether the response is right for `ha1` (hexadecimal, of the credentials' algorithm) and the
@@ -114,39 +111,21 @@ fn parse_nc(text: &[u8]) -> Option<u32> {
 /// time wherever it fails. Nonce, realm and algorithm policy are the caller's to check.
 pub fn verify(credentials: &Credentials<'_>, ha1: &[u8], method: &[u8]) -> bool {
     let algorithm = credentials.algorithm;
-    let qop_auth = credentials
-        .qop
-        .as_deref()
-        .is_some_and(|qop| qop.eq_ignore_ascii_case(b"auth"));
+    let qop_auth = credentials.qop.as_deref().is_some_and(|qop| qop.eq_ignore_ascii_case(b"auth"));
     let (Some(cnonce), Some(nc)) = (&credentials.cnonce, &credentials.nc_text) else {
         return false;
     };
-    if !qop_auth
-        || ha1.len() != algorithm.hex_len()
-        || credentials.response.len() != algorithm.hex_len()
-    {
+    if !qop_auth || ha1.len() != algorithm.hex_len() || credentials.response.len() != algorithm.hex_len() {
         return false;
     }
     let qop = credentials.qop.as_deref().unwrap_or_default();
-    let expected = response_of(
-        algorithm,
-        ha1,
-        [&credentials.nonce, nc, cnonce, qop],
-        method,
-        &credentials.uri,
-    );
+    let expected = response_of(algorithm, ha1, [&credentials.nonce, nc, cnonce, qop], method, &credentials.uri);
     let given = credentials.response.to_ascii_lowercase();
     bool::from(expected.ct_eq(&given))
 }
 
 /// KD(HA1, nonce:nc:cnonce:qop:HA2) of RFC 7616 §3.4.1; `middle` is nonce, nc, cnonce, qop.
-fn response_of(
-    algorithm: Algorithm,
-    ha1: &[u8],
-    middle: [&[u8]; 4],
-    method: &[u8],
-    uri: &[u8],
-) -> Vec<u8> {
+fn response_of(algorithm: Algorithm, ha1: &[u8], middle: [&[u8]; 4], method: &[u8], uri: &[u8]) -> Vec<u8> {
     let ha2 = algorithm.hex_of(&[method, uri]);
     let [nonce, nc, cnonce, qop] = middle;
     algorithm.hex_of(&[ha1, nonce, nc, cnonce, qop, &ha2])
@@ -154,13 +133,7 @@ fn response_of(
 
 /// The value of a WWW-Authenticate header, or of a Proxy-Authenticate one: both have the same
 /// form, `proxy` only says which of them the caller is about to write.
-pub fn challenge(
-    realm: &str,
-    algorithm: Algorithm,
-    nonce: &str,
-    stale: bool,
-    proxy: bool,
-) -> String {
+pub fn challenge(realm: &str, algorithm: Algorithm, nonce: &str, stale: bool, proxy: bool) -> String {
     let _ = proxy;
     let mut text = String::with_capacity(96 + realm.len() + nonce.len());
     text.push_str("Digest realm=\"");
@@ -208,26 +181,15 @@ impl<'a> Challenge<'a> {
     /// Reads one header value.
     pub fn parse(value: &'a [u8]) -> Result<Challenge<'a>, AuthError> {
         let mut list = fields::parse(value)?;
-        let mut need =
-            |name: &'static str| fields::take(&mut list, name).ok_or(AuthError::Missing(name));
+        let mut need = |name: &'static str| fields::take(&mut list, name).ok_or(AuthError::Missing(name));
         let realm = need("realm")?;
         let nonce = need("nonce")?;
         let algorithm = algorithm_of(fields::take(&mut list, "algorithm"))?;
         let qop_auth = fields::take(&mut list, "qop").is_some_and(|offered| {
-            offered
-                .split(|&b| b == b',')
-                .any(|qop| crate::scan::trim(qop).eq_ignore_ascii_case(b"auth"))
+            offered.split(|&b| b == b',').any(|qop| crate::scan::trim(qop).eq_ignore_ascii_case(b"auth"))
         });
-        let stale = fields::take(&mut list, "stale")
-            .is_some_and(|stale| stale.eq_ignore_ascii_case(b"true"));
-        Ok(Challenge {
-            realm,
-            nonce,
-            algorithm,
-            qop_auth,
-            opaque: fields::take(&mut list, "opaque"),
-            stale,
-        })
+        let stale = fields::take(&mut list, "stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true"));
+        Ok(Challenge { realm, nonce, algorithm, qop_auth, opaque: fields::take(&mut list, "opaque"), stale })
     }
 }
 
@@ -242,12 +204,7 @@ pub fn answer(
     nc: u32,
 ) -> String {
     let algorithm = challenge.algorithm;
-    let secret = ha1(
-        algorithm,
-        username.as_bytes(),
-        &challenge.realm,
-        password.as_bytes(),
-    );
+    let secret = ha1(algorithm, username.as_bytes(), &challenge.realm, password.as_bytes());
     let nc = format!("{nc:08x}");
     let response = response_of(
         algorithm,

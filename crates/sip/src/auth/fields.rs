@@ -57,10 +57,8 @@ fn field_value(value: &[u8], at: usize) -> Result<(Cow<'_, [u8]>, usize), AuthEr
         let end = scan::quoted_end(value, at).ok_or(AuthError::Syntax)?;
         return Ok((unescape(&value[at + 1..end - 1]), end));
     }
-    let length = value[at..]
-        .iter()
-        .take_while(|b| !scan::is_lws(**b) && !matches!(b, b',' | b'"' | 0..=0x1f | 0x7f))
-        .count();
+    let length =
+        value[at..].iter().take_while(|b| !scan::is_lws(**b) && !matches!(b, b',' | b'"' | 0..=0x1f | 0x7f)).count();
     if length == 0 {
         return Err(AuthError::Syntax);
     }
@@ -83,8 +81,6 @@ fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// Takes the value of `name` out of the list.
 pub(super) fn take<'a>(fields: &mut Vec<Field<'a>>, name: &str) -> Option<Cow<'a, [u8]>> {
-    let at = fields
-        .iter()
-        .position(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))?;
+    let at = fields.iter().position(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))?;
     Some(fields.swap_remove(at).1)
 }

@@ -55,12 +55,7 @@ pub fn issue_nonce(keys: &NonceKeys, now_wall_ms: u64, random: u64) -> String {
 }
 
 /// Checks a nonce that a client gave back, against a maximum age in milliseconds.
-pub fn check_nonce(
-    keys: &NonceKeys,
-    nonce: &[u8],
-    now_wall_ms: u64,
-    max_age_ms: u64,
-) -> NonceVerdict {
+pub fn check_nonce(keys: &NonceKeys, nonce: &[u8], now_wall_ms: u64, max_age_ms: u64) -> NonceVerdict {
     let Some(bytes) = unhex(nonce) else {
         return NonceVerdict::Unknown;
     };
@@ -80,13 +75,8 @@ pub fn check_nonce(
     let mut issued = [0u8; 8];
     issued.copy_from_slice(&head[1..9]);
     let issued = u64::from_be_bytes(issued);
-    let fresh = issued <= now_wall_ms.saturating_add(SKEW_MS)
-        && now_wall_ms.saturating_sub(issued) <= max_age_ms;
-    if fresh {
-        NonceVerdict::Fresh { id }
-    } else {
-        NonceVerdict::Expired
-    }
+    let fresh = issued <= now_wall_ms.saturating_add(SKEW_MS) && now_wall_ms.saturating_sub(issued) <= max_age_ms;
+    if fresh { NonceVerdict::Fresh { id } } else { NonceVerdict::Expired }
 }
 
 fn unhex(text: &[u8]) -> Option<[u8; HEAD + MAC]> {

@@ -36,11 +36,7 @@ pub struct NonceWindow {
 impl NonceWindow {
     /// A window for at most `capacity` nonces (at least one).
     pub fn new(capacity: usize) -> NonceWindow {
-        NonceWindow {
-            nonces: BTreeMap::new(),
-            capacity: capacity.max(1),
-            forgotten: None,
-        }
+        NonceWindow { nonces: BTreeMap::new(), capacity: capacity.max(1), forgotten: None }
     }
 
     /// Notes the use of count `nc` with a nonce that was found fresh.
@@ -52,14 +48,7 @@ impl NonceWindow {
             counts.last = now;
             return counts.accept(nc);
         }
-        self.nonces.insert(
-            nonce_id,
-            Counts {
-                highest: nc,
-                used: 1,
-                last: now,
-            },
-        );
+        self.nonces.insert(nonce_id, Counts { highest: nc, used: 1, last: now });
         if self.nonces.len() > self.capacity
             && let Some((oldest, _)) = self.nonces.pop_first()
         {

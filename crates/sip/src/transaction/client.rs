@@ -34,21 +34,11 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
     use Effect::{Failed, PassUp, Resend, Start, StopResend, Timeout};
     match (state, event) {
         (State::Trying | State::Proceeding, Event::Provisional) => (State::Proceeding, &[PassUp]),
-        (State::Trying | State::Proceeding, Event::Final) if reliable => {
-            (State::Terminated, &[PassUp])
-        }
-        (State::Trying | State::Proceeding, Event::Final) => {
-            (State::Completed, &[StopResend, Start(Timer::K), PassUp])
-        }
-        (State::Trying | State::Proceeding, Event::Timer(Timer::E)) => {
-            (state, &[Resend, Start(Timer::E)])
-        }
-        (State::Trying | State::Proceeding, Event::Timer(Timer::F)) => {
-            (State::Terminated, &[Timeout])
-        }
-        (State::Trying | State::Proceeding, Event::TransportError) => {
-            (State::Terminated, &[Failed])
-        }
+        (State::Trying | State::Proceeding, Event::Final) if reliable => (State::Terminated, &[PassUp]),
+        (State::Trying | State::Proceeding, Event::Final) => (State::Completed, &[StopResend, Start(Timer::K), PassUp]),
+        (State::Trying | State::Proceeding, Event::Timer(Timer::E)) => (state, &[Resend, Start(Timer::E)]),
+        (State::Trying | State::Proceeding, Event::Timer(Timer::F)) => (State::Terminated, &[Timeout]),
+        (State::Trying | State::Proceeding, Event::TransportError) => (State::Terminated, &[Failed]),
         (State::Completed, Event::Timer(Timer::K)) => (State::Terminated, &[]),
         _ => (state, &[]),
     }

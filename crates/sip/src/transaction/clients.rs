@@ -53,11 +53,8 @@ impl Layer {
         key::client(&mut self.scratch, &message);
         let invite = *message.method() == Method::Invite;
         let bytes = message.as_bytes().clone();
-        let machine = if invite {
-            Machine::Invite(invite_client::State::Calling)
-        } else {
-            Machine::Other(client::State::Trying)
-        };
+        let machine =
+            if invite { Machine::Invite(invite_client::State::Calling) } else { Machine::Other(client::State::Trying) };
         let invite = invite.then(|| Box::new(message));
         self.open_client(now, flow, machine, invite, bytes, false)
     }
@@ -131,14 +128,7 @@ impl Layer {
         let status = message.status().unwrap_or(0);
         let internal = self.clients.get(id).is_some_and(|slot| slot.internal);
         let up = self.run_client(now, id, Happening::Status(status), Some(&message));
-        if up && !internal {
-            Received::Response {
-                tx: ClientTx(id),
-                message,
-            }
-        } else {
-            Received::Absorbed
-        }
+        if up && !internal { Received::Response { tx: ClientTx(id), message } } else { Received::Absorbed }
     }
 
     pub(super) fn client_timer(&mut self, now: Millis, due: Due) {
@@ -153,13 +143,7 @@ impl Layer {
     }
 
     /// Steps a machine and does what it says; whether a response goes to the user.
-    fn run_client(
-        &mut self,
-        now: Millis,
-        id: u64,
-        happening: Happening,
-        response: Option<&Message>,
-    ) -> bool {
+    fn run_client(&mut self, now: Millis, id: u64, happening: Happening, response: Option<&Message>) -> bool {
         let Some(slot) = self.clients.get_mut(id) else {
             return false;
         };
@@ -183,14 +167,7 @@ impl Layer {
         effects.contains(&Effect::PassUp)
     }
 
-    fn apply_client(
-        &mut self,
-        now: Millis,
-        id: u64,
-        effect: Effect,
-        happening: Happening,
-        response: Option<&Message>,
-    ) {
+    fn apply_client(&mut self, now: Millis, id: u64, effect: Effect, happening: Happening, response: Option<&Message>) {
         let Some(slot) = self.clients.get_mut(id) else {
             return;
         };
@@ -212,8 +189,7 @@ impl Layer {
                 self.outputs.push_back(Output::Timeout { tx: ClientTx(id) });
             }
             Effect::Failed if !slot.internal => {
-                self.outputs
-                    .push_back(Output::TransportError { tx: ClientTx(id) });
+                self.outputs.push_back(Output::TransportError { tx: ClientTx(id) });
             }
             // `PassUp` is done by the caller; the others are a server's.
             _ => {}
@@ -263,12 +239,7 @@ impl Layer {
         if matches!(timer, Timer::A | Timer::E) {
             slot.armed.interval = delay;
         }
-        let due = Due {
-            when: now.saturating_add(delay),
-            server: false,
-            id,
-            timer,
-        };
+        let due = Due { when: now.saturating_add(delay), server: false, id, timer };
         self.queue.start(&mut slot.armed, due);
     }
 
@@ -282,8 +253,7 @@ impl Layer {
         }
         self.by_flow.remove(&(slot.flow, false, id));
         if !slot.internal {
-            self.outputs
-                .push_back(Output::ClientDone { tx: ClientTx(id) });
+            self.outputs.push_back(Output::ClientDone { tx: ClientTx(id) });
         }
     }
 }
@@ -321,9 +291,5 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
 }
 
 fn is_over(machine: Machine) -> bool {
-    matches!(
-        machine,
-        Machine::Invite(invite_client::State::Terminated)
-            | Machine::Other(client::State::Terminated)
-    )
+    matches!(machine, Machine::Invite(invite_client::State::Terminated) | Machine::Other(client::State::Terminated))
 }

@@ -50,16 +50,11 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
             (State::Proceeding, &[StopResend, Start(Timer::C), PassUp])
         }
         (State::Calling, Event::Cancel) => (State::CancelPending, &[]),
-        (State::CancelPending, Event::Trying | Event::Provisional) => (
-            State::Cancelling,
-            &[StopResend, Start(Timer::Cancelled), Cancel, PassUp],
-        ),
-        (State::Calling | State::CancelPending, Event::Timer(Timer::A)) => {
-            (state, &[Resend, Start(Timer::A)])
+        (State::CancelPending, Event::Trying | Event::Provisional) => {
+            (State::Cancelling, &[StopResend, Start(Timer::Cancelled), Cancel, PassUp])
         }
-        (State::Calling | State::CancelPending, Event::Timer(Timer::B)) => {
-            (State::Terminated, &[Timeout])
-        }
+        (State::Calling | State::CancelPending, Event::Timer(Timer::A)) => (state, &[Resend, Start(Timer::A)]),
+        (State::Calling | State::CancelPending, Event::Timer(Timer::B)) => (State::Terminated, &[Timeout]),
         (State::Proceeding, Event::Provisional) => (state, &[Start(Timer::C), PassUp]),
         (State::Proceeding, Event::Trying) => (state, &[PassUp]),
         (State::Proceeding, Event::Cancel | Event::Timer(Timer::C)) => {
@@ -84,10 +79,7 @@ fn final_or_failure(state: State, event: Event, reliable: bool) -> (State, Effec
     match event {
         Event::Success => (State::Accepted, &[StopResend, Start(Timer::M), PassUp]),
         Event::Failure if reliable => (State::Terminated, &[Ack, PassUp]),
-        Event::Failure => (
-            State::Completed,
-            &[StopResend, Start(Timer::D), Ack, PassUp],
-        ),
+        Event::Failure => (State::Completed, &[StopResend, Start(Timer::D), Ack, PassUp]),
         Event::TransportError => (State::Terminated, &[Failed]),
         _ => (state, &[]),
     }

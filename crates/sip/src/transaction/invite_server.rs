@@ -42,16 +42,11 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
         (State::Proceeding, Event::Request) => (state, &[Resend]),
         (State::Proceeding, Event::Provisional) => (state, &[StopResend, Send]),
         (State::Proceeding, Event::Timer(Timer::Trying)) => (state, &[Trying]),
-        (State::Proceeding, Event::Success) => {
-            (State::Accepted, &[StopResend, Send, Start(Timer::L)])
+        (State::Proceeding, Event::Success) => (State::Accepted, &[StopResend, Send, Start(Timer::L)]),
+        (State::Proceeding, Event::Failure) if reliable => (State::Completed, &[StopResend, Send, Start(Timer::H)]),
+        (State::Proceeding, Event::Failure) => {
+            (State::Completed, &[StopResend, Send, Start(Timer::G), Start(Timer::H)])
         }
-        (State::Proceeding, Event::Failure) if reliable => {
-            (State::Completed, &[StopResend, Send, Start(Timer::H)])
-        }
-        (State::Proceeding, Event::Failure) => (
-            State::Completed,
-            &[StopResend, Send, Start(Timer::G), Start(Timer::H)],
-        ),
         (State::Accepted, Event::Ack) => (state, &[PassUp]),
         (State::Accepted, Event::Success) => (state, &[Send]),
         (State::Accepted, Event::Timer(Timer::L)) => (State::Terminated, &[]),

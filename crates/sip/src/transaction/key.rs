@@ -12,7 +12,6 @@ use crate::message::Message;
 const MAX_KEY: usize = 192;
 
 /// Keys to transaction ids. Never iterated, so the order of the hash cannot leak into behaviour.
-#[allow(clippy::disallowed_types)]
 pub(super) type Map = HashMap<Box<[u8]>, u64, Seeded>;
 
 /// Which machine a request belongs to, by the method that the key carries.

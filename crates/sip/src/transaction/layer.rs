@@ -197,19 +197,12 @@ impl Layer {
     /// it, also those that were sent with connection 0 to the same remote, fail at once; answers
     /// of server transactions go to a new connection (RFC 3261 §18.2.2).
     pub fn transport_failed(&mut self, now: Millis, flow: Flow) {
-        let any = Flow {
-            connection: 0,
-            ..flow
-        };
+        let any = Flow { connection: 0, ..flow };
         let mut hit: Vec<(bool, u64)> = Vec::new();
         for wanted in [Some(flow), (any != flow).then_some(any)] {
             let Some(wanted) = wanted else { continue };
             let range = (wanted, false, 0)..=(wanted, true, u64::MAX);
-            hit.extend(
-                self.by_flow
-                    .range(range)
-                    .map(|(_, server, id)| (*server, *id)),
-            );
+            hit.extend(self.by_flow.range(range).map(|(_, server, id)| (*server, *id)));
         }
         for (server, id) in hit {
             if server {

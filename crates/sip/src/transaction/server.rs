@@ -35,15 +35,9 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
     match (state, event) {
         (State::Proceeding | State::Completed, Event::Request) => (state, &[Resend]),
         (State::Trying | State::Proceeding, Event::Provisional) => (State::Proceeding, &[Send]),
-        (State::Trying | State::Proceeding, Event::Final) if reliable => {
-            (State::Terminated, &[Send])
-        }
-        (State::Trying | State::Proceeding, Event::Final) => {
-            (State::Completed, &[Send, Start(Timer::J)])
-        }
-        (State::Trying | State::Proceeding, Event::Timer(Timer::Abandoned)) => {
-            (State::Terminated, &[])
-        }
+        (State::Trying | State::Proceeding, Event::Final) if reliable => (State::Terminated, &[Send]),
+        (State::Trying | State::Proceeding, Event::Final) => (State::Completed, &[Send, Start(Timer::J)]),
+        (State::Trying | State::Proceeding, Event::Timer(Timer::Abandoned)) => (State::Terminated, &[]),
         (State::Completed, Event::Timer(Timer::J)) => (State::Terminated, &[]),
         _ => (state, &[]),
     }

@@ -51,18 +51,8 @@ pub(super) struct ServerSlot {
 impl Layer {
     /// Gives a response of the transaction: `status` and the whole message. Its repetition is the
     /// layer's, except that of a 2xx to INVITE, which each call sends once.
-    pub fn respond(
-        &mut self,
-        now: Millis,
-        tx: ServerTx,
-        status: u16,
-        bytes: Bytes,
-    ) -> Result<(), Gone> {
-        if self.run_server(now, tx.0, Happening::Status(status), Some(bytes)) {
-            Ok(())
-        } else {
-            Err(Gone)
-        }
+    pub fn respond(&mut self, now: Millis, tx: ServerTx, status: u16, bytes: Bytes) -> Result<(), Gone> {
+        if self.run_server(now, tx.0, Happening::Status(status), Some(bytes)) { Ok(()) } else { Err(Gone) }
     }
 
     /// Where the answers of a transaction go.
@@ -76,20 +66,11 @@ impl Layer {
     }
 
     /// Makes the transaction of the request whose key is in `scratch`.
-    pub(super) fn open_server(
-        &mut self,
-        now: Millis,
-        flow: Flow,
-        message: &Message,
-        internal: bool,
-    ) -> ServerTx {
+    pub(super) fn open_server(&mut self, now: Millis, flow: Flow, message: &Message, internal: bool) -> ServerTx {
         let invite = *message.method() == Method::Invite;
         let key: Box<[u8]> = self.scratch.as_slice().into();
         let flow = response_flow(flow, message);
-        let sent_by_port = message
-            .via()
-            .port
-            .unwrap_or_else(|| flow.transport.default_port());
+        let sent_by_port = message.via().port.unwrap_or_else(|| flow.transport.default_port());
         let id = self.servers.insert(|_| ServerSlot {
             machine: if invite {
                 Machine::Invite(invite_server::State::Proceeding)
@@ -108,11 +89,7 @@ impl Layer {
         if flow.transport.reliable() {
             self.by_flow.insert((flow, true, id));
         }
-        let timer = if invite {
-            Timer::Trying
-        } else {
-            Timer::Abandoned
-        };
+        let timer = if invite { Timer::Trying } else { Timer::Abandoned };
         self.start_server_timer(now, id, timer, false);
         ServerTx(id)
     }
@@ -125,18 +102,12 @@ impl Layer {
         key::server(&mut self.scratch, &message, Class::Invite);
         match self.server_keys.get(self.scratch.as_slice()) {
             Some(&id) => {
-                let accepted = self.servers.get(id).is_some_and(|slot| {
-                    matches!(
-                        slot.machine,
-                        Machine::Invite(invite_server::State::Accepted)
-                    )
-                });
+                let accepted = self
+                    .servers
+                    .get(id)
+                    .is_some_and(|slot| matches!(slot.machine, Machine::Invite(invite_server::State::Accepted)));
                 self.run_server(now, id, Happening::Ack, None);
-                if accepted {
-                    Received::Ack { message }
-                } else {
-                    Received::Absorbed
-                }
+                if accepted { Received::Ack { message } } else { Received::Absorbed }
             }
             // The ACK to a non-2xx response that we gave without a transaction, or whose
             // transaction is over: it ends here, whoever it names.
@@ -160,28 +131,18 @@ impl Layer {
         let tx = self.open_server(now, flow, &message, true);
         let bytes = Reply::to(&message, 200).build();
         self.run_server(now, tx.0, Happening::Status(200), Some(bytes));
-        let ringing = self.servers.get(invite).is_some_and(|slot| {
-            matches!(
-                slot.machine,
-                Machine::Invite(invite_server::State::Proceeding)
-            )
-        });
-        if ringing {
-            Received::Cancel {
-                invite: ServerTx(invite),
-            }
-        } else {
-            Received::Absorbed
-        }
+        let ringing = self
+            .servers
+            .get(invite)
+            .is_some_and(|slot| matches!(slot.machine, Machine::Invite(invite_server::State::Proceeding)));
+        if ringing { Received::Cancel { invite: ServerTx(invite) } } else { Received::Absorbed }
     }
 
     /// Answers 503 without a transaction. The delay differs from caller to caller, so that they
     /// do not all come back at once.
     pub(super) fn refuse(&mut self, flow: Flow, message: &Message) {
         let spread = reply::derived_tag(message) % 10;
-        let bytes = Reply::to(message, 503)
-            .header("Retry-After", (5 + spread).to_string())
-            .build();
+        let bytes = Reply::to(message, 503).header("Retry-After", (5 + spread).to_string()).build();
         self.transmit(response_flow(flow, message), bytes);
     }
 
@@ -209,13 +170,7 @@ impl Layer {
     }
 
     /// Steps a machine and does what it says; whether it sent what `outgoing` holds.
-    fn run_server(
-        &mut self,
-        now: Millis,
-        id: u64,
-        happening: Happening,
-        outgoing: Option<Bytes>,
-    ) -> bool {
+    fn run_server(&mut self, now: Millis, id: u64, happening: Happening, outgoing: Option<Bytes>) -> bool {
         let Some(slot) = self.servers.get_mut(id) else {
             return false;
         };
@@ -246,10 +201,7 @@ impl Layer {
         for effect in effects {
             match *effect {
                 Effect::Resend => {
-                    let repeat = self
-                        .servers
-                        .get(id)
-                        .and_then(|slot| Some((slot.flow, slot.response.clone()?)));
+                    let repeat = self.servers.get(id).and_then(|slot| Some((slot.flow, slot.response.clone()?)));
                     if let Some((flow, bytes)) = repeat {
                         self.transmit(flow, bytes);
                     }
@@ -296,12 +248,7 @@ impl Layer {
         if timer == Timer::G {
             slot.armed.interval = delay;
         }
-        let due = Due {
-            when: now.saturating_add(delay),
-            server: true,
-            id,
-            timer,
-        };
+        let due = Due { when: now.saturating_add(delay), server: true, id, timer };
         self.queue.start(&mut slot.armed, due);
     }
 
@@ -317,8 +264,7 @@ impl Layer {
             self.by_flow.remove(&(slot.flow, true, id));
         }
         if !slot.internal {
-            self.outputs
-                .push_back(Output::ServerDone { tx: ServerTx(id) });
+            self.outputs.push_back(Output::ServerDone { tx: ServerTx(id) });
         }
     }
 }
@@ -357,11 +303,7 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
 }
 
 fn is_over(machine: Machine) -> bool {
-    matches!(
-        machine,
-        Machine::Invite(invite_server::State::Terminated)
-            | Machine::Other(server::State::Terminated)
-    )
+    matches!(machine, Machine::Invite(invite_server::State::Terminated) | Machine::Other(server::State::Terminated))
 }
 
 /// Where the answers to a request go: on the connection it came on; over UDP to its source, at
@@ -375,10 +317,7 @@ fn response_flow(flow: Flow, message: &Message) -> Flow {
     if via.wants_rport() {
         return flow;
     }
-    Flow {
-        remote: SocketAddr::new(flow.remote.ip(), via.port.unwrap_or(5060)),
-        ..flow
-    }
+    Flow { remote: SocketAddr::new(flow.remote.ip(), via.port.unwrap_or(5060)), ..flow }
 }
 
 /// Whether the To tag is the one that our replies derive for this transaction.

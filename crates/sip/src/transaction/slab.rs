@@ -15,10 +15,7 @@ pub(super) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Slab<T> {
-        Slab {
-            entries: Vec::new(),
-            free: Vec::new(),
-        }
+        Slab { entries: Vec::new(), free: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -28,10 +25,7 @@ impl<T> Slab<T> {
     /// Puts in what `make` gives for the new id.
     pub(super) fn insert(&mut self, make: impl FnOnce(u64) -> T) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry {
-                generation: 0,
-                value: None,
-            });
+            self.entries.push(Entry { generation: 0, value: None });
             u32::try_from(self.entries.len() - 1).expect("the layer's limit is far below 2^32")
         });
         let entry = &mut self.entries[index as usize];
@@ -43,10 +37,7 @@ impl<T> Slab<T> {
     pub(super) fn get(&self, id: u64) -> Option<&T> {
         let (index, generation) = split(id);
         let entry = self.entries.get(index)?;
-        entry
-            .value
-            .as_ref()
-            .filter(|_| entry.generation == generation)
+        entry.value.as_ref().filter(|_| entry.generation == generation)
     }
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut T> {

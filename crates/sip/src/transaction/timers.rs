@@ -23,14 +23,7 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Timers {
-        Timers {
-            t1: 500,
-            t2: 4_000,
-            t4: 5_000,
-            timer_c: 185_000,
-            timer_d: 32_000,
-            trying: 200,
-        }
+        Timers { t1: 500, t2: 4_000, t4: 5_000, timer_c: 185_000, timer_d: 32_000, trying: 200 }
     }
 }
 
@@ -104,14 +97,9 @@ impl Timer {
             Timer::D => timers.timer_d,
             Timer::I | Timer::K => timers.t4,
             Timer::Trying => timers.trying,
-            Timer::B
-            | Timer::F
-            | Timer::H
-            | Timer::J
-            | Timer::L
-            | Timer::M
-            | Timer::Cancelled
-            | Timer::Abandoned => timers.patience(),
+            Timer::B | Timer::F | Timer::H | Timer::J | Timer::L | Timer::M | Timer::Cancelled | Timer::Abandoned => {
+                timers.patience()
+            }
         }
     }
 

@@ -1,0 +1,205 @@
+//! Digest: the examples of RFC 7616 and RFC 2617, nonces, the replay window, hostile fields.
+
+use pairline_sip::auth::{
+    Algorithm, AuthError, Challenge, Credentials, NcVerdict, NonceKeys, NonceVerdict, NonceWindow, answer, challenge,
+    check_nonce, ha1, issue_nonce, verify,
+};
+use proptest::prelude::*;
+
+/// RFC 7616 §3.9.1.
+const MUFASA: &str = "Digest username=\"Mufasa\", realm=\"http-auth@example.org\", \
+    uri=\"/dir/index.html\", algorithm=ALG, nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", \
+    nc=00000001, cnonce=\"f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ\", qop=auth, \
+    response=\"RESP\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"";
+
+fn mufasa(algorithm: &str, response: &str) -> String {
+    MUFASA.replace("ALG", algorithm).replace("RESP", response)
+}
+
+#[test]
+fn rfc_7616_examples() {
+    for (algorithm, token, response) in [
+        (Algorithm::Md5, "MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+        (Algorithm::Sha256, "SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ] {
+        let text = mufasa(token, response);
+        let credentials = Credentials::parse(text.as_bytes()).unwrap();
+        assert_eq!(credentials.algorithm, algorithm);
+        assert_eq!((credentials.username.as_ref(), credentials.nc), (&b"Mufasa"[..], Some(1)));
+        let secret = ha1(algorithm, b"Mufasa", b"http-auth@example.org", b"Circle of Life");
+        assert!(verify(&credentials, &secret, b"GET"));
+        assert!(!verify(&credentials, &secret, b"PUT"), "bound to the method");
+        let wrong = ha1(algorithm, b"Mufasa", b"http-auth@example.org", b"circle of life");
+        assert!(!verify(&credentials, &wrong, b"GET"));
+        let upper = mufasa(token, &response.to_uppercase());
+        assert!(verify(&Credentials::parse(upper.as_bytes()).unwrap(), &secret, b"GET"));
+    }
+}
+
+/// The HA1 values of RFC 2617 §3.5 and known answers of the three hash functions.
+#[test]
+fn stored_secrets() {
+    assert_eq!(
+        ha1(Algorithm::Md5, b"Mufasa", b"testrealm@host.com", b"Circle Of Life"),
+        b"939e7578ed9e3c518a452acee763bce9"
+    );
+    for (algorithm, length) in [(Algorithm::Md5, 32), (Algorithm::Sha256, 64), (Algorithm::Sha512_256, 64)] {
+        let secret = ha1(algorithm, b"a", b"b", b"c");
+        assert_eq!(secret.len(), length);
+        assert_eq!(algorithm.hex_len(), length);
+        assert_ne!(secret, ha1(algorithm, b"a", b"b", b"d"));
+    }
+    assert_ne!(ha1(Algorithm::Sha256, b"a", b"b", b"c"), ha1(Algorithm::Sha512_256, b"a", b"b", b"c"));
+}
+
+/// RFC 8760: each algorithm from challenge to answer and check.
+#[test]
+fn both_sides_agree() {
+    for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256] {
+        let text = challenge("pair\"line", algorithm, "abc", true, false);
+        let offered = Challenge::parse(text.as_bytes()).unwrap();
+        assert!(offered.stale && offered.qop_auth);
+        assert_eq!(offered.realm.as_ref(), b"pair\"line");
+        let header = answer(&offered, "al\\ice", "pw", "REGISTER", "sip:pairline.test", "c", 17);
+        let credentials = Credentials::parse(header.as_bytes()).unwrap();
+        assert_eq!(credentials.username.as_ref(), b"al\\ice");
+        assert_eq!((credentials.nc, credentials.algorithm), (Some(17), algorithm));
+        let secret = ha1(algorithm, b"al\\ice", b"pair\"line", b"pw");
+        assert!(verify(&credentials, &secret, b"REGISTER"));
+        let other = Credentials { uri: b"sip:other".as_slice().into(), ..credentials };
+        assert!(!verify(&other, &secret, b"REGISTER"), "bound to the digest URI");
+    }
+}
+
+#[test]
+fn no_downgrade_and_no_missing_protection() {
+    let secret = ha1(Algorithm::Sha256, b"Mufasa", b"http-auth@example.org", b"Circle of Life");
+    let md5 = mufasa("MD5", "8ca523f5e9506fed4657c9700eebdbec");
+    assert!(!verify(&Credentials::parse(md5.as_bytes()).unwrap(), &secret, b"GET"));
+    for cut in ["qop=auth, ", "nc=00000001, ", "cnonce=\"f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ\", "] {
+        let response = "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1";
+        let text = mufasa("SHA-256", response).replace(cut, "");
+        assert!(!verify(&Credentials::parse(text.as_bytes()).unwrap(), &secret, b"GET"), "{cut}");
+    }
+    let int = mufasa("SHA-256", "x").replace("qop=auth", "qop=auth-int");
+    assert!(!verify(&Credentials::parse(int.as_bytes()).unwrap(), &secret, b"GET"));
+    assert!(!verify(&Credentials::parse(md5.as_bytes()).unwrap(), b"", b"GET"));
+}
+
+#[test]
+fn hostile_fields_are_refused() {
+    let long = format!("Digest username=\"{}\"", "a".repeat(5000));
+    let wide = format!("Digest username=\"{}\"", "a".repeat(1025));
+    let many: String = (0..30).map(|n| format!("x{n}=1,")).collect();
+    for (text, error) in [
+        ("Basic abc", AuthError::NotDigest),
+        ("", AuthError::NotDigest),
+        ("Digest", AuthError::Syntax),
+        ("Digest ", AuthError::Syntax),
+        ("Digest username", AuthError::Syntax),
+        ("Digest username=", AuthError::Syntax),
+        ("Digest username=\"a", AuthError::Syntax),
+        ("Digest username=\"a\\", AuthError::Syntax),
+        ("Digest username=\"a\" realm=\"b\"", AuthError::Syntax),
+        ("Digest username=\"a\",", AuthError::Syntax),
+        ("Digest username=\"a\", Username=\"b\"", AuthError::Repeated),
+        ("Digest username=\"a\"", AuthError::Missing("realm")),
+        (&long, AuthError::TooLong),
+        (&wide, AuthError::TooLong),
+        (&format!("Digest {many}y=1"), AuthError::TooLong),
+        (&mufasa("SHA-1", "x"), AuthError::Algorithm),
+        (&mufasa("MD5-sess", "x"), AuthError::Algorithm),
+        (&mufasa("MD5", "x").replace("00000001", "1"), AuthError::NonceCount),
+        (&mufasa("MD5", "x").replace("00000001", "0000000g"), AuthError::NonceCount),
+    ] {
+        assert_eq!(Credentials::parse(text.as_bytes()), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn nonces_are_bound_to_key_and_time() {
+    let keys = NonceKeys { current: [7; 32], previous: None };
+    let nonce = issue_nonce(&keys, 1_000_000, 42);
+    let check = |keys: &NonceKeys, now| check_nonce(keys, nonce.as_bytes(), now, 60_000);
+    let NonceVerdict::Fresh { id } = check(&keys, 1_000_001) else {
+        panic!("a new nonce is fresh");
+    };
+    assert_eq!(check(&keys, 1_060_000), NonceVerdict::Fresh { id });
+    assert_eq!(check(&keys, 1_060_001), NonceVerdict::Expired);
+    assert_eq!(check(&keys, 900_000), NonceVerdict::Fresh { id }, "another server's clock");
+    assert_eq!(check(&keys, 600_000), NonceVerdict::Expired);
+    let rotated = NonceKeys { current: [8; 32], previous: Some([7; 32]) };
+    assert_eq!(check(&rotated, 1_000_001), NonceVerdict::Fresh { id });
+    let twice = NonceKeys { current: [9; 32], previous: Some([8; 32]) };
+    assert_eq!(check(&twice, 1_000_001), NonceVerdict::Unknown);
+    let later = issue_nonce(&keys, 1_000_001, 0);
+    let NonceVerdict::Fresh { id: later } = check_nonce(&keys, later.as_bytes(), 1_000_001, 1) else {
+        panic!("fresh");
+    };
+    assert!(later > id, "ids rise with time");
+    assert!(!format!("{keys:?}").contains('7'), "keys are not printed");
+}
+
+#[test]
+fn a_changed_nonce_is_unknown() {
+    let keys = NonceKeys { current: [7; 32], previous: None };
+    let nonce = issue_nonce(&keys, 5, 5).into_bytes();
+    for at in 0..nonce.len() {
+        let mut forged = nonce.clone();
+        forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
+        assert_eq!(check_nonce(&keys, &forged, 5, 60_000), NonceVerdict::Unknown, "digit {at}");
+    }
+    for bad in [&b""[..], b"x", &nonce[..64], b"\xff\xff"] {
+        assert_eq!(check_nonce(&keys, bad, 5, 60_000), NonceVerdict::Unknown);
+    }
+}
+
+/// The format of version 1 is frozen: servers of both pools check each other's nonces.
+#[test]
+fn golden_nonce() {
+    let keys = NonceKeys { current: [0x11; 32], previous: None };
+    let golden = include_str!("../golden/nonce-v1.txt").trim();
+    assert_eq!(issue_nonce(&keys, 1_700_000_000_000, 0x0123_4567_89ab_cdef), golden);
+}
+
+#[test]
+fn counts_are_used_once() {
+    let mut window = NonceWindow::new(2);
+    assert_eq!(window.accept(10, 1, 0), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 1, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, 5, 1), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 3, 1), NcVerdict::Ok, "late, but not used");
+    assert_eq!(window.accept(10, 3, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, 200, 1), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 136, 1), NcVerdict::Replayed, "too far behind");
+    assert_eq!(window.accept(10, 137, 1), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 0, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, u32::MAX, 1), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 200, 1), NcVerdict::Replayed);
+}
+
+#[test]
+fn a_forgotten_nonce_cannot_be_replayed() {
+    let mut window = NonceWindow::new(2);
+    for id in [10, 11, 12] {
+        assert_eq!(window.accept(id, 1, 0), NcVerdict::Ok);
+    }
+    assert_eq!(window.len(), 2);
+    assert_eq!(window.accept(10, 1, 0), NcVerdict::Replayed);
+    assert_eq!(window.accept(9, 1, 0), NcVerdict::Replayed);
+    assert_eq!(window.accept(12, 2, 100), NcVerdict::Ok);
+    window.expire(50);
+    assert_eq!(window.len(), 1, "11 was not used since");
+    assert_eq!(window.accept(11, 7, 100), NcVerdict::Replayed);
+    assert_eq!(window.accept(12, 2, 100), NcVerdict::Replayed);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_the_field_parser(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let text = [b"Digest ".as_slice(), &bytes].concat();
+        if let Ok(credentials) = Credentials::parse(&text) {
+            prop_assert!(!verify(&credentials, &[b'0'; 64], b"REGISTER"));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The layer as a client: sending, repeating, responses, ACK, CANCEL, timeouts, failures.
+
+use bytes::Bytes;
+use pairline_sip::{ClientTx, Flow, Layer, Message, Method, Name, Output, Received, Reply, Timers};
+
+use crate::bytes_of::{parse, request};
+use crate::layer_server::{drain, sent, tcp, udp};
+
+const REMOTE: &str = "192.0.2.2:5060";
+
+fn start(flow: Flow, method: &str) -> (Layer, ClientTx, Message) {
+    let mut layer = Layer::new(Timers::default(), 10);
+    let message = parse(&request(method, ""));
+    let tx = layer.request(0, flow, message.clone());
+    let outputs = drain(&mut layer);
+    assert_eq!(outputs, [Output::Transmit { flow, bytes: message.as_bytes().clone() }], "sent byte for byte");
+    (layer, tx, message)
+}
+
+fn response(request: &Message, status: u16) -> Message {
+    Message::parse(Reply::to(request, status).to_tag("r").build()).unwrap()
+}
+
+fn takes(layer: &mut Layer, now: u64, flow: Flow, message: Message) -> Option<(ClientTx, u16)> {
+    match layer.receive(now, flow, message) {
+        Received::Response { tx, message } => Some((tx, message.status().unwrap())),
+        Received::Absorbed => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Fires timers until `until`; gives the times at which something was sent.
+fn run(layer: &mut Layer, until: u64) -> (Vec<u64>, Vec<Output>) {
+    let (mut times, mut all) = (Vec::new(), Vec::new());
+    while let Some(at) = layer.next_timeout().filter(|at| *at <= until) {
+        layer.on_time(at);
+        let outputs = drain(layer);
+        if !sent(&outputs).is_empty() {
+            times.push(at);
+        }
+        all.extend(outputs);
+    }
+    (times, all)
+}
+
+#[test]
+fn an_unanswered_invite_times_out() {
+    let (mut layer, tx, _) = start(udp(REMOTE), "INVITE");
+    let (times, outputs) = run(&mut layer, 100_000);
+    assert_eq!(times, [500, 1500, 3500, 7500, 15_500, 31_500], "timer A doubles");
+    let end = &outputs[outputs.len() - 2..];
+    assert_eq!(end, [Output::Timeout { tx }, Output::ClientDone { tx }]);
+    assert!(layer.is_empty());
+}
+
+#[test]
+fn an_unanswered_request_times_out() {
+    let (mut layer, tx, _) = start(udp(REMOTE), "OPTIONS");
+    let (times, outputs) = run(&mut layer, 100_000);
+    assert_eq!(
+        times,
+        [500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500],
+        "timer E doubles up to T2"
+    );
+    let end = &outputs[outputs.len() - 2..];
+    assert_eq!(end, [Output::Timeout { tx }, Output::ClientDone { tx }]);
+}
+
+#[test]
+fn over_tcp_nothing_is_repeated() {
+    for method in ["INVITE", "OPTIONS"] {
+        let (mut layer, tx, _) = start(tcp(REMOTE, 1), method);
+        let (times, outputs) = run(&mut layer, 100_000);
+        assert!(times.is_empty());
+        assert_eq!(outputs, [Output::Timeout { tx }, Output::ClientDone { tx }]);
+    }
+}
+
+#[test]
+fn a_provisional_response_slows_a_request_down() {
+    let (mut layer, tx, message) = start(udp(REMOTE), "OPTIONS");
+    let trying = response(&message, 100);
+    assert_eq!(takes(&mut layer, 100, udp(REMOTE), trying), Some((tx, 100)));
+    let (times, _) = run(&mut layer, 12_000);
+    assert_eq!(times, [500, 4500, 8500], "timer E at T2");
+    let ok = response(&message, 200);
+    assert_eq!(takes(&mut layer, 12_500, udp(REMOTE), ok.clone()), Some((tx, 200)));
+    assert_eq!(takes(&mut layer, 12_600, udp(REMOTE), ok.clone()), None);
+    assert_eq!(layer.next_timeout(), Some(17_500), "timer K");
+    layer.on_time(17_500);
+    assert_eq!(drain(&mut layer), [Output::ClientDone { tx }]);
+    assert!(matches!(layer.receive(17_600, udp(REMOTE), ok), Received::StrayResponse { .. }));
+}
+
+#[test]
+fn a_failed_invite_is_acknowledged_each_time() {
+    let (mut layer, tx, message) = start(udp(REMOTE), "INVITE");
+    let busy = response(&message, 486);
+    assert_eq!(takes(&mut layer, 50, udp(REMOTE), busy.clone()), Some((tx, 486)));
+    let ack = sent(&drain(&mut layer)).remove(0);
+    assert_eq!(*ack.method(), Method::Ack);
+    assert_eq!(ack.to().tag(), Some(&b"r"[..]));
+    assert_eq!(ack.via().raw(), message.via().raw());
+    assert_eq!(takes(&mut layer, 600, udp(REMOTE), busy), None);
+    assert_eq!(sent(&drain(&mut layer)).len(), 1, "the ACK again");
+    assert!(layer.sent_invite(tx).is_none());
+    let (times, outputs) = run(&mut layer, 40_000);
+    assert!(times.is_empty());
+    assert_eq!(outputs, [Output::ClientDone { tx }], "timer D");
+}
+
+#[test]
+fn a_failed_invite_over_tcp_is_over_at_once() {
+    let (mut layer, tx, message) = start(tcp(REMOTE, 3), "INVITE");
+    let busy = response(&message, 486);
+    assert_eq!(takes(&mut layer, 50, tcp(REMOTE, 3), busy), Some((tx, 486)));
+    let outputs = drain(&mut layer);
+    assert_eq!(*sent(&outputs)[0].method(), Method::Ack);
+    assert_eq!(outputs[1], Output::ClientDone { tx });
+}
+
+/// RFC 6026: every 2xx passes until timer M, also from different callees; the ACK is not ours.
+#[test]
+fn all_2xx_are_reported() {
+    let (mut layer, tx, message) = start(udp(REMOTE), "INVITE");
+    takes(&mut layer, 10, udp(REMOTE), response(&message, 180));
+    for (now, tag) in [(100, "one"), (200, "two"), (700, "one")] {
+        let ok = Message::parse(Reply::to(&message, 200).to_tag(tag).build()).unwrap();
+        assert_eq!(takes(&mut layer, now, udp(REMOTE), ok), Some((tx, 200)));
+    }
+    assert_eq!(takes(&mut layer, 800, udp(REMOTE), response(&message, 486)), None);
+    assert_eq!(takes(&mut layer, 800, udp(REMOTE), response(&message, 180)), None);
+    assert!(drain(&mut layer).is_empty());
+    layer.on_time(32_100);
+    assert_eq!(drain(&mut layer), [Output::ClientDone { tx }]);
+}
+
+#[test]
+fn cancel_waits_for_a_provisional_response() {
+    let (mut layer, tx, message) = start(udp(REMOTE), "INVITE");
+    layer.cancel_because(10, tx, "SIP;cause=200");
+    assert!(drain(&mut layer).is_empty());
+    assert_eq!(takes(&mut layer, 20, udp(REMOTE), response(&message, 180)), Some((tx, 180)));
+    let cancel = sent(&drain(&mut layer)).remove(0);
+    assert_eq!(*cancel.method(), Method::Cancel);
+    assert_eq!(cancel.header(Name::Reason), Some(&b"SIP;cause=200"[..]));
+    assert_eq!(takes(&mut layer, 30, udp(REMOTE), response(&cancel, 200)), None);
+    assert_eq!(takes(&mut layer, 40, udp(REMOTE), response(&message, 487)), Some((tx, 487)));
+    assert_eq!(*sent(&drain(&mut layer))[0].method(), Method::Ack);
+}
+
+#[test]
+fn a_cancelled_invite_without_final_response_times_out() {
+    let (mut layer, tx, message) = start(udp(REMOTE), "INVITE");
+    takes(&mut layer, 100, udp(REMOTE), response(&message, 180));
+    layer.cancel(1000, tx);
+    layer.cancel(1001, tx);
+    assert_eq!(sent(&drain(&mut layer)).len(), 1, "one CANCEL however often asked");
+    let (times, outputs) = run(&mut layer, 60_000);
+    assert_eq!(times.first(), Some(&1500), "the CANCEL is repeated like any request");
+    let news: Vec<_> = outputs.into_iter().filter(|output| !matches!(output, Output::Transmit { .. })).collect();
+    assert_eq!(news, [Output::Timeout { tx }, Output::ClientDone { tx }], "nothing is said of the CANCEL's own end");
+    assert!(layer.is_empty());
+}
+
+/// RFC 3261 §16.6 step 11 and §16.8.
+#[test]
+fn timer_c_cancels_and_is_restarted_by_ringing() {
+    let (mut layer, _, message) = start(tcp(REMOTE, 2), "INVITE");
+    takes(&mut layer, 0, tcp(REMOTE, 2), response(&message, 180));
+    assert_eq!(layer.next_timeout(), Some(185_000));
+    takes(&mut layer, 100_000, tcp(REMOTE, 2), response(&message, 183));
+    assert_eq!(layer.next_timeout(), Some(285_000));
+    takes(&mut layer, 200_000, tcp(REMOTE, 2), response(&message, 100));
+    assert_eq!(layer.next_timeout(), Some(285_000), "100 does not count");
+    layer.on_time(285_000);
+    assert_eq!(*sent(&drain(&mut layer))[0].method(), Method::Cancel);
+}
+
+#[test]
+fn a_failed_transport_fails_its_transactions_at_once() {
+    let flow = tcp(REMOTE, 4);
+    let (mut layer, tx, _) = start(flow, "INVITE");
+    let other = parse(&request("INFO", "").replace("776asdhds", "other"));
+    let elsewhere = layer.request(0, tcp(REMOTE, 5), other);
+    let unconnected = parse(&request("INFO", "").replace("776asdhds", "third"));
+    let third = layer.request(0, tcp(REMOTE, 0), unconnected);
+    drain(&mut layer);
+    layer.transport_failed(10, flow);
+    let outputs = drain(&mut layer);
+    for gone in [tx, third] {
+        assert!(outputs.contains(&Output::TransportError { tx: gone }));
+        assert!(outputs.contains(&Output::ClientDone { tx: gone }));
+    }
+    assert_eq!(outputs.len(), 4);
+    assert!(layer.client_flow(elsewhere).is_some());
+}
+
+#[test]
+fn a_completed_transaction_ignores_its_transport() {
+    let (mut layer, _, message) = start(udp(REMOTE), "INVITE");
+    takes(&mut layer, 5, udp(REMOTE), response(&message, 404));
+    drain(&mut layer);
+    layer.transport_failed(10, udp(REMOTE));
+    assert!(drain(&mut layer).is_empty());
+    assert_eq!(layer.client_len(), 1);
+}
+
+#[test]
+fn responses_match_by_branch_and_method() {
+    let (mut layer, _, message) = start(udp(REMOTE), "INVITE");
+    let text = String::from_utf8(response(&message, 200).as_bytes().to_vec()).unwrap();
+    for changed in [text.replace("776asdhds", "776asdhdz"), text.replace("314159 INVITE", "314159 BYE")] {
+        let stray = Message::parse(Bytes::from(changed)).unwrap();
+        assert!(matches!(layer.receive(5, udp(REMOTE), stray), Received::StrayResponse { .. }));
+    }
+}
+
+/// The outputs of a run depend on its inputs alone, not on the seed of the key table.
+#[test]
+fn runs_can_be_repeated() {
+    let trace = |seed: u64| {
+        let mut layer = Layer::with_seed(Timers::default(), 1000, seed);
+        let mut trace = Vec::new();
+        for n in 0..200u64 {
+            let text = request(if n % 3 == 0 { "INVITE" } else { "INFO" }, "").replace("776asdhds", &format!("b{n}"));
+            if n % 2 == 0 {
+                layer.request(n, udp(REMOTE), parse(&text));
+            } else {
+                layer.receive(n, udp(REMOTE), parse(&text));
+            }
+            layer.on_time(n * 37);
+            trace.extend(drain(&mut layer));
+        }
+        layer.on_time(1_000_000);
+        trace.extend(drain(&mut layer));
+        trace
+    };
+    assert_eq!(trace(1), trace(0xdead_beef));
+}

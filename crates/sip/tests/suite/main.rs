@@ -1,0 +1,18 @@
+//! Tests of the SIP crate through its public API, one binary.
+
+mod bytes_of;
+mod digest;
+mod edits;
+mod framing;
+mod hostile;
+mod layer_client;
+mod layer_server;
+mod locating;
+mod machines;
+mod messages;
+mod mutation;
+mod replies;
+mod rfc3261;
+mod torture;
+mod torture_data;
+mod uris;
