@@ -32,9 +32,11 @@ pub(crate) fn check(root: &Path) -> Vec<String> {
         Err(error) => return vec![error],
     };
     for text in &texts {
-        findings.extend(words::check(&text.path, &text.content));
-        if text.path.ends_with(".rs") {
+        if !text.path.ends_with(".rs") {
+            findings.extend(words::check(&text.path, &text.content, &text.content));
+        } else {
             let source = Source::new(text);
+            findings.extend(words::check(&text.path, &text.content, source.comments()));
             findings.extend(rules::check(&source));
             sizes(&source, &mut ratchet, &mut findings);
         }

@@ -93,8 +93,9 @@ fn the_ratchet_only_turns_one_way() {
 #[test]
 fn machine_paths_and_foreign_spelling_are_found() {
     let fault = ["see /ro", "ot/x and initiali", "ze"].concat();
-    assert_eq!(words::check("README.md", &fault).len(), 2);
-    assert!(words::check("README.md", "see ./pairline-data and initialise").is_empty());
+    assert_eq!(words::check("README.md", &fault, &fault).len(), 2);
+    assert_eq!(words::check("a.rs", &fault, "").len(), 1, "names in code are spelt as their owners spell them");
+    assert!(words::check("README.md", "see ./pairline-data", "and initialise").is_empty());
 }
 
 #[test]

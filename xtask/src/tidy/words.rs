@@ -25,23 +25,22 @@ const SPELLING: [(&str, &str); 6] = [
     ("synchronize", "synchronise"),
 ];
 
-/// Findings for one text.
-pub(crate) fn check(path: &str, content: &str) -> Vec<String> {
+/// Findings for one text. `prose` is the part whose spelling is ours: the whole of a document, the comments of code (other
+/// people's names in code are spelt as they spell them). It has the same lines as `content`.
+pub(crate) fn check(path: &str, content: &str, prose: &str) -> Vec<String> {
     if path.ends_with("tidy/words.rs") {
         return Vec::new();
     }
-    let mut findings = Vec::new();
-    for (number, line) in content.lines().enumerate() {
-        for (word, why) in FORBIDDEN {
-            if line.contains(word) {
-                findings.push(format!("{path}:{}: `{word}`: {why}", number + 1));
+    let find = |text: &str, words: &[(&str, &str)], note: &dyn Fn(&str) -> String| -> Vec<String> {
+        let mut findings = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            for (word, more) in words.iter().filter(|(word, _)| line.contains(word)) {
+                findings.push(format!("{path}:{}: `{word}`: {}", number + 1, note(more)));
             }
         }
-        for (word, ours) in SPELLING {
-            if line.contains(word) {
-                findings.push(format!("{path}:{}: `{word}`: we write `{ours}`", number + 1));
-            }
-        }
-    }
+        findings
+    };
+    let mut findings = find(content, &FORBIDDEN, &str::to_owned);
+    findings.extend(find(prose, &SPELLING, &|ours| format!("we write `{ours}`")));
     findings
 }
