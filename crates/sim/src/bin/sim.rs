@@ -1,0 +1,136 @@
+//! The simulator's command line: `ci`, `seeds FROM COUNT`, `replay SEED`, `crashes [pairs]`, `planted COUNT`.
+//!
+//! Owns printing and exit codes. Wall-clock time is read here only, to state the speed.
+
+use pairline_sim::SOMETIMES;
+use pairline_sim::options::CrashAt;
+use pairline_sim::run::{self, Outcome};
+use pairline_sim::sweep::{self, Script};
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: u64| args.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let good = match args.first().map(String::as_str) {
+        Some("ci") => seeds(1, number(1, 2_000), true) & crashes(false),
+        Some("seeds") => seeds(number(1, 1), number(2, 100), false),
+        Some("replay") => replay(number(1, 1)),
+        Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
+        Some("planted") => planted(number(1, 300)),
+        _ => {
+            eprintln!("usage: sim ci [COUNT] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT");
+            return ExitCode::from(2);
+        }
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
+    let started = Instant::now();
+    let (mut failed, mut virtual_ms, mut changes, mut acknowledged) = (0_u64, 0_u64, 0_usize, 0_usize);
+    let mut met: BTreeSet<&'static str> = BTreeSet::new();
+    for seed in from..from + count {
+        let outcome = run::seed(seed, |_| {});
+        virtual_ms += outcome.virtual_ms;
+        changes += outcome.changes.0;
+        acknowledged += outcome.changes.1;
+        met.extend(outcome.sometimes.iter().copied());
+        if !outcome.clean() {
+            failed += 1;
+            print_failure(&outcome);
+        }
+        if seed % 97 == 0 && run::seed(seed, |_| {}).trace != outcome.trace {
+            failed += 1;
+            println!("seed {seed}: two runs have different traces");
+        }
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    let simulated = std::time::Duration::from_millis(virtual_ms).as_secs_f64();
+    println!(
+        "{count} seeds, {failed} failed; {simulated:.0} virtual seconds in {elapsed:.1} s ({:.0}x); {changes} changes, {acknowledged} acknowledged",
+        simulated / elapsed.max(0.001)
+    );
+    let missing: Vec<&&str> = SOMETIMES.iter().filter(|what| !met.contains(*what)).collect();
+    if !missing.is_empty() {
+        println!("conditions that were never met: {missing:?}");
+    }
+    println!("{} passed, {failed} failed", count - failed.min(count));
+    failed == 0 && (missing.is_empty() || !all_conditions)
+}
+
+fn print_failure(outcome: &Outcome) {
+    println!("seed {} (replay with `sim replay {}`):", outcome.seed, outcome.seed);
+    if let Some(fatal) = &outcome.fatal {
+        println!("  {fatal}");
+    }
+    for violation in &outcome.violations {
+        println!("  invariant {}: {}", violation.invariant, violation.what);
+    }
+}
+
+fn replay(seed: u64) -> bool {
+    let outcome = run::seed(seed, |options| options.verbose = true);
+    print_failure(&outcome);
+    println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
+    outcome.clean()
+}
+
+fn crashes(pairs: bool) -> bool {
+    let mut good = true;
+    for script in Script::ALL {
+        if let Err(why) = sweep::undisturbed(script) {
+            println!("{script:?}: fails without any crash: {why}");
+            good = false;
+            continue;
+        }
+        let points = sweep::points(script);
+        let (mut runs, mut failed) = (0_u64, 0_u64);
+        for site in 0..2_usize {
+            for nth in 1..=points[site] {
+                let seconds: Vec<Option<(usize, u64)>> = if pairs {
+                    [None].into_iter().chain((1..40).step_by(3).map(|later| Some((site, later)))).collect()
+                } else {
+                    vec![None]
+                };
+                for again in seconds {
+                    let outcome = sweep::crash(script, CrashAt { site, nth, again });
+                    runs += 1;
+                    if !outcome.clean() {
+                        failed += 1;
+                        println!("{script:?}: crash of site {site} at input {nth} (again {again:?}):");
+                        print_failure(&outcome);
+                    }
+                }
+            }
+        }
+        println!("{script:?}: {} passed, {failed} failed", runs - failed);
+        good &= failed == 0;
+    }
+    good
+}
+
+#[cfg(feature = "planted")]
+fn planted(count: u64) -> bool {
+    let mut good = true;
+    for bug in pairline_sim::planted::all() {
+        pairline_sim::planted::plant(Some(bug));
+        let caught: Vec<u64> = (1..=count).filter(|seed| !run::seed(*seed, |_| {}).clean()).take(5).collect();
+        pairline_sim::planted::plant(None);
+        match caught.first() {
+            Some(first) => println!("{bug:?}: caught, first by seed {first} ({caught:?})"),
+            None => {
+                println!("{bug:?}: NOT caught in {count} seeds");
+                good = false;
+            }
+        }
+    }
+    good
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted(_count: u64) -> bool {
+    eprintln!("built without planted bugs: use `cargo run --release -p pairline-sim --features planted -- planted`");
+    false
+}

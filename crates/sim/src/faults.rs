@@ -1,0 +1,176 @@
+//! Faults of the virtual world: crashes, cuts, pauses, full disks, old disks.
+//!
+//! Owns what each fault does and how it is mended. When one strikes is drawn from the seed.
+
+use crate::net::GIVE_UP_MS;
+use crate::world::{Due, World};
+use pairline_node::io::Input;
+use pairline_store::MemoryCheckpoints;
+use pairline_store::files::{DiskImage, Fault};
+
+/// What mends a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// Start a server.
+    Start(usize),
+    /// Heal a direction.
+    Heal(usize),
+    /// Go on after a pause.
+    Continue(usize),
+    /// Room on the disk again.
+    Room(usize),
+}
+
+/// Disk images that may be put back.
+#[derive(Default)]
+pub struct Images {
+    kept: [Option<(DiskImage, MemoryCheckpoints)>; 2],
+}
+
+/// One drawn fault.
+pub fn strike(world: &mut World) {
+    if world.healing {
+        return;
+    }
+    let site = usize::try_from(world.rng.below(2)).unwrap_or(0);
+    match world.rng.below(100) {
+        0..=34 => crash(world, site),
+        35..=54 => cut(world, site, true),
+        55..=69 => cut(world, site, false),
+        70..=79 => pause(world, site),
+        80..=86 => disk_full(world, site),
+        87..=91 => sync_fails(world, site),
+        92..=95 => keep_image(world, site),
+        _ => both_crash(world),
+    }
+    let mean = world.options.fault_every_ms;
+    let wait = world.rng.between(mean / 2 + 1, mean * 2);
+    world.after(wait, Due::Fault);
+}
+
+/// Mends one fault.
+pub fn mend(world: &mut World, what: Mend) {
+    match what {
+        Mend::Start(site) => {
+            if world.servers[site].node.is_none() {
+                world.servers[site].clean_disk();
+                put_old_image_back(world, site);
+                world.start(site);
+            }
+        }
+        Mend::Heal(from) => {
+            let now = world.now;
+            world.net.set_cut(from, false, now);
+            world.after(1, Due::Arrival);
+            world.after(1, Due::Reconnect);
+        }
+        Mend::Continue(site) => carry_on(world, site),
+        Mend::Room(site) => world.servers[site].files.set_capacity(None),
+    }
+}
+
+fn crash(world: &mut World, site: usize) {
+    if world.servers[site].node.is_none() {
+        return;
+    }
+    let power = world.options.power_loss && world.rng.chance(60);
+    world.met(if power { "power was lost" } else { "a process died" });
+    world.stop(site, power);
+    let away = *world.rng.pick(&[50, 1_000, 6_000, 15_000]).unwrap_or(&1_000);
+    world.after(away, Due::Mend(Mend::Start(site)));
+}
+
+fn both_crash(world: &mut World) {
+    for site in 0..2 {
+        crash(world, site);
+    }
+    world.met("both sites were down");
+}
+
+fn cut(world: &mut World, from: usize, both: bool) {
+    let now = world.now;
+    let lasts = *world.rng.pick(&[300, 2_500, 8_000, 20_000]).unwrap_or(&2_500);
+    world.net.set_cut(from, true, now);
+    world.after(lasts, Due::Mend(Mend::Heal(from)));
+    if both {
+        world.net.set_cut(1 - from, true, now);
+        world.after(lasts, Due::Mend(Mend::Heal(1 - from)));
+        world.met("the sites were cut off from each other");
+    } else {
+        world.met("one direction was cut");
+    }
+    if let Some(connection) = world.net.connection {
+        for site in 0..2 {
+            if let Some(link) = connection.ends[site] {
+                let jitter = world.rng.below(400);
+                world.after(GIVE_UP_MS + jitter, Due::GiveUp(site, link));
+            }
+        }
+    }
+}
+
+fn pause(world: &mut World, site: usize) {
+    if !world.servers[site].runs() {
+        return;
+    }
+    world.servers[site].paused = true;
+    world.met("a server was frozen");
+    let lasts = *world.rng.pick(&[200, 3_000, 12_000]).unwrap_or(&3_000);
+    world.after(lasts, Due::Mend(Mend::Continue(site)));
+    if let Some(link) = world.net.connection.and_then(|connection| connection.ends[1 - site]) {
+        world.after(GIVE_UP_MS * 4, Due::GiveUp(1 - site, link));
+    }
+}
+
+fn carry_on(world: &mut World, site: usize) {
+    if !world.servers[site].paused {
+        return;
+    }
+    world.servers[site].paused = false;
+    let frames = std::mem::take(&mut world.servers[site].paused_frames);
+    let alive = world.net.connection.and_then(|connection| connection.ends[site]);
+    for (link, frame) in frames {
+        world.give(site, Input::PeerFrame { link, frame });
+    }
+    if alive.is_none() {
+        world.give_up_lost(site);
+    }
+    world.after(1, Due::Reconnect);
+}
+
+fn disk_full(world: &mut World, site: usize) {
+    let used = world.servers[site].files.used();
+    world.servers[site].files.set_capacity(Some(used + 512));
+    world.met("a disk was full");
+    world.after(4_000, Due::Mend(Mend::Room(site)));
+    world.after(4_500, Due::Mend(Mend::Start(site)));
+}
+
+fn sync_fails(world: &mut World, site: usize) {
+    let nth = world.rng.between(1, 20);
+    world.servers[site].files.arm(Fault::SyncIo, nth);
+    world.met("a sync failed");
+    world.after(6_000, Due::Mend(Mend::Start(site)));
+}
+
+fn keep_image(world: &mut World, site: usize) {
+    if !world.options.old_disk || world.servers[site].node.is_none() || world.images.kept[site].is_some() {
+        return;
+    }
+    let server = &world.servers[site];
+    world.images.kept[site] = Some((server.files.image(), server.checkpoints.image()));
+}
+
+fn put_old_image_back(world: &mut World, site: usize) {
+    // Only with the partner there: what neither copy has any more is lost by right, and the oracle must know what that is.
+    if !world.rng.chance(50) || !world.servers[1 - site].runs() {
+        return;
+    }
+    if let Some((files, checkpoints)) = world.images.kept[site].take() {
+        crate::checks::forget_unshipped(world, site);
+        world.servers[site].files.restore(&files);
+        world.servers[site].checkpoints.restore(&checkpoints);
+        world.met("an old disk came back");
+        world.note("old-disk", &format!("site {site}"));
+    }
+}
