@@ -7,8 +7,7 @@ use crate::dag::PURE;
 use std::path::Path;
 
 /// What may not stand in code outside tests, and what to do instead.
-const OUTSIDE_TESTS: [(&str, &str); 3] = [
-    ("#![allow(", "use #![expect(lint, reason = \"…\")], on one item where it can be"),
+const OUTSIDE_TESTS: [(&str, &str); 2] = [
     (".unwrap()", "return an error, or `expect(\"why it holds\")` for a true invariant"),
     (".expect(\"\")", "say why it holds"),
 ];
@@ -46,6 +45,7 @@ pub(crate) fn check(source: &Source) -> Vec<String> {
         let hits = source.comments().match_indices(needle).filter(|(at, _)| is_word(source.comments(), *at, needle));
         findings.extend(hits.map(|(at, _)| finding(source, at, needle, "do it, or state the limit plainly")));
     }
+    findings.extend(allowances(source));
     findings.extend(pure_maps(source));
     findings.extend(unsafe_place(source));
     findings
@@ -71,10 +71,22 @@ fn opens_with_module_doc(content: &str) -> bool {
         .is_some_and(|line| line.starts_with("//!"))
 }
 
+/// A lint is switched off for a whole file only with its reason: in the attribute, or in a comment on the line before.
+fn allowances(source: &Source) -> Vec<String> {
+    let hits = source.code().match_indices("#![allow(").filter(|(at, _)| !source.is_test(*at));
+    let unexplained = hits.filter(|(at, _)| {
+        let attribute = source.code()[*at..].split(']').next().unwrap_or_default();
+        let before = source.content()[..*at].trim_end().lines().next_back().unwrap_or_default();
+        !attribute.contains("reason") && !before.trim_start().starts_with("//")
+    });
+    let cure = "say why: #![expect(lint, reason = \"…\")], and on one item where it can be";
+    unexplained.map(|(at, needle)| finding(source, at, needle, cure)).collect()
+}
+
 /// A pure crate may hold a hash map only with a fixed hasher, and says so where it does.
 fn pure_maps(source: &Source) -> Option<String> {
     let pure = PURE.iter().any(|name| source.path().starts_with(&format!("crates/{name}/src/")));
-    if !pure || source.comments().contains("fixed hasher") {
+    if !pure || source.comments().to_lowercase().contains("never iterated") {
         return None;
     }
     let (at, needle) = ["HashMap", "HashSet"]
@@ -90,7 +102,7 @@ fn pure_maps(source: &Source) -> Option<String> {
         source,
         at,
         needle,
-        "use BTreeMap, or a fixed hasher with a comment that says so and why it is never iterated",
+        "use BTreeMap, or a fixed hasher and a comment that says that it is never iterated",
     ))
 }
 

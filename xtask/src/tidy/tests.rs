@@ -58,6 +58,13 @@ fn unfinished_work_and_unbounded_queues_are_found() {
 }
 
 #[test]
+fn a_lint_is_switched_off_with_its_reason() {
+    assert_eq!(findings("a.rs", "//! m\nuse x;\n#![allow(clippy::all)]\n").len(), 1);
+    assert!(findings("a.rs", "//! m\n#![allow(unsafe_code, reason = \"the kernel\")]\n").is_empty());
+    assert!(findings("a.rs", "//! m\n// Nobody needs it.\n#![allow(async_fn_in_trait)]\n").is_empty());
+}
+
+#[test]
 fn a_hash_map_in_a_pure_crate_needs_a_fixed_hasher() {
     let map = "//! m\nuse std::collections::HashMap;\n";
     assert_eq!(findings("crates/group/src/a.rs", map).len(), 1);
