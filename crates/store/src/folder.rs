@@ -24,9 +24,7 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// Written by a later build.
-    #[error(
-        "{path} has data format {found}; this build reads up to {supported}; nothing was changed"
-    )]
+    #[error("{path} has data format {found}; this build reads up to {supported}; nothing was changed")]
     Newer {
         /// Which folder.
         path: PathBuf,
@@ -62,11 +60,7 @@ fn format_text(version: u32) -> String {
 
 fn parse_format(text: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(text).ok()?;
-    text.strip_prefix(INTRODUCTION)?
-        .strip_prefix(' ')?
-        .trim_end()
-        .parse()
-        .ok()
+    text.strip_prefix(INTRODUCTION)?.strip_prefix(' ')?.trim_end().parse().ok()
 }
 
 /// Looks at a folder without changing it.
@@ -81,53 +75,35 @@ pub fn inspect(files: &dyn FileLayer, folder: &Path) -> Result<FolderState, Fold
         return if names.iter().all(ours) {
             Ok(FolderState::Fresh)
         } else {
-            Err(FolderError::Foreign {
-                path: folder.to_path_buf(),
-            })
+            Err(FolderError::Foreign { path: folder.to_path_buf() })
         };
     }
     let path = folder.join(FORMAT_FILE);
     let text = read_all(files.open(&path, OpenMode::Read)?.as_ref(), &path, 4096)?;
     match parse_format(&text) {
-        Some(found) if found > FORMAT => Err(FolderError::Newer {
-            path: folder.to_path_buf(),
-            found,
-            supported: FORMAT,
-        }),
+        Some(found) if found > FORMAT => {
+            Err(FolderError::Newer { path: folder.to_path_buf(), found, supported: FORMAT })
+        }
         Some(found) if found > 0 => Ok(FolderState::Ours),
-        _ => Err(FolderError::Foreign {
-            path: folder.to_path_buf(),
-        }),
+        _ => Err(FolderError::Foreign { path: folder.to_path_buf() }),
     }
 }
 
 /// Checks and locks a folder, and writes the format file into a fresh one. True if it was fresh.
-pub(crate) fn claim(
-    files: &dyn FileLayer,
-    folder: &Path,
-) -> Result<(Box<dyn FileLock>, bool), FolderError> {
+pub(crate) fn claim(files: &dyn FileLayer, folder: &Path) -> Result<(Box<dyn FileLock>, bool), FolderError> {
     inspect(files, folder)?;
     files.create_dir(folder)?;
     let lock = match files.lock(&folder.join(LOCK_FILE)) {
         Err(FileError::Locked { .. }) => {
-            return Err(FolderError::InUse {
-                path: folder.to_path_buf(),
-            });
+            return Err(FolderError::InUse { path: folder.to_path_buf() });
         }
         other => other?,
     };
     // Again, now that nobody else can change it.
     let fresh = inspect(files, folder)? == FolderState::Fresh;
     if fresh {
-        write_atomically(
-            files,
-            &folder.join(FORMAT_FILE),
-            format_text(FORMAT).as_bytes(),
-        )?;
-        if let Some(parent) = folder
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
+        write_atomically(files, &folder.join(FORMAT_FILE), format_text(FORMAT).as_bytes())?;
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             files.sync_dir(parent)?;
         }
     }

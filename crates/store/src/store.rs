@@ -29,22 +29,14 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// Production settings for a folder.
     pub fn new(folder: impl Into<PathBuf>) -> StoreConfig {
-        StoreConfig {
-            folder: folder.into(),
-            log: LogConfig::default(),
-            checkpoint_cache: 64 * 1024 * 1024,
-        }
+        StoreConfig { folder: folder.into(), log: LogConfig::default(), checkpoint_cache: 64 * 1024 * 1024 }
     }
 
     /// Small segments and caches, for tests and the simulator.
     pub fn small(folder: impl Into<PathBuf>) -> StoreConfig {
         StoreConfig {
             folder: folder.into(),
-            log: LogConfig {
-                segment_bytes: 64 * 1024,
-                keep_segments: 2,
-                rewrite_bytes: 16 * 1024,
-            },
+            log: LogConfig { segment_bytes: 64 * 1024, keep_segments: 2, rewrite_bytes: 16 * 1024 },
             checkpoint_cache: 1024 * 1024,
         }
     }
@@ -100,16 +92,8 @@ impl Store {
         // A newer log refuses before the checkpoint's file is touched.
         Log::probe(files.as_ref(), &config.folder.join("log"))?;
         let path = config.folder.join("checkpoint.redb");
-        let (checkpoints, discarded) =
-            RedbCheckpoints::open(files.clone(), path, config.checkpoint_cache)?;
-        Store::assemble(
-            config,
-            files,
-            Box::new(checkpoints),
-            lock,
-            created,
-            discarded,
-        )
+        let (checkpoints, discarded) = RedbCheckpoints::open(files.clone(), path, config.checkpoint_cache)?;
+        Store::assemble(config, files, Box::new(checkpoints), lock, created, discarded)
     }
 
     /// Opens the data folder with checkpoints of the caller's (the simulator's [`crate::MemoryCheckpoints`]).
@@ -139,22 +123,8 @@ impl Store {
             log.refuse(*group);
         }
         let corrupt = corrupt.into_iter().collect();
-        let report = OpenReport {
-            created,
-            checkpoint_discarded,
-            corrupt,
-            torn_bytes,
-        };
-        Ok((
-            Store {
-                log,
-                checkpoints,
-                tails,
-                _lock: lock,
-            },
-            groups,
-            report,
-        ))
+        let report = OpenReport { created, checkpoint_discarded, corrupt, torn_bytes };
+        Ok((Store { log, checkpoints, tails, _lock: lock }, groups, report))
     }
 
     /// Writes a batch to the log, whole or not at all; durable only after [`Store::sync`].
@@ -206,12 +176,7 @@ impl Store {
     }
 
     /// Stores a divergent tail durably, for [`pairline_group::HostOutput::StoreTail`].
-    pub fn store_tail(
-        &mut self,
-        group: GroupId,
-        fork: Position,
-        entries: &[Arc<Entry>],
-    ) -> Result<TailId, TailError> {
+    pub fn store_tail(&mut self, group: GroupId, fork: Position, entries: &[Arc<Entry>]) -> Result<TailId, TailError> {
         self.tails.store(group, fork, entries)
     }
 
@@ -259,14 +224,7 @@ fn merge(
     for (group, checkpoint) in stored {
         match checkpoint {
             Ok(checkpoint) => {
-                groups.insert(
-                    group,
-                    RecoveredGroup {
-                        group,
-                        checkpoint: Some(checkpoint),
-                        log: Vec::new(),
-                    },
-                );
+                groups.insert(group, RecoveredGroup { group, checkpoint: Some(checkpoint), log: Vec::new() });
             }
             Err(reason) => {
                 corrupt.entry(group).or_insert(reason);
@@ -275,17 +233,10 @@ fn merge(
     }
     for (group, log) in recovery.groups {
         if log.purged > 0 && !groups.contains_key(&group) {
-            corrupt
-                .entry(group)
-                .or_insert(Corruption::CheckpointLost { purged: log.purged });
+            corrupt.entry(group).or_insert(Corruption::CheckpointLost { purged: log.purged });
         } else if !log.records.is_empty() {
-            groups
-                .entry(group)
-                .or_insert_with(|| RecoveredGroup {
-                    group,
-                    ..RecoveredGroup::default()
-                })
-                .log = log.records;
+            groups.entry(group).or_insert_with(|| RecoveredGroup { group, ..RecoveredGroup::default() }).log =
+                log.records;
         }
     }
     groups.retain(|group, _| !corrupt.contains_key(group));

@@ -22,9 +22,7 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.file
-            .read_at(offset, out)
-            .map_err(|error| error.into_io())
+        self.file.read_at(offset, out).map_err(|error| error.into_io())
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
@@ -39,8 +37,6 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.file
-            .write_at(offset, data)
-            .map_err(|error| error.into_io())
+        self.file.write_at(offset, data).map_err(|error| error.into_io())
     }
 }

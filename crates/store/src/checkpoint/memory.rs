@@ -37,9 +37,7 @@ impl MemoryCheckpoints {
 
     /// A copy with a life of its own: the image of an old disk, to be put back with [`MemoryCheckpoints::restore`].
     pub fn image(&self) -> MemoryCheckpoints {
-        MemoryCheckpoints {
-            state: Arc::new(Mutex::new(self.state().clone())),
-        }
+        MemoryCheckpoints { state: Arc::new(Mutex::new(self.state().clone())) }
     }
 
     /// Puts an image in place of what is there.
@@ -51,27 +49,16 @@ impl MemoryCheckpoints {
 
 impl Stored {
     fn read(&self) -> GroupCheckpoint {
-        let records = self
-            .records
-            .iter()
-            .map(|(key, record)| (key.clone(), record.clone()))
-            .collect();
-        GroupCheckpoint {
-            meta: self.meta.clone(),
-            records,
-        }
+        let records = self.records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
+        GroupCheckpoint { meta: self.meta.clone(), records }
     }
 }
 
 impl CheckpointStore for MemoryCheckpoints {
     fn write(&mut self, deltas: &[CheckpointDelta]) -> Result<(), CheckpointError> {
         for delta in deltas {
-            let too_large =
-                |key: &Key| key.owner.len() > MAX_KEY_PART || key.item.len() > MAX_KEY_PART;
-            if delta
-                .puts
-                .iter()
-                .any(|(key, record)| too_large(key) || record.value.len() > MAX_VALUE)
+            let too_large = |key: &Key| key.owner.len() > MAX_KEY_PART || key.item.len() > MAX_KEY_PART;
+            if delta.puts.iter().any(|(key, record)| too_large(key) || record.value.len() > MAX_VALUE)
                 || delta.deletes.iter().any(too_large)
             {
                 return Err(CheckpointError::TooLarge { group: delta.group });
@@ -97,18 +84,11 @@ impl CheckpointStore for MemoryCheckpoints {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        group: GroupId,
-    ) -> Result<Option<Result<GroupCheckpoint, Corruption>>, CheckpointError> {
+    fn read(&mut self, group: GroupId) -> Result<Option<Result<GroupCheckpoint, Corruption>>, CheckpointError> {
         Ok(self.state().get(&group).map(|stored| Ok(stored.read())))
     }
 
     fn read_all(&mut self) -> Result<AllCheckpoints, CheckpointError> {
-        Ok(self
-            .state()
-            .iter()
-            .map(|(group, stored)| (*group, Ok(stored.read())))
-            .collect())
+        Ok(self.state().iter().map(|(group, stored)| (*group, Ok(stored.read()))).collect())
     }
 }

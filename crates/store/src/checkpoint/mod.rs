@@ -8,7 +8,7 @@ mod memory;
 mod redb;
 mod row;
 
-pub use self::redb::{RedbCheckpoints, Unopenable};
+pub use self::redb::{MAX_ATTEMPTS, RedbCheckpoints, Unopenable};
 pub use memory::MemoryCheckpoints;
 
 use crate::files::FileError;
@@ -61,10 +61,7 @@ pub trait CheckpointStore: Debug + Send {
     /// Removes everything of a group, durably.
     fn forget(&mut self, group: GroupId) -> Result<(), CheckpointError>;
     /// Reads one group; `None` if it has no checkpoint.
-    fn read(
-        &mut self,
-        group: GroupId,
-    ) -> Result<Option<Result<GroupCheckpoint, Corruption>>, CheckpointError>;
+    fn read(&mut self, group: GroupId) -> Result<Option<Result<GroupCheckpoint, Corruption>>, CheckpointError>;
     /// Reads all groups, ordered.
     fn read_all(&mut self) -> Result<AllCheckpoints, CheckpointError>;
 }

@@ -32,10 +32,7 @@ pub(super) fn group_key(group: GroupId) -> [u8; 4] {
 
 pub(super) fn group_of(key: [u8; 4]) -> GroupId {
     let [a, b, c, d] = key;
-    GroupId {
-        pool: PoolId(u16::from_be_bytes([a, b])),
-        index: u16::from_be_bytes([c, d]),
-    }
+    GroupId { pool: PoolId(u16::from_be_bytes([a, b])), index: u16::from_be_bytes([c, d]) }
 }
 
 /// Encodes a group row.
@@ -61,11 +58,7 @@ pub(super) fn decode_group(bytes: &[u8]) -> Result<GroupRow, &'static str> {
         sum: u64::from_le_bytes(rest.array()?),
         meta: rest.0.to_vec(),
     };
-    if crc32c::crc32c(&row.meta) == crc {
-        Ok(row)
-    } else {
-        Err("meta does not match its checksum")
-    }
+    if crc32c::crc32c(&row.meta) == crc { Ok(row) } else { Err("meta does not match its checksum") }
 }
 
 /// Checksum of a record row, to be summed.
@@ -101,9 +94,7 @@ pub(super) fn first_key(group: GroupId) -> Vec<u8> {
 
 /// First key behind a group's records; `None` for the last group there can be.
 pub(super) fn end_key(group: GroupId) -> Option<Vec<u8>> {
-    u32::from_be_bytes(group_key(group))
-        .checked_add(1)
-        .map(|next| next.to_be_bytes().to_vec())
+    u32::from_be_bytes(group_key(group)).checked_add(1).map(|next| next.to_be_bytes().to_vec())
 }
 
 /// Decodes a record's key without its group.
@@ -122,11 +113,7 @@ pub(super) fn decode_key(bytes: &[u8]) -> Result<Key, &'static str> {
     }
     let owner = String::from_utf8(owner).map_err(|_| "record key's owner is not text")?;
     let kind = Kind(u16::from_be_bytes(rest.array()?));
-    Ok(Key {
-        owner: owner.into(),
-        kind,
-        item: rest.0.into(),
-    })
+    Ok(Key { owner: owner.into(), kind, item: rest.0.into() })
 }
 
 /// Encodes a record: version, class, position, value.
@@ -158,23 +145,14 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Record, &'static str> {
     }
     let class = match rest.array::<1>()? {
         [0] => Class::Durable,
-        [1] => Class::Soft {
-            expires: u64::from_le_bytes(rest.array()?),
-        },
+        [1] => Class::Soft { expires: u64::from_le_bytes(rest.array()?) },
         _ => return Err("record row has an unknown class"),
     };
     let number = u64::from_le_bytes(rest.array()?);
     let granted_by = PoolId(u16::from_le_bytes(rest.array()?));
     let seq = u64::from_le_bytes(rest.array()?);
-    let version = Position {
-        epoch: Epoch { number, granted_by },
-        seq,
-    };
-    Ok(Record {
-        version,
-        class,
-        value: rest.0.to_vec().into(),
-    })
+    let version = Position { epoch: Epoch { number, granted_by }, seq };
+    Ok(Record { version, class, value: rest.0.to_vec().into() })
 }
 
 /// Takes bytes off the front.
@@ -195,11 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key() -> impl Strategy<Value = Key> {
-        (
-            "[\\x00a-c\u{e9}]{0,6}",
-            any::<u16>(),
-            proptest::collection::vec(any::<u8>(), 0..6),
-        )
+        ("[\\x00a-c\u{e9}]{0,6}", any::<u16>(), proptest::collection::vec(any::<u8>(), 0..6))
             .prop_map(|(owner, kind, item)| Key::new(&owner, Kind(kind), &item))
     }
 
@@ -228,12 +202,6 @@ mod tests {
         let group = GroupId::CMS;
         assert!(record_key(group, &Key::new(&"x".repeat(513), Kind(1), b"")).is_none());
         assert!(record_key(group, &Key::new("x", Kind(1), &[0; 513])).is_none());
-        assert_eq!(
-            end_key(GroupId {
-                pool: PoolId(u16::MAX),
-                index: u16::MAX
-            }),
-            None
-        );
+        assert_eq!(end_key(GroupId { pool: PoolId(u16::MAX), index: u16::MAX }), None);
     }
 }

@@ -140,10 +140,7 @@ impl MemoryFiles {
                 files.insert(path.clone(), inode.synced.clone());
             }
         }
-        DiskImage {
-            directories: disk.directories.clone(),
-            files,
-        }
+        DiskImage { directories: disk.directories.clone(), files }
     }
 
     /// Puts an image in place of everything (also an empty one: the disk is wiped). Open files and locks are gone.
@@ -157,14 +154,7 @@ impl MemoryFiles {
         for (path, bytes) in &image.files {
             let inode = disk.next_inode;
             disk.next_inode += 1;
-            disk.inodes.insert(
-                inode,
-                Inode {
-                    current: bytes.clone(),
-                    synced: bytes.clone(),
-                    pending: Vec::new(),
-                },
-            );
+            disk.inodes.insert(inode, Inode { current: bytes.clone(), synced: bytes.clone(), pending: Vec::new() });
             disk.names.insert(path.clone(), inode);
         }
         disk.durable_names = disk.names.clone();
@@ -242,11 +232,7 @@ fn apply_torn(bytes: &mut Vec<u8>, offset: u64, data: &[u8], chance: &mut Chance
         let absolute = offset + at as u64;
         let room = index(SECTOR - absolute % SECTOR).min(data.len() - at);
         if chance.below(2) == 0 {
-            let kept = if chance.below(8) == 0 {
-                index(chance.below(room as u64))
-            } else {
-                room
-            };
+            let kept = if chance.below(8) == 0 { index(chance.below(room as u64)) } else { room };
             if kept > 0 {
                 apply_write(bytes, absolute, &data[at..at + kept]);
             }
@@ -272,18 +258,13 @@ fn apply_name(names: &mut BTreeMap<PathBuf, u64>, op: &NameOp) {
 }
 
 fn in_directory(op: &NameOp, directory: &Path) -> bool {
-    let (NameOp::Link { path, .. } | NameOp::Unlink { path } | NameOp::Rename { to: path, .. }) =
-        op;
+    let (NameOp::Link { path, .. } | NameOp::Unlink { path } | NameOp::Rename { to: path, .. }) = op;
     path.parent() == Some(directory)
 }
 
 impl Disk {
     fn used(&self) -> u64 {
-        self.names
-            .values()
-            .filter_map(|inode| self.inodes.get(inode))
-            .map(|inode| inode.current.len() as u64)
-            .sum()
+        self.names.values().filter_map(|inode| self.inodes.get(inode)).map(|inode| inode.current.len() as u64).sum()
     }
 
     fn reset_process(&mut self) {
@@ -298,11 +279,7 @@ impl Disk {
 
     fn crash(&mut self, seed: u64) {
         let mut chance = Chance(seed);
-        let kept = if seed == 0 {
-            0
-        } else {
-            index(chance.below(self.pending_names.len() as u64 + 1))
-        };
+        let kept = if seed == 0 { 0 } else { index(chance.below(self.pending_names.len() as u64 + 1)) };
         let ops = std::mem::take(&mut self.pending_names);
         for op in &ops[..kept] {
             apply_name(&mut self.durable_names, op);
@@ -312,9 +289,7 @@ impl Disk {
             for op in std::mem::take(&mut inode.pending) {
                 match (if seed == 0 { 0 } else { chance.below(4) }, &op) {
                     (0, _) => {}
-                    (3, FileOp::Write { offset, data }) => {
-                        apply_torn(&mut inode.synced, *offset, data, &mut chance)
-                    }
+                    (3, FileOp::Write { offset, data }) => apply_torn(&mut inode.synced, *offset, data, &mut chance),
                     _ => apply(&mut inode.synced, &op),
                 }
             }
@@ -325,12 +300,7 @@ impl Disk {
 
     /// Frees what no name and no open file refers to.
     fn drop_unreachable(&mut self) {
-        let mut used: BTreeSet<u64> = self
-            .names
-            .values()
-            .chain(self.durable_names.values())
-            .copied()
-            .collect();
+        let mut used: BTreeSet<u64> = self.names.values().chain(self.durable_names.values()).copied().collect();
         used.extend(self.open.keys());
         for op in &self.pending_names {
             if let NameOp::Link { inode, .. } = op {
@@ -373,19 +343,13 @@ impl Disk {
     }
 
     /// One write-like operation on a file that would end at `end`, with its faults.
-    fn file_op(
-        &mut self,
-        inode: u64,
-        path: &Path,
-        op: FileOp,
-        name: &'static str,
-    ) -> Result<(), FileError> {
+    fn file_op(&mut self, inode: u64, path: &Path, op: FileOp, name: &'static str) -> Result<(), FileError> {
         let cut = self.step()?;
         if self.strikes(Fault::WriteIo) {
             return Err(injected(name, path));
         }
         let armed = self.strikes(Fault::WriteNoSpace);
-        let used = self.used();
+        let used = if self.capacity.is_some() { self.used() } else { 0 };
         let (capacity, file) = (self.capacity, self.inodes.entry(inode).or_default());
         let end = match &op {
             FileOp::Write { offset, data } => offset.saturating_add(data.len() as u64),
@@ -395,22 +359,14 @@ impl Disk {
         let full = capacity.is_some_and(|limit| growth > 0 && used.saturating_add(growth) > limit);
         if armed || full {
             if let FileOp::Write { offset, data } = op {
-                let fits = if full {
-                    data.len() as u64 - growth.min(data.len() as u64)
-                } else {
-                    data.len() as u64 / 2
-                };
-                let half = FileOp::Write {
-                    offset,
-                    data: data[..index(fits)].to_vec(),
-                };
+                let excess = capacity.map_or(0, |limit| used.saturating_add(growth).saturating_sub(limit));
+                let len = data.len() as u64;
+                let fits = if full { len.saturating_sub(excess) } else { len / 2 };
+                let half = FileOp::Write { offset, data: data[..index(fits)].to_vec() };
                 apply(&mut file.current, &half);
                 file.pending.push(half);
             }
-            return Err(FileError::NoSpace {
-                op: name,
-                path: path.to_path_buf(),
-            });
+            return Err(FileError::NoSpace { op: name, path: path.to_path_buf() });
         }
         apply(&mut file.current, &op);
         file.pending.push(op);
@@ -436,11 +392,7 @@ impl Disk {
 }
 
 fn injected(op: &'static str, path: &Path) -> FileError {
-    FileError::Io {
-        op,
-        path: path.to_path_buf(),
-        source: io::Error::other("injected I/O error"),
-    }
+    FileError::Io { op, path: path.to_path_buf(), source: io::Error::other("injected I/O error") }
 }
 
 #[derive(Debug)]
@@ -454,11 +406,7 @@ struct MemoryFile {
 impl MemoryFile {
     fn disk(&self) -> Result<MutexGuard<'_, Disk>, FileError> {
         let disk = self.files.disk();
-        if disk.cut || disk.generation != self.generation {
-            Err(FileError::Cut)
-        } else {
-            Ok(disk)
-        }
+        if disk.cut || disk.generation != self.generation { Err(FileError::Cut) } else { Ok(disk) }
     }
 }
 
@@ -480,11 +428,7 @@ impl Drop for MemoryFile {
 
 impl OpenFile for MemoryFile {
     fn len(&self) -> Result<u64, FileError> {
-        Ok(self
-            .disk()?
-            .inodes
-            .get(&self.inode)
-            .map_or(0, |inode| inode.current.len() as u64))
+        Ok(self.disk()?.inodes.get(&self.inode).map_or(0, |inode| inode.current.len() as u64))
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), FileError> {
@@ -492,10 +436,7 @@ impl OpenFile for MemoryFile {
         if disk.strikes(Fault::ReadIo) {
             return Err(injected("read", &self.path));
         }
-        let bytes = disk
-            .inodes
-            .get(&self.inode)
-            .map_or(&[][..], |inode| inode.current.as_slice());
+        let bytes = disk.inodes.get(&self.inode).map_or(&[][..], |inode| inode.current.as_slice());
         let start = index(offset);
         match bytes.get(start..start.saturating_add(out.len())) {
             Some(found) => {
@@ -510,30 +451,16 @@ impl OpenFile for MemoryFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
-        self.disk()?.file_op(
-            self.inode,
-            &self.path,
-            FileOp::Write {
-                offset,
-                data: data.to_vec(),
-            },
-            "write",
-        )
+        self.disk()?.file_op(self.inode, &self.path, FileOp::Write { offset, data: data.to_vec() }, "write")
     }
 
     fn set_len(&self, len: u64) -> Result<(), FileError> {
-        self.disk()?
-            .file_op(self.inode, &self.path, FileOp::SetLen(len), "resize")
+        self.disk()?.file_op(self.inode, &self.path, FileOp::SetLen(len), "resize")
     }
 
     fn allocate(&self, len: u64) -> Result<(), FileError> {
         let target = len.max(self.len()?);
-        self.disk()?.file_op(
-            self.inode,
-            &self.path,
-            FileOp::SetLen(target),
-            "reserve space for",
-        )
+        self.disk()?.file_op(self.inode, &self.path, FileOp::SetLen(target), "reserve space for")
     }
 
     fn sync_data(&self) -> Result<(), FileError> {
@@ -563,30 +490,17 @@ impl MemoryFiles {
     fn handle(&self, disk: &mut Disk, path: &Path, inode: u64) -> Box<dyn OpenFile> {
         *disk.open.entry(inode).or_default() += 1;
         let generation = disk.generation;
-        Box::new(MemoryFile {
-            files: self.clone(),
-            path: path.to_path_buf(),
-            inode,
-            generation,
-        })
+        Box::new(MemoryFile { files: self.clone(), path: path.to_path_buf(), inode, generation })
     }
 
     fn create(disk: &mut Disk, path: &Path) -> Result<u64, FileError> {
-        if !path
-            .parent()
-            .is_none_or(|parent| disk.directories.contains(parent) || parent.as_os_str().is_empty())
-        {
-            return Err(FileError::NotFound {
-                path: path.to_path_buf(),
-            });
+        if !path.parent().is_none_or(|parent| disk.directories.contains(parent) || parent.as_os_str().is_empty()) {
+            return Err(FileError::NotFound { path: path.to_path_buf() });
         }
         let inode = disk.next_inode;
         disk.next_inode += 1;
         disk.inodes.insert(inode, Inode::default());
-        disk.name_op(NameOp::Link {
-            path: path.to_path_buf(),
-            inode,
-        })?;
+        disk.name_op(NameOp::Link { path: path.to_path_buf(), inode })?;
         Ok(inode)
     }
 }
@@ -611,19 +525,13 @@ impl FileLayer for MemoryFiles {
         let found = disk.names.get(path).copied();
         let inode = match (found, mode) {
             (Some(_), OpenMode::CreateNew) => {
-                return Err(FileError::AlreadyExists {
-                    path: path.to_path_buf(),
-                });
+                return Err(FileError::AlreadyExists { path: path.to_path_buf() });
             }
             (Some(inode), _) => inode,
             (None, OpenMode::Read | OpenMode::Write) => {
-                return Err(FileError::NotFound {
-                    path: path.to_path_buf(),
-                });
+                return Err(FileError::NotFound { path: path.to_path_buf() });
             }
-            (None, OpenMode::CreateNew | OpenMode::CreateOrWrite) => {
-                MemoryFiles::create(&mut disk, path)?
-            }
+            (None, OpenMode::CreateNew | OpenMode::CreateOrWrite) => MemoryFiles::create(&mut disk, path)?,
         };
         Ok(self.handle(&mut disk, path, inode))
     }
@@ -634,19 +542,11 @@ impl FileLayer for MemoryFiles {
             return Err(FileError::Cut);
         }
         if !disk.directories.contains(path) {
-            return Err(FileError::NotFound {
-                path: path.to_path_buf(),
-            });
+            return Err(FileError::NotFound { path: path.to_path_buf() });
         }
-        let entries = disk
-            .names
-            .keys()
-            .chain(&disk.directories)
-            .filter(|entry| entry.parent() == Some(path));
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.file_name())
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect();
+        let entries = disk.names.keys().chain(&disk.directories).filter(|entry| entry.parent() == Some(path));
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name()).map(|name| name.to_string_lossy().into_owned()).collect();
         names.sort();
         Ok(names)
     }
@@ -654,26 +554,17 @@ impl FileLayer for MemoryFiles {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
         let mut disk = self.disk();
         if !disk.names.contains_key(from) {
-            return Err(FileError::NotFound {
-                path: from.to_path_buf(),
-            });
+            return Err(FileError::NotFound { path: from.to_path_buf() });
         }
-        disk.name_op(NameOp::Rename {
-            from: from.to_path_buf(),
-            to: to.to_path_buf(),
-        })
+        disk.name_op(NameOp::Rename { from: from.to_path_buf(), to: to.to_path_buf() })
     }
 
     fn remove(&self, path: &Path) -> Result<(), FileError> {
         let mut disk = self.disk();
         if !disk.names.contains_key(path) {
-            return Err(FileError::NotFound {
-                path: path.to_path_buf(),
-            });
+            return Err(FileError::NotFound { path: path.to_path_buf() });
         }
-        disk.name_op(NameOp::Unlink {
-            path: path.to_path_buf(),
-        })
+        disk.name_op(NameOp::Unlink { path: path.to_path_buf() })
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), FileError> {
@@ -681,9 +572,8 @@ impl FileLayer for MemoryFiles {
         if disk.step()? {
             return Err(FileError::Cut);
         }
-        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut disk.pending_names)
-            .into_iter()
-            .partition(|op| in_directory(op, path));
+        let (now, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut disk.pending_names).into_iter().partition(|op| in_directory(op, path));
         for op in &now {
             apply_name(&mut disk.durable_names, op);
         }
@@ -698,18 +588,12 @@ impl FileLayer for MemoryFiles {
             return Err(FileError::Cut);
         }
         if !disk.locks.insert(path.to_path_buf()) {
-            return Err(FileError::Locked {
-                path: path.to_path_buf(),
-            });
+            return Err(FileError::Locked { path: path.to_path_buf() });
         }
         if !disk.names.contains_key(path) {
             MemoryFiles::create(&mut disk, path)?;
         }
         let generation = disk.generation;
-        Ok(Box::new(MemoryLock {
-            files: self.clone(),
-            path: path.to_path_buf(),
-            generation,
-        }))
+        Ok(Box::new(MemoryLock { files: self.clone(), path: path.to_path_buf(), generation }))
     }
 }

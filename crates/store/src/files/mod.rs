@@ -64,9 +64,7 @@ impl FileError {
         match source.kind() {
             io::ErrorKind::NotFound => FileError::NotFound { path },
             io::ErrorKind::AlreadyExists => FileError::AlreadyExists { path },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                FileError::NoSpace { op, path }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::NoSpace { op, path },
             _ => FileError::Io { op, path, source },
         }
     }
@@ -153,15 +151,8 @@ pub(crate) fn read_all(file: &dyn OpenFile, path: &Path, limit: u64) -> Result<V
     let len = file.len()?;
     let size = usize::try_from(len.min(limit)).unwrap_or(usize::MAX);
     if len > limit {
-        let source = io::Error::new(
-            io::ErrorKind::InvalidData,
-            "file is larger than anything written here",
-        );
-        return Err(FileError::Io {
-            op: "read",
-            path: path.to_path_buf(),
-            source,
-        });
+        let source = io::Error::new(io::ErrorKind::InvalidData, "file is larger than anything written here");
+        return Err(FileError::Io { op: "read", path: path.to_path_buf(), source });
     }
     let mut bytes = vec![0; size];
     file.read_at(0, &mut bytes)?;
@@ -169,11 +160,7 @@ pub(crate) fn read_all(file: &dyn OpenFile, path: &Path, limit: u64) -> Result<V
 }
 
 /// Writes a file so that after a crash either the old content or all of the new is there: temporary, sync, rename, sync.
-pub(crate) fn write_atomically(
-    files: &dyn FileLayer,
-    path: &Path,
-    bytes: &[u8],
-) -> Result<(), FileError> {
+pub(crate) fn write_atomically(files: &dyn FileLayer, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);

@@ -43,13 +43,8 @@ impl FileLayer for RealFiles {
             OpenMode::CreateNew => options.write(true).create_new(true),
             OpenMode::CreateOrWrite => options.write(true).create(true),
         };
-        let file = options
-            .open(path)
-            .map_err(|e| FileError::from_io("open", path, e))?;
-        Ok(Box::new(RealFile {
-            file,
-            path: path.to_path_buf(),
-        }))
+        let file = options.open(path).map_err(|e| FileError::from_io("open", path, e))?;
+        Ok(Box::new(RealFile { file, path: path.to_path_buf() }))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FileError> {
@@ -71,11 +66,7 @@ impl FileLayer for RealFiles {
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), FileError> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         File::open(path)
             .and_then(|directory| directory.sync_all())
             .map_err(|e| FileError::from_io("sync directory", path, e))
@@ -92,9 +83,7 @@ impl FileLayer for RealFiles {
             .map_err(|e| FileError::from_io("open", path, e))?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Err(FileError::Locked {
-                path: path.to_path_buf(),
-            }),
+            Err(TryLockError::WouldBlock) => Err(FileError::Locked { path: path.to_path_buf() }),
             Err(TryLockError::Error(e)) => Err(FileError::from_io("lock", path, e)),
         }
     }
@@ -102,29 +91,19 @@ impl FileLayer for RealFiles {
 
 impl OpenFile for RealFile {
     fn len(&self) -> Result<u64, FileError> {
-        Ok(self
-            .file
-            .metadata()
-            .map_err(|e| FileError::from_io("measure", &self.path, e))?
-            .len())
+        Ok(self.file.metadata().map_err(|e| FileError::from_io("measure", &self.path, e))?.len())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), FileError> {
-        self.file
-            .read_exact_at(out, offset)
-            .map_err(|e| FileError::from_io("read", &self.path, e))
+        self.file.read_exact_at(out, offset).map_err(|e| FileError::from_io("read", &self.path, e))
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
-        self.file
-            .write_all_at(data, offset)
-            .map_err(|e| FileError::from_io("write", &self.path, e))
+        self.file.write_all_at(data, offset).map_err(|e| FileError::from_io("write", &self.path, e))
     }
 
     fn set_len(&self, len: u64) -> Result<(), FileError> {
-        self.file
-            .set_len(len)
-            .map_err(|e| FileError::from_io("resize", &self.path, e))
+        self.file.set_len(len).map_err(|e| FileError::from_io("resize", &self.path, e))
     }
 
     fn allocate(&self, len: u64) -> Result<(), FileError> {
@@ -139,17 +118,11 @@ impl OpenFile for RealFile {
                 }
                 Ok(())
             }
-            Err(e) => Err(FileError::from_io(
-                "reserve space for",
-                &self.path,
-                e.into(),
-            )),
+            Err(e) => Err(FileError::from_io("reserve space for", &self.path, e.into())),
         }
     }
 
     fn sync_data(&self) -> Result<(), FileError> {
-        self.file
-            .sync_data()
-            .map_err(|e| FileError::from_io("sync", &self.path, e))
+        self.file.sync_data().map_err(|e| FileError::from_io("sync", &self.path, e))
     }
 }

@@ -36,20 +36,12 @@ impl Log {
     fn delete_dead(&mut self) -> Result<(), LogError> {
         while let Some((number, _)) = self.sealed.first_key_value() {
             let number = *number;
-            if self
-                .index
-                .live
-                .get(&number)
-                .is_some_and(|live| live.records > 0)
-            {
+            if self.index.live.get(&number).is_some_and(|live| live.records > 0) {
                 break;
             }
             // One by one, so that no crash leaves a later segment gone and an earlier one there.
             let path = segments::path_of(&self.folder, number);
-            let removed = self
-                .files
-                .remove(&path)
-                .and_then(|()| self.files.sync_dir(&self.folder));
+            let removed = self.files.remove(&path).and_then(|()| self.files.sync_dir(&self.folder));
             if let Err(error) = removed {
                 return Err(self.fail(error));
             }
@@ -62,11 +54,7 @@ impl Log {
     /// Copies live records of the oldest segment to the head, if at least half of a long log is dead. True if any.
     fn rewrite_oldest(&mut self) -> Result<bool, LogError> {
         let stats = self.stats();
-        let long = stats.bytes
-            > self
-                .config
-                .keep_segments
-                .saturating_mul(self.config.segment_bytes);
+        let long = stats.bytes > self.config.keep_segments.saturating_mul(self.config.segment_bytes);
         if !long || stats.live_bytes.saturating_mul(2) > stats.bytes {
             return Ok(false);
         }
@@ -75,10 +63,7 @@ impl Log {
         };
         let number = *number;
         let path = segments::path_of(&self.folder, number);
-        let file = self
-            .files
-            .open(&path, OpenMode::Read)
-            .map_err(|error| self.fail(error))?;
+        let file = self.files.open(&path, OpenMode::Read).map_err(|error| self.fail(error))?;
         let mut moved = Vec::new();
         let mut bytes = 0;
         for (group, _, place) in self.index.live_in(number) {
@@ -113,11 +98,7 @@ impl Moved {
 }
 
 /// Reads a live record back; `None` if it is not what was written.
-fn read_record(
-    file: &dyn OpenFile,
-    group: GroupId,
-    place: Place,
-) -> Result<Option<Moved>, FileError> {
+fn read_record(file: &dyn OpenFile, group: GroupId, place: Place) -> Result<Option<Moved>, FileError> {
     let mut bytes = vec![0; usize::try_from(place.len).unwrap_or(0)];
     file.read_at(place.offset, &mut bytes)?;
     let HeadRead::Ok(head) = decode_head(&bytes, place.segment, place.offset) else {
@@ -130,11 +111,5 @@ fn read_record(
         return Ok(None);
     }
     let payload = payload.to_vec();
-    Ok(Some(Moved {
-        kind: head.kind,
-        group,
-        term: head.term,
-        index: head.index,
-        payload,
-    }))
+    Ok(Some(Moved { kind: head.kind, group, term: head.term, index: head.index, payload }))
 }

@@ -92,9 +92,7 @@ pub enum Corruption {
         before: u64,
     },
     /// A damaged stretch may have held records of this group, and nothing proves that it did not.
-    #[error(
-        "segment {segment} is damaged at offset {offset}, where this group may have had records"
-    )]
+    #[error("segment {segment} is damaged at offset {offset}, where this group may have had records")]
     Unproven {
         /// Which segment.
         segment: u64,
@@ -108,9 +106,7 @@ pub enum Corruption {
         expected: u64,
     },
     /// Log items were purged for a checkpoint that is not there.
-    #[error(
-        "the log starts after item {purged}, and the checkpoint that held the state before is gone"
-    )]
+    #[error("the log starts after item {purged}, and the checkpoint that held the state before is gone")]
     CheckpointLost {
         /// Purged through here.
         purged: u64,

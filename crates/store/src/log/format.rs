@@ -142,10 +142,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 fn group_at(bytes: &[u8], at: usize) -> Option<GroupId> {
-    Some(GroupId {
-        pool: PoolId(u16_at(bytes, at)?),
-        index: u16_at(bytes, at + 2)?,
-    })
+    Some(GroupId { pool: PoolId(u16_at(bytes, at)?), index: u16_at(bytes, at + 2)? })
 }
 
 /// Checksum of a header (its own field left out), bound to where it stands.
@@ -159,13 +156,7 @@ fn head_crc(segment: u64, offset: u64, header: &[u8]) -> u32 {
 }
 
 /// Appends a record that will stand at `offset` of `segment`. `head.len` and `head.payload_crc` are computed here.
-pub(super) fn encode_record(
-    out: &mut Vec<u8>,
-    segment: u64,
-    offset: u64,
-    head: Head,
-    payload: &[u8],
-) {
+pub(super) fn encode_record(out: &mut Vec<u8>, segment: u64, offset: u64, head: Head, payload: &[u8]) {
     let start = out.len();
     let len = u32::try_from(payload.len()).expect("payloads are checked against 8 MiB before");
     out.extend_from_slice(&len.to_le_bytes());
@@ -189,11 +180,7 @@ pub(super) fn decode_head(bytes: &[u8], segment: u64, offset: u64) -> HeadRead {
         return HeadRead::Blank;
     };
     if header[..8] == [0; 8] {
-        return if header.iter().all(|byte| *byte == 0) {
-            HeadRead::Blank
-        } else {
-            HeadRead::Bad
-        };
+        return if header.iter().all(|byte| *byte == 0) { HeadRead::Blank } else { HeadRead::Bad };
     }
     // Cheap refusals first: a damaged stretch is searched at every multiple of 8.
     if header[8] == 0 || u32_at(header, 4) != Some(head_crc(segment, offset, header)) {
@@ -229,10 +216,7 @@ pub(super) fn encode_touched(touched: impl Iterator<Item = (GroupId, u64)>) -> V
 
 /// Reads the payload of a mark.
 pub(super) fn decode_touched(payload: &[u8]) -> Option<Vec<(GroupId, u64)>> {
-    payload
-        .chunks(12)
-        .map(|line| Some((group_at(line, 0)?, u64_at(line, 4)?)))
-        .collect()
+    payload.chunks(12).map(|line| Some((group_at(line, 0)?, u64_at(line, 4)?))).collect()
 }
 
 impl SegmentHeader {
@@ -279,19 +263,14 @@ impl SegmentHeader {
     }
 
     fn decode_body(bytes: &[u8]) -> Option<SegmentHeader> {
-        let count =
-            usize::try_from(u32_at(bytes, 12).filter(|count| *count <= MAX_GROUPS)?).ok()?;
+        let count = usize::try_from(u32_at(bytes, 12).filter(|count| *count <= MAX_GROUPS)?).ok()?;
         let end = SEGMENT_HEADER + TABLE_ENTRY * count;
         if crc32c::crc32c(bytes.get(..end)?) != u32_at(bytes, end)? {
             return None;
         }
         let mut table = Vec::with_capacity(count);
         for line in bytes[SEGMENT_HEADER..end].chunks(TABLE_ENTRY) {
-            let entry = TableEntry {
-                group: group_at(line, 0)?,
-                serial: u64_at(line, 8)?,
-                purged: u64_at(line, 16)?,
-            };
+            let entry = TableEntry { group: group_at(line, 0)?, serial: u64_at(line, 8)?, purged: u64_at(line, 16)? };
             table.push(entry);
         }
         Some(SegmentHeader {

@@ -34,36 +34,21 @@ pub(super) struct GroupIndex {
 impl GroupIndex {
     /// Index of the last item, if there are items.
     pub(super) fn last(&self) -> Option<u64> {
-        self.items
-            .len()
-            .checked_sub(1)
-            .map(|more| self.first + more as u64)
+        self.items.len().checked_sub(1).map(|more| self.first + more as u64)
     }
 
     /// The index that the next item must follow at once, if any: after a purge of everything, the purged one.
     pub(super) fn before_next(&self) -> Option<u64> {
-        self.last()
-            .or(Some(self.purged).filter(|purged| *purged > 0))
+        self.last().or(Some(self.purged).filter(|purged| *purged > 0))
     }
 
     /// Whether an item may stand at `index`, given the last item (`None`: there are none).
-    pub(super) fn check(
-        &self,
-        group: GroupId,
-        index: u64,
-        last: Option<u64>,
-    ) -> Result<(), LogError> {
+    pub(super) fn check(&self, group: GroupId, index: u64, last: Option<u64>) -> Result<(), LogError> {
         if index <= self.purged {
-            return Err(LogError::BelowPurge {
-                group,
-                index,
-                purged: self.purged,
-            });
+            return Err(LogError::BelowPurge { group, index, purged: self.purged });
         }
         match last {
-            Some(last) if index > last.saturating_add(1) => {
-                Err(LogError::Gap { group, index, last })
-            }
+            Some(last) if index > last.saturating_add(1) => Err(LogError::Gap { group, index, last }),
             _ => Ok(()),
         }
     }
@@ -106,15 +91,9 @@ impl Index {
     /// An item was written: it replaces those at and after its index.
     pub(super) fn item(&mut self, group: GroupId, index: u64, place: Place) {
         let entry = self.groups.entry(group).or_default();
-        let keep = index
-            .checked_sub(entry.first)
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(0);
-        let replaced: Vec<Place> = if keep < entry.items.len() {
-            entry.items.drain(keep..).collect()
-        } else {
-            Vec::new()
-        };
+        let keep = index.checked_sub(entry.first).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let replaced: Vec<Place> =
+            if keep < entry.items.len() { entry.items.drain(keep..).collect() } else { Vec::new() };
         if entry.items.is_empty() {
             entry.first = index;
         }
@@ -125,12 +104,7 @@ impl Index {
 
     /// A hard state was written: the one before is no longer needed.
     pub(super) fn hard_state(&mut self, group: GroupId, place: Place) {
-        let before = self
-            .groups
-            .entry(group)
-            .or_default()
-            .hard_state
-            .replace(place);
+        let before = self.groups.entry(group).or_default().hard_state.replace(place);
         self.all_dead(before);
         self.born(place);
     }
@@ -140,9 +114,7 @@ impl Index {
         let entry = self.groups.entry(group).or_default();
         entry.purged = entry.purged.max(through);
         let count = through.saturating_add(1).saturating_sub(entry.first);
-        let count = usize::try_from(count)
-            .unwrap_or(usize::MAX)
-            .min(entry.items.len());
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(entry.items.len());
         let gone: Vec<Place> = entry.items.drain(..count).collect();
         entry.first += count as u64;
         self.all_dead(gone);
@@ -182,12 +154,7 @@ impl Index {
     pub(super) fn live_in(&self, segment: u64) -> Vec<(GroupId, Option<u64>, Place)> {
         let mut found = Vec::new();
         for (group, entry) in &self.groups {
-            for (n, place) in entry
-                .items
-                .iter()
-                .enumerate()
-                .filter(|(_, place)| place.segment == segment)
-            {
+            for (n, place) in entry.items.iter().enumerate().filter(|(_, place)| place.segment == segment) {
                 found.push((*group, Some(entry.first + n as u64), *place));
             }
             if let Some(place) = entry.hard_state.filter(|place| place.segment == segment) {
@@ -206,11 +173,7 @@ impl Index {
     pub(super) fn table(&self) -> Vec<TableEntry> {
         self.groups
             .iter()
-            .map(|(group, entry)| TableEntry {
-                group: *group,
-                serial: entry.serial,
-                purged: entry.purged,
-            })
+            .map(|(group, entry)| TableEntry { group: *group, serial: entry.serial, purged: entry.purged })
             .collect()
     }
 }

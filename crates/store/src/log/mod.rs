@@ -41,11 +41,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> LogConfig {
-        LogConfig {
-            segment_bytes: 64 * 1024 * 1024,
-            keep_segments: 4,
-            rewrite_bytes: 4 * 1024 * 1024,
-        }
+        LogConfig { segment_bytes: 64 * 1024 * 1024, keep_segments: 4, rewrite_bytes: 4 * 1024 * 1024 }
     }
 }
 
@@ -115,26 +111,14 @@ impl Log {
         config: LogConfig,
     ) -> Result<(Log, LogRecovery), LogOpenError> {
         let found = segments::replay(files.as_ref(), &folder)?;
-        let segments::Found {
-            replay,
-            last,
-            sealed,
-            torn_bytes,
-            discard,
-        } = found;
+        let segments::Found { replay, last, sealed, torn_bytes, discard } = found;
         files.create_dir(&folder)?;
         let (mark, total) = (replay.mark, replay.total);
         let (mut recovery, index) = replay.finish();
         recovery.torn_bytes = torn_bytes;
         let previous = segments::settle(files.as_ref(), &folder, last, discard)?;
         let (number, previous_len) = previous.map_or((1, 0), |(number, len)| (number + 1, len));
-        let header = format::SegmentHeader {
-            segment: number,
-            previous_len,
-            mark,
-            total,
-            table: index.table(),
-        };
+        let header = format::SegmentHeader { segment: number, previous_len, mark, total, table: index.table() };
         let file = segments::create(files.as_ref(), &folder, &header, config.segment_bytes)?;
         let tail = header.encoded_len();
         let log = Log {
@@ -143,12 +127,7 @@ impl Log {
             config,
             index,
             sealed,
-            active: Active {
-                number,
-                file,
-                tail,
-                header: tail,
-            },
+            active: Active { number, file, tail, header: tail },
             touched: BTreeMap::new(),
             mark,
             total,
@@ -213,11 +192,7 @@ impl Log {
     /// to the last synced batch cannot be told from a torn write. It needs no sync.
     pub fn mark(&mut self) -> Result<(), LogError> {
         self.alive()?;
-        if self.mark_due && !self.unsynced {
-            self.write(&[])
-        } else {
-            Ok(())
-        }
+        if self.mark_due && !self.unsynced { self.write(&[]) } else { Ok(()) }
     }
 
     /// Items of the group up to and including `through` are no longer needed. Durable with the next sync.
@@ -231,28 +206,14 @@ impl Log {
             return Ok(());
         }
         let kind = RecordKind::Purge;
-        self.write(&[Pending {
-            kind,
-            rewritten: false,
-            group,
-            term: 0,
-            index: through,
-            payload: &[],
-        }])
+        self.write(&[Pending { kind, rewritten: false, group, term: 0, index: through, payload: &[] }])
     }
 
     /// Makes everything of a group void, also if it was corrupt; it may then begin anew. Durable with the next sync.
     pub fn forget(&mut self, group: GroupId) -> Result<(), LogError> {
         self.alive()?;
         let kind = RecordKind::Forget;
-        self.write(&[Pending {
-            kind,
-            rewritten: false,
-            group,
-            term: 0,
-            index: 0,
-            payload: &[],
-        }])
+        self.write(&[Pending { kind, rewritten: false, group, term: 0, index: 0, payload: &[] }])
     }
 
     /// Size of the log.
@@ -271,14 +232,10 @@ impl Log {
 
     /// Bytes of the live records of one group, for its retention cap.
     pub fn group_bytes(&self, group: GroupId) -> u64 {
-        self.index.groups.get(&group).map_or(0, |entry| {
-            entry
-                .items
-                .iter()
-                .chain(&entry.hard_state)
-                .map(|place| place.len)
-                .sum()
-        })
+        self.index
+            .groups
+            .get(&group)
+            .map_or(0, |entry| entry.items.iter().chain(&entry.hard_state).map(|place| place.len).sum())
     }
 
     /// Last item of a group, if it has items.
@@ -295,10 +252,7 @@ impl Log {
             let (group, len) = (record.group, record.payload.len() as u64);
             bytes = bytes.saturating_add(record_len(record.payload.len()));
             if len > MAX_RECORD || bytes > MAX_BATCH {
-                return Err(LogError::TooLarge {
-                    group,
-                    bytes: len.max(bytes),
-                });
+                return Err(LogError::TooLarge { group, bytes: len.max(bytes) });
             }
             let entry = self.index.groups.get(&group).unwrap_or(&fresh);
             if entry.corrupt {
@@ -310,10 +264,7 @@ impl Log {
                 *known = Some(record.index);
             }
         }
-        let new = last
-            .keys()
-            .filter(|group| !self.index.groups.contains_key(group))
-            .count();
+        let new = last.keys().filter(|group| !self.index.groups.contains_key(group)).count();
         if self.index.groups.len() + new > format::MAX_GROUPS as usize {
             return Err(LogError::TooManyGroups);
         }
@@ -327,15 +278,8 @@ impl Log {
         } else {
             Vec::new()
         };
-        let size: u64 = records
-            .iter()
-            .map(|record| record_len(record.payload.len()))
-            .sum();
-        let mark_size = if mark.is_empty() {
-            0
-        } else {
-            record_len(mark.len())
-        };
+        let size: u64 = records.iter().map(|record| record_len(record.payload.len())).sum();
+        let mark_size = if mark.is_empty() { 0 } else { record_len(mark.len()) };
         let full = self.active.tail + mark_size + size > self.config.segment_bytes;
         if full && self.active.tail > self.active.header {
             self.roll()?;
@@ -368,27 +312,13 @@ impl Log {
         let mut serials: BTreeMap<GroupId, u64> = BTreeMap::new();
         let mut places = Vec::with_capacity(records.len());
         for record in records {
-            let known = self
-                .index
-                .groups
-                .get(&record.group)
-                .map_or(0, |entry| entry.serial);
+            let known = self.index.groups.get(&record.group).map_or(0, |entry| entry.serial);
             let serial = serials.entry(record.group).or_insert(known);
             *serial += 1;
             let start = buffer.len();
             let offset = tail + start as u64;
-            encode_record(
-                &mut buffer,
-                segment,
-                offset,
-                record.head(*serial),
-                record.payload,
-            );
-            places.push(Place {
-                segment,
-                offset,
-                len: (buffer.len() - start) as u64,
-            });
+            encode_record(&mut buffer, segment, offset, record.head(*serial), record.payload);
+            places.push(Place { segment, offset, len: (buffer.len() - start) as u64 });
             total += 1;
         }
         let written = self.put(&buffer);
@@ -421,11 +351,7 @@ impl Log {
         if !error.is_no_space() {
             return Err(self.fail(error));
         }
-        let undone = self
-            .active
-            .file
-            .set_len(self.active.tail)
-            .and_then(|()| self.active.file.sync_data());
+        let undone = self.active.file.set_len(self.active.tail).and_then(|()| self.active.file.sync_data());
         match undone {
             Ok(()) => {
                 // What was written before is synced now, too.
@@ -439,12 +365,8 @@ impl Log {
 
     fn enter(&mut self, record: &Pending<'_>, place: Place) {
         match record.kind {
-            RecordKind::Item if record.rewritten => {
-                self.index.moved(record.group, Some(record.index), place)
-            }
-            RecordKind::HardState if record.rewritten => {
-                self.index.moved(record.group, None, place)
-            }
+            RecordKind::Item if record.rewritten => self.index.moved(record.group, Some(record.index), place),
+            RecordKind::HardState if record.rewritten => self.index.moved(record.group, None, place),
             RecordKind::Item => self.index.item(record.group, record.index, place),
             RecordKind::HardState => self.index.hard_state(record.group, place),
             RecordKind::Purge => self.index.purge(record.group, record.index),
@@ -455,11 +377,7 @@ impl Log {
 
     /// Seals the active segment (synced) and begins the next.
     fn roll(&mut self) -> Result<(), LogError> {
-        let sealed = self
-            .active
-            .file
-            .set_len(self.active.tail)
-            .and_then(|()| self.active.file.sync_data());
+        let sealed = self.active.file.set_len(self.active.tail).and_then(|()| self.active.file.sync_data());
         if let Err(error) = sealed {
             return Err(self.fail(error));
         }
@@ -472,29 +390,16 @@ impl Log {
             total: self.total,
             table: self.index.table(),
         };
-        let file = match segments::create(
-            self.files.as_ref(),
-            &self.folder,
-            &header,
-            self.config.segment_bytes,
-        ) {
+        let file = match segments::create(self.files.as_ref(), &self.folder, &header, self.config.segment_bytes) {
             Ok(file) => file,
             Err(error) if error.is_no_space() => {
-                let undone =
-                    segments::undo_create(self.files.as_ref(), &self.folder, header.segment);
-                return Err(
-                    undone.map_or_else(|second| self.fail(second), |()| LogError::NoSpace(error))
-                );
+                let undone = segments::undo_create(self.files.as_ref(), &self.folder, header.segment);
+                return Err(undone.map_or_else(|second| self.fail(second), |()| LogError::NoSpace(error)));
             }
             Err(error) => return Err(self.fail(error)),
         };
         let tail = header.encoded_len();
-        let next = Active {
-            number: header.segment,
-            file,
-            tail,
-            header: tail,
-        };
+        let next = Active { number: header.segment, file, tail, header: tail };
         let before = std::mem::replace(&mut self.active, next);
         self.sealed.insert(before.number, before.tail);
         self.touched.clear();

@@ -1,7 +1,8 @@
 //! Replays the segments of a log and says which groups are whole, which are not, and where the log ends.
 //!
 //! Owns the verdict on damage: a torn tail is tolerated only behind the last sync mark of the last segment; anything else
-//! makes those groups corrupt that may have lost a record. Changes no file.
+//! makes those groups corrupt that may have lost a record. What a disk loses from the very end, last mark included, looks
+//! like a torn tail here; the pair notices it (the partner is ahead). Changes no file.
 
 use super::error::Corruption;
 use super::format::{Head, RecordKind, SegmentHeader, decode_touched};
@@ -63,17 +64,9 @@ impl Recovering {
     fn proven(&mut self, segment: u64, serial: u64) {
         match self.serial {
             Some(ours) if ours == serial => self.suspect = None,
-            Some(ours) => self.spoil(Corruption::Missing {
-                segment,
-                expected: ours + 1,
-                before: serial,
-            }),
+            Some(ours) => self.spoil(Corruption::Missing { segment, expected: ours + 1, before: serial }),
             None if serial == 0 => {}
-            None => self.spoil(Corruption::Missing {
-                segment,
-                expected: 1,
-                before: serial,
-            }),
+            None => self.spoil(Corruption::Missing { segment, expected: 1, before: serial }),
         }
         self.serial = Some(serial);
     }
@@ -104,20 +97,12 @@ impl Replay {
 
     fn suspect_all(&mut self, segment: u64, offset: u64) {
         for group in self.groups.values_mut() {
-            group
-                .suspect
-                .get_or_insert(Corruption::Unproven { segment, offset });
+            group.suspect.get_or_insert(Corruption::Unproven { segment, offset });
         }
     }
 
     /// Walks a segment up to `end` (known from the next segment's header): everything in it was synced.
-    pub(super) fn sealed(
-        &mut self,
-        segment: u64,
-        bytes: &[u8],
-        from: usize,
-        end: usize,
-    ) -> Result<(), u8> {
+    pub(super) fn sealed(&mut self, segment: u64, bytes: &[u8], from: usize, end: usize) -> Result<(), u8> {
         let mut scan = Scan::new(&bytes[..end.min(bytes.len())], segment, from);
         while let Some(event) = scan.step()? {
             self.event(segment, event);
@@ -163,31 +148,13 @@ impl Replay {
                     group.serial = Some(head.serial);
                 }
             }
-            Event::Record {
-                offset,
-                head,
-                payload,
-                ..
-            } if head.kind == RecordKind::Mark => {
+            Event::Record { offset, head, payload, .. } if head.kind == RecordKind::Mark => {
                 self.at_mark(segment, offset, head, payload);
                 self.total += 1;
             }
-            Event::Record {
-                offset,
-                len,
-                head,
-                payload,
-            } => {
+            Event::Record { offset, len, head, payload } => {
                 self.total += 1;
-                self.record(
-                    Place {
-                        segment,
-                        offset,
-                        len,
-                    },
-                    head,
-                    payload,
-                );
+                self.record(Place { segment, offset, len }, head, payload);
             }
         }
     }
@@ -198,10 +165,7 @@ impl Replay {
             self.suspect_all(segment, offset);
         }
         for (group, serial) in decode_touched(payload).unwrap_or_default() {
-            self.groups
-                .entry(group)
-                .or_default()
-                .proven(segment, serial);
+            self.groups.entry(group).or_default().proven(segment, serial);
         }
         self.mark = head.index;
         self.total = head.term;
@@ -210,10 +174,7 @@ impl Replay {
     fn record(&mut self, place: Place, head: Head, payload: &[u8]) {
         let group = self.groups.entry(head.group).or_default();
         if head.kind == RecordKind::Forget {
-            *group = Recovering {
-                serial: Some(head.serial),
-                ..Recovering::default()
-            };
+            *group = Recovering { serial: Some(head.serial), ..Recovering::default() };
             return;
         }
         let expected = group.serial.map_or(1, |serial| serial + 1);
@@ -221,11 +182,7 @@ impl Replay {
             group.suspect = None;
         } else {
             let before = head.serial.saturating_sub(1);
-            group.spoil(Corruption::Missing {
-                segment: place.segment,
-                expected,
-                before,
-            });
+            group.spoil(Corruption::Missing { segment: place.segment, expected, before });
         }
         group.serial = Some(head.serial);
         let stored = |kind| LogRecord {
@@ -240,9 +197,7 @@ impl Replay {
                 if !head.rewritten {
                     group.items.split_off(&head.index);
                 }
-                group
-                    .items
-                    .insert(head.index, (place, stored(LogKind::Item)));
+                group.items.insert(head.index, (place, stored(LogKind::Item)));
             }
             RecordKind::HardState => group.hard_state = Some((place, stored(LogKind::HardState))),
             RecordKind::Purge => {
@@ -259,27 +214,15 @@ impl Replay {
         let mut index = Index::default();
         for (id, mut group) in self.groups {
             group.items = group.items.split_off(&group.purged.saturating_add(1));
-            let reason = group
-                .corrupt
-                .take()
-                .or(group.suspect.take())
-                .or_else(|| hole(&group));
+            let reason = group.corrupt.take().or(group.suspect.take()).or_else(|| hole(&group));
             let serial = group.serial.unwrap_or(0);
-            let entry = GroupIndex {
-                serial,
-                purged: group.purged,
-                corrupt: reason.is_some(),
-                ..GroupIndex::default()
-            };
+            let entry = GroupIndex { serial, purged: group.purged, corrupt: reason.is_some(), ..GroupIndex::default() };
             index.groups.insert(id, entry);
             if let Some(reason) = reason {
                 recovery.corrupt.insert(id, reason);
                 continue;
             }
-            let mut found = RecoveredLog {
-                records: Vec::new(),
-                purged: group.purged,
-            };
+            let mut found = RecoveredLog { records: Vec::new(), purged: group.purged };
             for (at, (place, record)) in group.items {
                 index.item(id, at, place);
                 found.records.push(record);
@@ -296,11 +239,7 @@ impl Replay {
 
 /// The first missing item, if items do not follow one another from the purged index on.
 fn hole(group: &Recovering) -> Option<Corruption> {
-    let mut expected = if group.purged > 0 {
-        group.purged + 1
-    } else {
-        *group.items.keys().next()?
-    };
+    let mut expected = if group.purged > 0 { group.purged + 1 } else { *group.items.keys().next()? };
     for index in group.items.keys() {
         if *index != expected {
             return Some(Corruption::Hole { expected });

@@ -8,12 +8,7 @@ use super::format::{Head, HeadRead, decode_head, record_len};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event<'a> {
     /// A whole record.
-    Record {
-        offset: u64,
-        len: u64,
-        head: Head,
-        payload: &'a [u8],
-    },
+    Record { offset: u64, len: u64, head: Head, payload: &'a [u8] },
     /// A readable header whose payload does not match its checksum.
     BadPayload { offset: u64, head: Head },
     /// Bytes that are no record, with a record (or the segment's known end) behind them.
@@ -30,11 +25,7 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Walks `bytes` (a whole segment) from offset `from`.
     pub(super) fn new(bytes: &'a [u8], segment: u64, from: usize) -> Scan<'a> {
-        Scan {
-            bytes,
-            segment,
-            at: from.next_multiple_of(8),
-        }
+        Scan { bytes, segment, at: from.next_multiple_of(8) }
     }
 
     /// The header at `at`, if its whole record fits.
@@ -63,20 +54,13 @@ impl<'a> Scan<'a> {
             if crc32c::crc32c(payload) != head.payload_crc {
                 return Ok(Some(Event::BadPayload { offset, head }));
             }
-            return Ok(Some(Event::Record {
-                offset,
-                len: len as u64,
-                head,
-                payload,
-            }));
+            return Ok(Some(Event::Record { offset, len: len as u64, head, payload }));
         }
         let mut next = start + 8;
         while next < self.bytes.len() {
             if self.head(next)?.is_some() {
                 self.at = next;
-                return Ok(Some(Event::Damage {
-                    offset: start as u64,
-                }));
+                return Ok(Some(Event::Damage { offset: start as u64 }));
             }
             next += 8;
         }

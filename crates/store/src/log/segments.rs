@@ -30,9 +30,7 @@ pub(super) fn path_of(folder: &Path, segment: u64) -> PathBuf {
 }
 
 fn number_of(name: &str) -> Option<u64> {
-    let digits = name
-        .strip_suffix(".log")
-        .filter(|digits| digits.len() == 16)?;
+    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
 }
 
@@ -45,32 +43,19 @@ struct Loaded {
 impl Loaded {
     fn load(files: &dyn FileLayer, folder: &Path, number: u64) -> Result<Loaded, LogOpenError> {
         let path = path_of(folder, number);
-        let bytes = read_all(
-            files.open(&path, OpenMode::Read)?.as_ref(),
-            &path,
-            MAX_SEGMENT,
-        )?;
+        let bytes = read_all(files.open(&path, OpenMode::Read)?.as_ref(), &path, MAX_SEGMENT)?;
         let header = match SegmentHeader::decode(&bytes) {
             SegmentRead::Newer(found) => return Err(newer(path, found)),
             SegmentRead::Ok(header) => Some(header).filter(|header| header.segment == number),
             SegmentRead::Bad => None,
         };
-        Ok(Loaded {
-            number,
-            bytes,
-            header,
-        })
+        Ok(Loaded { number, bytes, header })
     }
 
     /// Where records begin.
     fn from(&self) -> usize {
-        let len = self
-            .header
-            .as_ref()
-            .map_or(format::SEGMENT_HEADER as u64, SegmentHeader::encoded_len);
-        usize::try_from(len)
-            .unwrap_or(usize::MAX)
-            .min(self.bytes.len())
+        let len = self.header.as_ref().map_or(format::SEGMENT_HEADER as u64, SegmentHeader::encoded_len);
+        usize::try_from(len).unwrap_or(usize::MAX).min(self.bytes.len())
     }
 
     /// Whether its creation was interrupted: no header, and no record ever.
@@ -78,19 +63,13 @@ impl Loaded {
         self.header.is_none()
             && !matches!(
                 Scan::new(&self.bytes, self.number, 0).step(),
-                Ok(Some(
-                    Event::Record { .. } | Event::BadPayload { .. } | Event::Damage { .. }
-                )) | Err(_)
+                Ok(Some(Event::Record { .. } | Event::BadPayload { .. } | Event::Damage { .. })) | Err(_)
             )
     }
 }
 
 fn newer(path: PathBuf, found: u16) -> LogOpenError {
-    LogOpenError::Newer {
-        path,
-        found,
-        supported: u16::from(format::VERSION),
-    }
+    LogOpenError::Newer { path, found, supported: u16::from(format::VERSION) }
 }
 
 /// Numbers of the segments, ascending. A folder that is not there has none.
@@ -123,13 +102,8 @@ pub(super) fn probe(files: &dyn FileLayer, folder: &Path) -> Result<(), LogOpenE
 
 /// Walks over all segments, oldest first. Changes nothing.
 pub(super) fn replay(files: &dyn FileLayer, folder: &Path) -> Result<Found, LogOpenError> {
-    let mut found = Found {
-        replay: Replay::default(),
-        last: None,
-        sealed: BTreeMap::new(),
-        torn_bytes: 0,
-        discard: None,
-    };
+    let mut found =
+        Found { replay: Replay::default(), last: None, sealed: BTreeMap::new(), torn_bytes: 0, discard: None };
     let numbers = numbers(files, folder)?;
     let mut queue = numbers.iter().copied();
     let mut current = match queue.next() {
@@ -151,37 +125,23 @@ pub(super) fn replay(files: &dyn FileLayer, folder: &Path) -> Result<Found, LogO
     Ok(found)
 }
 
-fn walk(
-    folder: &Path,
-    found: &mut Found,
-    segment: &Loaded,
-    next: Option<&Loaded>,
-) -> Result<(), LogOpenError> {
+fn walk(folder: &Path, found: &mut Found, segment: &Loaded, next: Option<&Loaded>) -> Result<(), LogOpenError> {
     let (number, from) = (segment.number, segment.from());
     match &segment.header {
         Some(header) => found.replay.header(header),
         None => found.replay.lost_header(number),
     }
-    let known_end = next
-        .filter(|next| next.number == number + 1)
-        .and_then(|next| next.header.as_ref());
+    let known_end = next.filter(|next| next.number == number + 1).and_then(|next| next.header.as_ref());
     let end = match known_end {
         Some(next) => {
             let end = usize::try_from(next.previous_len).unwrap_or(usize::MAX);
-            found
-                .replay
-                .sealed(number, &segment.bytes, from, end)
-                .map(|()| next.previous_len)
+            found.replay.sealed(number, &segment.bytes, from, end).map(|()| next.previous_len)
         }
         None => found.replay.last(number, &segment.bytes, from),
     };
     let end = end.map_err(|version| newer(path_of(folder, number), u16::from(version)))?;
     if next.is_none() {
-        let written = segment
-            .bytes
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |at| at as u64 + 1);
+        let written = segment.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
         found.torn_bytes = written.saturating_sub(end);
     }
     found.sealed.insert(number, end);
@@ -220,7 +180,11 @@ pub(super) fn create(
     segment_bytes: u64,
 ) -> Result<Box<dyn OpenFile>, FileError> {
     let file = files.open(&path_of(folder, header.segment), OpenMode::CreateNew)?;
-    file.allocate(segment_bytes.max(header.encoded_len()))?;
+    match file.allocate(segment_bytes.max(header.encoded_len())) {
+        // On a nearly full disk the log must still open: space is then found, or refused, write by write.
+        Err(error) if error.is_no_space() => file.set_len(0)?,
+        other => other?,
+    }
     file.write_at(0, &header.encode())?;
     file.sync_data()?;
     files.sync_dir(folder)?;
@@ -228,11 +192,7 @@ pub(super) fn create(
 }
 
 /// Takes back a creation that failed or was interrupted.
-pub(super) fn undo_create(
-    files: &dyn FileLayer,
-    folder: &Path,
-    segment: u64,
-) -> Result<(), FileError> {
+pub(super) fn undo_create(files: &dyn FileLayer, folder: &Path, segment: u64) -> Result<(), FileError> {
     match files.remove(&path_of(folder, segment)) {
         Err(FileError::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),

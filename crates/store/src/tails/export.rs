@@ -23,12 +23,7 @@ fn key(key: &Key) -> Value {
 
 fn effect(effect: &Effect) -> Value {
     match effect {
-        Effect::Put {
-            key: of,
-            based_on,
-            class,
-            value,
-        } => json!({
+        Effect::Put { key: of, based_on, class, value } => json!({
             "put": key(of),
             "based_on": based_on.map(|position| position.to_string()),
             "class": match class { Class::Durable => "durable", Class::Soft { .. } => "soft" },

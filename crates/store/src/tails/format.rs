@@ -36,11 +36,7 @@ fn digest(header: &[u8], body: &[u8]) -> [u8; 32] {
 }
 
 /// Encodes a tail; also its digest.
-pub(super) fn encode(
-    group: GroupId,
-    fork: Position,
-    entries: &[Arc<Entry>],
-) -> (Vec<u8>, [u8; 32]) {
+pub(super) fn encode(group: GroupId, fork: Position, entries: &[Arc<Entry>]) -> (Vec<u8>, [u8; 32]) {
     let mut body = Vec::new();
     for entry in entries {
         let bytes = encode_entry(entry);
@@ -82,20 +78,15 @@ impl<'a> Reader<'a> {
 
 /// Checks magic and version, which never move.
 fn version(magic: &[u8; 7], bytes: &[u8], path: &Path) -> Result<(), TailError> {
-    let damaged = TailError::Damaged {
-        path: path.to_path_buf(),
-        reason: "it does not begin as it should",
-    };
+    let damaged = TailError::Damaged { path: path.to_path_buf(), reason: "it does not begin as it should" };
     if bytes.get(..7) != Some(magic) {
         return Err(damaged);
     }
     match bytes.get(7) {
         Some(&VERSION) => Ok(()),
-        Some(&found) if found > VERSION => Err(TailError::Newer {
-            path: path.to_path_buf(),
-            found,
-            supported: VERSION,
-        }),
+        Some(&found) if found > VERSION => {
+            Err(TailError::Newer { path: path.to_path_buf(), found, supported: VERSION })
+        }
         _ => Err(damaged),
     }
 }
@@ -112,22 +103,10 @@ pub(super) fn decode_header(bytes: &[u8], path: &Path) -> Result<Header, TailErr
         let seq = u64::from_le_bytes(rest.array()?);
         let count = u64::from_le_bytes(rest.array()?);
         let body = u64::from_le_bytes(rest.array()?);
-        let fork = Position {
-            epoch: Epoch { number, granted_by },
-            seq,
-        };
-        Some(Header {
-            group: GroupId { pool, index },
-            fork,
-            count,
-            body,
-            digest: rest.array()?,
-        })
+        let fork = Position { epoch: Epoch { number, granted_by }, seq };
+        Some(Header { group: GroupId { pool, index }, fork, count, body, digest: rest.array()? })
     })();
-    parsed.ok_or(TailError::Damaged {
-        path: path.to_path_buf(),
-        reason: "its header is cut off",
-    })
+    parsed.ok_or(TailError::Damaged { path: path.to_path_buf(), reason: "its header is cut off" })
 }
 
 /// Length of a tail file's header.
@@ -138,10 +117,7 @@ pub(super) const fn header_len() -> usize {
 /// Reads a whole tail file and checks its digest.
 pub(super) fn decode(id: TailId, bytes: &[u8], path: &Path) -> Result<Tail, TailError> {
     let header = decode_header(bytes, path)?;
-    let damaged = |reason| TailError::Damaged {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let damaged = |reason| TailError::Damaged { path: path.to_path_buf(), reason };
     let body = bytes.get(HEADER..).unwrap_or_default();
     if digest(&bytes[..HEADER - 32], body) != header.digest {
         return Err(damaged("its content does not match its digest"));
@@ -149,13 +125,8 @@ pub(super) fn decode(id: TailId, bytes: &[u8], path: &Path) -> Result<Tail, Tail
     let mut entries = Vec::new();
     let mut rest = Reader(body);
     while !rest.0.is_empty() {
-        let len = rest
-            .array()
-            .map(u32::from_le_bytes)
-            .ok_or(damaged("an entry is cut off"))?;
-        let entry = rest
-            .bytes(len as usize)
-            .ok_or(damaged("an entry is cut off"))?;
+        let len = rest.array().map(u32::from_le_bytes).ok_or(damaged("an entry is cut off"))?;
+        let entry = rest.bytes(len as usize).ok_or(damaged("an entry is cut off"))?;
         let entry = decode_entry(entry).map_err(|_| damaged("an entry cannot be decoded"))?;
         entries.push(Arc::new(entry));
     }
@@ -163,12 +134,7 @@ pub(super) fn decode(id: TailId, bytes: &[u8], path: &Path) -> Result<Tail, Tail
         return Err(damaged("it has another number of entries than it says"));
     }
     let resolutions = vec![Resolution::Open; entries.len()];
-    Ok(Tail {
-        id,
-        entries,
-        resolutions,
-        digest: header.digest,
-    })
+    Ok(Tail { id, entries, resolutions, digest: header.digest })
 }
 
 /// Encodes the marks of a tail; they name the tail by its digest.
@@ -191,22 +157,14 @@ pub(super) fn decode_marks(
     path: &Path,
 ) -> Result<Vec<Resolution>, TailError> {
     version(MARKS_MAGIC, bytes, path)?;
-    let damaged = |reason| TailError::Damaged {
-        path: path.to_path_buf(),
-        reason,
-    };
-    let (content, check) = bytes
-        .split_last_chunk::<32>()
-        .ok_or(damaged("it is cut off"))?;
+    let damaged = |reason| TailError::Damaged { path: path.to_path_buf(), reason };
+    let (content, check) = bytes.split_last_chunk::<32>().ok_or(damaged("it is cut off"))?;
     if digest(content, &[]) != *check {
         return Err(damaged("its content does not match its digest"));
     }
     if content.get(8..40) != Some(&tail[..]) || content.len() != 40 + count {
         return Err(damaged("it belongs to another tail"));
     }
-    let marks: Option<Vec<Resolution>> = content[40..]
-        .iter()
-        .map(|number| Resolution::from_number(*number))
-        .collect();
+    let marks: Option<Vec<Resolution>> = content[40..].iter().map(|number| Resolution::from_number(*number)).collect();
     marks.ok_or(damaged("it has an unknown mark"))
 }

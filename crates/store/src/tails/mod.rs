@@ -176,16 +176,9 @@ impl TailId {
         let granted_by = PoolId(parts.next()?.parse().ok()?);
         let seq = parts.next()?.parse().ok()?;
         let copy = parts.next()?.parse().ok()?;
-        let fork = Position {
-            epoch: Epoch { number, granted_by },
-            seq,
-        };
-        Some(TailId {
-            group: GroupId { pool, index },
-            fork,
-            copy,
-        })
-        .filter(|id| parts.next().is_none() && id.stem() == stem)
+        let fork = Position { epoch: Epoch { number, granted_by }, seq };
+        Some(TailId { group: GroupId { pool, index }, fork, copy })
+            .filter(|id| parts.next().is_none() && id.stem() == stem)
     }
 }
 
@@ -204,33 +197,19 @@ impl Tails {
     /// Names of all tails, by group and fork.
     pub fn list(&self) -> Result<Vec<TailId>, TailError> {
         let names = self.files.list(&self.folder)?;
-        let mut ids: Vec<TailId> = names
-            .iter()
-            .filter_map(|name| TailId::parse(name.strip_suffix(".tail")?))
-            .collect();
+        let mut ids: Vec<TailId> = names.iter().filter_map(|name| TailId::parse(name.strip_suffix(".tail")?)).collect();
         ids.sort();
         Ok(ids)
     }
 
     /// Stores a tail durably. The same content again is no change; other content at the same fork is kept beside it.
-    pub fn store(
-        &self,
-        group: GroupId,
-        fork: Position,
-        entries: &[Arc<Entry>],
-    ) -> Result<TailId, TailError> {
+    pub fn store(&self, group: GroupId, fork: Position, entries: &[Arc<Entry>]) -> Result<TailId, TailError> {
         let (bytes, digest) = format::encode(group, fork, entries);
         if bytes.len() as u64 > MAX_TAIL {
-            return Err(TailError::TooLong {
-                bytes: bytes.len() as u64,
-            });
+            return Err(TailError::TooLong { bytes: bytes.len() as u64 });
         }
         let mut copy = 0;
-        for id in self
-            .list()?
-            .into_iter()
-            .filter(|id| id.group == group && id.fork == fork)
-        {
+        for id in self.list()?.into_iter().filter(|id| id.group == group && id.fork == fork) {
             // Only what reads back whole counts as stored.
             if self.read(id).is_ok_and(|tail| tail.digest == digest) {
                 self.files.sync_dir(&self.folder)?;
@@ -248,10 +227,7 @@ impl Tails {
         let path = self.path(id, "tail");
         let file = self.open_tail(id, &path)?;
         let mut header = vec![0; format::header_len()];
-        let damaged = |reason| TailError::Damaged {
-            path: path.clone(),
-            reason,
-        };
+        let damaged = |reason| TailError::Damaged { path: path.clone(), reason };
         if file.len()? < header.len() as u64 {
             return Err(damaged("its header is cut off"));
         }
@@ -261,49 +237,24 @@ impl Tails {
             return Err(damaged("it has another length than it says"));
         }
         // A length that passed above bounds the count: an entry has at least its own length field.
-        let count = usize::try_from(header.count)
-            .ok()
-            .filter(|count| header.body >= 4 * *count as u64);
+        let count = usize::try_from(header.count).ok().filter(|count| header.body >= 4 * *count as u64);
         let count = count.ok_or(damaged("it has another number of entries than it says"))?;
-        let unsettled = self
-            .marks(id, header.digest, count)?
-            .iter()
-            .filter(|mark| !mark.is_settled())
-            .count() as u64;
-        Ok(TailInfo {
-            id,
-            entries: header.count,
-            unsettled,
-            digest: header.digest,
-        })
+        let unsettled = self.marks(id, header.digest, count)?.iter().filter(|mark| !mark.is_settled()).count() as u64;
+        Ok(TailInfo { id, entries: header.count, unsettled, digest: header.digest })
     }
 
-    fn open_tail(
-        &self,
-        id: TailId,
-        path: &Path,
-    ) -> Result<Box<dyn crate::files::OpenFile>, TailError> {
+    fn open_tail(&self, id: TailId, path: &Path) -> Result<Box<dyn crate::files::OpenFile>, TailError> {
         match self.files.open(path, OpenMode::Read) {
             Err(FileError::NotFound { .. }) => Err(TailError::NotFound(id)),
             other => Ok(other?),
         }
     }
 
-    fn marks(
-        &self,
-        id: TailId,
-        digest: [u8; 32],
-        count: usize,
-    ) -> Result<Vec<Resolution>, TailError> {
+    fn marks(&self, id: TailId, digest: [u8; 32], count: usize) -> Result<Vec<Resolution>, TailError> {
         let path = self.path(id, "marks");
         match self.files.open(&path, OpenMode::Read) {
             Err(FileError::NotFound { .. }) => Ok(vec![Resolution::Open; count]),
-            other => format::decode_marks(
-                digest,
-                count,
-                &read_all(other?.as_ref(), &path, MAX_TAIL)?,
-                &path,
-            ),
+            other => format::decode_marks(digest, count, &read_all(other?.as_ref(), &path, MAX_TAIL)?, &path),
         }
     }
 
@@ -320,23 +271,13 @@ impl Tails {
     pub fn resolve(&self, id: TailId, marks: &[(Position, Resolution)]) -> Result<(), TailError> {
         let mut tail = self.read(id)?;
         for (position, resolution) in marks {
-            let at = tail
-                .entries
-                .iter()
-                .position(|entry| entry.position == *position);
+            let at = tail.entries.iter().position(|entry| entry.position == *position);
             let entries = tail.entries.len();
-            let at = at.ok_or(TailError::NoSuchEntry {
-                entries,
-                position: *position,
-            })?;
+            let at = at.ok_or(TailError::NoSuchEntry { entries, position: *position })?;
             tail.resolutions[at] = *resolution;
         }
         let bytes = format::encode_marks(tail.digest, &tail.resolutions);
-        Ok(write_atomically(
-            self.files.as_ref(),
-            &self.path(id, "marks"),
-            &bytes,
-        )?)
+        Ok(write_atomically(self.files.as_ref(), &self.path(id, "marks"), &bytes)?)
     }
 
     /// The tail as text: one JSON object a line, first the tail, then each entry with its resolution.
