@@ -1,5 +1,7 @@
 //! Tests of the SIP crate through its public API, one binary.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
+
 mod bytes_of;
 mod digest;
 mod edits;
