@@ -66,7 +66,7 @@ pub struct Latency {
 }
 
 /// What the server used in the measured time.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     /// Processor time in microseconds per operation that succeeded.
     pub cpu_us_per_operation: f64,
@@ -74,15 +74,28 @@ pub struct Cost {
     pub cores: f64,
     /// Memory at the end, in bytes.
     pub memory: u64,
+    /// The same for each process that was named, with its children.
+    pub processes: Vec<ProcessCost>,
+}
+
+/// What one process of the server used.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ProcessCost {
+    /// Its process id.
+    pub pid: u32,
+    /// Processor time in microseconds per operation of the run.
+    pub cpu_us_per_operation: f64,
+    /// Memory at the end, in bytes.
+    pub memory: u64,
 }
 
 /// What the run itself measured besides the threads' counts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Measured {
     /// Seconds.
     pub seconds: f64,
-    /// The server's processor time in nanoseconds and its memory at the end.
-    pub server: Option<(u64, u64)>,
+    /// Of each process of the server: id, processor time in nanoseconds, memory at the end in bytes.
+    pub server: Vec<(u32, u64, u64)>,
     /// The generator's processor time in nanoseconds.
     pub generator: u64,
 }
@@ -116,10 +129,19 @@ impl Report {
                 p999: quantile(999),
                 max: counts.latency.max() as f64 / 1000.0,
             },
-            server: measured.server.map(|(nanos, memory)| Cost {
-                cpu_us_per_operation: each(nanos),
-                cores: nanos as f64 / 1e9 / measured.seconds.max(1e-9),
-                memory,
+            server: (!measured.server.is_empty()).then(|| {
+                let nanos = measured.server.iter().map(|(_, nanos, _)| nanos).sum();
+                let process = |&(pid, nanos, memory): &(u32, u64, u64)| ProcessCost {
+                    pid,
+                    cpu_us_per_operation: each(nanos),
+                    memory,
+                };
+                Cost {
+                    cpu_us_per_operation: each(nanos),
+                    cores: nanos as f64 / 1e9 / measured.seconds.max(1e-9),
+                    memory: measured.server.iter().map(|(_, _, memory)| memory).sum(),
+                    processes: measured.server.iter().map(process).collect(),
+                }
             }),
             generator_cpu_us: each(measured.generator),
             journal_missing: counts.unwritten,

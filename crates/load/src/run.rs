@@ -85,13 +85,11 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
     if let Some(journal) = journal {
         journal.flush().map_err(RunError::Journal)?;
     }
-    let server = match common.cpu_pid.is_empty() {
-        true => None,
-        false => {
-            let memory = process::memory_bytes(&common.cpu_pid).map_err(RunError::Process)?;
-            Some((after.0.saturating_sub(before.0), memory))
-        }
-    };
+    let mut server = Vec::new();
+    for ((pid, before), after) in common.cpu_pid.iter().zip(&before.0).zip(&after.0) {
+        let memory = process::memory_bytes(&[*pid]).map_err(RunError::Process)?;
+        server.push((*pid, after.saturating_sub(*before), memory));
+    }
     let measured = Measured { seconds, server, generator: after.1.saturating_sub(before.1) };
     let transport = if common.transport == Transport::Tcp { "tcp" } else { "udp" };
     Ok(Report::new(name(&cli.traffic), transport, common.users, counts, measured))
@@ -115,9 +113,10 @@ fn journal(cli: &Cli) -> Result<Option<Arc<Journal>>, RunError> {
     }
 }
 
-/// Processor time of server and generator so far.
-fn cpu(common: &Common) -> Result<(u64, u64), RunError> {
-    let server = process::cpu_nanos(&common.cpu_pid).map_err(RunError::Process)?;
+/// Processor time so far: of each process of the server, and of the generator.
+fn cpu(common: &Common) -> Result<(Vec<u64>, u64), RunError> {
+    let each = |pid: &u32| process::cpu_nanos(&[*pid]);
+    let server = common.cpu_pid.iter().map(each).collect::<io::Result<_>>().map_err(RunError::Process)?;
     let own = process::cpu_nanos(&[std::process::id()]).map_err(RunError::Process)?;
     Ok((server, own))
 }

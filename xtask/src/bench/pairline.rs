@@ -1,0 +1,83 @@
+//! Pairline under measurement: two paired pools as `up` starts them, every registration committed to disk and shipped.
+//!
+//! Owns the start, the users, and the processes' ids.
+
+use super::server::{self, Server};
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A running pair.
+#[derive(Debug)]
+pub(crate) struct Pairline {
+    binary: PathBuf,
+    data: PathBuf,
+    server: Server,
+    /// SIP of the pool that the users are at home on.
+    pub address: SocketAddr,
+}
+
+impl Pairline {
+    /// Starts a fresh pair and adds users `u00001` … at home on east, each with its name as password.
+    pub(crate) fn start(binary: &Path, folder: &Path, core: u32, users: u32) -> Result<Self, String> {
+        let data = folder.join("pairline");
+        let args = ["up", "--fresh", "--data", &data.to_string_lossy()].map(str::to_owned);
+        let server = Server::start(core, binary, &args, &folder.join("pairline.log"))?;
+        let address = SocketAddr::from(([127, 0, 1, 1], 5060));
+        let pair = Self { binary: binary.to_owned(), data, server, address };
+        server::answers(address, Duration::from_secs(60))?;
+        pair.cli(&["pool", "status", "--wait", "steady", "--timeout", "60"])?;
+        pair.import(folder, users)?;
+        Ok(pair)
+    }
+
+    fn import(&self, folder: &Path, users: u32) -> Result<(), String> {
+        let mut csv = String::from("user,password,pool\n");
+        for number in 1..=users {
+            // Writing to a String cannot fail.
+            let _ = writeln!(csv, "u{number:05},u{number:05},east");
+        }
+        let path = folder.join("users.csv");
+        fs::write(&path, csv).map_err(|e| format!("{}: {e}", path.display()))?;
+        self.cli(&["user", "import", &path.to_string_lossy()])?;
+        self.settle()
+    }
+
+    /// Waits until the partner holds everything.
+    pub(crate) fn settle(&self) -> Result<(), String> {
+        self.cli(&["pool", "sync", "east"]).map(drop)
+    }
+
+    fn cli(&self, args: &[&str]) -> Result<String, String> {
+        let output =
+            Command::new(&self.binary).arg("--data").arg(&self.data).args(args).output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(format!("pairline {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+
+    /// The processes of both servers: the one that serves the users first.
+    pub(crate) fn pids(&self) -> Result<Vec<u32>, String> {
+        let of_pool = |pool: &str| {
+            children(self.server.pid()).into_iter().find(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains(&format!(".{pool}."))
+            })
+        };
+        match (of_pool("east"), of_pool("west")) {
+            (Some(east), Some(west)) => Ok(vec![east, west]),
+            _ => Err("the servers' processes are not found".to_owned()),
+        }
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|n| n.parse().ok()).collect::<Vec<u32>>()).collect()
+}
