@@ -226,7 +226,7 @@ impl ModeMachine {
     /// Handles one event at monotonic time `now`.
     pub fn handle(&mut self, now: Millis, event: ModeEvent) -> Option<ModeChange> {
         // The time that passed counts before the event: a heartbeat after a long silence is first a silence.
-        let silence = self.pass(now);
+        let silence = self.pass(now).filter(|_| self.view == View::Partner);
         let reason = match event {
             ModeEvent::Heartbeat => {
                 self.last_heard = now;
