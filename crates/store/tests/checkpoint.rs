@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 fn record(seq: u64, value: &[u8]) -> Record {
-    let class = if seq % 3 == 0 { Class::Soft { expires: seq * 10 } } else { Class::Durable };
+    let class = if seq.is_multiple_of(3) { Class::Soft { expires: seq * 10 } } else { Class::Durable };
     Record { version: position(2, 1, seq), class, value: Bytes::copy_from_slice(value) }
 }
 

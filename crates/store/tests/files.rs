@@ -153,7 +153,7 @@ fn names_need_a_directory_sync() {
     files.rename(&path, Path::new("/r/y")).unwrap();
     files.remove(Path::new("/r/y")).unwrap();
     files.crash(0);
-    assert_eq!(files.paths(), [path.clone()], "neither rename nor removal was synced");
+    assert_eq!(files.paths(), std::slice::from_ref(&path), "neither rename nor removal was synced");
     assert_eq!(files.content(&path).unwrap(), b"data");
 }
 
@@ -213,7 +213,7 @@ fn images_are_put_back_whole() {
     file.sync_data().unwrap();
     files.open(Path::new("/r/later"), OpenMode::CreateNew).unwrap();
     files.restore(&image);
-    assert_eq!(files.paths(), [path.clone()]);
+    assert_eq!(files.paths(), std::slice::from_ref(&path));
     assert_eq!(files.content(&path).unwrap(), b"old");
     assert!(file.append(b"x").is_err());
 }
