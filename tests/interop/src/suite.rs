@@ -5,7 +5,7 @@
 use crate::deployment::{Deployment, binary};
 use crate::program::installed;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// One case.
@@ -19,10 +19,12 @@ pub struct Case {
     pub run: fn(&mut Deployment),
 }
 
-/// Cases that share one deployment, started with these options of `up`.
+/// Cases that share one deployment.
 pub struct Group {
     /// Its name.
     pub name: &'static str,
+    /// Starts the deployment: binary, and a new folder for whatever the group needs.
+    pub start: fn(&Path, &Path) -> Deployment,
     /// Cases in order.
     pub cases: Vec<Case>,
 }
@@ -52,7 +54,7 @@ pub fn run(groups: &[Group], filter: Option<&str>) -> bool {
     count.failed == 0
 }
 
-fn run_group(group: &Group, binary: &std::path::Path, filter: Option<&str>, count: &mut Count) {
+fn run_group(group: &Group, binary: &Path, filter: Option<&str>, count: &mut Count) {
     let mut cases = Vec::new();
     for case in group.cases.iter().filter(|case| filter.is_none_or(|f| case.name.contains(f))) {
         match case.needs.iter().find(|program| !installed(program)) {
@@ -67,7 +69,7 @@ fn run_group(group: &Group, binary: &std::path::Path, filter: Option<&str>, coun
         return;
     }
     let folder = folder(group.name);
-    let started = catch_unwind(|| Deployment::start(binary, &folder.join("data"), &[]));
+    let started = catch_unwind(|| (group.start)(binary, &folder));
     let Ok(mut deployment) = started else {
         println!("FAILED: {}: the deployment did not start", group.name);
         // Each case would have been one.

@@ -21,8 +21,9 @@ fn groups() -> Vec<Group> {
     const SIPP: &[&str] = &["sipp"];
     const BARESIP: &[&str] = &["baresip"];
     let case = |name, needs, run| Case { name, needs, run };
-    vec![Group {
+    let demo = Group {
         name: "demo",
+        start: cases::start::demo,
         cases: vec![
             case("up says what runs where", &[], cases::start::greeting),
             case("both directions get steady and equal", &[], cases::start::steady),
@@ -44,5 +45,11 @@ fn groups() -> Vec<Group> {
             case("a planned failover and failback under a call", BARESIP, cases::site::planned),
             case("a lost site: resiliency mode, disaster failover, failback", BARESIP, cases::site::lost),
         ],
-    }]
+    };
+    let named = Group {
+        name: "named",
+        start: cases::named::start,
+        cases: vec![case("a call is ended after its server has died", BARESIP, cases::named::dead_server)],
+    };
+    vec![demo, named]
 }

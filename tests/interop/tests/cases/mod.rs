@@ -2,6 +2,7 @@
 
 pub mod baresip;
 pub mod hostile;
+pub mod named;
 pub mod sipp;
 pub mod site;
 pub mod start;

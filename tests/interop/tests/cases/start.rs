@@ -1,7 +1,13 @@
 //! Starting: what `up` says, and that both pools reach a steady pair.
 
 use pairline_interop::deployment::{DOMAIN, Deployment};
+use std::path::Path;
 use std::time::Duration;
+
+/// The demo as `up` makes it.
+pub fn demo(binary: &Path, folder: &Path) -> Deployment {
+    Deployment::start(binary, &folder.join("data"), &[])
+}
 
 /// The greeting names addresses, users and commands; client configurations and passwords lie where it says.
 pub fn greeting(pairline: &mut Deployment) {
