@@ -96,7 +96,7 @@ impl Host {
             ids.push(GroupId::CMS);
         }
         for id in ids {
-            host.create(id, true);
+            host.create(id, Some(true));
         }
         host
     }
@@ -122,10 +122,9 @@ impl Host {
         }
         let own = host.cfg.pool;
         let paired = host.groups.keys().any(|id| !id.is_cms() && id.pool != own);
-        let missing: Vec<GroupId> = (0..host.cfg.groups)
-            .map(|index| GroupId { pool: own, index })
-            .filter(|id| !host.groups.contains_key(id))
-            .collect();
+        let mut missing: Vec<GroupId> = (0..host.cfg.groups).map(|index| GroupId { pool: own, index }).collect();
+        missing.extend(host.cfg.cms_home.then_some(GroupId::CMS));
+        missing.retain(|id| !host.groups.contains_key(id));
         let mut records = Vec::new();
         let mut writers = Vec::new();
         let confirm = !paired || crate::config::planted!(host.cfg, UnconfirmedServes);
@@ -138,7 +137,7 @@ impl Host {
         host.send_batch(records, writers);
         // A group of a younger configuration, or one whose first record was lost with the crash that followed it.
         for id in missing {
-            host.create(id, true);
+            host.create(id, Some(confirm));
         }
         Ok(host)
     }
@@ -154,7 +153,8 @@ impl Host {
             out: VecDeque::new(),
             touched: BTreeSet::new(),
             hello: BTreeSet::new(),
-            hello_number: 0,
+            // Rises across restarts too, as long as the wall clock does.
+            hello_number: now.wall.wrapping_mul(1024),
             hello_seen: 0,
             hello_asked: 0,
             heard: None,
@@ -168,8 +168,8 @@ impl Host {
         }
     }
 
-    /// Creates a copy that this server does not have: opened active here, or an empty backup.
-    fn create(&mut self, id: GroupId, open: bool) {
+    /// Creates a copy that this server does not have: opened active here (confirmed or not), or an empty backup.
+    fn create(&mut self, id: GroupId, open: Option<bool>) {
         if self.groups.contains_key(&id) {
             return;
         }
@@ -177,8 +177,8 @@ impl Host {
             return;
         };
         let mut cx = cx!(self);
-        if open {
-            instance.open(&mut cx);
+        if let Some(sure) = open {
+            instance.open(&mut cx, sure);
         }
         instance.tell_role(&mut cx);
         self.groups.insert(id, instance);

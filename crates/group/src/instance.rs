@@ -148,6 +148,8 @@ pub(crate) struct Instance {
     pub(crate) verified: Option<(Position, Millis)>,
     told: Option<(Role, Epoch, bool, bool)>,
     replaying: bool,
+    /// Opened anew on a server whose disk had lost the group.
+    reopened: bool,
     pub(crate) source: Source,
     pub(crate) sink: Sink,
     pub(crate) peer: Option<GroupHello>,
@@ -196,6 +198,7 @@ impl Instance {
             verified: None,
             told: None,
             replaying: false,
+            reopened: false,
             source: Source::default(),
             sink: Sink::default(),
             peer: None,
@@ -203,8 +206,9 @@ impl Instance {
         }
     }
 
-    /// Writes the first entry of a group that is created active here.
-    pub(crate) fn open(&mut self, cx: &mut Cx<'_>) {
+    /// Writes the first entry of a group that is created active here. `sure` is false where the disk lost it, so that the
+    /// partner has to be asked first.
+    pub(crate) fn open(&mut self, cx: &mut Cx<'_>, sure: bool) {
         let epoch = Epoch { number: 1, granted_by: self.own };
         let entry = Entry {
             position: Position { epoch, seq: 1 },
@@ -214,7 +218,8 @@ impl Instance {
             step: None,
             body: Body::Open { pool: self.own },
         };
-        self.confirmed = true;
+        self.confirmed = sure;
+        self.reopened = !sure;
         self.write(entry, Vec::new());
     }
 
@@ -408,7 +413,9 @@ impl Instance {
 
     /// An administrator, or the absence of a partner, stands in for the partner's word.
     pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
-        if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed {
+        // A partner that is known to have more is heard before anybody's word.
+        let behind = cx.link.is_some() && self.sink.pulling.is_some();
+        if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed && !behind {
             self.confirmed = true;
             self.sink.pulling = None;
             self.tell_role(cx);

@@ -56,7 +56,9 @@ fn what_was_not_synced_was_not_answered_and_may_be_gone() {
         world.servers[EAST].auto_sync = false;
         let mut tickets = Vec::new();
         for n in 0..4 {
-            tickets.push(world.propose(EAST, Proposal { writes: vec![put(&format!("u{n}"), "x")], ..Proposal::default() }));
+            tickets.push(
+                world.propose(EAST, Proposal { writes: vec![put(&format!("u{n}"), "x")], ..Proposal::default() }),
+            );
             world.settle();
         }
         world.sync_one(EAST);

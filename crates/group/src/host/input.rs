@@ -111,11 +111,11 @@ impl Host {
     fn pair(&mut self, partner: Option<(PoolId, u16)>, with_cms: bool) {
         if let Some((pool, groups)) = partner {
             for index in 0..groups {
-                self.create(GroupId { pool, index }, false);
+                self.create(GroupId { pool, index }, None);
             }
         }
         if with_cms {
-            self.create(GroupId::CMS, false);
+            self.create(GroupId::CMS, None);
         }
         if self.partner != partner {
             let other = self.partner.map(|(pool, _)| pool) != partner.map(|(pool, _)| pool);

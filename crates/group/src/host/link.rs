@@ -40,7 +40,6 @@ impl Host {
         }
         self.link = link;
         self.heard = None;
-        self.hello_number = 0;
         self.hello_seen = 0;
         self.each(|instance, _| instance.unlinked());
         if link.is_some() {
@@ -101,7 +100,9 @@ impl Host {
     }
 
     pub(super) fn frame(&mut self, link: LinkId, frame: Frame) {
-        if self.link != Some(link) || frame.check().is_err() {
+        // The two sides may prefer different ones of several connections: what the partner says counts on each.
+        let partner = self.partner();
+        if self.link.is_none() || self.links.get(&link).copied() != partner || frame.check().is_err() {
             return;
         }
         self.heard = Some(self.now.mono);
@@ -155,7 +156,7 @@ impl Host {
         for group in hello.groups {
             self.with(group.group, |instance, cx| instance.on_hello(cx, group, whole));
         }
-        if hello.ask && self.hello_number > 1 {
+        if hello.ask {
             self.send_hello(true);
         }
     }

@@ -28,8 +28,6 @@ impl Instance {
                 }
             },
         };
-        self.applied = (index, log.term);
-        self.changed = true;
         if self.stopped.is_some() {
             self.refuse_waiters(cx, waiters);
             return;
@@ -48,6 +46,11 @@ impl Instance {
                     fence.tail_stored = true;
                 }
             }
+        }
+        // What stopped the group stays the next item, also after a restart.
+        if self.stopped.is_none() {
+            self.applied = (index, log.term);
+            self.changed = true;
         }
         self.tell_role(cx);
     }
@@ -131,7 +134,8 @@ impl Instance {
         }
         // An own grant in this process's own log is known to be the highest; a replayed one is not.
         let mine = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
-        self.confirmed = mine && (!self.replaying || planted!(cx.cfg, UnconfirmedServes));
+        let unsure = self.replaying || (self.reopened && matches!(stored.entry.body, Body::Open { .. }));
+        self.confirmed = mine && (!unsure || planted!(cx.cfg, UnconfirmedServes));
         self.source.epoch_changed();
         if self.role() == Role::Active && !matches!(stored.entry.body, Body::Open { .. }) {
             self.drop_overlay();

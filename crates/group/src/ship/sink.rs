@@ -125,7 +125,8 @@ impl Instance {
             cx.send(Frame::SeedAck { group: self.group, seed, chunks, seq });
             return;
         }
-        if self.role() != Role::Active || self.sink.pulling.is_some() {
+        let parted = self.fence.is_some_and(|fence| self.state.position.seq >= fence.fork);
+        if !parted && (self.role() != Role::Active || self.sink.pulling.is_some()) {
             let (position, chain) = (self.state.position, self.state.chain);
             cx.send(Frame::Ack { group: self.group, position, chain, credit: cx.cfg.limits.ship_window });
         }

@@ -136,9 +136,15 @@ impl Instance {
         } else {
             self.retained.point(position.seq)
         };
-        if point.is_some_and(|(_, own)| own != chain) {
-            self.break_chain(cx, position, true);
-            return;
+        match point {
+            Some((_, own)) if own == chain => {}
+            Some((Some(own), _)) if own == position => {
+                self.break_chain(cx, position, true);
+                return;
+            }
+            // Of another epoch, or too old to tell: how the partner stands is decided by its hello.
+            Some(_) => return,
+            None => {}
         }
         if self.source.acked.is_none_or(|acked| acked < position.seq) {
             self.source.acked = Some(position.seq);
