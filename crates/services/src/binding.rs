@@ -174,8 +174,7 @@ impl Binding {
             user_agent: &self.user_agent,
             op: self.op,
         };
-        let bytes = postcard::to_extend(&stored, vec![BINDING_VERSION])
-            .expect("encoding into memory cannot fail");
+        let bytes = postcard::to_extend(&stored, vec![BINDING_VERSION]).expect("encoding into memory cannot fail");
         Bytes::from(bytes)
     }
 

@@ -106,12 +106,7 @@ pub trait Cx: Clone {
     /// Reads one committed record of a local copy of the group.
     fn read(&self, group: GroupId, key: &Key) -> impl Future<Output = Option<Record>>;
     /// Reads all records of an owner (of one kind, if given) of a local copy, in key order.
-    fn read_all(
-        &self,
-        group: GroupId,
-        owner: &str,
-        kind: Option<Kind>,
-    ) -> impl Future<Output = Vec<(Key, Record)>>;
+    fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> impl Future<Output = Vec<(Key, Record)>>;
     /// Proposes a change; resolves after it is committed or refused.
     fn commit(&self, group: GroupId, proposal: Proposal) -> impl Future<Output = Done>;
     /// Guest bindings of a user that are visible here (own pool's, and the partner's while the link is up).

@@ -39,19 +39,13 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
     match (request.method(), &whose) {
         (_, Whose::Scheme) => replies::refuse(&cx, &request, 416, "Unsupported URI Scheme"),
         (_, Whose::Malformed) => replies::refuse(&cx, &request, 400, "Malformed Request-URI"),
-        (Method::Register, Whose::Server | Whose::User(_)) => {
-            registrar::handle(cx, request, flow, routes).await
-        }
+        (Method::Register, Whose::Server | Whose::User(_)) => registrar::handle(cx, request, flow, routes).await,
         (Method::Register, _) => replies::refuse(&cx, &request, 403, "Not Our Domain"),
         (Method::Options, Whose::Server) => replies::options(&cx, &request),
         (Method::Subscribe | Method::Notify, _) => bad_event(&cx, &request),
-        (Method::Publish, _) => replies::refuse_with(
-            &cx,
-            &request,
-            405,
-            "Method Not Allowed",
-            &[("Allow", replies::ALLOW)],
-        ),
+        (Method::Publish, _) => {
+            replies::refuse_with(&cx, &request, 405, "Method Not Allowed", &[("Allow", replies::ALLOW)])
+        }
         (_, Whose::Server) => replies::refuse(&cx, &request, 404, "No User Named"),
         (Method::Message, _) => message(cx, request, flow, routes, whose).await,
         _ => proxy::handle(cx, request, flow, routes, whose).await,
@@ -74,10 +68,7 @@ fn bad_event<C: Cx>(cx: &C, request: &Message) {
 
 fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {
     let view = cx.view();
-    let partner_up = view
-        .partner
-        .as_ref()
-        .is_some_and(|p| cx.peer_flow(p.pool).is_some());
+    let partner_up = view.partner.as_ref().is_some_and(|p| cx.peer_flow(p.pool).is_some());
     routes::read(&view, request, partner_up)
 }
 
@@ -149,10 +140,7 @@ pub fn stateless<C: Cx>(cx: C, message: Message, flow: Flow) {
     }
     let counting = cx.clone();
     let future = pin!(ack(cx, message, flow));
-    if future
-        .poll(&mut Context::from_waker(Waker::noop()))
-        .is_pending()
-    {
+    if future.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         counting.count(Counter::Refused);
     }
 }
@@ -164,9 +152,7 @@ fn response<C: Cx>(cx: &C, message: &Message, flow: Flow) {
         return;
     }
     let mut vias = message.vias();
-    let ours = vias
-        .next()
-        .is_some_and(|via| via.branch().is_some_and(forward::is_our_branch));
+    let ours = vias.next().is_some_and(|via| via.branch().is_some_and(forward::is_our_branch));
     let Some(next) = vias.next().filter(|_| ours) else {
         return;
     };
@@ -192,10 +178,5 @@ fn via_target<C: Cx>(cx: &C, via: &Via<'_>, flow: Flow) -> Option<Flow> {
         return cx.peer_flow(partner.pool);
     }
     let listener = view.listener(flow.listener, transport)?.id;
-    Some(Flow {
-        transport,
-        listener,
-        remote: SocketAddr::new(ip, port),
-        connection: 0,
-    })
+    Some(Flow { transport, listener, remote: SocketAddr::new(ip, port), connection: 0 })
 }

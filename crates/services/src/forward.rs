@@ -49,18 +49,14 @@ pub fn is_looping(request: &Message, hash: &[u8; 8]) -> bool {
     let hash = routes::hex(hash);
     request.vias().any(|via| {
         let rest = via.branch().and_then(|b| b.strip_prefix(BRANCH.as_bytes()));
-        rest.and_then(|r| r.get(1..17))
-            .is_some_and(|h| h == hash.as_bytes())
+        rest.and_then(|r| r.get(1..17)).is_some_and(|h| h == hash.as_bytes())
     })
 }
 
 /// How many hops over peer links the request has made.
 pub fn peer_hops(request: &Message) -> usize {
     let mark = format!("{BRANCH}p");
-    request
-        .vias()
-        .filter(|via| via.branch().is_some_and(|b| b.starts_with(mark.as_bytes())))
-        .count()
+    request.vias().filter(|via| via.branch().is_some_and(|b| b.starts_with(mark.as_bytes()))).count()
 }
 
 /// What happens to the asserted identity (RFC 3325).
@@ -101,35 +97,19 @@ pub struct Sending<'a> {
 
 /// Whether a request opens a dialog that must come back through us.
 pub fn opens_dialog(request: &Message) -> bool {
-    matches!(
-        request.method(),
-        Method::Invite | Method::Subscribe | Method::Refer
-    ) && !request.to().has_param("tag")
+    matches!(request.method(), Method::Invite | Method::Subscribe | Method::Refer) && !request.to().has_param("tag")
 }
 
 fn branch<C: Cx>(cx: &C, sending: &Sending<'_>, hash: &[u8; 8]) -> String {
-    let way = if sending.hop.transport == Transport::Peer {
-        'p'
-    } else {
-        'd'
-    };
+    let way = if sending.hop.transport == Transport::Peer { 'p' } else { 'd' };
     format!("{BRANCH}{way}{}.{:016x}", routes::hex(hash), cx.random())
 }
 
 /// The Via value of a request that leaves over `hop`.
 pub fn via_value(view: &DeploymentView, hop: &Flow, branch: &str) -> String {
-    let host = view
-        .listener(hop.listener, hop.transport)
-        .map_or("invalid", |l| l.via.as_str());
-    let rport = if hop.transport == Transport::Udp {
-        ";rport"
-    } else {
-        ""
-    };
-    format!(
-        "SIP/2.0/{} {host};branch={branch}{rport}",
-        hop.transport.via_token()
-    )
+    let host = view.listener(hop.listener, hop.transport).map_or("invalid", |l| l.via.as_str());
+    let rport = if hop.transport == Transport::Udp { ";rport" } else { "" };
+    format!("SIP/2.0/{} {host};branch={branch}{rport}", hop.transport.via_token())
 }
 
 /// Record-Route values in the order in which they are pushed: the caller's side, then the callee's if it differs (RFC 5658).
@@ -173,12 +153,7 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     for route in sending.push_routes.iter().rev() {
         edit.push_route(route);
     }
-    edit.set_max_forwards(
-        request
-            .max_forwards()
-            .unwrap_or(DEFAULT_HOPS)
-            .saturating_sub(1),
-    );
+    edit.set_max_forwards(request.max_forwards().unwrap_or(DEFAULT_HOPS).saturating_sub(1));
     if sending.record_route {
         for value in record_routes(view, sending) {
             edit.push_record_route(value.as_bytes());
@@ -196,17 +171,11 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
 
 fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
     let to_device = sending.hop.transport != Transport::Peer;
-    let private = sending
-        .request
-        .option_tags(Name::Privacy)
-        .any(|t| t.eq_ignore_ascii_case(b"id"));
+    let private = sending.request.option_tags(Name::Privacy).any(|t| t.eq_ignore_ascii_case(b"id"));
     match sending.asserted {
         Asserted::Keep if !(to_device && private) => {}
         Asserted::Set(aor) if !(to_device && private) => {
-            edit.set(
-                Name::PAssertedIdentity,
-                format!("<{}>", aor.as_str()).as_bytes(),
-            );
+            edit.set(Name::PAssertedIdentity, format!("<{}>", aor.as_str()).as_bytes());
         }
         _ => {
             edit.remove(Name::PAssertedIdentity);
@@ -231,7 +200,5 @@ pub fn is_our_branch(branch: &[u8]) -> bool {
 
 /// Whether a branch was made by a server of ours for a hop over the peer link.
 pub fn is_peer_branch(branch: &[u8]) -> bool {
-    branch
-        .strip_prefix(BRANCH.as_bytes())
-        .is_some_and(|rest| rest.first() == Some(&b'p'))
+    branch.strip_prefix(BRANCH.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'p'))
 }

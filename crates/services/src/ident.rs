@@ -38,14 +38,12 @@ pub enum Whose {
 /// Whether the URI is an emergency service's.
 pub fn is_emergency(uri: &[u8]) -> bool {
     const SOS: &[u8] = b"urn:service:sos";
-    uri.get(..SOS.len())
-        .is_some_and(|head| head.eq_ignore_ascii_case(SOS))
+    uri.get(..SOS.len()).is_some_and(|head| head.eq_ignore_ascii_case(SOS))
         && matches!(uri.get(SOS.len()), None | Some(b'.'))
 }
 
 fn has_scheme(uri: &[u8], scheme: &[u8]) -> bool {
-    uri.get(..scheme.len())
-        .is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+    uri.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
         && uri.get(scheme.len()) == Some(&b':')
 }
 
@@ -54,9 +52,7 @@ pub fn host_is(view: &DeploymentView, uri: &Uri<'_>) -> HostIs {
     match &uri.host {
         Host::Ip(ip) => {
             let secure = has_scheme(uri.raw(), b"sips")
-                || uri
-                    .param("transport")
-                    .is_some_and(|t| t.eq_ignore_ascii_case(b"tls"));
+                || uri.param("transport").is_some_and(|t| t.eq_ignore_ascii_case(b"tls"));
             let port = uri.port.unwrap_or(if secure { 5061 } else { 5060 });
             if view.is_own_address(*ip, port) {
                 HostIs::Own
@@ -108,21 +104,18 @@ pub fn classify(view: &DeploymentView, raw: &[u8]) -> Whose {
 
 /// The address of record of a user of a domain; `None` if no such URI can be.
 pub fn user_of(domain: &str, user: &str) -> Option<Aor> {
-    Uri::parse(format!("sip:{user}@{domain}").as_bytes())
-        .ok()?
-        .aor()
+    Uri::parse(format!("sip:{user}@{domain}").as_bytes()).ok()?.aor()
 }
 
 /// Reads a user written as `name`, `name@domain` or `sip:name@domain`; only our domains.
 pub fn parse_user(view: &DeploymentView, text: &str) -> Option<Aor> {
     let text = text.trim();
-    let bare = text
-        .strip_prefix("sip:")
-        .or_else(|| text.strip_prefix("sips:"))
-        .unwrap_or(text);
-    let aor = match bare.split_once('@') {
-        Some((user, domain)) => user_of(domain, user)?,
-        None => user_of(&view.default_domain, bare)?,
+    let after_scheme = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"));
+    let aor = match (after_scheme.unwrap_or(text).split_once('@'), after_scheme) {
+        (Some((user, domain)), _) => user_of(domain, user)?,
+        (None, None) => user_of(&view.default_domain, text)?,
+        // A SIP URI without a user names a host.
+        (None, Some(_)) => return None,
     };
     (!aor.user().is_empty() && view.domain(aor.domain()).is_some()).then_some(aor)
 }

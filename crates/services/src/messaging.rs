@@ -18,17 +18,11 @@ pub struct Unfit {
 /// Checks a MESSAGE before it is relayed. `max_body` in bytes.
 pub fn check(request: &Message, max_body: usize) -> Result<(), Unfit> {
     if request.body().len() > max_body {
-        return Err(Unfit {
-            status: 413,
-            reason: "Message Too Large",
-        });
+        return Err(Unfit { status: 413, reason: "Message Too Large" });
     }
     // RFC 3428 §4: a MESSAGE never opens a dialog, so it has no Contact of ours to learn.
     if !request.body().is_empty() && !request.has(Name::ContentType) {
-        return Err(Unfit {
-            status: 400,
-            reason: "Content-Type Missing",
-        });
+        return Err(Unfit { status: 400, reason: "Content-Type Missing" });
     }
     Ok(())
 }

@@ -56,9 +56,7 @@ pub(crate) fn body_of(value: &[u8], version: u8) -> Result<&[u8], DecodeError> {
 }
 
 fn encode<T: Serialize>(version: u8, value: &T) -> Bytes {
-    Bytes::from(
-        postcard::to_extend(value, vec![version]).expect("encoding into memory cannot fail"),
-    )
+    Bytes::from(postcard::to_extend(value, vec![version]).expect("encoding into memory cannot fail"))
 }
 
 fn decode<T: DeserializeOwned>(version: u8, value: &[u8]) -> Result<T, DecodeError> {
@@ -148,9 +146,7 @@ pub struct Credential {
 
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential")
-            .field("realm", &self.realm)
-            .finish_non_exhaustive()
+        f.debug_struct("Credential").field("realm", &self.realm).finish_non_exhaustive()
     }
 }
 
@@ -196,38 +192,17 @@ pub(crate) fn derive(key: &Secret, purpose: &[u8]) -> [u8; 32] {
 
 impl Credential {
     /// Computes the HA1s of a password.
-    pub fn from_password(
-        algorithms: &[Algorithm],
-        user: &str,
-        realm: &str,
-        password: &str,
-    ) -> Credential {
+    pub fn from_password(algorithms: &[Algorithm], user: &str, realm: &str, password: &str) -> Credential {
         let ha1 = algorithms
             .iter()
-            .map(|a| {
-                (
-                    *a,
-                    pairline_sip::auth::ha1(
-                        *a,
-                        user.as_bytes(),
-                        realm.as_bytes(),
-                        password.as_bytes(),
-                    ),
-                )
-            })
+            .map(|a| (*a, pairline_sip::auth::ha1(*a, user.as_bytes(), realm.as_bytes(), password.as_bytes())))
             .collect();
-        Credential {
-            realm: realm.to_owned(),
-            ha1,
-        }
+        Credential { realm: realm.to_owned(), ha1 }
     }
 
     /// The HA1 of one algorithm.
     pub fn ha1(&self, algorithm: Algorithm) -> Option<&[u8]> {
-        self.ha1
-            .iter()
-            .find(|(a, _)| *a == algorithm)
-            .map(|(_, h)| h.as_slice())
+        self.ha1.iter().find(|(a, _)| *a == algorithm).map(|(_, h)| h.as_slice())
     }
 
     /// Seals for storage (ChaCha20-Poly1305, bound to the user's address).
@@ -237,11 +212,7 @@ impl Credential {
     pub fn seal(&self, key: &Secret, user: &str, random: u64) -> Bytes {
         let plain = PlainCredential {
             realm: self.realm.clone(),
-            ha1: self
-                .ha1
-                .iter()
-                .map(|(a, h)| (algorithm_code(*a), h.clone()))
-                .collect(),
+            ha1: self.ha1.iter().map(|(a, h)| (algorithm_code(*a), h.clone())).collect(),
         };
         let plain = postcard::to_stdvec(&plain).expect("encoding into memory cannot fail");
         let mut hasher = blake3::Hasher::new_keyed(&derive(key, b"credential nonce"));
@@ -252,21 +223,9 @@ impl Credential {
         let mut nonce = [0_u8; 12];
         nonce.copy_from_slice(&hasher.finalize().as_bytes()[..12]);
         let sealed = cipher(key)
-            .encrypt(
-                Nonce::from_slice(&nonce),
-                Payload {
-                    msg: &plain,
-                    aad: user.as_bytes(),
-                },
-            )
+            .encrypt(Nonce::from_slice(&nonce), Payload { msg: &plain, aad: user.as_bytes() })
             .expect("a few hundred bytes are within the cipher's limits");
-        encode(
-            CREDENTIAL_VERSION,
-            &Sealed {
-                nonce,
-                sealed: &sealed,
-            },
-        )
+        encode(CREDENTIAL_VERSION, &Sealed { nonce, sealed: &sealed })
     }
 
     /// Opens a stored value.
@@ -274,29 +233,14 @@ impl Credential {
         let body = body_of(value, CREDENTIAL_VERSION)?;
         let sealed: Sealed<'_> = postcard::from_bytes(body).map_err(DecodeError::Malformed)?;
         let plain = cipher(key)
-            .decrypt(
-                Nonce::from_slice(&sealed.nonce),
-                Payload {
-                    msg: sealed.sealed,
-                    aad: user.as_bytes(),
-                },
-            )
+            .decrypt(Nonce::from_slice(&sealed.nonce), Payload { msg: sealed.sealed, aad: user.as_bytes() })
             .map_err(|_| DecodeError::Seal)?;
-        let plain: PlainCredential =
-            postcard::from_bytes(&plain).map_err(DecodeError::Malformed)?;
+        let plain: PlainCredential = postcard::from_bytes(&plain).map_err(DecodeError::Malformed)?;
         let ha1 = plain
             .ha1
             .into_iter()
-            .map(|(code, hash)| {
-                Ok((
-                    algorithm_of(code).ok_or(DecodeError::Value("algorithm"))?,
-                    hash,
-                ))
-            })
+            .map(|(code, hash)| Ok((algorithm_of(code).ok_or(DecodeError::Value("algorithm"))?, hash)))
             .collect::<Result<Vec<_>, DecodeError>>()?;
-        Ok(Credential {
-            realm: plain.realm,
-            ha1,
-        })
+        Ok(Credential { realm: plain.realm, ha1 })
     }
 }

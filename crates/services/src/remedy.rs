@@ -77,13 +77,9 @@ impl CommandError {
     pub fn status(&self) -> u16 {
         match self {
             CommandError::BadUser(_) | CommandError::BadValue { .. } => 400,
-            CommandError::NoSuchUser(_)
-            | CommandError::NoSuchPool(_)
-            | CommandError::NotThere(_) => 404,
+            CommandError::NoSuchUser(_) | CommandError::NoSuchPool(_) | CommandError::NotThere(_) => 404,
             CommandError::Exists { .. } | CommandError::ListFull(_) => 409,
-            CommandError::Limited(_) | CommandError::Unreachable(_) | CommandError::Refused(_) => {
-                503
-            }
+            CommandError::Limited(_) | CommandError::Unreachable(_) | CommandError::Refused(_) => 503,
             CommandError::Unreadable(_) => 500,
         }
     }
@@ -93,9 +89,7 @@ impl CommandError {
         match self {
             CommandError::BadUser(_) => "write the user as name, name@domain or sip:name@domain",
             CommandError::NoSuchUser(_) => "see `pairline user list`",
-            CommandError::Exists { .. } => {
-                "use `pairline user password` to change its password, or remove it first"
-            }
+            CommandError::Exists { .. } => "use `pairline user password` to change its password, or remove it first",
             CommandError::NoSuchPool(_) => "see `pairline pool status` for the pools there are",
             CommandError::BadValue { .. } => "correct the value and repeat the command",
             CommandError::ListFull(_) => "remove contacts, or raise max_contacts in the topology",
@@ -103,16 +97,10 @@ impl CommandError {
             CommandError::Limited(_) => {
                 "repeat when the serving pool is back, or after `pairline pool failover` of the lost pool"
             }
-            CommandError::Unreachable(_) => {
-                "see `pairline pool status`; repeat when the pool is reachable"
-            }
+            CommandError::Unreachable(_) => "see `pairline pool status`; repeat when the pool is reachable",
             CommandError::Unreadable(_) => "update this server to the build that wrote the record",
-            CommandError::Refused(Refusal::OutcomeUnknown) => {
-                "look whether the change is there before repeating it"
-            }
-            CommandError::Refused(_) => {
-                "repeat the command; a change that was half done is completed then"
-            }
+            CommandError::Refused(Refusal::OutcomeUnknown) => "look whether the change is there before repeating it",
+            CommandError::Refused(_) => "repeat the command; a change that was half done is completed then",
         }
     }
 }
@@ -129,14 +117,8 @@ pub(crate) struct Readable {
 pub(crate) fn readable<C: Cx>(cx: &C, user: &Aor) -> Result<Readable, CommandError> {
     match cx.place(user) {
         Place::NoSuchUser => Err(CommandError::NoSuchUser(user.as_str().to_owned())),
-        Place::Here { group } | Place::Elsewhere { group, .. } => Ok(Readable {
-            group,
-            read_only: false,
-        }),
-        Place::Resiliency { group } => Ok(Readable {
-            group,
-            read_only: true,
-        }),
+        Place::Here { group } | Place::Elsewhere { group, .. } => Ok(Readable { group, read_only: false }),
+        Place::Resiliency { group } => Ok(Readable { group, read_only: true }),
         Place::Unavailable { pool } => Err(CommandError::Unreachable(cx.view().pool_label(pool))),
     }
 }
@@ -162,16 +144,10 @@ pub(crate) fn written(done: Done, user: &Aor) -> Result<(), CommandError> {
 /// Refuses a text that is too long or has control characters.
 pub(crate) fn text(field: &'static str, value: &str, max: usize) -> Result<(), CommandError> {
     if value.len() > max {
-        return Err(CommandError::BadValue {
-            field,
-            reason: "too long",
-        });
+        return Err(CommandError::BadValue { field, reason: "too long" });
     }
     if value.chars().any(char::is_control) {
-        return Err(CommandError::BadValue {
-            field,
-            reason: "contains control characters",
-        });
+        return Err(CommandError::BadValue { field, reason: "contains control characters" });
     }
     Ok(())
 }

@@ -9,8 +9,7 @@ use pairline_sip::method::Method;
 use pairline_sip::reply::Reply;
 
 /// Methods that this server handles or passes on.
-pub const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, NOTIFY";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, NOTIFY";
 /// Extensions that this server knows.
 pub const SUPPORTED: &str = "path";
 
@@ -20,13 +19,7 @@ pub fn refuse<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str) {
 }
 
 /// A final answer with headers.
-pub fn refuse_with<C: Cx>(
-    cx: &C,
-    request: &Message,
-    status: u16,
-    reason: &str,
-    headers: &[(&str, &str)],
-) {
+pub fn refuse_with<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str, headers: &[(&str, &str)]) {
     let mut reply = Reply::to(request, status).reason(reason);
     for (name, value) in headers {
         reply = reply.header(name, value.as_bytes());
@@ -55,11 +48,7 @@ pub fn unavailable<C: Cx>(cx: &C, request: &Message, reason: &str) {
 
 /// OPTIONS to the server itself (RFC 3261 §11.2).
 pub fn options<C: Cx>(cx: &C, request: &Message) {
-    let headers = [
-        ("Allow", ALLOW),
-        ("Supported", SUPPORTED),
-        ("Accept", "application/sdp"),
-    ];
+    let headers = [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp")];
     refuse_with(cx, request, 200, "OK", &headers);
 }
 

@@ -34,14 +34,8 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
-    let digit = |b: u8| {
-        char::from(b)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
-    text.chunks_exact(2)
-        .map(|pair| Some(digit(pair[0])? * 16 + digit(pair[1])?))
-        .collect()
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? * 16 + digit(pair[1])?)).collect()
 }
 
 /// Compares without stopping at the first difference.
@@ -57,22 +51,14 @@ pub fn dialog_mark(key: &Secret, call_id: &[u8]) -> String {
 
 /// Our Record-Route for one side of a dialog.
 pub fn record_route(key: &Secret, listener: &Listener, call_id: &[u8]) -> String {
-    format!(
-        "<sip:{};lr;{MARK}={}>",
-        listener.record_route,
-        dialog_mark(key, call_id)
-    )
+    format!("<sip:{};lr;{MARK}={}>", listener.record_route, dialog_mark(key, call_id))
 }
 
 /// The user part of a Path or Route that names a flow of one server (RFC 5626 §5.2).
 pub fn flow_token(key: &Secret, flow: &FlowRef) -> String {
     let body = flow.to_bytes();
     let mac = blake3::keyed_hash(&derive(key, b"flow token"), &body);
-    format!(
-        "{TOKEN_PREFIX}{}{}",
-        hex(&mac.as_bytes()[..TOKEN_MAC]),
-        hex(&body)
-    )
+    format!("{TOKEN_PREFIX}{}{}", hex(&mac.as_bytes()[..TOKEN_MAC]), hex(&body))
 }
 
 /// Reads a flow token; `None` if it is none or its seal is wrong.
@@ -81,19 +67,13 @@ pub fn read_flow_token(key: &Secret, user: &[u8]) -> Option<FlowRef> {
     let bytes = unhex(text)?;
     let (mac, body) = bytes.split_at_checked(TOKEN_MAC)?;
     let right = blake3::keyed_hash(&derive(key, b"flow token"), body);
-    same(mac, &right.as_bytes()[..TOKEN_MAC])
-        .then(|| FlowRef::from_bytes(body))
-        .flatten()
+    same(mac, &right.as_bytes()[..TOKEN_MAC]).then(|| FlowRef::from_bytes(body)).flatten()
 }
 
 /// The Path (and later Route) URI that leads to a flow of this server.
 pub fn path_value(view: &DeploymentView, flow: &FlowRef) -> Option<String> {
     let listener = view.listener(flow.flow.listener, flow.flow.transport)?;
-    Some(format!(
-        "<sip:{}@{};lr>",
-        flow_token(&view.sealing_key, flow),
-        listener.via
-    ))
+    Some(format!("<sip:{}@{};lr>", flow_token(&view.sealing_key, flow), listener.via))
 }
 
 /// What the Route set of a request says.
@@ -119,9 +99,7 @@ pub fn read(view: &DeploymentView, request: &Message, partner_up: bool) -> Route
             break;
         };
         let host = host_is(view, &uri);
-        let token = uri
-            .user
-            .and_then(|user| read_flow_token(&view.sealing_key, user));
+        let token = uri.user.and_then(|user| read_flow_token(&view.sealing_key, user));
         let ours = match host {
             HostIs::Own | HostIs::Domain => true,
             HostIs::Partner => !partner_up,
@@ -135,10 +113,7 @@ pub fn read(view: &DeploymentView, request: &Message, partner_up: bool) -> Route
         set.own += 1;
         set.token = token;
         if let Some(mark) = uri.param(MARK) {
-            set.marked |= same(
-                mark,
-                dialog_mark(&view.sealing_key, request.call_id()).as_bytes(),
-            );
+            set.marked |= same(mark, dialog_mark(&view.sealing_key, request.call_id()).as_bytes());
         }
     }
     set

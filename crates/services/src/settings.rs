@@ -100,14 +100,7 @@ pub struct RegistrarPolicy {
 
 impl Default for RegistrarPolicy {
     fn default() -> Self {
-        RegistrarPolicy {
-            min_s: 30,
-            default_s: 600,
-            max_s: 900,
-            refuse_brief: true,
-            max_bindings: 8,
-            guest_max_s: 120,
-        }
+        RegistrarPolicy { min_s: 30, default_s: 600, max_s: 900, refuse_brief: true, max_bindings: 8, guest_max_s: 120 }
     }
 }
 
@@ -128,13 +121,7 @@ pub struct ProxyPolicy {
 
 impl Default for ProxyPolicy {
     fn default() -> Self {
-        ProxyPolicy {
-            hold_ms: 8_000,
-            timer_c_ms: 185_000,
-            max_branches: 16,
-            emergency: None,
-            max_message: 32 * 1024,
-        }
+        ProxyPolicy { hold_ms: 8_000, timer_c_ms: 185_000, max_branches: 16, emergency: None, max_message: 32 * 1024 }
     }
 }
 
@@ -185,44 +172,32 @@ pub struct DeploymentView {
 impl DeploymentView {
     /// The domain of that name, if it is one of ours (case-insensitive).
     pub fn domain(&self, name: &str) -> Option<&Domain> {
-        self.domains
-            .iter()
-            .find(|d| d.name.eq_ignore_ascii_case(name))
+        self.domains.iter().find(|d| d.name.eq_ignore_ascii_case(name))
     }
 
     /// The digest realm of a domain of ours; the default domain's for any other.
     pub fn realm(&self, domain: &str) -> &str {
-        self.domain(domain)
-            .or_else(|| self.domain(&self.default_domain))
-            .map_or(&self.default_domain, |d| &d.realm)
+        self.domain(domain).or_else(|| self.domain(&self.default_domain)).map_or(&self.default_domain, |d| &d.realm)
     }
 
     /// Whether an address with port is this server's or its pool's.
     pub fn is_own_address(&self, ip: IpAddr, port: u16) -> bool {
-        self.own
-            .addresses
-            .iter()
-            .any(|a| a.ip() == ip && a.port() == port)
+        self.own.addresses.iter().any(|a| a.ip() == ip && a.port() == port)
     }
 
     /// Whether an address with port is the partner's.
     pub fn is_partner_address(&self, ip: IpAddr, port: u16) -> bool {
-        self.partner
-            .as_ref()
-            .is_some_and(|p| p.addresses.iter().any(|a| a.ip() == ip && a.port() == port))
+        self.partner.as_ref().is_some_and(|p| p.addresses.iter().any(|a| a.ip() == ip && a.port() == port))
     }
 
     /// Whether a host name is this server's or its pool's.
     pub fn is_own_name(&self, name: &str) -> bool {
-        name.eq_ignore_ascii_case(&self.own.server_name)
-            || name.eq_ignore_ascii_case(&self.own.pool_name)
+        name.eq_ignore_ascii_case(&self.own.server_name) || name.eq_ignore_ascii_case(&self.own.pool_name)
     }
 
     /// Whether a host name is the partner's.
     pub fn is_partner_name(&self, name: &str) -> bool {
-        self.partner
-            .as_ref()
-            .is_some_and(|p| p.names.iter().any(|n| n.eq_ignore_ascii_case(name)))
+        self.partner.as_ref().is_some_and(|p| p.names.iter().any(|n| n.eq_ignore_ascii_case(name)))
     }
 
     /// The listener that a flow belongs to, or the best stand-in with the same transport.
@@ -236,9 +211,7 @@ impl DeploymentView {
 
     /// A listener for datagrams to that address family.
     pub fn udp_listener(&self, ipv6: bool) -> Option<&Listener> {
-        self.listeners
-            .iter()
-            .find(|l| l.transport == Transport::Udp && l.addr.is_ipv6() == ipv6)
+        self.listeners.iter().find(|l| l.transport == Transport::Udp && l.addr.is_ipv6() == ipv6)
     }
 
     /// The routing group of a user with that home pool; `None` for an unknown pool.
@@ -249,9 +222,6 @@ impl DeploymentView {
 
     /// A pool's short name, for people.
     pub fn pool_label(&self, pool: PoolId) -> String {
-        self.pools
-            .iter()
-            .find(|p| p.id == pool)
-            .map_or_else(|| format!("pool {}", pool.0), |p| p.name.clone())
+        self.pools.iter().find(|p| p.id == pool).map_or_else(|| format!("pool {}", pool.0), |p| p.name.clone())
     }
 }

@@ -20,32 +20,16 @@ pub enum HttpVerdict {
 }
 
 /// Weighs the Authorization header of an HTTP request with that method and request target. SHA-256 only.
-pub async fn http_digest<C: Cx>(
-    cx: &C,
-    authorization: Option<&[u8]>,
-    method: &str,
-    target: &str,
-) -> HttpVerdict {
+pub async fn http_digest<C: Cx>(cx: &C, authorization: Option<&[u8]>, method: &str, target: &str) -> HttpVerdict {
     let view = cx.view();
     let domain = view.default_domain.clone();
-    let again = |stale| {
-        HttpVerdict::Challenge(fresh_challenge(
-            cx,
-            &view,
-            &domain,
-            Algorithm::Sha256,
-            stale,
-            false,
-        ))
-    };
+    let again = |stale| HttpVerdict::Challenge(fresh_challenge(cx, &view, &domain, Algorithm::Sha256, stale, false));
     let credentials = authorization.and_then(|value| Credentials::parse(value).ok());
     let Some(credentials) = credentials else {
         return again(false);
     };
     // HTTP clients send the very target, so it must be the one that is asked for.
-    if *credentials.realm != *view.realm(&domain).as_bytes()
-        || *credentials.uri != *target.as_bytes()
-    {
+    if *credentials.realm != *view.realm(&domain).as_bytes() || *credentials.uri != *target.as_bytes() {
         return again(false);
     }
     let Some(user) = named_user(&credentials, &domain) else {
@@ -53,9 +37,7 @@ pub async fn http_digest<C: Cx>(
     };
     let group = match cx.place(&user) {
         Place::NoSuchUser => None,
-        Place::Here { group } | Place::Elsewhere { group, .. } | Place::Resiliency { group } => {
-            Some(group)
-        }
+        Place::Here { group } | Place::Elsewhere { group, .. } | Place::Resiliency { group } => Some(group),
         Place::Unavailable { .. } => return HttpVerdict::Unavailable,
     };
     let who = Who { user: &user, group };

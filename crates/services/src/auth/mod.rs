@@ -81,14 +81,10 @@ pub(crate) enum Worth {
 pub fn algorithm_for(view: &DeploymentView, request: &Message, flow: Flow) -> Algorithm {
     let agent = request.header(Name::UserAgent).unwrap_or_default();
     let fits = |rule: &&crate::settings::AuthRule| {
-        let listener =
-            flow.transport == Transport::Peer || rule.listener.is_none_or(|l| l == flow.listener);
+        let listener = flow.transport == Transport::Peer || rule.listener.is_none_or(|l| l == flow.listener);
         listener && agent.starts_with(rule.user_agent.as_bytes())
     };
-    view.auth_rules
-        .iter()
-        .find(fits)
-        .map_or(Algorithm::Sha256, |rule| rule.algorithm)
+    view.auth_rules.iter().find(fits).map_or(Algorithm::Sha256, |rule| rule.algorithm)
 }
 
 fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option<Credentials<'a>> {
@@ -113,26 +109,12 @@ fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
 /// The user that a request's proxy credentials for the default domain name, whatever its From says (RFC 3323).
 pub fn claimed_user(view: &DeploymentView, request: &Message) -> Option<Aor> {
     let domain = &view.default_domain;
-    named_user(
-        &credentials_for(request, Realm::Proxy, view.realm(domain))?,
-        domain,
-    )
+    named_user(&credentials_for(request, Realm::Proxy, view.realm(domain))?, domain)
 }
 
 /// Answers with a challenge.
-pub fn challenge<C: Cx>(
-    cx: &C,
-    request: &Message,
-    flow: Flow,
-    realm: Realm,
-    domain: &str,
-    stale: bool,
-) {
-    cx.count(if stale {
-        Counter::AuthStale
-    } else {
-        Counter::AuthChallenge
-    });
+pub fn challenge<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, domain: &str, stale: bool) {
+    cx.count(if stale { Counter::AuthStale } else { Counter::AuthChallenge });
     let view = cx.view();
     let algorithm = algorithm_for(&view, request, flow);
     let value = fresh_challenge(cx, &view, domain, algorithm, stale, realm == Realm::Proxy);
@@ -201,12 +183,7 @@ pub(crate) async fn weigh<C: Cx>(
         return Worth::Wrong;
     }
     let view = cx.view();
-    let verdict = auth::check_nonce(
-        &view.nonce_keys,
-        &credentials.nonce,
-        cx.now().wall,
-        view.nonce_life_ms,
-    );
+    let verdict = auth::check_nonce(&view.nonce_keys, &credentials.nonce, cx.now().wall, view.nonce_life_ms);
     match (verdict, credentials.nc) {
         (NonceVerdict::Fresh { id }, Some(nc)) if cx.nonce_count(id, nc) => Worth::Good,
         _ => Worth::Stale,
@@ -214,13 +191,7 @@ pub(crate) async fn weigh<C: Cx>(
 }
 
 /// Whether a request is proven to come from a user; if not, the challenge is on its way.
-pub async fn authenticate<C: Cx>(
-    cx: &C,
-    request: &Message,
-    flow: Flow,
-    realm: Realm,
-    who: Who<'_>,
-) -> bool {
+pub async fn authenticate<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
     let view = cx.view();
     let domain = who.user.domain();
     let Some(credentials) = credentials_for(request, realm, view.realm(domain)) else {

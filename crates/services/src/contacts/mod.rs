@@ -55,28 +55,20 @@ pub fn op_id(user: &Aor, session: &str, counter: u64) -> OpId {
     hasher.update(user.as_str().as_bytes());
     hasher.update(&[0]);
     hasher.update(session.as_bytes());
-    OpId {
-        session: u128::from_be_bytes(crate::binding::short(&hasher)),
-        counter,
-    }
+    OpId { session: u128::from_be_bytes(crate::binding::short(&hasher)), counter }
 }
 
 /// The stored form of a contact's address: `sip:user@domain` in canonical form, or another URI as it is.
 pub fn address(view: &DeploymentView, written: &str) -> Result<String, CommandError> {
     const FIELD: &str = "contact";
-    let bad = CommandError::BadValue {
-        field: FIELD,
-        reason: "not a SIP address",
-    };
+    let bad = CommandError::BadValue { field: FIELD, reason: "not a SIP address" };
     let written = written.trim();
     text(FIELD, written, MAX_ADDRESS)?;
     if let Some(user) = parse_user(view, written) {
         return Ok(user.as_str().to_owned());
     }
     if !written.contains(':') {
-        return Aor::parse(&format!("sip:{written}"))
-            .map(|aor| aor.as_str().to_owned())
-            .ok_or(bad);
+        return Aor::parse(&format!("sip:{written}")).map(|aor| aor.as_str().to_owned()).ok_or(bad);
     }
     let uri = Uri::parse(written.as_bytes()).map_err(|_| bad.clone())?;
     match uri.aor() {
@@ -88,9 +80,7 @@ pub fn address(view: &DeploymentView, written: &str) -> Result<String, CommandEr
 
 fn decode(user: &Aor, key: &Key, record: &Record) -> Result<ListedContact, CommandError> {
     let unreadable = || CommandError::Unreadable(user.as_str().to_owned());
-    let address = std::str::from_utf8(&key.item)
-        .map_err(|_| unreadable())?
-        .to_owned();
+    let address = std::str::from_utf8(&key.item).map_err(|_| unreadable())?.to_owned();
     let contact = Contact::decode(&record.value).map_err(|_| unreadable())?;
     Ok(ListedContact { address, contact })
 }
@@ -98,32 +88,18 @@ fn decode(user: &Aor, key: &Key, record: &Record) -> Result<ListedContact, Comma
 /// Reads a user's list.
 pub async fn list<C: Cx>(cx: &C, user: &Aor) -> Result<ContactList, CommandError> {
     let readable = readable(cx, user)?;
-    let records = cx
-        .read_all(readable.group, user.as_str(), Some(CONTACT))
-        .await;
-    let contacts = records
-        .iter()
-        .map(|(key, record)| decode(user, key, record))
-        .collect::<Result<_, _>>()?;
-    Ok(ContactList {
-        contacts,
-        read_only: readable.read_only,
-    })
+    let records = cx.read_all(readable.group, user.as_str(), Some(CONTACT)).await;
+    let contacts = records.iter().map(|(key, record)| decode(user, key, record)).collect::<Result<_, _>>()?;
+    Ok(ContactList { contacts, read_only: readable.read_only })
 }
 
 /// Checks a contact's name and groups.
 pub(crate) fn check(contact: &Contact) -> Result<(), CommandError> {
     text("name", &contact.name, MAX_NAME)?;
     if contact.groups.len() > MAX_GROUPS {
-        return Err(CommandError::BadValue {
-            field: "groups",
-            reason: "too many",
-        });
+        return Err(CommandError::BadValue { field: "groups", reason: "too many" });
     }
-    contact
-        .groups
-        .iter()
-        .try_for_each(|group| text("groups", group, MAX_NAME))
+    contact.groups.iter().try_for_each(|group| text("groups", group, MAX_NAME))
 }
 
 /// Adds or changes a contact.
@@ -145,43 +121,19 @@ pub async fn put<C: Cx>(
             return Err(CommandError::ListFull(count));
         }
     }
-    let write = Write::Put {
-        key,
-        class: WriteClass::Durable,
-        value: contact.encode(),
-    };
-    written(
-        cx.commit(
-            group,
-            Proposal {
-                op,
-                writes: vec![write],
-                ..Proposal::default()
-            },
-        )
-        .await,
-        user,
-    )
+    let write = Write::Put { key, class: WriteClass::Durable, value: contact.encode() };
+    written(cx.commit(group, Proposal { op, writes: vec![write], ..Proposal::default() }).await, user)
 }
 
 /// Removes a contact. With `op` a repeat is harmless; without, removing what is not there is an error.
-pub async fn remove<C: Cx>(
-    cx: &C,
-    user: &Aor,
-    contact_address: &str,
-    op: Option<OpId>,
-) -> Result<(), CommandError> {
+pub async fn remove<C: Cx>(cx: &C, user: &Aor, contact_address: &str, op: Option<OpId>) -> Result<(), CommandError> {
     let address = address(&cx.view(), contact_address)?;
     let group = writable(cx, user)?;
     let key = contact_key(user.as_str(), &address);
     if op.is_none() && cx.read(group, &key).await.is_none() {
         return Err(CommandError::NotThere(address));
     }
-    let proposal = Proposal {
-        op,
-        writes: vec![Write::Delete { key }],
-        ..Proposal::default()
-    };
+    let proposal = Proposal { op, writes: vec![Write::Delete { key }], ..Proposal::default() };
     written(cx.commit(group, proposal).await, user)
 }
 
@@ -190,8 +142,7 @@ pub async fn settings<C: Cx>(cx: &C, user: &Aor) -> Result<Settings, CommandErro
     let readable = readable(cx, user)?;
     match cx.read(readable.group, &settings_key(user.as_str())).await {
         None => Ok(Settings::default()),
-        Some(record) => Settings::decode(&record.value)
-            .map_err(|_| CommandError::Unreadable(user.as_str().to_owned())),
+        Some(record) => Settings::decode(&record.value).map_err(|_| CommandError::Unreadable(user.as_str().to_owned())),
     }
 }
 
@@ -204,30 +155,16 @@ fn field(old: Option<String>, new: Option<&String>) -> Option<String> {
 }
 
 /// Checks a change and puts the call-forward target into canonical form.
-fn checked(
-    view: &DeploymentView,
-    user: &Aor,
-    change: &SettingsChange,
-) -> Result<SettingsChange, CommandError> {
+fn checked(view: &DeploymentView, user: &Aor, change: &SettingsChange) -> Result<SettingsChange, CommandError> {
     const FORWARD: &str = "forward_to";
-    text(
-        "display_name",
-        change.display_name.as_deref().unwrap_or_default(),
-        MAX_NAME,
-    )?;
+    text("display_name", change.display_name.as_deref().unwrap_or_default(), MAX_NAME)?;
     text("note", change.note.as_deref().unwrap_or_default(), MAX_NOTE)?;
     let mut change = change.clone();
     if let Some(target) = change.forward_to.as_mut().filter(|t| !t.trim().is_empty()) {
         let reason = "calls can only be forwarded to a user of this deployment";
-        let aor = parse_user(view, target).ok_or(CommandError::BadValue {
-            field: FORWARD,
-            reason,
-        })?;
+        let aor = parse_user(view, target).ok_or(CommandError::BadValue { field: FORWARD, reason })?;
         if aor == *user {
-            return Err(CommandError::BadValue {
-                field: FORWARD,
-                reason: "a user cannot forward to itself",
-            });
+            return Err(CommandError::BadValue { field: FORWARD, reason: "a user cannot forward to itself" });
         }
         *target = aor.as_str().to_owned();
     }
@@ -235,11 +172,7 @@ fn checked(
 }
 
 /// Changes a user's settings and returns them as they are then.
-pub async fn change_settings<C: Cx>(
-    cx: &C,
-    user: &Aor,
-    change: &SettingsChange,
-) -> Result<Settings, CommandError> {
+pub async fn change_settings<C: Cx>(cx: &C, user: &Aor, change: &SettingsChange) -> Result<Settings, CommandError> {
     let change = checked(&cx.view(), user, change)?;
     let group = writable(cx, user)?;
     let key = settings_key(user.as_str());
@@ -248,8 +181,7 @@ pub async fn change_settings<C: Cx>(
         let record = cx.read(group, &key).await;
         let old = match &record {
             None => Settings::default(),
-            Some(r) => Settings::decode(&r.value)
-                .map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))?,
+            Some(r) => Settings::decode(&r.value).map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))?,
         };
         let new = Settings {
             display_name: field(old.display_name, change.display_name.as_ref()),
@@ -258,11 +190,7 @@ pub async fn change_settings<C: Cx>(
         };
         let proposal = Proposal {
             reads: vec![(key.clone(), record.map(|r| r.version))],
-            writes: vec![Write::Put {
-                key: key.clone(),
-                class: WriteClass::Durable,
-                value: new.encode(),
-            }],
+            writes: vec![Write::Put { key: key.clone(), class: WriteClass::Durable, value: new.encode() }],
             ..Proposal::default()
         };
         match cx.commit(group, proposal).await {

@@ -63,10 +63,7 @@ fn claimed<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Option<Aor> {
 /// Finds out who calls, challenges where that is not proven.
 pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
     if asserted_by_peer(request, flow) {
-        return Caller::Known {
-            asserted: Asserted::Keep,
-            consumed: false,
-        };
+        return Caller::Known { asserted: Asserted::Keep, consumed: false };
     }
     let Some(user) = claimed(cx, request, flow) else {
         return Caller::Answered;
@@ -84,8 +81,5 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
     if !auth::authenticate(cx, request, flow, Realm::Proxy, who).await {
         return Caller::Answered;
     }
-    Caller::Known {
-        asserted: Asserted::Set(user),
-        consumed: true,
-    }
+    Caller::Known { asserted: Asserted::Set(user), consumed: true }
 }

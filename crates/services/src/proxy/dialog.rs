@@ -28,11 +28,7 @@ async fn next_hop<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option
 }
 
 fn asserted(flow: Flow) -> Asserted {
-    if flow.transport == Transport::Peer {
-        Asserted::Keep
-    } else {
-        Asserted::Strip
-    }
+    if flow.transport == Transport::Peer { Asserted::Keep } else { Asserted::Strip }
 }
 
 /// Passes a request on inside its dialog.

@@ -34,9 +34,7 @@ pub async fn deliver<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSe
         consumed: false,
         record_route: true,
     };
-    Fork::new(&cx, job, None)
-        .run(vec![Hop::plain(token.flow, None)])
-        .await;
+    Fork::new(&cx, job, None).run(vec![Hop::plain(token.flow, None)]).await;
 }
 
 /// A binding that has nothing but a flow, to ask how that can be used.

@@ -102,11 +102,7 @@ impl<'a, C: Cx> Fork<'a, C> {
     }
 
     fn next_timer(&self) -> Option<Millis> {
-        let legs = self
-            .legs
-            .iter()
-            .filter(|leg| leg.live)
-            .filter_map(|leg| leg.timer);
+        let legs = self.legs.iter().filter(|leg| leg.live).filter_map(|leg| leg.timer);
         legs.chain(self.hold_until).min()
     }
 
@@ -128,9 +124,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         let bytes = forward::build(self.cx, &view, &sending);
         let branch = self.cx.forward(hop.flow, bytes);
         self.cx.count(Counter::ProxyBranch);
-        let timer = self
-            .invite
-            .then(|| self.cx.now().mono + view.proxy.timer_c_ms);
+        let timer = self.invite.then(|| self.cx.now().mono + view.proxy.timer_c_ms);
         let alternates = std::mem::take(&mut hop.alternates);
         self.tried.push(hop);
         self.legs.push(Leg::new(branch, alternates, timer));
@@ -242,11 +236,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             return;
         }
         let give_up = self.cx.now().mono + GIVE_UP_MS;
-        for leg in self
-            .legs
-            .iter_mut()
-            .filter(|leg| leg.live && !leg.cancelled)
-        {
+        for leg in self.legs.iter_mut().filter(|leg| leg.live && !leg.cancelled) {
             leg.cancelled = true;
             leg.timer = Some(give_up);
             self.cx.cancel(leg.branch);
@@ -260,11 +250,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.hold = None;
         }
         let mut silent = Vec::new();
-        for leg in self
-            .legs
-            .iter_mut()
-            .filter(|leg| leg.live && leg.timer.is_some_and(|at| at <= now))
-        {
+        for leg in self.legs.iter_mut().filter(|leg| leg.live && leg.timer.is_some_and(|at| at <= now)) {
             if leg.provisional && !leg.cancelled {
                 // Timer C with a provisional response: CANCEL, and wait for what it brings (§16.8).
                 leg.cancelled = true;
@@ -324,18 +310,8 @@ impl<'a, C: Cx> Fork<'a, C> {
         let tried = &self.tried;
         let fresh: Vec<Hop> = hops
             .into_iter()
-            .filter(|hop| {
-                !tried
-                    .iter()
-                    .any(|t| t.flow == hop.flow && t.uri == hop.uri && t.routes == hop.routes)
-            })
-            .take(
-                self.cx
-                    .view()
-                    .proxy
-                    .max_branches
-                    .saturating_sub(self.tried.len()),
-            )
+            .filter(|hop| !tried.iter().any(|t| t.flow == hop.flow && t.uri == hop.uri && t.routes == hop.routes))
+            .take(self.cx.view().proxy.max_branches.saturating_sub(self.tried.len()))
             .collect();
         self.waiting.extend(by_preference(fresh));
     }
@@ -351,21 +327,13 @@ impl<'a, C: Cx> Fork<'a, C> {
             None => replies::unavailable(self.cx, request, "No Device Reachable"),
             Some(Ended::Final(message)) if !matches!(message.status(), Some(503 | 430)) => {
                 let status = message.status().unwrap_or(500);
-                self.cx
-                    .respond(status, best::returned(message, &self.ended));
+                self.cx.respond(status, best::returned(message, &self.ended));
             }
-            Some(Ended::Timeout) if self.invite => {
-                replies::refuse(self.cx, request, 408, "Request Timeout")
-            }
+            Some(Ended::Timeout) if self.invite => replies::refuse(self.cx, request, 408, "Request Timeout"),
             // RFC 4320 §4.2: no 408 to anything but INVITE.
             Some(Ended::Timeout) => replies::unavailable(self.cx, request, "Device Did Not Answer"),
             // Held in vain.
-            Some(ended)
-                if ended.unreached()
-                    && self.invite
-                    && self.hold.is_none()
-                    && !self.tried_peer_only() =>
-            {
+            Some(ended) if ended.unreached() && self.invite && self.hold.is_none() && !self.tried_peer_only() => {
                 replies::unavailable(self.cx, request, "No Device Reachable");
             }
             Some(_) => replies::try_later(self.cx, request, "Next Hop Not Reachable"),

@@ -28,13 +28,7 @@ pub struct Hop {
 impl Hop {
     /// A hop without Routes or alternates.
     pub fn plain(flow: Flow, uri: Option<&[u8]>) -> Hop {
-        Hop {
-            flow,
-            uri: uri.map(Box::from),
-            routes: Vec::new(),
-            q: 1000,
-            alternates: Vec::new(),
-        }
+        Hop { flow, uri: uri.map(Box::from), routes: Vec::new(), q: 1000, alternates: Vec::new() }
     }
 }
 
@@ -68,13 +62,7 @@ pub fn to_binding<C: Cx>(cx: &C, request: &Message, binding: &Binding) -> Option
         }
         Reach::Stranded => return None,
     };
-    Some(Hop {
-        flow,
-        uri: Some(binding.contact.clone()),
-        routes,
-        q: binding.q,
-        alternates: Vec::new(),
-    })
+    Some(Hop { flow, uri: Some(binding.contact.clone()), routes, q: binding.q, alternates: Vec::new() })
 }
 
 fn peer_host(partner: &crate::settings::PartnerNames) -> String {
@@ -93,21 +81,13 @@ fn open_flow<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
         return Some(flow);
     }
     let listener = view.udp_listener(flow.remote.is_ipv6())?;
-    Some(Flow {
-        transport: Transport::Udp,
-        listener: listener.id,
-        remote: flow.remote,
-        connection: 0,
-    })
+    Some(Flow { transport: Transport::Udp, listener: listener.id, remote: flow.remote, connection: 0 })
 }
 
 /// A URI as next hop, located by RFC 3263; its further addresses become alternates.
 pub async fn located<C: Cx>(cx: &C, uri: &[u8], request_uri: Option<&[u8]>) -> Option<Hop> {
     let flows = cx.locate(uri).await.ok()?;
-    let mut hops = flows
-        .into_iter()
-        .take(8)
-        .map(|flow| Hop::plain(own_listener(cx, flow), request_uri));
+    let mut hops = flows.into_iter().take(8).map(|flow| Hop::plain(own_listener(cx, flow), request_uri));
     let mut first = hops.next()?;
     first.alternates = hops.collect();
     Some(first)
@@ -116,19 +96,11 @@ pub async fn located<C: Cx>(cx: &C, uri: &[u8], request_uri: Option<&[u8]>) -> O
 /// The same flow by a listener that exists here, since whoever located it need not know ours.
 pub fn own_listener<C: Cx>(cx: &C, flow: Flow) -> Flow {
     let view = cx.view();
-    let fits = |l: &&crate::settings::Listener| {
-        l.transport == flow.transport && l.addr.is_ipv6() == flow.remote.is_ipv6()
-    };
-    let known = view
-        .listeners
-        .iter()
-        .filter(fits)
-        .any(|l| l.id == flow.listener);
+    let fits =
+        |l: &&crate::settings::Listener| l.transport == flow.transport && l.addr.is_ipv6() == flow.remote.is_ipv6();
+    let known = view.listeners.iter().filter(fits).any(|l| l.id == flow.listener);
     match view.listeners.iter().find(fits) {
-        Some(listener) if !known => Flow {
-            listener: listener.id,
-            ..flow
-        },
+        Some(listener) if !known => Flow { listener: listener.id, ..flow },
         _ => flow,
     }
 }

@@ -29,14 +29,7 @@ pub struct Leg {
 impl Leg {
     /// A leg that was just sent.
     pub fn new(branch: Branch, alternates: Vec<Hop>, timer: Option<Millis>) -> Leg {
-        Leg {
-            branch,
-            live: true,
-            provisional: false,
-            cancelled: false,
-            timer,
-            alternates,
-        }
+        Leg { branch, live: true, provisional: false, cancelled: false, timer, alternates }
     }
 }
 

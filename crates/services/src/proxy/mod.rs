@@ -46,14 +46,8 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         cx.count(Counter::Refused);
         return replies::refuse(&cx, &request, 403, "Preloaded Route Not Allowed");
     }
-    let job = Job {
-        request: &request,
-        arrival: flow,
-        routes: &routes,
-        asserted: &asserted,
-        consumed,
-        record_route: true,
-    };
+    let job =
+        Job { request: &request, arrival: flow, routes: &routes, asserted: &asserted, consumed, record_route: true };
     to_user(&cx, job, user).await;
 }
 
@@ -108,14 +102,7 @@ async fn to_serving_pool<C: Cx>(
     replies::trying(cx, request);
     cx.count(Counter::ProxyPeer);
     let asserted = Asserted::Strip;
-    let job = Job {
-        request,
-        arrival: flow,
-        routes,
-        asserted: &asserted,
-        consumed: false,
-        record_route: true,
-    };
+    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
     Fork::new(cx, job, None).run(vec![peer]).await;
 }
 
@@ -130,14 +117,7 @@ async fn emergency<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteS
         true => Asserted::Keep,
         false => Asserted::Strip,
     };
-    let job = Job {
-        request,
-        arrival: flow,
-        routes,
-        asserted: &asserted,
-        consumed: false,
-        record_route: true,
-    };
+    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
     match crate::ident::classify(&view, target.as_bytes()) {
         Whose::User(user) => to_user(cx, job, user).await,
         _ => {

@@ -54,9 +54,7 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
             Place::Unavailable { .. } => None,
         };
         let next = match group {
-            Some(group) if *request.method() == Method::Invite => {
-                forward_target(cx, group, &current).await
-            }
+            Some(group) if *request.method() == Method::Invite => forward_target(cx, group, &current).await,
             _ => None,
         };
         let Some(next) = next else {
@@ -81,12 +79,7 @@ async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor
 }
 
 /// The hops of one user's bindings. Without a readable copy only guest bindings are known.
-pub async fn of_user<C: Cx>(
-    cx: &C,
-    request: &Message,
-    group: Option<GroupId>,
-    user: &Aor,
-) -> Found {
+pub async fn of_user<C: Cx>(cx: &C, request: &Message, group: Option<GroupId>, user: &Aor) -> Found {
     let wall = cx.now().wall;
     let mut bindings = match group {
         Some(group) => read_bindings(cx, group, user).await,
@@ -95,18 +88,10 @@ pub async fn of_user<C: Cx>(
     bindings.extend(cx.guests(user));
     bindings.retain(|b| b.expires > wall);
     if bindings.is_empty() {
-        return if group.is_some() {
-            Found::NotRegistered
-        } else {
-            Found::Unavailable
-        };
+        return if group.is_some() { Found::NotRegistered } else { Found::Unavailable };
     }
     let hops = hops_of(cx, request, bindings);
-    if hops.is_empty() {
-        Found::Stranded(user.clone())
-    } else {
-        Found::Hops(hops)
-    }
+    if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }
 }
 
 async fn read_bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<Binding> {
@@ -137,17 +122,10 @@ fn hops_of<C: Cx>(cx: &C, request: &Message, mut bindings: Vec<Binding>) -> Vec<
             cx.count(Counter::BindingStranded);
             continue;
         };
-        match devices
-            .iter_mut()
-            .find(|(other, _)| same_device(other, &binding))
-        {
+        match devices.iter_mut().find(|(other, _)| same_device(other, &binding)) {
             Some((_, first)) => first.alternates.push(hop),
             None => devices.push((binding, hop)),
         }
     }
-    devices
-        .into_iter()
-        .map(|(_, hop)| hop)
-        .take(cx.view().proxy.max_branches)
-        .collect()
+    devices.into_iter().map(|(_, hop)| hop).take(cx.view().proxy.max_branches).collect()
 }

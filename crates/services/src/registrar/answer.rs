@@ -37,10 +37,7 @@ pub fn ok<C: Cx>(cx: &C, request: &Message, bindings: &[Binding], warning: Optio
     }
     if let Some(text) = warning {
         let view = cx.view();
-        reply = reply.header(
-            "Warning",
-            format!("399 {} \"{text}\"", view.own.server_name).as_bytes(),
-        );
+        reply = reply.header("Warning", format!("399 {} \"{text}\"", view.own.server_name).as_bytes());
     }
     cx.respond(200, reply.build());
 }

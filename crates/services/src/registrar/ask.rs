@@ -76,11 +76,7 @@ pub enum AskError {
 
 /// The numeric value of `expires`; a malformed one counts as 3600 (RFC 3261 §10.2.1.1).
 fn expires_of(contact: &NameAddr<'_>, header: Option<u32>) -> Option<u32> {
-    if contact.has_param("expires") {
-        Some(contact.expires().unwrap_or(3600))
-    } else {
-        header
-    }
+    if contact.has_param("expires") { Some(contact.expires().unwrap_or(3600)) } else { header }
 }
 
 fn read_contact(contact: &NameAddr<'_>, header: Option<u32>) -> Result<AskContact, AskError> {
@@ -100,24 +96,14 @@ fn read_contact(contact: &NameAddr<'_>, header: Option<u32>) -> Result<AskContac
     if !uri.is_sip() || contact.uri.len() > MAX_URI || params.len() > MAX_PARAMS {
         return Err(AskError::Contact);
     }
-    let number = |value: &[u8]| {
-        std::str::from_utf8(value)
-            .ok()
-            .and_then(|v| v.parse::<u32>().ok())
-    };
+    let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|v| v.parse::<u32>().ok());
     Ok(AskContact {
         uri: contact.uri.into(),
         params: params.into(),
         q: contact.q().unwrap_or(1000),
         expires: expires_of(contact, header),
-        instance: contact
-            .param("+sip.instance")
-            .filter(|i| !i.is_empty())
-            .map(Box::from),
-        reg_id: contact
-            .param("reg-id")
-            .and_then(number)
-            .filter(|id| *id > 0),
+        instance: contact.param("+sip.instance").filter(|i| !i.is_empty()).map(Box::from),
+        reg_id: contact.param("reg-id").and_then(number).filter(|id| *id > 0),
     })
 }
 
@@ -140,17 +126,10 @@ fn operation(user: &Aor, request: &Message) -> [u8; 16] {
 
 impl Ask {
     /// Reads a REGISTER. `flow` reaches the client; `own_path` values at the top of Path are ours and are not kept.
-    pub fn read(
-        user: &Aor,
-        request: &Message,
-        flow: FlowRef,
-        own_path: usize,
-    ) -> Result<Ask, AskError> {
+    pub fn read(user: &Aor, request: &Message, flow: FlowRef, own_path: usize) -> Result<Ask, AskError> {
         let list = request.contacts();
         let star = list.star;
-        let header = request
-            .header(Name::Expires)
-            .map(|_| request.expires().unwrap_or(3600));
+        let header = request.header(Name::Expires).map(|_| request.expires().unwrap_or(3600));
         let mut contacts = Vec::new();
         for contact in list {
             if contacts.len() == MAX_CONTACTS {
@@ -161,11 +140,7 @@ impl Ask {
         if star && (!contacts.is_empty() || header != Some(0)) {
             return Err(AskError::Star);
         }
-        let path: Vec<Box<[u8]>> = request
-            .paths()
-            .skip(own_path)
-            .map(|p| Box::from(p.uri))
-            .collect();
+        let path: Vec<Box<[u8]>> = request.paths().skip(own_path).map(|p| Box::from(p.uri)).collect();
         if path.len() > MAX_PATH || path.iter().any(|p| p.len() > MAX_URI) {
             return Err(AskError::Path);
         }
@@ -187,10 +162,7 @@ impl AskContact {
     /// Whether a binding is this contact's: the same instance (and reg-id), or an equal URI (RFC 3261 §10.3 step 7,
     /// RFC 5626 §6).
     pub fn is_of(&self, binding: &Binding) -> bool {
-        if self.instance.is_some()
-            && self.instance == binding.instance
-            && self.reg_id == binding.reg_id
-        {
+        if self.instance.is_some() && self.instance == binding.instance && self.reg_id == binding.reg_id {
             return true;
         }
         if self.uri == binding.contact {

@@ -15,19 +15,12 @@ use pairline_sip::message::Message;
 /// Sends the request to the serving pool and its answer back.
 pub async fn relay<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, pool: PoolId) {
     let view = cx.view();
-    let hop = cx
-        .peer_flow(pool)
-        .filter(|_| forward::peer_hops(request) < forward::MAX_PEER_HOPS);
+    let hop = cx.peer_flow(pool).filter(|_| forward::peer_hops(request) < forward::MAX_PEER_HOPS);
     let Some(hop) = hop else {
         return replies::try_later(cx, request, "Serving Pool Not Reachable");
     };
     let own = &view.own;
-    let client = FlowRef {
-        pool: own.pool,
-        server: own.server,
-        boot: own.boot,
-        flow,
-    };
+    let client = FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow };
     let path = path_value(&view, &client);
     let sending = Sending {
         request,

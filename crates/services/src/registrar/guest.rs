@@ -29,11 +29,7 @@ pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, gro
     let view = cx.view();
     let now = cx.now();
     let longest = view.registrar.guest_max_s.min(CEILING_S);
-    let existing: Vec<Binding> = cx
-        .guests(user)
-        .into_iter()
-        .filter(|b| b.expires > now.wall)
-        .collect();
+    let existing: Vec<Binding> = cx.guests(user).into_iter().filter(|b| b.expires > now.wall).collect();
     let changes = match plan(&existing, &ask, &view.registrar, longest, now.wall) {
         Plan::Refuse(why) => return refuse(cx, request, why),
         Plan::Fetch => Changes::default(),
@@ -52,10 +48,7 @@ pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, gro
 
 async fn write<C: Cx>(cx: &C, user: &Aor, existing: &[Binding], changes: &Changes) -> bool {
     for binding in &changes.puts {
-        if !cx
-            .put_guest(user, binding.clone(), u64::from(binding.granted) * 1000)
-            .await
-        {
+        if !cx.put_guest(user, binding.clone(), u64::from(binding.granted) * 1000).await {
             return false;
         }
     }

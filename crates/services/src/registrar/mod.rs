@@ -75,13 +75,7 @@ async fn pause<C: Cx>(cx: &C) {
 }
 
 /// Authenticates; the identity must be the user whose bindings are to be changed (no third-party registration).
-async fn admit<C: Cx>(
-    cx: &C,
-    request: &Message,
-    flow: Flow,
-    user: &Aor,
-    group: Option<GroupId>,
-) -> bool {
+async fn admit<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: Option<GroupId>) -> bool {
     let who = Who { user, group };
     if !auth::authenticate(cx, request, flow, Realm::Registrar, who).await {
         return false;
@@ -102,22 +96,12 @@ fn client_flow<C: Cx>(cx: &C, request: &Message, flow: Flow) -> (FlowRef, usize)
     if flow.transport == Transport::Peer
         && let Some(top) = request.paths().next()
         && let Ok(uri) = Uri::parse(top.uri)
-        && let Some(token) = uri
-            .user
-            .and_then(|user| read_flow_token(&view.sealing_key, user))
+        && let Some(token) = uri.user.and_then(|user| read_flow_token(&view.sealing_key, user))
     {
         return (token, 1);
     }
     let own = &view.own;
-    (
-        FlowRef {
-            pool: own.pool,
-            server: own.server,
-            boot: own.boot,
-            flow,
-        },
-        0,
-    )
+    (FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow }, 0)
 }
 
 /// Reads the wish, or answers why it cannot be read.
@@ -141,13 +125,7 @@ fn refuse<C: Cx>(cx: &C, request: &Message, why: Refuse) {
         Refuse::TooManyBindings => replies::refuse(cx, request, 403, "Too Many Bindings"),
         Refuse::TooBrief => {
             let min = cx.view().registrar.min_s.to_string();
-            replies::refuse_with(
-                cx,
-                request,
-                423,
-                "Interval Too Brief",
-                &[("Min-Expires", &min)],
-            );
+            replies::refuse_with(cx, request, 423, "Interval Too Brief", &[("Min-Expires", &min)]);
         }
     }
 }
@@ -185,11 +163,7 @@ fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)]) -> Prop
         let key = binding_key(user.as_str(), &binding.id);
         proposal.reads.push((key.clone(), version(&binding.id)));
         let lives = u64::from(binding.granted) * 1000;
-        proposal.writes.push(Write::Put {
-            key,
-            class: WriteClass::Soft { lives },
-            value: binding.encode(),
-        });
+        proposal.writes.push(Write::Put { key, class: WriteClass::Soft { lives }, value: binding.encode() });
     }
     for id in &changes.deletes {
         let key = binding_key(user.as_str(), id);
@@ -199,13 +173,7 @@ fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)]) -> Prop
     proposal
 }
 
-async fn serve<C: Cx>(
-    cx: &C,
-    request: &Message,
-    flow: Flow,
-    user: &Aor,
-    group: Option<GroupId>,
-) -> Outcome {
+async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: Option<GroupId>) -> Outcome {
     if !admit(cx, request, flow, user, group).await {
         return Outcome::Answered;
     }
@@ -217,13 +185,7 @@ async fn serve<C: Cx>(
         let read = bindings(cx, group, user).await;
         let existing: Vec<Binding> = read.iter().map(|(b, _)| b.clone()).collect();
         let view = cx.view();
-        let plan = plan::plan(
-            &existing,
-            &ask,
-            &view.registrar,
-            view.registrar.max_s,
-            cx.now().wall,
-        );
+        let plan = plan::plan(&existing, &ask, &view.registrar, view.registrar.max_s, cx.now().wall);
         let changes = match plan {
             Plan::Refuse(why) => {
                 refuse(cx, request, why);
@@ -261,10 +223,7 @@ async fn serve<C: Cx>(
 /// Whether a refused commit is worth another look at where the user is served; answers otherwise.
 fn refused<C: Cx>(cx: &C, request: &Message, refusal: &Refusal) -> Outcome {
     match refusal {
-        Refusal::Moved(..)
-        | Refusal::NotActive(..)
-        | Refusal::HandingOver(_)
-        | Refusal::Unconfirmed => Outcome::Moving,
+        Refusal::Moved(..) | Refusal::NotActive(..) | Refusal::HandingOver(_) | Refusal::Unconfirmed => Outcome::Moving,
         _ => {
             replies::try_later(cx, request, "Binding Not Stored");
             Outcome::Answered
@@ -274,8 +233,7 @@ fn refused<C: Cx>(cx: &C, request: &Message, refusal: &Refusal) -> Outcome {
 
 /// The bindings once the changes are made.
 fn after(existing: Vec<Binding>, changes: Changes) -> Vec<Binding> {
-    let gone =
-        |b: &Binding| changes.deletes.contains(&b.id) || changes.puts.iter().any(|p| p.id == b.id);
+    let gone = |b: &Binding| changes.deletes.contains(&b.id) || changes.puts.iter().any(|p| p.id == b.id);
     let mut bindings: Vec<Binding> = existing.into_iter().filter(|b| !gone(b)).collect();
     bindings.extend(changes.puts);
     bindings

@@ -91,13 +91,7 @@ fn order(ask: &Ask, binding: &Binding) -> Order {
 }
 
 /// Decides. `existing` are the user's live bindings; `longest` the longest expiry to grant, in seconds.
-pub fn plan(
-    existing: &[Binding],
-    ask: &Ask,
-    policy: &RegistrarPolicy,
-    longest: u32,
-    wall: Millis,
-) -> Plan {
+pub fn plan(existing: &[Binding], ask: &Ask, policy: &RegistrarPolicy, longest: u32, wall: Millis) -> Plan {
     if !ask.star && ask.contacts.is_empty() {
         return Plan::Fetch;
     }
@@ -116,10 +110,7 @@ pub fn plan(
     }
     if ask.star {
         let deletes = existing.iter().map(|b| b.id).collect();
-        return Plan::Change(Changes {
-            deletes,
-            ..Changes::default()
-        });
+        return Plan::Change(Changes { deletes, ..Changes::default() });
     }
     match changes(existing, ask, policy, longest, wall) {
         Ok(changes) => Plan::Change(changes),
@@ -132,16 +123,9 @@ fn moved(existing: &[Binding], ask: &Ask) -> Changes {
     let puts = existing
         .iter()
         .filter(|b| b.op == ask.op && (b.flow != ask.flow || b.path != ask.path))
-        .map(|b| Binding {
-            flow: ask.flow,
-            path: ask.path.clone(),
-            ..b.clone()
-        })
+        .map(|b| Binding { flow: ask.flow, path: ask.path.clone(), ..b.clone() })
         .collect();
-    Changes {
-        puts,
-        ..Changes::default()
-    }
+    Changes { puts, ..Changes::default() }
 }
 
 fn changes(
@@ -155,11 +139,8 @@ fn changes(
     let mut replaced: Vec<[u8; 16]> = Vec::new();
     for contact in &ask.contacts {
         let seconds = grant(contact.expires, longest, policy)?;
-        let old: Vec<[u8; 16]> = existing
-            .iter()
-            .filter(|b| contact.is_of(b) && !replaced.contains(&b.id))
-            .map(|b| b.id)
-            .collect();
+        let old: Vec<[u8; 16]> =
+            existing.iter().filter(|b| contact.is_of(b) && !replaced.contains(&b.id)).map(|b| b.id).collect();
         let first = old.first().copied();
         changes.deletes.extend(old.iter().skip(1));
         replaced.extend(old);

@@ -34,8 +34,7 @@ impl Imported {
     fn refuse(&mut self, user: &str, error: &CommandError) {
         self.refused_count += 1;
         if self.refused.len() < MAX_REASONS {
-            self.refused
-                .push((user.to_owned(), format!("{error}; {}", error.remedy())));
+            self.refused.push((user.to_owned(), format!("{error}; {}", error.remedy())));
         }
     }
 
@@ -74,11 +73,7 @@ async fn sort<'a, C: Cx>(cx: &C, rows: &'a [NewUser], result: &mut Imported) -> 
                 sorted.data.entry(group).or_default().push(row);
             }
             Ok(Some(entry)) if entry.home == row.home => {
-                if cx
-                    .read(group, &credential_key(row.user.as_str()))
-                    .await
-                    .is_some()
-                {
+                if cx.read(group, &credential_key(row.user.as_str())).await.is_some() {
                     result.unchanged += 1;
                 } else {
                     sorted.data.entry(group).or_default().push(row);
@@ -86,13 +81,7 @@ async fn sort<'a, C: Cx>(cx: &C, rows: &'a [NewUser], result: &mut Imported) -> 
             }
             Ok(Some(entry)) => {
                 let home = view.pool_label(entry.home);
-                result.refuse(
-                    row.user.as_str(),
-                    &CommandError::Exists {
-                        user: row.user.as_str().to_owned(),
-                        home,
-                    },
-                );
+                result.refuse(row.user.as_str(), &CommandError::Exists { user: row.user.as_str().to_owned(), home });
             }
             Err(error) => result.refuse(row.user.as_str(), &error),
         }
@@ -105,27 +94,13 @@ pub async fn import<C: Cx>(cx: &C, rows: &[NewUser]) -> Imported {
     let mut result = Imported::default();
     for row in rows.iter().skip(MAX_ROWS) {
         let reason = "too many rows in one call";
-        result.refuse(
-            row.user.as_str(),
-            &CommandError::BadValue {
-                field: "rows",
-                reason,
-            },
-        );
+        result.refuse(row.user.as_str(), &CommandError::BadValue { field: "rows", reason });
     }
     let sorted = sort(cx, rows, &mut result).await;
     if !sorted.unlisted.is_empty() {
         let proposal = Proposal {
-            reads: sorted
-                .unlisted
-                .iter()
-                .map(|row| (directory::user_key(row.user.as_str()), None))
-                .collect(),
-            writes: sorted
-                .unlisted
-                .iter()
-                .map(|row| directory_write(row))
-                .collect(),
+            reads: sorted.unlisted.iter().map(|row| (directory::user_key(row.user.as_str()), None)).collect(),
+            writes: sorted.unlisted.iter().map(|row| directory_write(row)).collect(),
             ..Proposal::default()
         };
         let done = cx.commit(GroupId::CMS, proposal).await;
@@ -134,11 +109,7 @@ pub async fn import<C: Cx>(cx: &C, rows: &[NewUser]) -> Imported {
             return one_by_one(cx, sorted, result).await;
         }
     }
-    let groups: Vec<_> = sorted
-        .data
-        .iter()
-        .map(|(group, rows)| import_group(cx, *group, rows))
-        .collect();
+    let groups: Vec<_> = sorted.data.iter().map(|(group, rows)| import_group(cx, *group, rows)).collect();
     for (rows, results) in sorted.data.values().zip(join_all(groups).await) {
         for (row, outcome) in rows.iter().zip(results) {
             result.count(row, outcome);
@@ -156,33 +127,17 @@ async fn one_by_one<C: Cx>(cx: &C, sorted: Sorted<'_>, mut result: Imported) -> 
 }
 
 /// Writes the data of one group's rows: in one proposal, or one by one if that meets a conflict or a limit.
-async fn import_group<C: Cx>(
-    cx: &C,
-    group: GroupId,
-    rows: &[&NewUser],
-) -> Vec<Result<Added, CommandError>> {
+async fn import_group<C: Cx>(cx: &C, group: GroupId, rows: &[&NewUser]) -> Vec<Result<Added, CommandError>> {
     let view = cx.view();
     let proposal = Proposal {
-        reads: rows
-            .iter()
-            .map(|row| (credential_key(row.user.as_str()), None))
-            .collect(),
-        writes: rows
-            .iter()
-            .flat_map(|row| data_writes(cx, &view, row))
-            .collect(),
+        reads: rows.iter().map(|row| (credential_key(row.user.as_str()), None)).collect(),
+        writes: rows.iter().flat_map(|row| data_writes(cx, &view, row)).collect(),
         ..Proposal::default()
     };
     let done = cx.commit(group, proposal).await;
-    let too_large = matches!(
-        &done,
-        Done::Refused(pairline_group::io::Refusal::TooLarge(_))
-    );
+    let too_large = matches!(&done, Done::Refused(pairline_group::io::Refusal::TooLarge(_)));
     if !is_conflict(&done) && !too_large {
-        return rows
-            .iter()
-            .map(|row| written(done.clone(), &row.user).map(|()| Added::New))
-            .collect();
+        return rows.iter().map(|row| written(done.clone(), &row.user).map(|()| Added::New)).collect();
     }
     let mut results = Vec::with_capacity(rows.len());
     for row in rows {

@@ -42,10 +42,7 @@ pub struct NewUser {
 
 impl std::fmt::Debug for NewUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewUser")
-            .field("user", &self.user)
-            .field("home", &self.home)
-            .finish_non_exhaustive()
+        f.debug_struct("NewUser").field("user", &self.user).field("home", &self.home).finish_non_exhaustive()
     }
 }
 
@@ -77,16 +74,11 @@ pub struct UserInfo {
 
 /// The directory entry of a user, from the local copy of the management store.
 pub async fn entry_of<C: Cx>(cx: &C, user: &Aor) -> Result<Option<DirectoryEntry>, CommandError> {
-    let Some(record) = cx
-        .read(GroupId::CMS, &directory::user_key(user.as_str()))
-        .await
-    else {
+    let Some(record) = cx.read(GroupId::CMS, &directory::user_key(user.as_str())).await else {
         return Ok(None);
     };
     let entry = DirectoryEntry::decode(&record.value);
-    entry
-        .map(Some)
-        .map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))
+    entry.map(Some).map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))
 }
 
 fn check(view: &DeploymentView, new: &NewUser) -> Result<GroupId, CommandError> {
@@ -97,74 +89,41 @@ fn check(view: &DeploymentView, new: &NewUser) -> Result<GroupId, CommandError> 
         return Err(CommandError::BadUser(name.to_owned()));
     }
     check_password(&new.password)?;
-    text(
-        "display_name",
-        new.display_name.as_deref().unwrap_or_default(),
-        MAX_NAME,
-    )?;
+    text("display_name", new.display_name.as_deref().unwrap_or_default(), MAX_NAME)?;
     if new.contacts.len() > view.max_contacts {
         return Err(CommandError::ListFull(view.max_contacts));
     }
-    view.group_of(new.home, name)
-        .ok_or(CommandError::NoSuchPool(new.home))
+    view.group_of(new.home, name).ok_or(CommandError::NoSuchPool(new.home))
 }
 
 fn check_password(password: &str) -> Result<(), CommandError> {
     if password.is_empty() {
-        return Err(CommandError::BadValue {
-            field: "password",
-            reason: "empty",
-        });
+        return Err(CommandError::BadValue { field: "password", reason: "empty" });
     }
     text("password", password, MAX_PASSWORD)
 }
 
 fn sealed<C: Cx>(cx: &C, view: &DeploymentView, user: &Aor, password: &str) -> Write {
     let realm = view.realm(user.domain());
-    let credential =
-        Credential::from_password(&view.stored_algorithms, user.user(), realm, password);
+    let credential = Credential::from_password(&view.stored_algorithms, user.user(), realm, password);
     let value = credential.seal(&view.sealing_key, user.as_str(), cx.random());
-    Write::Put {
-        key: credential_key(user.as_str()),
-        class: WriteClass::Durable,
-        value,
-    }
+    Write::Put { key: credential_key(user.as_str()), class: WriteClass::Durable, value }
 }
 
 /// The first half of the saga: the directory entry.
 fn directory_write(new: &NewUser) -> Write {
-    let entry = DirectoryEntry {
-        home: new.home,
-        enabled: true,
-    };
-    Write::Put {
-        key: directory::user_key(new.user.as_str()),
-        class: WriteClass::Durable,
-        value: entry.encode(),
-    }
+    let entry = DirectoryEntry { home: new.home, enabled: true };
+    Write::Put { key: directory::user_key(new.user.as_str()), class: WriteClass::Durable, value: entry.encode() }
 }
 
 /// The second half: what lies in the user's own group.
 fn data_writes<C: Cx>(cx: &C, view: &DeploymentView, new: &NewUser) -> Vec<Write> {
     let name = new.user.as_str();
-    let settings = Settings {
-        display_name: new.display_name.clone(),
-        ..Settings::default()
-    };
-    let durable = |key, value| Write::Put {
-        key,
-        class: WriteClass::Durable,
-        value,
-    };
-    let mut writes = vec![
-        sealed(cx, view, &new.user, &new.password),
-        durable(settings_key(name), settings.encode()),
-    ];
+    let settings = Settings { display_name: new.display_name.clone(), ..Settings::default() };
+    let durable = |key, value| Write::Put { key, class: WriteClass::Durable, value };
+    let mut writes = vec![sealed(cx, view, &new.user, &new.password), durable(settings_key(name), settings.encode())];
     for address in &new.contacts {
-        writes.push(durable(
-            contact_key(name, address),
-            Contact::default().encode(),
-        ));
+        writes.push(durable(contact_key(name, address), Contact::default().encode()));
     }
     writes
 }
@@ -178,10 +137,7 @@ pub async fn add<C: Cx>(cx: &C, new: &NewUser) -> Result<Added, CommandError> {
     if let Some(entry) = known {
         let complete = cx.read(group, &credential_key(name)).await.is_some();
         if entry.home != new.home || complete {
-            return Err(CommandError::Exists {
-                user: name.to_owned(),
-                home: view.pool_label(entry.home),
-            });
+            return Err(CommandError::Exists { user: name.to_owned(), home: view.pool_label(entry.home) });
         }
     } else {
         let key = directory::user_key(name);
@@ -200,11 +156,7 @@ pub async fn add<C: Cx>(cx: &C, new: &NewUser) -> Result<Added, CommandError> {
         ..Proposal::default()
     };
     written(cx.commit(group, proposal).await, &new.user)?;
-    Ok(if known.is_some() {
-        Added::Completed
-    } else {
-        Added::New
-    })
+    Ok(if known.is_some() { Added::Completed } else { Added::New })
 }
 
 /// Sets a password; whoever is signed in stays so until its next challenge.
@@ -212,99 +164,48 @@ pub async fn set_password<C: Cx>(cx: &C, user: &Aor, password: &str) -> Result<(
     check_password(password)?;
     let group = writable(cx, user)?;
     let write = sealed(cx, &cx.view(), user, password);
-    written(
-        cx.commit(
-            group,
-            Proposal {
-                writes: vec![write],
-                ..Proposal::default()
-            },
-        )
-        .await,
-        user,
-    )
+    written(cx.commit(group, Proposal { writes: vec![write], ..Proposal::default() }).await, user)
 }
 
 /// Shows a user.
 pub async fn show<C: Cx>(cx: &C, user: &Aor) -> Result<UserInfo, CommandError> {
     let missing = || CommandError::NoSuchUser(user.as_str().to_owned());
     let entry = entry_of(cx, user).await?.ok_or_else(missing)?;
-    let group = cx
-        .view()
-        .group_of(entry.home, user.as_str())
-        .ok_or(CommandError::NoSuchPool(entry.home))?;
+    let group = cx.view().group_of(entry.home, user.as_str()).ok_or(CommandError::NoSuchPool(entry.home))?;
     let settings = match cx.read(group, &settings_key(user.as_str())).await {
-        Some(record) => Settings::decode(&record.value)
-            .map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))?,
+        Some(record) => {
+            Settings::decode(&record.value).map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))?
+        }
         None => Settings::default(),
     };
-    let complete = cx
-        .read(group, &credential_key(user.as_str()))
-        .await
-        .is_some();
-    Ok(UserInfo {
-        user: user.clone(),
-        home: entry.home,
-        group,
-        enabled: entry.enabled,
-        settings,
-        complete,
-    })
+    let complete = cx.read(group, &credential_key(user.as_str())).await.is_some();
+    Ok(UserInfo { user: user.clone(), home: entry.home, group, enabled: entry.enabled, settings, complete })
 }
 
 /// Removes a user with all its records. The user's own group goes first: if the rest fails, the entry still tells where to
 /// look, and repeating the command completes it.
 pub async fn remove<C: Cx>(cx: &C, user: &Aor) -> Result<(), CommandError> {
-    let entry = entry_of(cx, user)
-        .await?
-        .ok_or_else(|| CommandError::NoSuchUser(user.as_str().to_owned()))?;
+    let entry = entry_of(cx, user).await?.ok_or_else(|| CommandError::NoSuchUser(user.as_str().to_owned()))?;
     if readable(cx, user)?.read_only {
         return Err(CommandError::Limited(user.as_str().to_owned()));
     }
-    let group = cx
-        .view()
-        .group_of(entry.home, user.as_str())
-        .ok_or(CommandError::NoSuchPool(entry.home))?;
+    let group = cx.view().group_of(entry.home, user.as_str()).ok_or(CommandError::NoSuchPool(entry.home))?;
     // Several rounds, since a registration may slip in and a proposal has a limit.
     for _ in 0..8 {
         let records = cx.read_all(group, user.as_str(), None).await;
         if records.is_empty() {
             break;
         }
-        let writes = records
-            .into_iter()
-            .take(2048)
-            .map(|(key, _)| Write::Delete { key })
-            .collect();
-        let done = cx
-            .commit(
-                group,
-                Proposal {
-                    writes,
-                    ..Proposal::default()
-                },
-            )
-            .await;
+        let writes = records.into_iter().take(2048).map(|(key, _)| Write::Delete { key }).collect();
+        let done = cx.commit(group, Proposal { writes, ..Proposal::default() }).await;
         let nothing_left = matches!(done, Done::NoChange(_));
         written(done, user)?;
         if nothing_left {
             break;
         }
     }
-    let writes = vec![Write::Delete {
-        key: directory::user_key(user.as_str()),
-    }];
-    written(
-        cx.commit(
-            GroupId::CMS,
-            Proposal {
-                writes,
-                ..Proposal::default()
-            },
-        )
-        .await,
-        user,
-    )
+    let writes = vec![Write::Delete { key: directory::user_key(user.as_str()) }];
+    written(cx.commit(GroupId::CMS, Proposal { writes, ..Proposal::default() }).await, user)
 }
 
 /// Whether a refusal says that another change was faster.

@@ -43,24 +43,14 @@ pub struct WhereIs {
 
 fn view_of<C: Cx>(cx: &C, binding: Binding, guest: bool) -> RegistrationView {
     let expires_in = binding.seconds_left(cx.now().wall);
-    RegistrationView {
-        reach: cx.reach(&binding),
-        guest,
-        expires_in,
-        binding,
-    }
+    RegistrationView { reach: cx.reach(&binding), guest, expires_in, binding }
 }
 
-async fn live_bindings<C: Cx>(
-    cx: &C,
-    group: GroupId,
-    user: &Aor,
-) -> Result<Vec<Binding>, CommandError> {
+async fn live_bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Result<Vec<Binding>, CommandError> {
     let wall = cx.now().wall;
     let mut bindings = Vec::new();
     for (_, record) in cx.read_all(group, user.as_str(), Some(BINDING)).await {
-        let binding = Binding::from_record(&record)
-            .map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))?;
+        let binding = Binding::from_record(&record).map_err(|_| CommandError::Unreadable(user.as_str().to_owned()))?;
         if binding.expires > wall {
             bindings.push(binding);
         }
@@ -70,45 +60,27 @@ async fn live_bindings<C: Cx>(
 
 /// Says where a user is.
 pub async fn where_is<C: Cx>(cx: &C, user: &Aor) -> Result<WhereIs, CommandError> {
-    let entry = entry_of(cx, user)
-        .await?
-        .ok_or_else(|| CommandError::NoSuchUser(user.as_str().to_owned()))?;
+    let entry = entry_of(cx, user).await?.ok_or_else(|| CommandError::NoSuchUser(user.as_str().to_owned()))?;
     let view = cx.view();
-    let group = view
-        .group_of(entry.home, user.as_str())
-        .ok_or(CommandError::NoSuchPool(entry.home))?;
+    let group = view.group_of(entry.home, user.as_str()).ok_or(CommandError::NoSuchPool(entry.home))?;
     let place = cx.place(user);
     let serving = match &place {
         Place::Here { .. } => Some(view.own.pool),
         Place::Elsewhere { pool, .. } => Some(*pool),
         _ => None,
     };
-    let mut registrations: Vec<RegistrationView> = live_bindings(cx, group, user)
-        .await?
-        .into_iter()
-        .map(|b| view_of(cx, b, false))
-        .collect();
+    let mut registrations: Vec<RegistrationView> =
+        live_bindings(cx, group, user).await?.into_iter().map(|b| view_of(cx, b, false)).collect();
     let wall = cx.now().wall;
     let guests = cx.guests(user).into_iter().filter(|b| b.expires > wall);
     registrations.extend(guests.map(|b| view_of(cx, b, true)));
-    Ok(WhereIs {
-        user: user.clone(),
-        home: entry.home,
-        serving,
-        place,
-        group,
-        registrations,
-    })
+    Ok(WhereIs { user: user.clone(), home: entry.home, serving, place, group, registrations })
 }
 
 /// Drops a user's registrations: all, or the one with that contact URI. Returns how many.
 ///
 /// Guest bindings are dropped too; they may be dropped in resiliency mode, ordinary ones not.
-pub async fn drop_registrations<C: Cx>(
-    cx: &C,
-    user: &Aor,
-    contact: Option<&str>,
-) -> Result<usize, CommandError> {
+pub async fn drop_registrations<C: Cx>(cx: &C, user: &Aor, contact: Option<&str>) -> Result<usize, CommandError> {
     let meant = |b: &Binding| contact.is_none_or(|c| *b.contact == *c.as_bytes());
     let mut dropped = 0;
     for guest in cx.guests(user).into_iter().filter(|b| meant(b)) {
@@ -120,11 +92,7 @@ pub async fn drop_registrations<C: Cx>(
         Err(error) => return Err(error),
     };
     let bindings = live_bindings(cx, group, user).await?;
-    let keys: Vec<_> = bindings
-        .iter()
-        .filter(|b| meant(b))
-        .map(|b| binding_key(user.as_str(), &b.id))
-        .collect();
+    let keys: Vec<_> = bindings.iter().filter(|b| meant(b)).map(|b| binding_key(user.as_str(), &b.id)).collect();
     if keys.is_empty() {
         return match contact {
             Some(contact) if dropped == 0 => Err(CommandError::NotThere(contact.to_owned())),
@@ -133,16 +101,6 @@ pub async fn drop_registrations<C: Cx>(
     }
     dropped += keys.len();
     let writes = keys.into_iter().map(|key| Write::Delete { key }).collect();
-    written(
-        cx.commit(
-            group,
-            Proposal {
-                writes,
-                ..Proposal::default()
-            },
-        )
-        .await,
-        user,
-    )?;
+    written(cx.commit(group, Proposal { writes, ..Proposal::default() }).await, user)?;
     Ok(dropped)
 }
