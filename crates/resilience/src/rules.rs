@@ -61,10 +61,16 @@ impl Case<'_> {
         self.say(rule, Verdict::Refuse, reason, remedy);
     }
 
-    /// A refusal that force turns into a warning.
+    /// A refusal that force turns into a warning. A reclaim has no force: it is the last resort and states that the
+    /// partner is off, so only a partner that answers stands against it.
     fn object(&mut self, rule: Rule, reason: impl Into<String>, remedy: impl Into<String>) {
-        if self.command.is_forced() {
+        let last_resort = matches!(self.command, Command::Reclaim { .. }) && rule != Rule::Healthy;
+        if last_resort {
+            self.say(rule, Verdict::Warn, reason, remedy);
+        } else if self.command.is_forced() {
             self.say(rule, Verdict::Warn, reason, "accepted by --force");
+        } else if matches!(self.command, Command::Reclaim { .. }) {
+            self.refuse(rule, reason, remedy);
         } else {
             self.say(rule, Verdict::Refuse, reason, format!("{}, or accept it with --force", remedy.into()));
         }
@@ -121,7 +127,8 @@ fn running(c: &mut Case<'_>) {
         running.id, running.what, running.operator, running.since
     );
     let remedy = format!("await it, or pairline procedure resume|abort {:032x}", running.id);
-    // In a disaster the procedure's other half may be gone for good: then, and only then, force replaces it.
+    // In a disaster the procedure's other half may be gone for good: then, and only then, force (or the reclaim that
+    // aborts it) replaces it.
     if c.disaster && c.source().is_none_or(|s| !s.reachable) {
         c.object(Rule::Running, reason, remedy);
     } else {
@@ -155,7 +162,7 @@ fn fail_back_first(c: &mut Case<'_>) {
 fn healthy(c: &mut Case<'_>) {
     if c.disaster && c.source().is_some_and(|s| s.reachable) {
         let reason = format!("{} answers; a disaster procedure would give up what it has not shipped", c.source_name());
-        c.object(Rule::Healthy, reason, "use the planned procedure (without --disaster)");
+        c.object(Rule::Healthy, reason, "use the planned procedure: it needs no --disaster and loses nothing");
     }
 }
 

@@ -96,6 +96,14 @@ fn a_lost_source_needs_the_disaster_procedure_and_a_word_on_it() {
     rule(reclaim(true), &stuck, Rule::Fencing, Fine, Fine);
     let again = plan(&reclaim(true), &stuck, "alice", 1, 0).unwrap();
     assert_eq!(again.groups().first(), Some(&GroupId::CMS));
+    let mut spoilt = stuck.clone();
+    spoilt.pools[0].certificate_days = Some(0);
+    spoilt.running =
+        Some(RunningProcedure { id: 7, what: "pool failover".to_owned(), operator: "bob".to_owned(), since: 5 });
+    rule(reclaim(true), &spoilt, Rule::Certificate, Warn, Warn);
+    rule(reclaim(true), &spoilt, Rule::Running, Warn, Warn);
+    assert_eq!(plan(&reclaim(true), &spoilt, "alice", 1, 0).unwrap().supersedes, Some(7));
+    rule(reclaim(true), &observed_with(EAST, |_| WEST), Rule::Healthy, Refuse, Refuse);
     assert!(again.groups().iter().all(|g| g.is_cms() || g.pool == EAST));
 }
 
