@@ -201,8 +201,8 @@ fn run(seed: u64) -> (bool, bool, bool) {
 
 #[test]
 fn whatever_happens_it_heals_and_nothing_acknowledged_is_lost() {
-    let seeds: u64 = std::env::var("CHAOS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
-    let first: u64 = std::env::var("CHAOS_FIRST").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let seeds: u64 = option_env!("CHAOS_SEEDS").and_then(|n| n.parse().ok()).unwrap_or(150);
+    let first: u64 = option_env!("CHAOS_FIRST").and_then(|n| n.parse().ok()).unwrap_or(0);
     let (mut tails, mut swaps, mut moves) = (0, 0, 0);
     for seed in first..first + seeds {
         let (tail, swap, moved) = run(seed);
@@ -210,7 +210,6 @@ fn whatever_happens_it_heals_and_nothing_acknowledged_is_lost() {
         swaps += u64::from(swap);
         moves += u64::from(moved);
     }
-    println!("tails {tails}, swaps {swaps}, moves {moves}");
     if seeds >= 100 {
         assert!(tails > 5 && swaps > 5 && moves > 5, "not sharp: tails {tails}, swaps {swaps}, moves {moves}");
     }

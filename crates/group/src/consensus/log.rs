@@ -28,12 +28,11 @@ impl MemLog {
     pub(crate) fn new(voter: u64, hard: Hard, base: (u64, u64), items: Vec<LogItem>) -> MemLog {
         let entries = items
             .into_iter()
-            .map(|item| {
-                let mut entry = Entry::default();
-                entry.index = item.index;
-                entry.term = item.term;
-                entry.data = item.payload.to_vec().into();
-                entry
+            .map(|item| Entry {
+                index: item.index,
+                term: item.term,
+                data: item.payload.to_vec().into(),
+                ..Entry::default()
             })
             .collect();
         MemLog { hard, voter, base, entries }
@@ -69,12 +68,9 @@ impl MemLog {
 
 impl Storage for MemLog {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let mut hard_state = HardState::default();
-        hard_state.term = self.hard.term;
-        hard_state.vote = self.hard.vote;
-        hard_state.commit = self.hard.commit;
-        let mut conf_state = ConfState::default();
-        conf_state.voters = vec![self.voter];
+        let Hard { term, vote, commit } = self.hard;
+        let hard_state = HardState { term, vote, commit, ..HardState::default() };
+        let conf_state = ConfState { voters: vec![self.voter], ..ConfState::default() };
         Ok(RaftState { hard_state, conf_state })
     }
 

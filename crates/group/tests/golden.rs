@@ -1,0 +1,129 @@
+//! Frozen encodings. A build must read what every earlier build wrote, byte for byte; a change of these files is a change of
+//! format and needs a new version byte.
+
+use bytes::Bytes;
+use pairline_group::codec::{decode_entry, encode_entry};
+use pairline_group::frame::{self, CanaryItem, Frame, FrameError, GroupHello, Hello};
+use pairline_group::{
+    Body, ChainHash, Class, Effect, Entry, Epoch, GroupId, Handover, Key, Kind, LineageItem, OpId, PoolId, Position,
+    Promote, ServerId, StepRef,
+};
+
+const ENTRIES: &str = include_str!("golden/entries.hex");
+const FRAMES: &str = include_str!("golden/frames.hex");
+
+fn epoch(number: u64, pool: u16) -> Epoch {
+    Epoch { number, granted_by: PoolId(pool) }
+}
+
+fn entry(seq: u64, body: Body) -> Entry {
+    Entry {
+        position: Position { epoch: epoch(3, 2), seq },
+        prev: ChainHash([7; 32]),
+        time: 1_700_000_000_123,
+        op: Some(OpId { session: 0x1234_5678_9abc_def0_1122_3344_5566_7788, counter: 300 }),
+        step: Some(StepRef { procedure: 99, step: 4 }),
+        body,
+    }
+}
+
+fn entries() -> Vec<Entry> {
+    let key = Key::new("sip:anna@pairline.test", Kind(12), b"item");
+    let based_on = Some(Position { epoch: epoch(1, 1), seq: 41 });
+    let value = Bytes::from_static(b"\x01value");
+    let put = Effect::Put { key: key.clone(), based_on, class: Class::Durable, value: value.clone() };
+    let soft =
+        Effect::Put { key: key.clone(), based_on: None, class: Class::Soft { expires: 1_700_000_600_000 }, value };
+    let delete = Effect::Delete { key: key.clone(), based_on };
+    let promote = Promote {
+        epoch: epoch(4, 1),
+        recovery_point: Position { epoch: epoch(3, 2), seq: 44 },
+        soft_extension: 60_000,
+        operator: "anna".into(),
+        plan: Bytes::from_static(b"plan"),
+    };
+    vec![
+        entry(42, Body::Open { pool: PoolId(1) }),
+        entry(43, Body::Effects(vec![put, soft, delete])),
+        entry(44, Body::Expire(vec![key])),
+        entry(45, Body::Handover(Handover { to: PoolId(2), epoch: epoch(4, 1), digest: [9; 32] })),
+        entry(46, Body::Promote(promote)),
+    ]
+}
+
+fn frames() -> Vec<Frame> {
+    let group = GroupId { pool: PoolId(1), index: 31 };
+    let position = Position { epoch: epoch(3, 2), seq: 44 };
+    let chain = ChainHash([5; 32]);
+    let lineage = vec![LineageItem { epoch: epoch(1, 1), first: 1, pool: PoolId(1) }];
+    let hello = GroupHello {
+        group,
+        lineage,
+        position,
+        chain,
+        digest: [6; 32],
+        retained_from: 12,
+        wants_seed: true,
+        credit: 4096,
+    };
+    let canary = CanaryItem { group, position, chain, digest: [6; 32], time: 77, behind_bytes: 500 };
+    vec![
+        Frame::Hello(Hello {
+            pool: PoolId(1),
+            server: ServerId(4),
+            incarnation: 2,
+            number: 5,
+            whole: true,
+            ask: false,
+            groups: vec![hello],
+        }),
+        Frame::Entries { group, entries: entries().iter().map(encode_entry).collect() },
+        Frame::Ack { group, position, chain, credit: 9 },
+        Frame::Pull { group, position, chain },
+        Frame::Broken { group, at: position },
+        Frame::SeedWant { group, seed: 8, ranges: vec![0, 255] },
+        Frame::SeedAck { group, seed: 8, chunks: 3, seq: 44 },
+        Frame::SeedEnd { group, seed: 8, position, digest: [6; 32] },
+        Frame::Ping { stamp: 1000 },
+        Frame::Canary { echo: 1000, wall: 1_700_000_000_000, groups: vec![canary] },
+        Frame::VerifyAsk { group },
+        Frame::VerifyResult { group, position, equal: false, ranges: vec![17] },
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(line: &str) -> Vec<u8> {
+    (0..line.len() / 2).map(|n| u8::from_str_radix(&line[2 * n..2 * n + 2], 16).expect("hex")).collect()
+}
+
+#[test]
+fn entries_are_encoded_as_ever() {
+    let now: Vec<String> = entries().iter().map(|entry| hex(&encode_entry(entry))).collect();
+    assert_eq!(now.join("\n"), ENTRIES.trim(), "\n{}\n", now.join("\n"));
+    for (line, entry) in ENTRIES.trim().lines().zip(entries()) {
+        assert_eq!(decode_entry(&unhex(line)), Ok(entry));
+    }
+}
+
+#[test]
+fn frames_are_encoded_as_ever() {
+    let now: Vec<String> = frames().iter().map(|frame| hex(&frame::encode(frame))).collect();
+    assert_eq!(now.join("\n"), FRAMES.trim(), "\n{}\n", now.join("\n"));
+    for (line, frame) in FRAMES.trim().lines().zip(frames()) {
+        assert_eq!(frame::decode(&unhex(line)), Ok(frame));
+    }
+}
+
+#[test]
+fn newer_versions_and_trailing_bytes_are_refused() {
+    let mut bytes = frame::encode(&Frame::Ping { stamp: 1 }).to_vec();
+    bytes.push(0);
+    assert!(matches!(frame::decode(&bytes), Err(FrameError::Decode(_))));
+    bytes.pop();
+    bytes[0] = 2;
+    assert!(matches!(frame::decode(&bytes), Err(FrameError::Decode(_))));
+    assert!(matches!(frame::decode(&vec![1; frame::MAX_FRAME + 1]), Err(FrameError::TooLarge(_))));
+}
