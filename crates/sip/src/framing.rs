@@ -63,6 +63,9 @@ impl StreamFramer {
     /// The usual limit of a message, in bytes.
     pub const DEFAULT_LIMIT: usize = 64 * 1024;
 
+    /// Room that an empty buffer keeps, in bytes.
+    const IDLE_CAPACITY: usize = 4096;
+
     /// A framer that accepts messages of up to `limit` bytes, headers up to 16 KiB of it.
     pub fn new(limit: usize) -> StreamFramer {
         StreamFramer {
@@ -84,6 +87,8 @@ impl StreamFramer {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
+            // An idle connection must not keep the room of its largest message.
+            self.buffer.shrink_to(Self::IDLE_CAPACITY);
         } else if self.start > 4096 && self.start >= self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;

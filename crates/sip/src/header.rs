@@ -218,7 +218,7 @@ fn pick(name: &[u8], candidates: &[(&str, Name)]) -> Name {
     let first = name[0] | 0x20;
     for (text, id) in candidates {
         let text = text.as_bytes();
-        if text[0] | 0x20 == first && text.eq_ignore_ascii_case(name) {
+        if text[0] | 0x20 == first && (text == name || text.eq_ignore_ascii_case(name)) {
             return *id;
         }
     }

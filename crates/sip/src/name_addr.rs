@@ -1,6 +1,6 @@
 //! `name-addr` and `addr-spec` with header parameters (From, To, Contact, Route and their like).
 
-use crate::params::{Params, SyntaxError};
+use crate::params::{Param, Params, SyntaxError};
 use crate::scan;
 use crate::uri::{Uri, UriError};
 
@@ -20,6 +20,11 @@ impl<'a> NameAddr<'a> {
     /// Reads one value (one element of a list). A URI outside angle brackets ends at its first
     /// `;`, which begins the header parameters, and must not contain `?` or `,` (RFC 3261 §20).
     pub fn parse(raw: &'a [u8]) -> Result<NameAddr<'a>, SyntaxError> {
+        Self::parse_with(raw, |_| {})
+    }
+
+    /// As [`parse`](Self::parse), showing each header parameter on the way.
+    pub(crate) fn parse_with(raw: &'a [u8], see: impl FnMut(&Param<'a>)) -> Result<NameAddr<'a>, SyntaxError> {
         let raw = scan::trim(raw);
         match raw.first() {
             None => Err(SyntaxError { at: 0 }),
@@ -29,29 +34,34 @@ impl<'a> NameAddr<'a> {
                 if raw.get(open) != Some(&b'<') {
                     return Err(SyntaxError { at: open });
                 }
-                Self::bracketed(raw, &raw[..end], open)
+                Self::bracketed(raw, &raw[..end], open, see)
             }
             Some(_) => {
                 let stop = raw.iter().position(|b| matches!(b, b'<' | b';' | b'"')).unwrap_or(raw.len());
                 if raw.get(stop) == Some(&b'<') {
-                    Self::bracketed(raw, scan::trim_end(&raw[..stop]), stop)
+                    Self::bracketed(raw, scan::trim_end(&raw[..stop]), stop, see)
                 } else {
-                    Self::bare(raw, stop)
+                    Self::bare(raw, stop, see)
                 }
             }
         }
     }
 
-    fn bracketed(raw: &'a [u8], display: &'a [u8], open: usize) -> Result<NameAddr<'a>, SyntaxError> {
+    fn bracketed(
+        raw: &'a [u8],
+        display: &'a [u8],
+        open: usize,
+        see: impl FnMut(&Param<'a>),
+    ) -> Result<NameAddr<'a>, SyntaxError> {
         let inside = &raw[open + 1..];
         let close = memchr::memchr(b'>', inside).ok_or(SyntaxError { at: open })?;
         let uri = &inside[..close];
         check_uri(uri, open + 1)?;
         let rest_at = open + 1 + close + 1;
-        Ok(NameAddr { raw, display, uri, params: rest(raw, rest_at)? })
+        Ok(NameAddr { raw, display, uri, params: rest(raw, rest_at, see)? })
     }
 
-    fn bare(raw: &'a [u8], stop: usize) -> Result<NameAddr<'a>, SyntaxError> {
+    fn bare(raw: &'a [u8], stop: usize, see: impl FnMut(&Param<'a>)) -> Result<NameAddr<'a>, SyntaxError> {
         if raw.get(stop) == Some(&b'"') {
             return Err(SyntaxError { at: stop });
         }
@@ -60,7 +70,7 @@ impl<'a> NameAddr<'a> {
         if let Some(at) = memchr::memchr2(b'?', b',', uri) {
             return Err(SyntaxError { at });
         }
-        Ok(NameAddr { raw, display: b"", uri, params: rest(raw, stop)? })
+        Ok(NameAddr { raw, display: b"", uri, params: rest(raw, stop, see)? })
     }
 
     /// The whole value, white space at its ends removed.
@@ -99,8 +109,8 @@ impl<'a> NameAddr<'a> {
     }
 }
 
-fn rest(raw: &[u8], at: usize) -> Result<Params<'_>, SyntaxError> {
-    Params::parse(&raw[at..]).map_err(|error| SyntaxError { at: at + error.at })
+fn rest<'a>(raw: &'a [u8], at: usize, see: impl FnMut(&Param<'a>)) -> Result<Params<'a>, SyntaxError> {
+    Params::parse_with(&raw[at..], see).map_err(|error| SyntaxError { at: at + error.at })
 }
 
 /// A scheme, a colon, something after it, and nothing that a URI can never contain.
@@ -112,10 +122,7 @@ fn check_uri(uri: &[u8], at: usize) -> Result<(), SyntaxError> {
     if !scheme_ok || colon + 1 == uri.len() {
         return Err(SyntaxError { at });
     }
-    match uri.iter().position(|&b| b <= b' ' || matches!(b, b'"' | b'<' | b'>' | 0x7f)) {
-        Some(bad) => Err(SyntaxError { at: at + bad }),
-        None => Ok(()),
-    }
+    if scan::is_uri_text(uri) { Ok(()) } else { Err(SyntaxError { at }) }
 }
 
 /// `qvalue` of RFC 3261 §25.1: 0 to 1 with at most three decimals; in thousandths.

@@ -44,8 +44,15 @@ impl<'a> Param<'a> {
 impl<'a> Params<'a> {
     /// Checks `raw`, which is empty or starts (after white space) with `;`.
     pub fn parse(raw: &'a [u8]) -> Result<Params<'a>, SyntaxError> {
+        Self::parse_with(raw, |_| {})
+    }
+
+    /// As [`parse`](Self::parse), showing each parameter on the way, so that a check of one of
+    /// them needs no second pass.
+    pub(crate) fn parse_with(raw: &'a [u8], mut see: impl FnMut(&Param<'a>)) -> Result<Params<'a>, SyntaxError> {
         let mut at = 0;
         while let Some(param) = next_param(raw, at)? {
+            see(&param);
             at = param.end;
         }
         Ok(Params { raw })
@@ -88,6 +95,7 @@ impl<'a> Params<'a> {
     }
 }
 
+#[inline]
 fn next_param(raw: &[u8], at: usize) -> Result<Option<Param<'_>>, SyntaxError> {
     let start = scan::skip_lws(raw, at);
     if start == raw.len() {
@@ -115,13 +123,11 @@ fn value_end(raw: &[u8], at: usize) -> Result<usize, SyntaxError> {
     if raw.get(at) == Some(&b'"') {
         return scan::quoted_end(raw, at).ok_or(SyntaxError { at });
     }
-    let mut end = at;
-    while end < raw.len() {
-        match raw[end] {
-            b';' | b' ' | b'\t' | b'\r' | b'\n' => break,
-            b',' | b'"' | b'<' | b'>' | 0..=0x1f | 0x7f => return Err(SyntaxError { at: end }),
-            _ => end += 1,
-        }
+    let rest = &raw[at..];
+    let length = rest.iter().position(|&b| !scan::is_param_byte(b));
+    let end = at + length.unwrap_or(rest.len());
+    if raw.get(end).is_some_and(|&b| b != b';' && !scan::is_lws(b)) {
+        return Err(SyntaxError { at: end });
     }
     Ok(end)
 }

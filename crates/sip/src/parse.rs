@@ -180,7 +180,7 @@ fn check(buf: &[u8], message: &mut Message) -> Result<(), Kind> {
         let value = &buf[line.value_range()];
         let good = match line.name {
             Name::Via => values::elements(value).all(via_ok),
-            Name::From | Name::To => NameAddr::parse(value).is_ok_and(|addr| tag_ok(&addr)),
+            Name::From | Name::To => tagged_ok(value),
             Name::CallId => call_id_ok(value),
             Name::CSeq => {
                 cseq = parse_cseq(value);
@@ -213,10 +213,16 @@ fn via_ok(element: &[u8]) -> bool {
     Via::parse(element).is_ok_and(|via| via.branch().is_none_or(|b| b.len() <= MAX_TOKEN))
 }
 
-fn tag_ok(addr: &NameAddr<'_>) -> bool {
-    let mut tags = addr.params.iter().filter(|param| param.name.eq_ignore_ascii_case(b"tag"));
-    let good = tags.next().is_none_or(|tag| (1..=MAX_TOKEN).contains(&tag.value().len()));
-    good && tags.next().is_none()
+/// From or To: well-formed, with one tag at most, which is neither empty nor too long.
+fn tagged_ok(value: &[u8]) -> bool {
+    let (mut tags, mut fits) = (0, true);
+    let addr = NameAddr::parse_with(value, |param| {
+        if param.name.eq_ignore_ascii_case(b"tag") {
+            tags += 1;
+            fits &= (1..=MAX_TOKEN).contains(&param.value().len());
+        }
+    });
+    addr.is_ok() && tags <= 1 && fits
 }
 
 fn call_id_ok(value: &[u8]) -> bool {

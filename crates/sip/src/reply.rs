@@ -43,6 +43,9 @@ impl<'a> Reply<'a> {
 
     /// Adds a header. Line ends in name or value are written as spaces.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        if self.extra.is_empty() {
+            self.extra.reserve(256);
+        }
         crate::write::header(&mut self.extra, name.as_bytes(), value.as_ref());
         self
     }
@@ -62,7 +65,8 @@ impl<'a> Reply<'a> {
     /// The complete reply.
     pub fn build(&self) -> Bytes {
         let request = self.request;
-        let estimate = 512 + self.extra.len() + self.body.len();
+        let head = request.body_at as usize;
+        let estimate = 192 + head.min(1024) + self.extra.len() + self.body.len();
         let mut out = Vec::with_capacity(estimate);
         let reason = self.reason.unwrap_or_else(|| default_reason(self.status));
         write_status_line(&mut out, self.status, reason);

@@ -2,6 +2,8 @@
 
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
+const PARAM_VALUE: u8 = 4;
+const URI: u8 = 8;
 
 const CLASS: [u8; 256] = build_class();
 
@@ -20,6 +22,13 @@ const fn build_class() -> [u8; 256] {
         if matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~') {
             class |= TOKEN;
         }
+        let plain = b > b' ' && b != 0x7f && !matches!(b, b'"' | b'<' | b'>');
+        if plain {
+            class |= URI;
+        }
+        if plain && !matches!(b, b';' | b',') {
+            class |= PARAM_VALUE;
+        }
         table[byte] = class;
         byte += 1;
     }
@@ -34,6 +43,17 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 /// A character of a host name; the underscore is tolerated.
 pub(crate) fn is_host_byte(byte: u8) -> bool {
     CLASS[usize::from(byte)] & HOST != 0
+}
+
+/// A character that can stand in a parameter value outside quotes.
+pub(crate) fn is_param_byte(byte: u8) -> bool {
+    CLASS[usize::from(byte)] & PARAM_VALUE != 0
+}
+
+/// Whether all characters can occur in a URI: no white space, control characters, quotes, angles.
+pub(crate) fn is_uri_text(bytes: &[u8]) -> bool {
+    // Without an early exit the loop has no branch to mispredict; URIs are short.
+    bytes.iter().fold(URI, |all, &b| all & CLASS[usize::from(b)]) & URI != 0
 }
 
 /// A non-empty token.
@@ -55,11 +75,10 @@ pub(crate) fn skip_lws(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The first position at or after `at` that is not a token character.
-pub(crate) fn skip_token(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && is_token_byte(bytes[at]) {
-        at += 1;
-    }
-    at
+pub(crate) fn skip_token(bytes: &[u8], at: usize) -> usize {
+    let rest = &bytes[at..];
+    let length = rest.iter().position(|&b| !is_token_byte(b));
+    at + length.unwrap_or(rest.len())
 }
 
 /// `bytes` without white space at both ends.

@@ -80,7 +80,7 @@ impl<'a> Uri<'a> {
         if rest.is_empty() {
             return Err(UriError::Host);
         }
-        if raw.iter().any(|&b| b <= b' ' || matches!(b, b'"' | b'<' | b'>' | 0x7f)) {
+        if !scan::is_uri_text(raw) {
             return Err(UriError::Character);
         }
         match scheme {

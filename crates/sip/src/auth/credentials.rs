@@ -132,9 +132,8 @@ fn response_of(algorithm: Algorithm, ha1: &[u8], middle: [&[u8]; 4], method: &[u
 }
 
 /// The value of a WWW-Authenticate header, or of a Proxy-Authenticate one: both have the same
-/// form, `proxy` only says which of them the caller is about to write.
-pub fn challenge(realm: &str, algorithm: Algorithm, nonce: &str, stale: bool, proxy: bool) -> String {
-    let _ = proxy;
+/// form, so the last argument changes nothing; it says at the call which of them is meant.
+pub fn challenge(realm: &str, algorithm: Algorithm, nonce: &str, stale: bool, _proxy: bool) -> String {
     let mut text = String::with_capacity(96 + realm.len() + nonce.len());
     text.push_str("Digest realm=\"");
     push_quoted(&mut text, realm);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
+mod anomalies;
 mod bytes_of;
 mod digest;
 mod edits;
@@ -15,6 +16,7 @@ mod messages;
 mod mutation;
 mod replies;
 mod rfc3261;
+mod rfc5118;
 mod torture;
 mod torture_data;
 mod uris;
