@@ -164,7 +164,7 @@ impl Message {
 
     /// All Via values, top first.
     pub fn vias(&self) -> impl Iterator<Item = Via<'_>> {
-        self.elements(Name::Via).filter_map(|element| Via::parse(element).ok())
+        self.elements(Name::Via).filter_map(Via::trusted)
     }
 
     /// From.
@@ -179,7 +179,7 @@ impl Message {
 
     fn checked_addr(&self, name: Name) -> NameAddr<'_> {
         let value = self.header(name).expect("parse requires From and To");
-        NameAddr::parse(value).expect("parse requires valid From and To")
+        NameAddr::trusted(value).expect("parse requires valid From and To")
     }
 
     /// The sequence number and method of CSeq.
@@ -227,7 +227,14 @@ impl Message {
     /// The addresses of any header of that form, across lines and commas. Malformed elements,
     /// which can only occur in headers that `parse` does not check, are skipped.
     pub fn addresses(&self, name: Name) -> Addresses<'_> {
-        Addresses { message: self, name, line: 0, at: 0 }
+        Addresses {
+            message: self,
+            name,
+            // The headers that `parse` checks in every request.
+            checked: self.is_request() && matches!(name, Name::Contact | Name::Route | Name::RecordRoute | Name::Path),
+            line: 0,
+            at: 0,
+        }
     }
 
     /// The body, as long as Content-Length says.
@@ -251,6 +258,7 @@ impl Message {
 pub struct Addresses<'a> {
     message: &'a Message,
     name: Name,
+    checked: bool,
     line: usize,
     at: usize,
 }
@@ -272,8 +280,14 @@ impl<'a> Iterator for Addresses<'a> {
             }
             let (range, next) = values::element_at(value, self.at);
             self.at = next;
-            if let Ok(addr) = NameAddr::parse(&value[range]) {
-                return Some(addr);
+            let element = &value[range];
+            let addr = if self.checked && element != b"*" {
+                NameAddr::trusted(element)
+            } else {
+                NameAddr::parse(element).ok()
+            };
+            if addr.is_some() {
+                return addr;
             }
         }
         None

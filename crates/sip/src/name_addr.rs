@@ -23,6 +23,24 @@ impl<'a> NameAddr<'a> {
         Self::parse_with(raw, |_| {})
     }
 
+    /// Reads a value that was checked when its message was parsed: only finds the parts.
+    pub(crate) fn trusted(raw: &'a [u8]) -> Option<NameAddr<'a>> {
+        let quoted = match raw.first()? {
+            b'"' => scan::quoted_end(raw, 0)?,
+            _ => 0,
+        };
+        let stop = raw[quoted..].iter().position(|b| matches!(b, b'<' | b';'));
+        let stop = quoted + stop.unwrap_or(raw.len() - quoted);
+        let before = scan::trim_end(&raw[..stop]);
+        let (display, uri, rest) = if raw.get(stop) == Some(&b'<') {
+            let close = stop + memchr::memchr(b'>', &raw[stop..])?;
+            (before, &raw[stop + 1..close], close + 1)
+        } else {
+            (&raw[..0], before, stop)
+        };
+        Some(NameAddr { raw, display, uri, params: Params::trusted(&raw[rest..]) })
+    }
+
     /// As [`parse`](Self::parse), showing each header parameter on the way.
     pub(crate) fn parse_with(raw: &'a [u8], see: impl FnMut(&Param<'a>)) -> Result<NameAddr<'a>, SyntaxError> {
         let raw = scan::trim(raw);

@@ -58,6 +58,12 @@ impl<'a> Params<'a> {
         Ok(Params { raw })
     }
 
+    /// A list that was checked before; should it not have been, iteration ends at the first
+    /// malformed parameter.
+    pub(crate) fn trusted(raw: &'a [u8]) -> Params<'a> {
+        Params { raw }
+    }
+
     /// No parameters.
     pub fn empty() -> Params<'static> {
         Params { raw: b"" }

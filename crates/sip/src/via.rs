@@ -26,6 +26,15 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// Reads one element. Only `SIP/2.0` is accepted as protocol.
     pub fn parse(raw: &'a [u8]) -> Result<Via<'a>, SyntaxError> {
+        Self::read(raw, true)
+    }
+
+    /// Reads an element that was checked when its message was parsed: only finds the parts.
+    pub(crate) fn trusted(raw: &'a [u8]) -> Option<Via<'a>> {
+        Self::read(raw, false).ok()
+    }
+
+    fn read(raw: &'a [u8], check: bool) -> Result<Via<'a>, SyntaxError> {
         let raw = scan::trim(raw);
         let transport_at = protocol_end(raw)?;
         let transport_end = scan::skip_token(raw, transport_at);
@@ -35,7 +44,7 @@ impl<'a> Via<'a> {
         }
         let host_end = sent_by_host_end(raw, host_at).ok_or(SyntaxError { at: host_at })?;
         let host = &raw[host_at..host_end];
-        if parse_host(host).is_none() {
+        if check && parse_host(host).is_none() {
             return Err(SyntaxError { at: host_at });
         }
         let mut at = scan::skip_lws(raw, host_end);
@@ -46,7 +55,11 @@ impl<'a> Via<'a> {
             at = port_at + digits;
             port = Some(scan::parse_u16(&raw[port_at..at]).filter(|&p| p != 0).ok_or(SyntaxError { at: port_at })?);
         }
-        let params = Params::parse(&raw[at..]).map_err(|e| SyntaxError { at: at + e.at })?;
+        let params = if check {
+            Params::parse(&raw[at..]).map_err(|e| SyntaxError { at: at + e.at })?
+        } else {
+            Params::trusted(&raw[at..])
+        };
         Ok(Via { raw, transport: &raw[transport_at..transport_end], host, port, params })
     }
 

@@ -42,7 +42,24 @@ fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     out
 }
 
+/// The getters, which trust the checks of `parse`, say the same as a full reading.
+fn getters_agree_with_parsers(message: &Message) {
+    for (name, addr) in [(Name::From, message.from()), (Name::To, message.to())] {
+        assert_eq!(message.header(name).map(NameAddr::parse), Some(Ok(addr)));
+    }
+    let elements: Vec<_> = message.elements(Name::Via).map(Via::parse).collect();
+    assert_eq!(elements, message.vias().map(Ok).collect::<Vec<_>>());
+    if message.is_request() {
+        for name in [Name::Contact, Name::Route, Name::RecordRoute, Name::Path] {
+            let elements = message.elements(name).filter(|element| *element != b"*");
+            let full: Vec<_> = elements.map(NameAddr::parse).collect();
+            assert_eq!(full, message.addresses(name).map(Ok).collect::<Vec<_>>());
+        }
+    }
+}
+
 fn read_everything(message: &Message) {
+    getters_agree_with_parsers(message);
     let _ = message.via().fix_for("192.0.2.1:5060".parse().unwrap());
     for via in message.vias() {
         let _ = (via.branch(), via.received(), via.rport(), via.ttl(), via.maddr());
