@@ -59,7 +59,8 @@ fn callers_by_from_transport_and_assertion() {
     let outside: fn() -> Flow = || common::udp("127.0.0.1:7001");
     let pai = "P-Asserted-Identity: <sip:carol@pairline.test>";
     // (From, flow, extra header, expected; 0 = forwarded)
-    let table: [(&str, fn() -> Flow, &str, u16); 9] = [
+    type Case = (&'static str, fn() -> Flow, &'static str, u16);
+    let table: [Case; 9] = [
         ("sip:alice@pairline.test", outside, "X-A: b", 407),
         ("sip:alice@pairline.test", outside, pai, 407),
         ("sip:nobody@pairline.test", outside, "X-A: b", 407),

@@ -322,3 +322,25 @@ fn own_addresses_stand_for_the_default_domain() {
     assert!(!foreign.is_running());
     assert_eq!(last(&fake).0, 403);
 }
+
+#[test]
+fn two_flows_of_one_client_with_the_same_contact_stay_apart() {
+    let fake = Fake::new();
+    for reg_id in [1, 2] {
+        let mut phone = client("alice");
+        phone.call_id = format!("flow{reg_id}");
+        let contact = format!("Contact: <sip:alice@127.0.0.1:7001>;reg-id={reg_id};+sip.instance=\"<urn:uuid:1>\"");
+        assert_eq!(phone.register(&fake, &[&contact]).0, 200);
+    }
+    assert_eq!(fake.bindings(ALICE).len(), 2);
+}
+
+#[test]
+fn required_extensions_must_be_known() {
+    let fake = Fake::new();
+    let contact = "Contact: <sip:alice@127.0.0.1:7001>";
+    assert_eq!(client("alice").register(&fake, &[contact, "Require: path"]).0, 200);
+    let (status, reply) = client("alice").register(&fake, &[contact, "Require: path, gruu, magic"]);
+    assert_eq!(status, 420);
+    assert_eq!(reply.header(pairline_sip::header::Name::Unsupported).unwrap(), b"gruu, magic");
+}

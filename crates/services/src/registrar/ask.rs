@@ -162,8 +162,11 @@ impl AskContact {
     /// Whether a binding is this contact's: the same instance (and reg-id), or an equal URI (RFC 3261 §10.3 step 7,
     /// RFC 5626 §6).
     pub fn is_of(&self, binding: &Binding) -> bool {
-        if self.instance.is_some() && self.instance == binding.instance && self.reg_id == binding.reg_id {
-            return true;
+        if self.instance.is_some() && self.instance == binding.instance {
+            // Two flows of one client may well have the same URI (RFC 5626 §6): the reg-id tells them apart.
+            if self.reg_id == binding.reg_id || (self.reg_id.is_some() && binding.reg_id.is_some()) {
+                return self.reg_id == binding.reg_id;
+            }
         }
         if self.uri == binding.contact {
             return true;

@@ -21,6 +21,7 @@ use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
 use pairline_group::{GroupId, Position};
 use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::uri::{Aor, Uri};
 use plan::{Changes, Plan, Refuse};
@@ -37,6 +38,9 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
         _ => return replies::refuse(&cx, &request, 404, "Not Our Domain"),
     };
+    if !extensions_known(&cx, &request) {
+        return;
+    }
     for round in 0..ROUNDS {
         let again = match cx.place(&user) {
             Place::NoSuchUser => serve(&cx, &request, flow, &user, None).await,
@@ -58,6 +62,18 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         }
     }
     replies::try_later(&cx, &request, "User Is Being Moved");
+}
+
+/// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.
+fn extensions_known<C: Cx>(cx: &C, request: &Message) -> bool {
+    let unknown: Vec<&[u8]> =
+        request.option_tags(Name::Require).filter(|tag| !tag.eq_ignore_ascii_case(b"path")).collect();
+    if unknown.is_empty() {
+        return true;
+    }
+    let unknown = String::from_utf8_lossy(&unknown.join(&b", "[..])).into_owned();
+    replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &unknown)]);
+    false
 }
 
 /// How one try ended.
