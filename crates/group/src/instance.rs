@@ -414,7 +414,7 @@ impl Instance {
     /// An administrator, or the absence of a partner, stands in for the partner's word.
     pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
         // A partner that is known to have more is heard before anybody's word.
-        let behind = cx.link.is_some() && self.sink.pulling.is_some();
+        let behind = (cx.link.is_some() && self.sink.pulling.is_some()) || self.heard > self.state.epoch();
         if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed && !behind {
             self.confirmed = true;
             self.sink.pulling = None;

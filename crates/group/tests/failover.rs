@@ -353,3 +353,74 @@ fn a_restarted_pool_alone_waits_for_an_assertion() {
     world.run(1000);
     world.assert_equal();
 }
+
+#[test]
+fn a_target_whose_digest_differs_refuses_and_stops() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    world.forge_handover(WEST);
+    assert!(!world.host(WEST).can_commit(GROUP));
+    assert!(world.status(WEST).stopped.is_some());
+    let refused = world.servers[WEST].alarms.iter().any(|alarm| matches!(alarm, Alarm::HandoverRefused { .. }));
+    assert!(refused);
+    world.crash(WEST, 0);
+    world.restart(WEST);
+    assert!(world.status(WEST).stopped.is_some(), "also after a restart");
+    assert_eq!(world.value(WEST, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_swap_to_an_older_position_is_refused() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    let before = world.status(WEST).position;
+    world.forge_old_seed(WEST);
+    assert_eq!(world.status(WEST).position, before);
+    assert_eq!(world.value(WEST, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn an_overtaken_handover_does_not_activate_its_target() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    world.delay = true;
+    committed(&world.handover(EAST, 1));
+    world.cut();
+    world.delay = false;
+    // The administrator reclaims the group for East, knowing that West has not activated.
+    committed(&world.promote(EAST, 2));
+    committed(&world.commit(EAST, vec![put("a", "2")]));
+    world.servers[WEST].auto_sync = false;
+    world.connect();
+    for _ in 0..40 {
+        world.run(100);
+        world.sync_one(WEST);
+        assert!(!world.host(WEST).can_commit(GROUP), "West was never asked to serve in the end");
+    }
+    world.servers[WEST].auto_sync = true;
+    world.sync(WEST);
+    world.run(3000);
+    world.assert_equal();
+    assert_eq!((world.role(EAST), world.role(WEST)), (Role::Active, Role::Backup));
+}
+
+#[test]
+fn the_management_store_is_handed_over_and_promoted_like_any_group() {
+    let mut world = World::paired();
+    let cms = pairline_group::GroupId::CMS;
+    assert_eq!(world.host(WEST).role(cms), Some(Role::Backup));
+    let ticket = world.ticket();
+    let plan = bytes::Bytes::from_static(b"plan");
+    let step = common::step(6, 0);
+    world.input(WEST, HostInput::Promote { ticket, group: cms, step, operator: "anna".into(), plan: plan.clone() });
+    world.run(2000);
+    assert_eq!((world.host(EAST).role(cms), world.host(WEST).role(cms)), (Some(Role::Backup), Some(Role::Active)));
+    let journal = world.servers[EAST].applied.iter().rev().find_map(|(group, entry)| match &entry.body {
+        Body::Promote(promote) if *group == cms => Some(promote.plan.clone()),
+        _ => None,
+    });
+    assert_eq!(journal, Some(plan), "the plan reaches the other side with the entry");
+}

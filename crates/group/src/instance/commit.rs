@@ -132,9 +132,11 @@ impl Instance {
         if !changes {
             return;
         }
-        // An own grant in this process's own log is known to be the highest; a replayed one is not.
+        // A grant that arrives now is the highest one known, unless a higher one was heard of or the log is only replayed.
         let mine = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
-        let unsure = self.replaying || (self.reopened && matches!(stored.entry.body, Body::Open { .. }));
+        let unsure = self.replaying
+            || self.heard > self.state.epoch()
+            || (self.reopened && matches!(stored.entry.body, Body::Open { .. }));
         self.confirmed = mine && (!unsure || planted!(cx.cfg, UnconfirmedServes));
         self.source.epoch_changed();
         if self.role() == Role::Active && !matches!(stored.entry.body, Body::Open { .. }) {

@@ -87,6 +87,8 @@ pub struct World {
     pub lose: u64,
     frames: u64,
     pub delay: bool,
+    /// Position and chain hash of the last acknowledgement for the group, by sender.
+    pub acks: [Option<(Position, pairline_group::ChainHash)>; 2],
 }
 
 pub fn config(pool: u16) -> HostConfig {
@@ -177,6 +179,7 @@ impl World {
             lose: 0,
             frames: 0,
             delay: false,
+            acks: [None; 2],
         };
         for at in [EAST, WEST] {
             let cfg = world.servers[at].cfg.clone();
@@ -331,6 +334,9 @@ impl World {
 
     fn send(&mut self, from: usize, frame: &Frame) {
         self.frames += 1;
+        if let Frame::Ack { group: GROUP, position, chain, .. } = frame {
+            self.acks[from] = Some((*position, *chain));
+        }
         let every = |n: u64, frames: u64| n > 0 && frames.is_multiple_of(n);
         if every(self.lose, self.frames) {
             return;
@@ -439,6 +445,49 @@ impl World {
         self.input(at, input);
         self.settle();
         self.servers[at].done.get(&ticket).cloned().expect("an answer")
+    }
+
+    /// Hands a frame to a server as if its partner had sent it.
+    pub fn forge(&mut self, at: usize, frame: Frame) {
+        let link = self.link.expect("a link");
+        self.input(at, HostInput::Frame { link, frame });
+        self.settle();
+    }
+
+    /// A handover to `at` that follows its last acknowledgement and names a digest that is not its own.
+    pub fn forge_handover(&mut self, at: usize) {
+        let (last, prev) = self.acks[at].expect("an acknowledgement");
+        let to = self.servers[at].cfg.pool;
+        let epoch = pairline_group::Epoch { number: last.epoch.number + 1, granted_by: self.servers[1 - at].cfg.pool };
+        let entry = Entry {
+            position: Position { seq: last.seq + 1, ..last },
+            prev,
+            time: self.clock(at).wall,
+            op: None,
+            step: Some(step(77, 1)),
+            body: pairline_group::Body::Handover(pairline_group::Handover { to, epoch, digest: [1; 32] }),
+        };
+        let entries = vec![pairline_group::codec::encode_entry(&entry)];
+        self.forge(at, Frame::Entries { group: GROUP, entries });
+    }
+
+    /// A seed of an empty state at the first position.
+    pub fn forge_old_seed(&mut self, at: usize) {
+        let lineage = self.host(at).lineage(GROUP).to_vec();
+        let position = Position { epoch: lineage[0].epoch, seq: 1 };
+        let offer = pairline_group::codec::SeedOffer {
+            seed: 5,
+            position,
+            chain: pairline_group::ChainHash([3; 32]),
+            time: 1,
+            lineage,
+            ranges: vec![[0; 32]; 256],
+            dedup: Default::default(),
+            steps: Default::default(),
+            records: 0,
+        };
+        self.forge(at, Frame::SeedOffer { group: GROUP, offer: Arc::new(offer) });
+        self.forge(at, Frame::SeedEnd { group: GROUP, seed: 5, position, digest: [0; 32] });
     }
 
     pub fn checkpoint(&mut self, at: usize, id: u64) {
