@@ -131,7 +131,7 @@ fn node_config(
             },
         },
         order: pairline_node::executor::Order::Fifo,
-        limits: pairline_group::host::Limits::default(),
+        limits: pairline_group::Limits::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         watch: false,
     }

@@ -1,0 +1,343 @@
+//! The one table of routes: the router and the OpenAPI document are both made from it.
+//!
+//! Owns which route exists, who may use it and what it takes. Does not own how commands are built from it (`build`).
+
+use super::build;
+use super::params::Params;
+use pairline_node::command::{Command, Problem};
+
+/// HTTP methods in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Starts or does something.
+    Post,
+    /// Creates or replaces.
+    Put,
+    /// Changes some members.
+    Patch,
+    /// Removes.
+    Delete,
+}
+
+impl Verb {
+    /// As in a request line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Post => "POST",
+            Verb::Put => "PUT",
+            Verb::Patch => "PATCH",
+            Verb::Delete => "DELETE",
+        }
+    }
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone: says nothing but that the process lives.
+    Open,
+    /// Everyone on this machine; others with the administrator's token.
+    Local,
+    /// The administrator.
+    Administrator,
+    /// The administrator, and the user that the path names.
+    Owner,
+}
+
+/// What a route does.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// Builds a command and answers with its reply.
+    Command(fn(&Params) -> Result<Command, Problem>),
+    /// Takes any command as it is.
+    AnyCommand,
+    /// Issues a user's token.
+    UserToken,
+    /// Serves the OpenAPI document.
+    OpenApi,
+    /// Says that the process lives.
+    Health,
+    /// Metrics in Prometheus' text format.
+    Metrics,
+}
+
+/// Type of a member, in JSON Schema's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Flag,
+    /// A list of texts.
+    Texts,
+    /// Client session (text) and counter (number).
+    Operation,
+    /// Rows of an import.
+    Rows,
+}
+
+/// One member of query or body.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// One route.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// Method.
+    pub verb: Verb,
+    /// Path with `{members}`.
+    pub path: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// Who may.
+    pub access: Access,
+    /// Members of the query.
+    pub query: &'static [Field],
+    /// Members of the body; empty = no body is read.
+    pub body: &'static [Field],
+    /// What it does.
+    pub action: Action,
+}
+
+const fn need(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field { name, kind, required: true, about }
+}
+
+const fn may(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field { name, kind, required: false, about }
+}
+
+const PAGE: &[Field] =
+    &[may("after", Kind::Text, "start after this user"), may("limit", Kind::Number, "at most this many, 1 to 1000")];
+const OPERATION: Field =
+    may("op", Kind::Operation, "client session and counter: the same pair is applied once, also across a failover");
+const REASON: Field = may("reason", Kind::Text, "why, for report and audit");
+const DRY_RUN: Field = may("dry_run", Kind::Flag, "findings and plan only");
+const CONFIRM: Field = may("confirm", Kind::Text, "`yes`, or the token of the dry run");
+
+const fn get(path: &'static str, summary: &'static str, make: fn(&Params) -> Result<Command, Problem>) -> Route {
+    Route {
+        verb: Verb::Get,
+        path,
+        summary,
+        access: Access::Administrator,
+        query: &[],
+        body: &[],
+        action: Action::Command(make),
+    }
+}
+
+const fn act(
+    verb: Verb,
+    path: &'static str,
+    summary: &'static str,
+    body: &'static [Field],
+    make: fn(&Params) -> Result<Command, Problem>,
+) -> Route {
+    Route { verb, path, summary, access: Access::Administrator, query: &[], body, action: Action::Command(make) }
+}
+
+impl Route {
+    const fn with_query(mut self, query: &'static [Field]) -> Route {
+        self.query = query;
+        self
+    }
+
+    const fn owned(mut self) -> Route {
+        self.access = Access::Owner;
+        self
+    }
+
+    const fn special(
+        verb: Verb,
+        path: &'static str,
+        summary: &'static str,
+        access: Access,
+        body: &'static [Field],
+        action: Action,
+    ) -> Route {
+        Route { verb, path, summary, access, query: &[], body, action }
+    }
+}
+
+/// Every route of the API.
+pub const ROUTES: &[Route] = &[
+    Route::special(Verb::Get, "/health", "Whether the process lives", Access::Open, &[], Action::Health),
+    Route::special(Verb::Get, "/metrics", "Metrics in Prometheus' text format", Access::Local, &[], Action::Metrics),
+    Route::special(Verb::Get, "/openapi.json", "This document", Access::Open, &[], Action::OpenApi),
+    Route::special(
+        Verb::Post,
+        "/api/v1/command",
+        "Any command, as its JSON",
+        Access::Administrator,
+        &[need("command", Kind::Text, "which command, in kebab case; its members stand beside it")],
+        Action::AnyCommand,
+    ),
+    get("/api/v1/users", "List users", build::user_list).with_query(PAGE),
+    act(
+        Verb::Post,
+        "/api/v1/users",
+        "Add a user",
+        &[
+            need("user", Kind::Text, "name or name@domain"),
+            need("password", Kind::Text, "its password; never stored in clear"),
+            may("display_name", Kind::Text, "shown to others"),
+            may("pool", Kind::Text, "home pool; default: the answering server's"),
+        ],
+        build::user_add,
+    ),
+    act(
+        Verb::Post,
+        "/api/v1/users/import",
+        "Import up to 1000 users; repeating it is harmless",
+        &[need("rows", Kind::Rows, "user, password, display_name, pool, contacts")],
+        build::user_import,
+    ),
+    get("/api/v1/users/{user}", "Show a user", build::user_show),
+    act(Verb::Delete, "/api/v1/users/{user}", "Remove a user with everything it has", &[], build::user_remove),
+    act(
+        Verb::Put,
+        "/api/v1/users/{user}/password",
+        "Set a password",
+        &[need("password", Kind::Text, "the new password")],
+        build::user_password,
+    ),
+    get("/api/v1/users/{user}/where", "Home and serving pool, bindings, flows", build::user_where),
+    Route::special(
+        Verb::Post,
+        "/api/v1/users/{user}/token",
+        "Issue a bearer token for the user's own contacts and settings",
+        Access::Administrator,
+        &[may("hours", Kind::Number, "how long it is valid, 1 to 8760; default 24")],
+        Action::UserToken,
+    ),
+    get("/api/v1/users/{user}/contacts", "List a user's contacts", build::contact_list).owned(),
+    act(
+        Verb::Put,
+        "/api/v1/users/{user}/contacts/{contact}",
+        "Add or change a contact",
+        &[may("name", Kind::Text, "its name"), may("groups", Kind::Texts, "groups that it is in"), OPERATION],
+        build::contact_put,
+    )
+    .owned(),
+    act(
+        Verb::Delete,
+        "/api/v1/users/{user}/contacts/{contact}",
+        "Remove a contact",
+        &[OPERATION],
+        build::contact_remove,
+    )
+    .owned(),
+    get("/api/v1/users/{user}/settings", "Read a user's settings", build::settings_get).owned(),
+    act(
+        Verb::Patch,
+        "/api/v1/users/{user}/settings",
+        "Change a user's settings; absent members stay",
+        &[
+            may("display_name", Kind::Text, "shown to others"),
+            may("forward_to", Kind::Text, "call-forward target; empty clears it"),
+            may("note", Kind::Text, "a note; empty clears it"),
+        ],
+        build::settings_put,
+    )
+    .owned(),
+    get("/api/v1/registrations", "List registrations", build::registration_list).with_query(PAGE),
+    get("/api/v1/users/{user}/registrations", "List a user's registrations", build::registration_of),
+    act(
+        Verb::Delete,
+        "/api/v1/users/{user}/registrations",
+        "Drop a user's registrations",
+        &[],
+        build::registration_drop,
+    )
+    .with_query(&[may("contact", Kind::Text, "only the binding with this contact URI")]),
+    get("/api/v1/pools", "Status of all pools, both directions of shipping", build::pool_status),
+    act(Verb::Post, "/api/v1/pools/{pool}/sync", "Ship everything now", &[], build::pool_sync),
+    act(Verb::Post, "/api/v1/pools/{pool}/verify", "Prove both copies equal", &[], build::pool_verify),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/pair",
+        "Pair two running pools",
+        &[
+            need("with", Kind::Text, "the other pool"),
+            may("accept_unsupported", Kind::Text, "reason to accept an unsupported pairing"),
+        ],
+        build::pool_pair,
+    ),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/unpair",
+        "End a pairing",
+        &[need("with", Kind::Text, "the other pool")],
+        build::pool_unpair,
+    ),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/failover",
+        "Fail a pool over to its partner",
+        &[
+            may("disaster", Kind::Flag, "the pool cannot take part"),
+            DRY_RUN,
+            may("force", Kind::Flag, "go on although the pool is healthy"),
+            CONFIRM,
+            REASON,
+        ],
+        build::pool_failover,
+    ),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/failback",
+        "Fail a pool back to its home",
+        &[DRY_RUN, REASON],
+        build::pool_failback,
+    ),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/assert-active",
+        "Assert that the answering pool holds the current epochs",
+        &[REASON],
+        build::pool_assert_active,
+    ),
+    get("/api/v1/pools/{pool}/divergence", "The divergent tail of a pool", build::divergence_list),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/divergence",
+        "Offer the divergent tail, entry by entry",
+        &[],
+        build::divergence_apply,
+    ),
+    get("/api/v1/pools/{pool}/preflight", "Whether the pool could be failed over now", build::preflight),
+    act(
+        Verb::Post,
+        "/api/v1/management/failover",
+        "Move the management store to the partner",
+        &[may("disaster", Kind::Flag, "without the source's help"), DRY_RUN, CONFIRM, REASON],
+        build::management_failover,
+    ),
+    get("/api/v1/procedures", "List procedures, newest first", build::procedure_list),
+    get("/api/v1/procedures/{id}", "Show a procedure with plan, steps and report", build::procedure_show),
+    act(Verb::Post, "/api/v1/procedures/{id}/resume", "Resume a procedure", &[], build::procedure_resume),
+    act(
+        Verb::Post,
+        "/api/v1/procedures/{id}/abort",
+        "Abort a procedure",
+        &[may("reclaim", Kind::Flag, "take groups back whose handover the target never got; the target is off")],
+        build::procedure_abort,
+    ),
+    get("/api/v1/topology", "The published topology, as TOML", build::topology_show),
+    get("/api/v1/status", "Health and numbers of the answering server", build::server_status),
+];

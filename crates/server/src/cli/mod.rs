@@ -1,0 +1,16 @@
+//! The command line: grammar, dispatch, output and exit codes (0 done, 1 refused or failed, 2 usage).
+//!
+//! Owns what a person types and reads. Uses nothing but the admin API; has no rules of its own.
+
+pub mod args;
+pub mod args_pool;
+pub mod import;
+pub mod import_csv;
+pub mod procedures;
+pub mod render;
+pub mod render_pool;
+pub mod run;
+pub mod server;
+pub mod table;
+
+pub use run::main;

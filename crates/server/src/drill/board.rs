@@ -1,0 +1,198 @@
+//! What the drill knows of its simulated users and their requests, by stage.
+//!
+//! Owns the counts. Written by the users' tasks, read by the stages.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Distinct reasons of failure that are kept a stage.
+const REASONS: usize = 64;
+
+/// Which of the two pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// The pool that is killed.
+    East,
+    /// Its partner.
+    West,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Side {
+        match self {
+            Side::East => Side::West,
+            Side::West => Side::East,
+        }
+    }
+
+    /// Its pool's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::East => "east",
+            Side::West => "west",
+        }
+    }
+}
+
+/// What a request was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// A REGISTER.
+    Register,
+    /// A whole call.
+    Call,
+    /// A MESSAGE.
+    Message,
+    /// A contact change.
+    Change,
+}
+
+/// Where a user is signed in, as its client knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Status {
+    /// Pool and end of the binding, in milliseconds of the drill.
+    pub signed_in: Option<(Side, u64)>,
+    /// Successes so far.
+    pub count: u64,
+    /// The first success after the last mark, in milliseconds of the drill.
+    pub first_after_mark: Option<u64>,
+    /// Longest expiry granted, in seconds.
+    pub granted: u32,
+}
+
+/// Counts of one stage.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Successes by kind.
+    pub good: BTreeMap<What, u64>,
+    /// Failures by kind.
+    pub bad: BTreeMap<What, u64>,
+    /// Why, and how often.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+struct Inner {
+    statuses: Vec<Status>,
+    stages: Vec<(String, Counts)>,
+    in_flight: BTreeMap<What, u64>,
+}
+
+/// The board.
+pub struct Board {
+    start: Instant,
+    inner: Mutex<Inner>,
+}
+
+impl Board {
+    /// For that many users.
+    pub fn new(users: usize) -> Board {
+        let inner = Inner {
+            statuses: vec![Status::default(); users],
+            stages: vec![("start".into(), Counts::default())],
+            in_flight: BTreeMap::new(),
+        };
+        Board { start: Instant::now(), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds since the drill's start.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The same as an instant of the runtime's clock.
+    pub fn instant(&self, at: u64) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.start + std::time::Duration::from_millis(at))
+    }
+
+    /// Begins a stage; requests count for the stage in which they began.
+    pub fn stage(&self, name: &str) {
+        self.lock().stages.push((name.to_owned(), Counts::default()));
+    }
+
+    /// Number of the present stage.
+    pub fn present(&self) -> usize {
+        self.lock().stages.len() - 1
+    }
+
+    /// A request begins; returns the stage that it counts for.
+    pub fn begin(&self, what: What) -> usize {
+        let mut inner = self.lock();
+        *inner.in_flight.entry(what).or_default() += 1;
+        inner.stages.len() - 1
+    }
+
+    /// A request ended.
+    pub fn end(&self, stage: usize, what: What, result: Result<(), String>) {
+        let mut inner = self.lock();
+        if let Some(count) = inner.in_flight.get_mut(&what) {
+            *count = count.saturating_sub(1);
+        }
+        let Some((_, counts)) = inner.stages.get_mut(stage) else { return };
+        match result {
+            Ok(()) => *counts.good.entry(what).or_default() += 1,
+            Err(why) => {
+                *counts.bad.entry(what).or_default() += 1;
+                let why = format!("{what:?}: {why}");
+                if counts.reasons.len() < REASONS || counts.reasons.contains_key(&why) {
+                    *counts.reasons.entry(why).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// Requests of a kind that have not ended.
+    pub fn in_flight(&self, what: What) -> u64 {
+        self.lock().in_flight.get(&what).copied().unwrap_or(0)
+    }
+
+    /// Counts of a stage by its number.
+    pub fn counts(&self, stage: usize) -> Counts {
+        self.lock().stages.get(stage).map(|(_, counts)| counts.clone()).unwrap_or_default()
+    }
+
+    /// All stages with their counts.
+    pub fn stages(&self) -> Vec<(String, Counts)> {
+        self.lock().stages.clone()
+    }
+
+    /// A user is signed in.
+    pub fn signed_in(&self, user: usize, side: Side, granted: u32) {
+        let now = self.now();
+        if let Some(status) = self.lock().statuses.get_mut(user) {
+            status.signed_in = Some((side, now + u64::from(granted) * 1_000));
+            status.count += 1;
+            status.granted = status.granted.max(granted);
+            status.first_after_mark.get_or_insert(now);
+        }
+    }
+
+    /// A user's client knows that its binding is of no use.
+    pub fn lost(&self, user: usize) {
+        if let Some(status) = self.lock().statuses.get_mut(user) {
+            status.signed_in = None;
+        }
+    }
+
+    /// From now on `first_after_mark` is the next success.
+    pub fn mark(&self) {
+        self.lock().statuses.iter_mut().for_each(|status| status.first_after_mark = None);
+    }
+
+    /// Status of every user.
+    pub fn statuses(&self) -> Vec<Status> {
+        self.lock().statuses.clone()
+    }
+
+    /// Where a user is signed in now, if its binding has not expired.
+    pub fn side_of(&self, user: usize) -> Option<Side> {
+        let now = self.now();
+        let status = self.lock().statuses.get(user).copied()?;
+        status.signed_in.filter(|(_, until)| *until > now).map(|(side, _)| side)
+    }
+}

@@ -1,0 +1,143 @@
+//! `pairline preflight dns`: the records to create, and whether the embedded DNS and the system's resolver have them.
+//!
+//! Owns the list. Asks no server of another domain.
+
+use super::dns_query::{Answer, Kind, query};
+use super::{PreflightError, published};
+use crate::cli::run::{out, pretty};
+use crate::cli::table::table;
+use crate::client::Access;
+use pairline_topology::{Server, Topology, Transport};
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+
+/// Priority of a pool's own servers, and of its partner's.
+const OWN: u16 = 10;
+const PARTNER: u16 = 20;
+
+/// One record to create.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Record {
+    /// Owner name, without the final dot.
+    pub name: String,
+    /// `SRV`, `A` or `AAAA`.
+    pub kind: String,
+    /// Its data, as in a zone file.
+    pub data: String,
+    /// Why it is needed.
+    pub why: String,
+}
+
+/// Every record that the deployment needs, in order.
+pub fn records(topology: &Topology) -> Vec<Record> {
+    let mut all = Vec::new();
+    for domain in &topology.deployment.domains {
+        for pool in &topology.pool {
+            srv(&mut all, topology, domain, pool.id, OWN, "clients of the domain find any pool");
+        }
+    }
+    for pool in &topology.pool {
+        srv(&mut all, topology, &pool.fqdn, pool.id, OWN, "requests to the pool's name reach it");
+        if let Some(partner) = topology.partner(pool.id) {
+            srv(&mut all, topology, &pool.fqdn, partner.id, PARTNER, "and its partner when it is lost");
+        }
+    }
+    for server in &topology.server {
+        for ip in addresses(server) {
+            all.push(address_record(&server.name, ip, "the server's name"));
+        }
+        if let Some(pool) = topology.pool(server.pool) {
+            for ip in addresses(server) {
+                all.push(address_record(&pool.fqdn, ip, "clients that cannot do SRV"));
+            }
+        }
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn srv(all: &mut Vec<Record>, topology: &Topology, name: &str, pool: pairline_group::PoolId, priority: u16, why: &str) {
+    for server in topology.servers_of(pool) {
+        for listener in &server.listener {
+            let prefix = match listener.transport {
+                Transport::Udp => "_sip._udp",
+                Transport::Tcp => "_sip._tcp",
+                Transport::Tls => "_sips._tcp",
+                Transport::Ws | Transport::Wss => continue,
+            };
+            let port = listener.advertise_address.unwrap_or(listener.address).port();
+            all.push(Record {
+                name: format!("{prefix}.{name}"),
+                kind: "SRV".into(),
+                data: format!("{priority} 50 {port} {}.", server.name),
+                why: why.into(),
+            });
+        }
+    }
+}
+
+fn addresses(server: &Server) -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = server
+        .listener
+        .iter()
+        .filter(|listener| !listener.id.starts_with("network-"))
+        .map(|listener| listener.advertise_address.unwrap_or(listener.address).ip())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn address_record(name: &str, ip: IpAddr, why: &str) -> Record {
+    let kind = if ip.is_ipv4() { "A" } else { "AAAA" };
+    Record { name: name.to_owned(), kind: kind.into(), data: ip.to_string(), why: why.into() }
+}
+
+/// Prints the records and looks at every DNS server of the deployment; true if each that answers has names for the domain.
+pub async fn dns(access: &Access, json: bool) -> Result<bool, PreflightError> {
+    let topology = published(access).await?;
+    let records = records(&topology);
+    let mut looks = Vec::new();
+    for (who, server) in dns_servers(&topology) {
+        for name in srv_names(&records) {
+            let answer = query(server, &name, Kind::Srv).await;
+            looks.push((who.clone(), name, answer));
+        }
+    }
+    let good = looks.iter().all(|(_, _, answer)| !matches!(answer, Answer::Empty(_)));
+    if json {
+        let looks: Vec<_> = looks
+            .iter()
+            .map(|(who, name, a)| serde_json::json!({ "server": who, "name": name, "answer": a.words() }))
+            .collect();
+        out(&pretty(&serde_json::json!({ "records": records, "looks": looks, "good": good })));
+        return Ok(good);
+    }
+    let rows: Vec<Vec<String>> =
+        records.iter().map(|r| vec![format!("{}.", r.name), r.kind.clone(), r.data.clone(), r.why.clone()]).collect();
+    out("Create these records (TTL 30 s or less, so that a lost pool is forgotten soon):\n\n");
+    out(&table(&["NAME", "TYPE", "DATA", "WHY"], &rows));
+    if !looks.is_empty() {
+        out("\nAsked just now:\n");
+        let rows: Vec<Vec<String>> = looks.into_iter().map(|(who, name, a)| vec![who, name, a.words()]).collect();
+        out(&table(&["DNS SERVER", "NAME", "ANSWER"], &rows));
+    }
+    Ok(good)
+}
+
+fn srv_names(records: &[Record]) -> Vec<String> {
+    let mut names: Vec<String> = records.iter().filter(|r| r.kind == "SRV").map(|r| r.name.clone()).collect();
+    names.dedup();
+    names
+}
+
+/// The deployment's own DNS servers, and the system's first resolver.
+fn dns_servers(topology: &Topology) -> Vec<(String, SocketAddr)> {
+    let own = topology.server.iter().filter_map(|server| Some((format!("{} (own)", server.name), server.dns?)));
+    let system = std::fs::read_to_string("/etc/resolv.conf")
+        .ok()
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("nameserver ")?.trim().parse::<IpAddr>().ok()))
+        .map(|ip| ("system resolver".to_owned(), SocketAddr::new(ip, 53)));
+    own.chain(system).collect()
+}

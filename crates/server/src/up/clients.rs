@@ -1,0 +1,180 @@
+//! Ready-made configurations of standard clients (baresip, Linphone) without sound card.
+//!
+//! Owns their text. Three variants: `address` (the pool's address), `srv` (finds its pool by SRV in the deployment's own
+//! DNS), `outbound` (a registration at each pool).
+
+use pairline_group::PoolId;
+use pairline_topology::{Server, Topology, Transport};
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Names of the variants.
+pub const VARIANTS: [&str; 3] = ["address", "srv", "outbound"];
+
+/// First SIP port of the clients; each takes ten (the next one is its TLS port).
+const FIRST_PORT: u16 = 15_060;
+
+/// What the configurations of one user are made from.
+pub struct ClientFiles<'a> {
+    user: &'a str,
+    display: &'a str,
+    password: &'a str,
+    domain: &'a str,
+    home: Option<SocketAddr>,
+    partner: Option<SocketAddr>,
+    dns: Vec<SocketAddr>,
+    others: Vec<String>,
+    index: usize,
+}
+
+impl<'a> ClientFiles<'a> {
+    /// For a user of a pool; `index` keeps the ports of several users apart.
+    pub fn new(
+        topology: &'a Topology,
+        home: PoolId,
+        user: &'a str,
+        display: &'a str,
+        password: &'a str,
+        index: usize,
+    ) -> ClientFiles<'a> {
+        let first = |pool: PoolId| topology.servers_of(pool).first().and_then(|server| sip_address(server));
+        let mut servers: Vec<&Server> = topology.servers_of(home);
+        let partner = topology.partner(home).map(|pool| pool.id);
+        servers.extend(partner.map(|pool| topology.servers_of(pool)).unwrap_or_default());
+        let others =
+            ["alice", "bob", "carol", "dave"].iter().filter(|name| **name != user).map(|n| (*n).to_owned()).collect();
+        ClientFiles {
+            user,
+            display,
+            password,
+            domain: topology.default_domain(),
+            home: first(home),
+            partner: partner.and_then(first),
+            dns: servers.iter().filter_map(|server| server.dns).collect(),
+            others,
+            index,
+        }
+    }
+
+    /// Every file: path within the user's folder, and content.
+    pub fn all(&self) -> Vec<(PathBuf, String)> {
+        let mut files = Vec::new();
+        for (number, variant) in VARIANTS.iter().enumerate() {
+            let port = self.port(number);
+            let folder = PathBuf::from("baresip").join(variant);
+            files.push((folder.join("config"), self.baresip_config(variant, port)));
+            files.push((folder.join("accounts"), self.baresip_account(variant)));
+            files.push((folder.join("contacts"), self.baresip_contacts()));
+            files.push((PathBuf::from("linphone").join(variant).join("linphonerc"), self.linphone(variant, port)));
+        }
+        files
+    }
+
+    fn port(&self, variant: usize) -> u16 {
+        let offset = (self.index * VARIANTS.len() + variant) * 10;
+        FIRST_PORT.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX))
+    }
+
+    fn baresip_config(&self, variant: &str, port: u16) -> String {
+        let mut text = baresip_base(port, port + 5);
+        if variant == "srv" {
+            for dns in &self.dns {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "dns_server\t\t{dns}");
+            }
+        }
+        text
+    }
+
+    fn baresip_account(&self, variant: &str) -> String {
+        let base = format!(
+            "\"{}\" <sip:{}@{}>;auth_user={};auth_pass={};answermode=auto;regint=60",
+            self.display, self.user, self.domain, self.user, self.password
+        );
+        let proxy = |number: &str, address: Option<SocketAddr>, transport: &str| {
+            address.map(|a| format!(";outbound{number}=\"sip:{a};transport={transport}\"")).unwrap_or_default()
+        };
+        match variant {
+            "srv" => format!("{base}\n"),
+            "outbound" => {
+                format!("{base};sipnat=outbound{}{}\n", proxy("1", self.home, "tcp"), proxy("2", self.partner, "tcp"))
+            }
+            _ => format!("{base}{}\n", proxy("", self.home, "udp")),
+        }
+    }
+
+    fn baresip_contacts(&self) -> String {
+        self.others.iter().fold(String::new(), |mut text, name| {
+            let _ = writeln!(text, "\"{name}\" <sip:{name}@{}>", self.domain);
+            text
+        })
+    }
+
+    fn linphone(&self, variant: &str, port: u16) -> String {
+        let identity = format!("\"{}\" <sip:{}@{}>", self.display, self.user, self.domain);
+        let transport = if variant == "outbound" { "tcp" } else { "udp" };
+        let address = |address: Option<SocketAddr>| match (variant, address) {
+            ("srv", _) | (_, None) => format!("<sip:{};transport={transport}>", self.domain),
+            (_, Some(address)) => format!("<sip:{address};transport={transport}>"),
+        };
+        let mut text = format!(
+            "[sip]\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port=0\nguess_hostname=1\ndefault_proxy=0\nregister_only_when_network_is_up=0\n\n\
+             [sound]\nplayback_dev_id=ANY: silent\nringer_dev_id=ANY: silent\ncapture_dev_id=ANY: silent\n\n\
+             [video]\nenabled=0\n\n[net]\nmtu=1300\n\n\
+             [auth_info_0]\nusername={}\npasswd={}\nrealm={}\ndomain={}\n\n",
+            self.user, self.password, self.domain, self.domain
+        );
+        let mut proxies = vec![address(self.home)];
+        if variant == "outbound" {
+            proxies.push(address(self.partner));
+        }
+        for (number, proxy) in proxies.iter().enumerate() {
+            let _ = write!(
+                text,
+                "[proxy_{number}]\nreg_proxy={proxy}\nreg_route={proxy}\nreg_identity={identity}\nrealm={}\n\
+                 reg_expires=60\nreg_sendregister=1\npublish=0\n\n",
+                self.domain
+            );
+        }
+        text
+    }
+}
+
+/// The address of a server's first UDP listener, or of its first listener.
+pub fn sip_address(server: &Server) -> Option<SocketAddr> {
+    let udp = server.listener.iter().find(|listener| listener.transport == Transport::Udp);
+    udp.or(server.listener.first()).map(|listener| listener.advertise_address.unwrap_or(listener.address))
+}
+
+/// A baresip configuration without sound card or terminal: audio is bridged to itself, commands come over TCP.
+pub fn baresip_base(port: u16, control: u16) -> String {
+    let lines = [
+        ("poll_method", "epoll".to_owned()),
+        ("sip_listen", format!("127.0.0.1:{port}")),
+        ("call_local_timeout", "120".to_owned()),
+        ("call_max_calls", "4".to_owned()),
+        ("audio_player", "aubridge,loop".to_owned()),
+        ("audio_source", "aubridge,loop".to_owned()),
+        ("audio_alert", "aubridge,alert".to_owned()),
+        ("audio_level", "no".to_owned()),
+        ("rtp_stats", "no".to_owned()),
+        ("module_path", "/usr/lib/baresip/modules".to_owned()),
+        ("module", "g711.so".to_owned()),
+        ("module", "aubridge.so".to_owned()),
+        ("module_tmp", "uuid.so".to_owned()),
+        ("module_tmp", "account.so".to_owned()),
+        ("module_app", "contact.so".to_owned()),
+        ("module_app", "menu.so".to_owned()),
+        ("module_app", "ctrl_tcp.so".to_owned()),
+        ("ctrl_tcp_listen", format!("127.0.0.1:{control}")),
+        ("ringback_disabled", "yes".to_owned()),
+    ];
+    let mut text =
+        String::from("# Made by `pairline up`: no sound card, no terminal; commands over TCP (ctrl_tcp_listen).\n");
+    for (key, value) in lines {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{key}\t\t{value}");
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! Creating a deployment's data folder: authority, secrets, topology, certificates, configurations, token.
+//!
+//! Owns what a new folder holds. It is built beside its place and renamed at the end, so that there is never half of one.
+
+use super::layout::{Layout, LayoutError};
+use crate::secrets::{Secrets, SecretsError};
+use crate::tls::authority::{Authority, AuthorityError, CertificateNames};
+use crate::tls::files::{self, FileError};
+use crate::tls::{PeerIdentity, RandomFailed, fill_random};
+use pairline_topology::server_config::LogFormat;
+use pairline_topology::{Server, ServerConfig, Topology, to_toml};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Why a folder could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The folder is not ours, or the file system refused.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No authority or certificate.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// No secrets.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomFailed),
+    /// The folder could not be made or renamed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CreateError {
+    let path = path.to_owned();
+    move |source| CreateError::Io { path, source }
+}
+
+/// Creates the folder for a topology; every server gets certificate and configuration.
+pub fn create(root: &Path, topology: &Topology) -> Result<Layout, CreateError> {
+    let root = std::path::absolute(root).map_err(io(root))?;
+    let final_place = Layout::new(&root);
+    let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = root.with_file_name(format!(".{name}.new-{}", std::process::id()));
+    let new = Layout::new(&beside);
+    let built = build(&new, &final_place, topology);
+    if let Err(error) = built.and_then(|()| std::fs::rename(&beside, &root).map_err(io(&root))) {
+        // What was built beside is ours alone; the place itself is untouched.
+        let _ = std::fs::remove_dir_all(&beside);
+        return Err(error);
+    }
+    Ok(final_place)
+}
+
+fn build(new: &Layout, final_place: &Layout, topology: &Topology) -> Result<(), CreateError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(new.root()).map_err(io(new.root()))?;
+    files::write_public(&new.topology(), to_toml(topology).as_bytes())?;
+    Secrets::generate()?.store(&new.secret())?;
+    files::write_private(&new.admin_token(), format!("{}\n", token()?).as_bytes())?;
+    let authority = Authority::load_or_create(&new.authority(), &topology.deployment.id)?;
+    for server in &topology.server {
+        let names = certificate_names(topology, server);
+        let folder = new.server(&server.name);
+        authority.issue(&names)?.write(&folder.join("server.pem"), &folder.join("server.key"))?;
+        let config = server_config(final_place, server);
+        files::write_public(&new.server_config(&server.name), config.to_toml().as_bytes())?;
+        let data = folder.join("data");
+        std::fs::create_dir_all(&data).map_err(io(&data))?;
+    }
+    Ok(new.mark()?)
+}
+
+/// The names that a server's certificate carries: SIP domains, its own, its pool's and the partner's (clients check the name
+/// before SRV resolution, RFC 5922), and its addresses.
+pub fn certificate_names(topology: &Topology, server: &Server) -> CertificateNames {
+    let mut addresses: Vec<IpAddr> = vec![server.admin.ip(), server.link.ip()];
+    addresses.extend(server.listener.iter().map(|l| l.address.ip()));
+    addresses.extend(server.listener.iter().filter_map(|l| l.advertise_address).map(|a| a.ip()));
+    addresses.sort_unstable();
+    addresses.dedup();
+    let names = topology.own_names(server.id).into_iter().filter(|name| name.parse::<IpAddr>().is_err()).collect();
+    CertificateNames { identity: PeerIdentity { pool: server.pool, server: server.id }, names, addresses }
+}
+
+/// The configuration of one server of the folder.
+fn server_config(layout: &Layout, server: &Server) -> ServerConfig {
+    let folder = layout.server(&server.name);
+    ServerConfig {
+        server: server.name.clone(),
+        topology: layout.topology(),
+        data: folder.join("data"),
+        certificate: folder.join("server.pem"),
+        key: folder.join("server.key"),
+        authority: layout.authority_certificate(),
+        secret: layout.secret(),
+        admin_token: Some(layout.admin_token()),
+        log_format: LogFormat::Text,
+        log_level: "info".into(),
+        admin: None,
+        link: None,
+        dns: None,
+        listener: Vec::new(),
+    }
+}
+
+/// A new administrator token: 256 bits.
+pub fn token() -> Result<String, RandomFailed> {
+    let mut bytes = [0_u8; 32];
+    fill_random(&mut bytes)?;
+    Ok(crate::api::token::hex(&bytes))
+}
+
+/// A password that can be typed: 16 letters and digits without those that look alike, 80 bits.
+pub fn password() -> Result<String, RandomFailed> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; 16];
+    fill_random(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect())
+}

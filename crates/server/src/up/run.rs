@@ -1,0 +1,340 @@
+//! The course of `pairline up`: find or create, check, start, wait, greet, stream, stop.
+//!
+//! Owns the order of these and the rule that nothing is touched before every check has passed.
+
+use super::children::{Said, ServerProcess, SpawnError, channel};
+use super::create::{self, CreateError};
+use super::layout::{Found, Layout, LayoutError};
+use super::ports::{self, Taken};
+use super::{greeting, ready, stream, users};
+use crate::cli::args::UpArgs;
+use crate::cli::run::out;
+use crate::client::{Access, AccessError, CallError};
+use pairline_topology::{Advertise, Listener, Topology, Transport, demo_topology};
+use rustix::fs::{FlockOperation, flock};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// How long a server may take until it answers.
+const START: Duration = Duration::from_secs(60);
+
+/// Why `up` does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// The data folder.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A new folder could not be created.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The description of the deployment cannot be used.
+    #[error("{path} cannot be used:\n  {}", findings.join("\n  "))]
+    Topology {
+        /// Which file.
+        path: PathBuf,
+        /// All findings.
+        findings: Vec<String>,
+    },
+    /// Another `up` runs on this folder.
+    #[error("another `pairline up` runs on {0}; stop it, or choose another folder with --data DIR")]
+    Running(PathBuf),
+    /// Addresses are not free; nothing was touched.
+    #[error("addresses are not free; nothing was touched:\n  {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
+    Taken(Vec<Taken>),
+    /// `--listen` cannot be used.
+    #[error("--listen {address}: {why}")]
+    Listen {
+        /// The address.
+        address: IpAddr,
+        /// Why.
+        why: &'static str,
+    },
+    /// A server could not be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// A server ended or did not answer.
+    #[error("{pool} did not come up: {why}\n  its configuration: {}", config.display())]
+    NotReady {
+        /// Its pool.
+        pool: String,
+        /// What is known.
+        why: String,
+        /// Its configuration.
+        config: PathBuf,
+    },
+    /// The admin API cannot be asked.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The admin API refused.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A file or signal could not be had.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Runs a deployment until Ctrl-C.
+pub async fn run(data: &Path, args: &UpArgs) -> Result<(), UpError> {
+    let mut signals = Signals::new()?;
+    let prepared = prepare(data, args)?;
+    let (tell, mut said) = channel();
+    let mut servers = Vec::new();
+    for server in &prepared.topology.server {
+        let pool = prepared.topology.pool_name(server.pool);
+        servers.push(ServerProcess::start(&prepared.layout, &server.name, &pool, &tell)?);
+    }
+    let result = tokio::select! {
+        result = Box::pin(live(&prepared, args, &mut servers, &mut said)) => result,
+        () = signals.stop() => Ok(()),
+    };
+    stop(&mut servers, &mut said).await;
+    result
+}
+
+/// A folder that is ours, locked, with its topology.
+struct Prepared {
+    layout: Layout,
+    topology: Topology,
+    new: bool,
+    // Held while `up` runs.
+    _lock: std::fs::File,
+}
+
+fn prepare(data: &Path, args: &UpArgs) -> Result<Prepared, UpError> {
+    let root = std::path::absolute(data).map_err(|source| UpError::Io { what: data.display().to_string(), source })?;
+    let layout = Layout::new(&root);
+    let found = layout.look()?;
+    let held = if found == Found::Deployment { Some(lock(&layout)?) } else { None };
+    let start_over = args.fresh || found == Found::Nothing;
+    let topology = if start_over { wanted(args)? } else { existing(&layout, args)? };
+    let taken = ports::taken(&topology);
+    if !taken.is_empty() {
+        return Err(UpError::Taken(taken));
+    }
+    if !start_over {
+        let lock = held.map_or_else(|| lock(&layout), Ok)?;
+        return Ok(Prepared { layout, topology, new: false, _lock: lock });
+    }
+    layout.remove()?;
+    let layout = create::create(&root, &topology)?;
+    if args.topology.is_none() {
+        users::prepare(&layout, &topology)?;
+    }
+    let lock = lock(&layout)?;
+    Ok(Prepared { layout, topology, new: true, _lock: lock })
+}
+
+fn lock(layout: &Layout) -> Result<std::fs::File, UpError> {
+    let path = layout.lock();
+    let failed = |source| UpError::Io { what: path.display().to_string(), source };
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(UpError::Running(layout.root().to_owned())),
+    }
+}
+
+/// The topology that a new folder is to have.
+fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
+    let mut topology = match &args.topology {
+        None => demo_topology(),
+        Some(path) => {
+            let failed = |findings| UpError::Topology { path: path.clone(), findings };
+            let text = std::fs::read_to_string(path).map_err(|error| failed(vec![error.to_string()]))?;
+            pairline_topology::parse(&path.to_string_lossy(), &text)
+                .map_err(|findings| failed(findings.iter().map(ToString::to_string).collect()))?
+        }
+    };
+    if let Some(address) = args.listen {
+        listen_too(&mut topology, address)?;
+    }
+    Ok(topology)
+}
+
+/// Adds listeners for phones on the network: the first server on port 5060, the next on 5062, and so on.
+fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpError> {
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(UpError::Listen {
+            address,
+            why: "name one address of this machine; clients are told to come back to it",
+        });
+    }
+    for (number, server) in (0_u16..).zip(topology.server.iter_mut()) {
+        for (id, transport) in [("network-udp", Transport::Udp), ("network-tcp", Transport::Tcp)] {
+            server.listener.push(Listener {
+                id: id.into(),
+                transport,
+                address: SocketAddr::new(address, 5060_u16.saturating_add(number.saturating_mul(2))),
+                advertise: Advertise::Address,
+                advertise_address: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn existing(layout: &Layout, args: &UpArgs) -> Result<Topology, UpError> {
+    let topology = crate::client::read_topology(&layout.topology())?;
+    if let Some(address) = args.listen {
+        let listens = topology.server.iter().flat_map(|s| &s.listener).any(|l| l.address.ip() == address);
+        if !listens {
+            let why = "this deployment was created without it; add listeners to a topology, or start over with --fresh --listen";
+            return Err(UpError::Listen { address, why });
+        }
+    }
+    if let Some(path) = &args.topology {
+        let given = wanted(args)?;
+        if given != topology {
+            let findings = vec!["it differs from the one in the data folder; start over with --fresh".to_owned()];
+            return Err(UpError::Topology { path: path.clone(), findings });
+        }
+    }
+    Ok(topology)
+}
+
+/// From the first process to the end of the last: ready, users, greeting, stream.
+async fn live(
+    prepared: &Prepared,
+    args: &UpArgs,
+    servers: &mut [ServerProcess],
+    said: &mut mpsc::Receiver<Said>,
+) -> Result<(), UpError> {
+    let Prepared { layout, topology, .. } = prepared;
+    let access = Access::find(&[], layout.root(), None, None)?;
+    wait_ready(&access, servers, said).await?;
+    let demo = users::of_folder(layout, topology);
+    let adding = async {
+        users::add_demo(&access, layout, topology).await?;
+        if args.users > 0 {
+            users::add_many(&access, layout, topology, args.users).await?;
+        }
+        Ok::<(), UpError>(())
+    };
+    // Lines are held back until the greeting; the channel is bounded, so a server waits rather than losing one.
+    let early = collect_while(adding, said).await;
+    early.1?;
+    out(&greeting::text(layout, topology, &demo, args.listen));
+    early.0.iter().for_each(|line| out(line));
+    if !prepared.new {
+        out("  (found the data of an earlier start; --fresh starts over)\n");
+    }
+    stream_on(servers, said).await;
+    Ok(())
+}
+
+/// Runs a future while keeping what the servers say meanwhile (at most 1,000 lines).
+async fn collect_while<T>(work: impl Future<Output = T>, said: &mut mpsc::Receiver<Said>) -> (Vec<String>, T) {
+    let mut lines = Vec::new();
+    let mut work = Box::pin(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return (lines, done),
+            Some(word) = said.recv() => {
+                if let Said::Line { pool, text } = word && lines.len() < 1_000 {
+                    lines.push(stream::readable(&pool, &text) + "\n");
+                }
+            }
+        }
+    }
+}
+
+async fn wait_ready(
+    access: &Access,
+    servers: &mut [ServerProcess],
+    said: &mut mpsc::Receiver<Said>,
+) -> Result<(), UpError> {
+    for server in servers {
+        let (pool, config) = (server.pool.clone(), server.config.clone());
+        let waiting = ready::wait(access, &pool, false, START, || server.ended().is_some());
+        let (lines, up) = collect_while(waiting, said).await;
+        if !up {
+            lines.iter().for_each(|line| out(line));
+            let why = match server.ended() {
+                Some(status) => format!("it ended ({status}); its last lines stand above"),
+                None => format!("no answer within {} s", START.as_secs()),
+            };
+            return Err(UpError::NotReady { pool, why, config });
+        }
+    }
+    Ok(())
+}
+
+/// Prints one line per event until every server has ended.
+async fn stream_on(servers: &mut [ServerProcess], said: &mut mpsc::Receiver<Said>) {
+    let mut dead: Vec<String> = Vec::new();
+    while let Some(word) = said.recv().await {
+        match word {
+            Said::Line { pool, text } => out(&(stream::readable(&pool, &text) + "\n")),
+            Said::Silent { pool } => {
+                if let Some(server) = servers.iter_mut().find(|server| server.pool == pool && !dead.contains(&pool)) {
+                    report_death(server).await;
+                    dead.push(pool);
+                }
+            }
+        }
+        if dead.len() == servers.len() {
+            out("every server has ended\n");
+            return;
+        }
+    }
+}
+
+async fn report_death(server: &mut ServerProcess) {
+    // The pipe closes a moment before the process can be waited for.
+    let mut status = server.ended();
+    for _ in 0..50 {
+        if status.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        status = server.ended();
+    }
+    let how = status.map_or_else(|| "its output ended".to_owned(), |status| status.to_string());
+    out(&format!(
+        "\n*** {pool} is dead ({how}). It is left so; the other pool goes on. To start it again:\n***   pairline server --config {}\n\n",
+        server.config.display(),
+        pool = server.pool
+    ));
+}
+
+async fn stop(servers: &mut [ServerProcess], said: &mut mpsc::Receiver<Said>) {
+    out("\nstopping\n");
+    for server in servers.iter_mut() {
+        let pool = server.pool.clone();
+        // Lines are read on, so that no server hangs in a full pipe.
+        let (lines, clean) = collect_while(server.stop(), said).await;
+        lines.iter().for_each(|line| out(line));
+        out(&format!("{pool} {}\n", if clean { "stopped" } else { "did not stop in time and was killed" }));
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, UpError> {
+        let failed = |source| UpError::Io { what: "signals".into(), source };
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

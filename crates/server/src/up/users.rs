@@ -1,0 +1,120 @@
+//! The demo's users: their passwords, their client configurations, and adding them through the admin API.
+//!
+//! Owns which users a new demo has. Passwords lie in the data folder, readable by its owner only.
+
+use super::clients::{self, ClientFiles};
+use super::create::{self, CreateError};
+use super::layout::Layout;
+use crate::cli::import;
+use crate::client::{Access, CallError};
+use crate::tls::files;
+use pairline_node::command::ImportRow;
+use pairline_topology::Topology;
+
+/// Name, display name and the number of its home pool among the topology's pools.
+const DEMO: [(&str, &str, usize); 4] =
+    [("alice", "Alice East", 0), ("bob", "Bob East", 0), ("carol", "Carol West", 1), ("dave", "Dave West", 1)];
+
+/// One demo user as it is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoUser {
+    /// Name without domain.
+    pub name: String,
+    /// Home pool.
+    pub pool: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// Writes passwords and client configurations of the demo's users into a new folder.
+pub fn prepare(layout: &Layout, topology: &Topology) -> Result<(), CreateError> {
+    for (index, (name, display, pool)) in DEMO.iter().enumerate() {
+        let Some(home) = topology.pool.get(*pool).or(topology.pool.first()) else { continue };
+        let password = create::password()?;
+        files::write_private(&layout.client(name).join("password"), format!("{password}\n").as_bytes())?;
+        let files = ClientFiles::new(topology, home.id, name, display, &password, index);
+        for (path, content) in files.all() {
+            files::write_private(&layout.client(name).join(path), content.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// The demo's users of a folder, as far as their password files are there.
+pub fn of_folder(layout: &Layout, topology: &Topology) -> Vec<DemoUser> {
+    DEMO.iter()
+        .filter_map(|(name, _, pool)| {
+            let password = files::read_private(&layout.client(name).join("password")).ok()?;
+            let pool = topology.pool.get(*pool).or(topology.pool.first())?.name.clone();
+            let password = String::from_utf8(password).ok()?.trim().to_owned();
+            Some(DemoUser { name: (*name).to_owned(), pool, password })
+        })
+        .collect()
+}
+
+/// Adds the demo's users once; a user that an administrator removed later does not come back.
+pub async fn add_demo(access: &Access, layout: &Layout, topology: &Topology) -> Result<(), CallError> {
+    let done = layout.root().join("clients").join("added");
+    if done.exists() {
+        return Ok(());
+    }
+    let users = of_folder(layout, topology);
+    let rows: Vec<ImportRow> = users
+        .iter()
+        .map(|user| ImportRow {
+            user: user.name.clone(),
+            password: user.password.clone(),
+            display_name: DEMO.iter().find(|demo| demo.0 == user.name).map(|demo| demo.1.to_owned()),
+            pool: Some(user.pool.clone()),
+            contacts: users
+                .iter()
+                .filter(|other| other.name != user.name)
+                .map(|other| format!("sip:{}@{}", other.name, topology.default_domain()))
+                .collect(),
+        })
+        .collect();
+    let imported = import::run(access.clone(), rows, 100, false).await?;
+    if imported.refused == 0 {
+        // Not being able to note it only means that the same harmless import is repeated at the next start.
+        let _ = files::write_public(&done, b"added\n");
+    }
+    Ok(())
+}
+
+/// Adds further users `u00001` …, half of them on each pool. Passwords are kept in `clients/users.csv`.
+pub async fn add_many(
+    access: &Access,
+    layout: &Layout,
+    topology: &Topology,
+    count: u32,
+) -> Result<import::Imported, super::UpError> {
+    let rows = many(topology, count)?;
+    let mut csv = String::from("user,password,pool\n");
+    for row in &rows {
+        csv.push_str(&format!("{},{},{}\n", row.user, row.password, row.pool.as_deref().unwrap_or_default()));
+    }
+    files::write_private(&layout.root().join("clients").join("users.csv"), csv.as_bytes())
+        .map_err(CreateError::from)?;
+    Ok(import::run(access.clone(), rows, 500, true).await?)
+}
+
+/// Rows of users `u00001` … with random passwords, spread over the pools in turn.
+pub fn many(topology: &Topology, count: u32) -> Result<Vec<ImportRow>, CreateError> {
+    let pools: Vec<&str> = topology.pool.iter().map(|pool| pool.name.as_str()).collect();
+    let mut rows = Vec::new();
+    for (number, pool) in (1..=count).zip(pools.iter().cycle()) {
+        rows.push(ImportRow {
+            user: format!("u{number:05}"),
+            password: create::password()?,
+            display_name: None,
+            pool: Some((*pool).to_owned()),
+            contacts: Vec::new(),
+        });
+    }
+    Ok(rows)
+}
+
+/// Names of the configurations that each demo user has.
+pub fn variants() -> [&'static str; 3] {
+    clients::VARIANTS
+}
