@@ -178,6 +178,14 @@ pub(crate) struct TailMark {
     pub(crate) entries: u64,
 }
 
+/// The entry in the payload of a log record of kind `Item`, if it holds one: for checkers and tools that read a log.
+pub fn entry_in_item(payload: &Bytes) -> Option<Entry> {
+    match decode_item(payload) {
+        Ok(Item::Entry(stored)) => Some((*stored.entry).clone()),
+        _ => None,
+    }
+}
+
 /// An element of a group's consensus log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {

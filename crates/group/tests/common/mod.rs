@@ -245,12 +245,18 @@ impl World {
         }
     }
 
-    /// Kills a server: of its unsynced batches the first `keep` survive.
+    /// Kills a server: of its unsynced batches the first `keep` survive, and for an odd number half of the next one.
     pub fn crash(&mut self, at: usize, keep: usize) {
         self.servers[at].host = None;
         let disk = &mut self.servers[at].disk;
-        for batch in disk.unsynced.drain(..).take(keep) {
-            disk.synced.extend(batch.records);
+        for (at, batch) in disk.unsynced.drain(..).enumerate() {
+            if at < keep {
+                disk.synced.extend(batch.records);
+            } else {
+                let torn = if keep % 2 == 1 { batch.records.len() / 2 } else { 0 };
+                disk.synced.extend(batch.records.into_iter().take(torn));
+                break;
+            }
         }
         self.cut();
     }
