@@ -56,8 +56,6 @@ pub struct Change {
 pub struct History {
     /// Entries by group and position.
     pub entries: BTreeMap<GroupId, BTreeMap<(Epoch, u64), Seen>>,
-    /// Which pool wrote in which epoch of which group.
-    pub writers: BTreeMap<(GroupId, Epoch), PoolId>,
     /// Clients' changes.
     pub changes: Vec<Change>,
     /// What does not hold, oldest first.
@@ -82,14 +80,6 @@ impl History {
                 self.violate(3, what);
             }
             return;
-        }
-        let writer = *self.writers.entry((group, entry.position.epoch)).or_insert(at);
-        if writer != at {
-            let what = format!(
-                "group {group}: epoch {} is written by pool {} and by pool {} (at {})",
-                entry.position.epoch, writer.0, at.0, entry.position
-            );
-            self.violate(2, what);
         }
         let seen = Seen { entry: Arc::clone(entry), first_at: at, at: now };
         self.entries.entry(group).or_default().insert(key, seen);

@@ -4,8 +4,9 @@
 //! the world decides when it crashes and how long a sync takes.
 
 use bytes::Bytes;
-use pairline_group::io::Now;
-use pairline_group::{LinkId, PoolId, ServerId};
+use pairline_group::codec::entry_in_item;
+use pairline_group::io::{LogKind, Now};
+use pairline_group::{Entry, GroupId, LinkId, PoolId, ServerId};
 use pairline_node::executor::Order;
 use pairline_node::io::{Input, Output, StoredTail};
 use pairline_node::{Node, NodeConfig, Secrets};
@@ -87,6 +88,8 @@ pub struct Server {
     pub paused: bool,
     /// The connection that its node believes in.
     pub link: Option<LinkId>,
+    /// Entries in the log at the last start, for the oracle: some were applied in no life before.
+    pub recovered: Vec<(GroupId, Arc<Entry>)>,
     /// Frames that arrived while it was paused.
     pub paused_frames: Vec<(LinkId, Bytes)>,
     /// Seed of the run.
@@ -113,6 +116,7 @@ impl Server {
             drift_ppm: 0,
             paused: false,
             link: None,
+            recovered: Vec::new(),
             paused_frames: Vec::new(),
             seed,
             #[cfg(feature = "planted")]
@@ -148,6 +152,12 @@ impl Server {
             return Err(format!("group {group} is corrupt after a crash: {why:?}"));
         }
         self.store = Some(store);
+        self.recovered = recovered
+            .iter()
+            .flat_map(|group| group.log.iter().map(|record| (group.group, record)))
+            .filter(|(_, record)| record.kind == LogKind::Item)
+            .filter_map(|(group, record)| Some((group, Arc::new(entry_in_item(&record.payload)?))))
+            .collect();
         let mut seed = [0_u8; 32];
         seed[..8].copy_from_slice(&(self.seed ^ (self.boot << 8) ^ self.site as u64).to_le_bytes());
         let config = NodeConfig {

@@ -161,6 +161,10 @@ impl World {
         let topology = self.topology.clone();
         match self.servers[site].start(&topology, self.now) {
             Ok(effects) => {
+                let pool = self.servers[site].pool;
+                for (group, entry) in std::mem::take(&mut self.servers[site].recovered) {
+                    self.history.applied(pool, group, &entry, self.now);
+                }
                 self.effects(site, effects);
                 let boot = self.servers[site].boot;
                 self.give(site, Input::Facts(facts()));
@@ -275,6 +279,8 @@ impl World {
 
     fn happen(&mut self, due: Due) {
         match due {
+            // What a disk finishes while the process is frozen waits for it.
+            Due::Synced(site, ..) | Due::Checkpointed(site, ..) if self.servers[site].paused => self.after(20, due),
             Due::Tick(site, boot) => {
                 if self.servers[site].boot == boot && self.servers[site].node.is_some() {
                     self.give(site, Input::Tick);

@@ -165,11 +165,27 @@ pub(super) fn settle(
         if file.len()? != end {
             file.set_len(end)?;
         }
-        // Also when nothing was cut: the tail may have been in the cache of a machine that did not stop.
+        // Also when nothing was cut: what was read may stand only in the cache of a machine that did not stop. After a
+        // failed sync the cache counts as clean, so another sync alone would write nothing: it is written again first.
+        write_again(file.as_ref(), end)?;
         file.sync_data()?;
         files.sync_dir(folder)?;
     }
     Ok(last)
+}
+
+/// Writes the first `end` bytes of a file over themselves.
+fn write_again(file: &dyn OpenFile, end: u64) -> Result<(), FileError> {
+    const CHUNK: u64 = 1 << 20;
+    let mut offset = 0;
+    while offset < end {
+        let len = usize::try_from((end - offset).min(CHUNK)).expect("a chunk fits into memory");
+        let mut chunk = vec![0; len];
+        file.read_at(offset, &mut chunk)?;
+        file.write_at(offset, &chunk)?;
+        offset += CHUNK;
+    }
+    Ok(())
 }
 
 /// Creates a segment with its space reserved and its header durable.
