@@ -69,7 +69,7 @@ pub fn guests(core: &Core, user: &Aor) -> Vec<Binding> {
         .flatten()
         .filter_map(|pool| guest_group(core, pool, user))
         .flat_map(|group| core.host.scan(group, user.as_str(), Some(records::GUEST)))
-        .filter_map(|(_, record)| Binding::decode(&record.value).ok())
+        .filter_map(|(_, record)| Binding::from_record(record).ok())
         .collect();
     let start = (user.as_str().to_owned(), Vec::new());
     let local = core.local_guests.range(start..).take_while(|((owner, _), _)| owner == user.as_str());

@@ -38,7 +38,8 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
     };
     match outcome {
         Received::Request { tx, message } => start_task(node, tx, message, flow),
-        Received::Ack { message } | Received::StrayResponse { message } => {
+        Received::Ack { message } => node.spawn(move |cx| dispatch::ack(cx, message, flow)),
+        Received::StrayResponse { message } => {
             let task = node.anonymous();
             dispatch::stateless(TaskCx::new(shared, task), message, flow);
         }

@@ -7,7 +7,7 @@ use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::io::{Output, StoredTail};
 use crate::view::{DivergenceView, TailEntryView};
-use pairline_group::io::Done;
+use pairline_group::io::{Done, HostInput};
 use pairline_group::{Body, Class, Effect, Entry, GroupId, Key, Kind, OpId, Position};
 use pairline_resilience::divergence::{self, Lookup, Progress, Verdict};
 use pairline_services::cx::Cx;
@@ -51,8 +51,13 @@ async fn one_tail(cx: &TaskCx, tail: &StoredTail, apply: bool, view: &mut Diverg
         }
         view.entries.push(entry_view(tail.group, entry, outcome));
     }
+    let settled = resolved.len() == tail.entries.len() && resolved.iter().all(|(_, outcome)| &**outcome != "conflict");
     if !resolved.is_empty() {
         cx.with(|core| {
+            if settled {
+                let now = core.now;
+                core.host.handle(now, HostInput::TailResolved { group: tail.group });
+            }
             core.out.push_back(Output::ResolveTail { group: tail.group, fork: tail.fork, resolved });
         });
     }

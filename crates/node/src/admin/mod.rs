@@ -109,9 +109,10 @@ fn authorise(cx: &TaskCx, actor: &Actor, command: &Command) -> Result<(), Proble
         | Command::SettingsPut { user, .. } => user,
         _ => return Err(Problem::forbidden()),
     };
-    let domain = cx.with(|core| core.topology.default_domain().to_owned());
-    let same = pairline_topology::directory::aor(me, &domain)
-        .is_some_and(|me| pairline_topology::directory::aor(whose, &domain).is_some_and(|whose| me == whose));
+    let same = cx.with(|core| match (users::aor(core, me), users::aor(core, whose)) {
+        (Ok(me), Ok(whose)) => me == whose,
+        _ => false,
+    });
     if same { Ok(()) } else { Err(Problem::forbidden()) }
 }
 

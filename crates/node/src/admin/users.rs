@@ -9,11 +9,12 @@ use crate::view::{BindingView, ContactView, SettingsView, UserView, WhereView};
 use pairline_group::{GroupId, OpId, PoolId};
 use pairline_services::contacts::{self, SettingsChange};
 use pairline_services::cx::{Place, Reach};
+use pairline_services::ident;
 use pairline_services::records::{Contact, Settings, settings_key};
 use pairline_services::remedy::CommandError;
 use pairline_services::users::{self, NewUser, RegistrationView, WhereIs};
-use pairline_sip::uri::{Aor, Uri};
-use pairline_topology::directory::{self, DirectoryEntry};
+use pairline_sip::uri::Aor;
+use pairline_topology::directory::DirectoryEntry;
 use pairline_topology::stored::KIND_DIRECTORY;
 
 impl From<CommandError> for Problem {
@@ -27,9 +28,7 @@ impl From<CommandError> for Problem {
 
 /// The address of a user as written by a person.
 pub fn aor(core: &Core, written: &str) -> Result<Aor, Problem> {
-    let full = directory::aor(written, core.topology.default_domain());
-    let parsed = full.as_deref().and_then(|full| Uri::parse(full.as_bytes()).ok()?.aor());
-    parsed.ok_or_else(|| CommandError::BadUser(written.to_owned()).into())
+    ident::parse_user(&core.view, written).ok_or_else(|| CommandError::BadUser(written.to_owned()).into())
 }
 
 /// The pool that serves a user, if it is another one that can be asked.
