@@ -99,13 +99,10 @@ fn verified(s: &ShippingView) -> String {
     }
 }
 
-/// Whether every direction keeps up; a module that is not initialised on the side that does not serve it does not count.
+/// Whether every direction keeps up. Rows without groups (nothing is served on that side) do not count, but one row must.
 pub fn steady(view: &PoolsView) -> bool {
-    let counted: Vec<&ShippingView> = view
-        .shipping
-        .iter()
-        .filter(|s| !(s.module == "management-store" && word(&s.export) == "notinitialised"))
-        .collect();
+    let counted: Vec<&ShippingView> =
+        view.shipping.iter().filter(|s| s.verified_groups.1 > 0 || word(&s.export) == "error").collect();
     !counted.is_empty()
         && counted.iter().all(|s| {
             let export = word(&s.export);

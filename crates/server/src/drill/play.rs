@@ -237,9 +237,11 @@ async fn failover(course: &mut Course, killed: &Killed, phones: &[Phone]) -> Res
     Ok(FailedOver { asked_at, report })
 }
 
+/// Time in which the management store and the groups were promoted.
 fn promotion_ms(report: &ProcedureView) -> Option<u64> {
     let stages = &report.report.as_ref()?.stages;
-    stages.iter().find(|(name, _)| name.to_ascii_lowercase().contains("promot")).map(|(_, ms)| *ms)
+    let promoting = stages.iter().filter(|(name, _)| name == "Move" || name == "ManagementStore");
+    promoting.map(|(_, ms)| *ms).reduce(|a, b| a + b)
 }
 
 /// Starts a procedure and waits for its end.

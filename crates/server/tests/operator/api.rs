@@ -1,0 +1,181 @@
+//! The admin API over real HTTPS, with a scripted node behind it.
+
+use crate::temp::Temp;
+use pairline_node::command::{Actor, Command, Problem, Reply};
+use pairline_node::view::{StatusView, UserView};
+use pairline_server::api::serve::bind;
+use pairline_server::api::token::Tokens;
+use pairline_server::api::{ApiState, CommandFuture, CommandPort, serve};
+use pairline_server::client::{Access, CallError, Connection, Endpoint, Prefer, Session};
+use pairline_server::tls::Credentials;
+use pairline_server::up::create;
+use pairline_server::up::layout::Layout;
+use pairline_topology::demo_topology;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Remembers what it was asked and answers from a script.
+#[derive(Default)]
+struct Script(Mutex<Vec<(Actor, Command)>>);
+
+impl CommandPort for Script {
+    fn command(&self, actor: Actor, command: Command) -> CommandFuture {
+        let reply = match &command {
+            Command::ServerStatus => Ok(Reply::Status(StatusView {
+                server: "fe1".into(),
+                pool: "east".into(),
+                healthy: true,
+                samples: vec![("lag_seconds".into(), vec![("to".into(), "west\"".into())], 0.25)],
+            })),
+            Command::UserShow { user } if user.contains("alice") => {
+                let view = UserView { user: "sip:alice@pairline.test".into(), home: "east".into(), display_name: None };
+                Ok(Reply::Users { users: vec![view], next: None })
+            }
+            Command::UserShow { .. } => Err(Problem {
+                status: 404,
+                kind: "no-such-user".into(),
+                title: "No such user".into(),
+                detail: "mallory is not there".into(),
+                remedy: "See the list.".into(),
+            }),
+            _ => Ok(Reply::Ok { message: "done".into() }),
+        };
+        self.0.lock().expect("no panic").push((actor, command));
+        Box::pin(async move { reply })
+    }
+}
+
+struct Api {
+    address: String,
+    access: Access,
+    script: Arc<Script>,
+    stop: watch::Sender<bool>,
+    _temp: Temp,
+}
+
+async fn start() -> Api {
+    let temp = Temp::new("api");
+    let mut topology = demo_topology();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    topology.server[0].admin = free.local_addr().expect("a port");
+    drop(free);
+    let layout: Layout = create::create(&temp.path().join("data"), &topology).expect("a deployment");
+    let folder = layout.server(&topology.server[0].name);
+    let credentials =
+        Credentials::load(&folder.join("server.pem"), &folder.join("server.key"), &layout.authority_certificate())
+            .expect("credentials");
+    let access = Access::find(&[], layout.root(), None, None).expect("access");
+    let tokens = Tokens::new(&access.token).expect("a token");
+    let script = Arc::new(Script::default());
+    let port: Arc<dyn CommandPort> = script.clone();
+    let state = Arc::new(ApiState { port, tokens, server: "fe1".into() });
+    let listener = bind(topology.server[0].admin).await.expect("a listener");
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(serve(listener, credentials.admin_server().expect("TLS"), state, stopping));
+    let address = topology.server[0].admin.to_string();
+    let endpoint = Endpoint { address: address.clone(), pool: Some("east".into()), partner: None };
+    Api { address, access: Access { endpoints: vec![endpoint], ..access }, script, stop, _temp: temp }
+}
+
+impl Api {
+    async fn get(&self, path: &str, token: &str) -> (u16, String) {
+        let mut connection = Connection::open(&self.address, self.access.tls.clone()).await.expect("a connection");
+        let (status, body) = connection.get(path, token, Duration::from_secs(5)).await.expect("an answer");
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    fn asked(&self) -> Vec<(Actor, Command)> {
+        self.script.0.lock().expect("no panic").clone()
+    }
+}
+
+#[tokio::test]
+async fn a_command_goes_through_and_a_refusal_names_its_remedy() {
+    let api = start().await;
+    let mut session = Session::new(api.access.clone());
+    let command = Command::PoolSync { pool: "east".into() };
+    let reply = session.call(&command, &Prefer::Any).await.expect("a reply");
+    assert_eq!(reply, Reply::Ok { message: "done".into() });
+    assert_eq!(api.asked().last().expect("asked").1, command);
+    let refused = session.call(&Command::UserShow { user: "mallory".into() }, &Prefer::Any).await;
+    let Err(CallError::Refused(problem)) = refused else { panic!("refused, not {refused:?}") };
+    assert_eq!(
+        (problem.status, problem.kind.as_str(), problem.remedy.as_str()),
+        (404, "no-such-user", "See the list.")
+    );
+    api.stop.send_replace(true);
+}
+
+#[tokio::test]
+async fn a_stranger_gets_nothing_but_signs_of_life() {
+    let api = start().await;
+    for token in ["", "wrong", "u1.616c696365.99999999999.00"] {
+        let (status, body) = api.get("/api/v1/users", token).await;
+        assert_eq!(status, 401, "{body}");
+        assert!(body.contains("urn:pairline:problem:unauthorised"), "{body}");
+    }
+    assert!(api.asked().is_empty(), "the node was never asked");
+    assert_eq!(api.get("/health", "").await.0, 200);
+    assert_eq!(api.get("/openapi.json", "").await.0, 200);
+    assert_eq!(api.get("/no/such/route", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn metrics_are_free_on_this_machine() {
+    let api = start().await;
+    let (status, text) = api.get("/metrics", "").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("pairline_lag_seconds{to=\"west\\\"\"} 0.25"), "{text}");
+    assert!(text.contains("pairline_healthy 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_users_token_reaches_its_own_contacts_and_no_more() {
+    let api = start().await;
+    let mut session = Session::new(api.access.clone());
+    let Reply::Text { text: token } = session.user_token("alice", 1).await.expect("a token") else { panic!("a token") };
+    assert!(
+        matches!(session.user_token("mallory", 1).await, Err(CallError::Refused(problem)) if problem.status == 404)
+    );
+    assert_eq!(api.get("/api/v1/users/alice/contacts", &token).await.0, 200);
+    let (actor, command) = api.asked().last().cloned().expect("asked");
+    assert_eq!(actor, Actor::User("sip:alice@pairline.test".into()));
+    assert_eq!(command, Command::ContactList { user: "alice".into() });
+    for path in ["/api/v1/users/bob/contacts", "/api/v1/users", "/api/v1/pools", "/api/v1/users/alice/where"] {
+        assert_eq!(api.get(path, &token).await.0, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn bad_and_oversized_bodies_are_refused() {
+    let api = start().await;
+    let token = api.access.token.clone();
+    let mut connection = Connection::open(&api.address, api.access.tls.clone()).await.expect("a connection");
+    let limit = Duration::from_secs(10);
+    for body in ["", "[]", "{", "{\"command\":\"fly\"}"] {
+        let (status, _) = connection.post("/api/v1/command", &token, body.into(), limit).await.expect("an answer");
+        assert_eq!(status, 400, "{body}");
+    }
+    let large = vec![b' '; 5 * 1024 * 1024];
+    // The server may close before all of it is sent; it may not take it.
+    let answer = connection.post("/api/v1/command", &token, large.into(), limit).await;
+    assert!(!matches!(answer, Ok((200, _))), "{answer:?}");
+    assert!(api.asked().is_empty());
+}
+
+#[test]
+fn user_tokens_end_and_cannot_be_changed() {
+    let tokens = Tokens::new("0123456789abcdef0123456789abcdef").expect("long enough");
+    let token = tokens.issue("sip:alice@pairline.test", 1_000);
+    assert!(tokens.check(&token, 999).is_some());
+    assert!(tokens.check(&token, 1_000).is_none(), "expired");
+    let others = Tokens::new("f123456789abcdef0123456789abcdef").expect("long enough");
+    assert!(others.check(&token, 0).is_none(), "another deployment's");
+    let later = token.replace(".1000.", ".9000.");
+    assert!(tokens.check(&later, 0).is_none(), "a later end");
+    for cut in 0..token.len() {
+        assert!(tokens.check(&token[..cut], 0).is_none(), "{cut}");
+    }
+    assert!(Tokens::new("short").is_err());
+}

@@ -1,0 +1,12 @@
+//! What an operator touches: command line, CSV, API, data folder, client configurations.
+
+mod api;
+mod cli;
+mod clients;
+mod csv;
+mod drill;
+mod layout;
+mod lines;
+mod openapi;
+mod order;
+mod temp;
