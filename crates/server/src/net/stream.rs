@@ -11,6 +11,7 @@ use pairline_sip::flow::Flow;
 use pairline_sip::framing::{Frame, StreamFramer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -82,9 +83,13 @@ async fn read<R: AsyncRead + Unpin>(mut reader: R, shared: &Shared, context: &Co
     let limits = context.streams.limits();
     let mut framer = StreamFramer::new(limits.message);
     let mut buffer = vec![0_u8; READ];
+    let mut last_frame = Instant::now();
     loop {
-        let proven = shared.proven.load(Ordering::Relaxed);
-        let idle = if proven { limits.idle } else { limits.unproven_idle };
+        // Until something was granted, whole frames count, not bytes: a message sent byte by byte holds no place for ever.
+        let idle = match shared.proven.load(Ordering::Relaxed) {
+            true => limits.idle,
+            false => limits.unproven_idle.saturating_sub(last_frame.elapsed()),
+        };
         let got = match tokio::time::timeout(idle, reader.read(&mut buffer)).await {
             Err(_) => return End::Idle,
             Ok(Err(_) | Ok(0)) => return End::Closed,
@@ -92,6 +97,7 @@ async fn read<R: AsyncRead + Unpin>(mut reader: R, shared: &Shared, context: &Co
         };
         framer.push(&buffer[..got]);
         while let Some(frame) = framer.next() {
+            last_frame = Instant::now();
             match frame {
                 Ok(Frame::Message(message)) => {
                     count(&context.counters.stream_messages);

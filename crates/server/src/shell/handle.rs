@@ -71,6 +71,7 @@ pub struct NodeHandle {
     waiting: Arc<Waiting>,
     events: EventHub,
     counters: Arc<Counters>,
+    patience: Option<Duration>,
 }
 
 fn problem(status: u16, kind: &str, title: &str, detail: String, remedy: &str) -> Problem {
@@ -106,7 +107,12 @@ fn patience(command: &Command) -> Duration {
 impl NodeHandle {
     /// For the shell.
     pub fn new(inbox: Inbox, waiting: Arc<Waiting>, events: EventHub, counters: Arc<Counters>) -> NodeHandle {
-        NodeHandle { inbox, waiting, events, counters }
+        NodeHandle { inbox, waiting, events, counters, patience: None }
+    }
+
+    /// The same with one time limit for all commands.
+    pub fn with_patience(self, limit: Duration) -> NodeHandle {
+        NodeHandle { patience: Some(limit), ..self }
     }
 
     /// Hands one command in and waits for its answer. Safe to drop at the await: the command goes on, its answer is lost.
@@ -115,7 +121,7 @@ impl NodeHandle {
     /// What the node refuses; 503 `overloaded` when too many commands wait; 504 `no-answer` after 30 s (5 min for those
     /// that wait for another pool), in which case the outcome is unknown.
     pub async fn command(&self, actor: Actor, command: Command) -> Answer {
-        let limit = patience(&command);
+        let limit = self.patience.unwrap_or_else(|| patience(&command));
         let Some((request, receiver)) = self.waiting.open() else { return Err(self.overloaded()) };
         match self.inbox.try_control(Input::Admin { request, actor, command }) {
             Ok(()) => {}

@@ -1,0 +1,234 @@
+//! The demonstration's DNS over real sockets, and the resolver of next hops.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use pairline_group::PoolId;
+use pairline_node::command::{Command, Reply};
+use pairline_node::io::{Input, Output};
+use pairline_node::view::{PoolView, PoolsView};
+use pairline_server::dns::resolver::Outgoing;
+use pairline_server::dns::{Resolver, ZoneView, client};
+use pairline_server::shell::{MakeNode, RunningServer, Server};
+use pairline_sip::flow::Transport;
+use pairline_sip::target::{Answers, Kind};
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use support::{Deployment, PATIENCE, scripted};
+
+/// A node that says whether *east* lives.
+fn watcher(east_lives: Arc<AtomicBool>) -> MakeNode {
+    scripted(move |_, input| match input {
+        Input::Admin { request, command: Command::PoolStatus, .. } => {
+            let pool = |name: &str, alive| PoolView { name: name.to_owned(), alive, ..PoolView::default() };
+            let pools = vec![pool("east", east_lives.load(Ordering::Relaxed)), pool("west", true)];
+            let view = PoolsView { pools, ..PoolsView::default() };
+            vec![Output::AdminReply { request, reply: Ok(Reply::Pools(view)) }]
+        }
+        _ => vec![],
+    })
+}
+
+fn query(name: &str, kind: RecordType) -> Vec<u8> {
+    let mut message = Message::new();
+    message.set_id(77).set_message_type(MessageType::Query).set_op_code(OpCode::Query);
+    message.add_query(Query::query(Name::from_str(name).unwrap(), kind));
+    message.to_vec().unwrap()
+}
+
+fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Message {
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server).unwrap();
+    socket.send(&query(name, kind)).unwrap();
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer).unwrap();
+    let reply = Message::from_vec(&buffer[..length]).unwrap();
+    assert_eq!((reply.id(), reply.message_type()), (77, MessageType::Response));
+    reply
+}
+
+fn ask_tcp(server: SocketAddr, name: &str, kind: RecordType) -> Message {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query = query(name, kind);
+    stream.write_all(&u16::try_from(query.len()).unwrap().to_be_bytes()).unwrap();
+    stream.write_all(&query).unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply).unwrap();
+    Message::from_vec(&reply).unwrap()
+}
+
+/// (priority, target) in the order in which a client tries them.
+fn targets(reply: &Message) -> Vec<(u16, String)> {
+    let mut all: Vec<(u16, String)> = reply
+        .answers()
+        .iter()
+        .map(|r| {
+            assert_eq!(r.ttl(), 2);
+            match r.data() {
+                RData::SRV(s) => (s.priority(), s.target().to_ascii()),
+                other => panic!("not SRV: {other}"),
+            }
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn dns(server: &RunningServer) -> SocketAddr {
+    server.address("dns").unwrap()
+}
+
+#[test]
+fn either_pool_answers_for_both_before_and_after_one_is_down() {
+    let deployment = Deployment::new();
+    let east_lives = Arc::new(AtomicBool::new(true));
+    let east = Server::start_with(deployment.options("east"), watcher(east_lives.clone())).unwrap();
+    let west = Server::start_with(deployment.options("west"), watcher(east_lives.clone())).unwrap();
+    let both = |a: u16, b: u16| {
+        let mut all = vec![(a, "fe1.east.pairline.test.".to_owned()), (b, "fe1.west.pairline.test.".to_owned())];
+        all.sort();
+        all
+    };
+    for server in [&east, &west] {
+        assert_eq!(targets(&ask(dns(server), "_sip._udp.pairline.test.", RecordType::SRV)), both(10, 10));
+        assert_eq!(targets(&ask(dns(server), "_sip._udp.east.pairline.test.", RecordType::SRV)), both(10, 20));
+        assert_eq!(targets(&ask(dns(server), "_SIP._tcp.West.pairline.test.", RecordType::SRV)), both(20, 10));
+    }
+    east_lives.store(false, Ordering::Relaxed);
+    drop(east);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = targets(&ask(dns(&west), "_sip._udp.pairline.test.", RecordType::SRV));
+        if now == both(110, 10) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "east's targets do not drop behind: {now:?}");
+    }
+    assert_eq!(targets(&ask(dns(&west), "_sip._udp.east.pairline.test.", RecordType::SRV)), both(110, 20));
+    assert_eq!(targets(&ask(dns(&west), "_sip._tcp.west.pairline.test.", RecordType::SRV)), both(120, 10));
+    let reply = ask(dns(&west), "pairline.test.", RecordType::A);
+    let west_ip = west.address("udp").unwrap().ip().to_string();
+    let ips: Vec<String> = reply.answers().iter().map(|r| r.data().to_string()).collect();
+    assert_eq!(ips, [west_ip], "an address of a domain is one of a pool that lives");
+}
+
+#[test]
+fn naptr_addresses_and_what_is_not_there() {
+    let deployment = Deployment::new();
+    let server = Server::start_with(deployment.options("east"), watcher(Arc::new(AtomicBool::new(true)))).unwrap();
+    let at = dns(&server);
+    let naptr = ask(at, "pairline.test.", RecordType::NAPTR);
+    assert!(naptr.authoritative());
+    let services: Vec<String> = naptr
+        .answers()
+        .iter()
+        .map(|r| match r.data() {
+            RData::NAPTR(n) => format!("{} {} {}", n.order(), String::from_utf8_lossy(n.services()), n.replacement()),
+            other => panic!("not NAPTR: {other}"),
+        })
+        .collect();
+    assert_eq!(services, ["10 SIP+D2U _sip._udp.pairline.test.", "20 SIP+D2T _sip._tcp.pairline.test."]);
+    let srv = ask_tcp(at, "_sip._tcp.pairline.test.", RecordType::SRV);
+    assert_eq!(srv.additionals().len(), 2, "addresses of both targets come along");
+    let host = ask(at, "fe1.west.pairline.test.", RecordType::A);
+    let west = deployment.topology.server[1].listener[0].address.ip().to_string();
+    assert_eq!(host.answers()[0].data().to_string(), west);
+    let none = ask(at, "fe1.west.pairline.test.", RecordType::AAAA);
+    assert_eq!((none.response_code(), none.answers().len()), (ResponseCode::NoError, 0));
+    assert_eq!(none.name_servers()[0].record_type(), RecordType::SOA);
+    assert_eq!(ask(at, "_tcp.pairline.test.", RecordType::SRV).response_code(), ResponseCode::NoError);
+    assert_eq!(ask(at, "nobody.pairline.test.", RecordType::A).response_code(), ResponseCode::NXDomain);
+    assert_eq!(ask(at, "_sip._tcp.fe1.west.pairline.test.", RecordType::SRV).response_code(), ResponseCode::NXDomain);
+    let foreign = ask(at, "example.org.", RecordType::A);
+    assert_eq!((foreign.response_code(), foreign.authoritative()), (ResponseCode::Refused, false));
+}
+
+#[test]
+fn garbage_gets_no_answer_and_does_no_harm() {
+    let deployment = Deployment::new();
+    let server = Server::start_with(deployment.options("east"), watcher(Arc::new(AtomicBool::new(true)))).unwrap();
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.connect(dns(&server)).unwrap();
+    for garbage in [&b""[..], b"x", &[0xff; 600], &query("pairline.test.", RecordType::A)[..20]] {
+        socket.send(garbage).unwrap();
+    }
+    assert_eq!(ask(dns(&server), "pairline.test.", RecordType::SOA).answers().len(), 1);
+    let samples = server.handle().shell_samples();
+    let malformed = samples.iter().find(|(n, _)| *n == "pairline_dns_malformed_total").unwrap().1;
+    assert_eq!(malformed, 4);
+}
+
+fn resolver(zone: &ZoneView, servers: Vec<SocketAddr>) -> Resolver {
+    let outgoing = vec![
+        Outgoing { listener: 1, transport: Transport::Udp, v4: true },
+        Outgoing { listener: 2, transport: Transport::Tcp, v4: true },
+    ];
+    Resolver::new(zone.clone(), servers, outgoing)
+}
+
+#[tokio::test]
+async fn next_hops_of_our_own_names_follow_which_pools_live() {
+    let deployment = Deployment::new();
+    let zone = ZoneView::new(Arc::new(deployment.topology.clone()));
+    let resolver = resolver(&zone, vec![]);
+    let address = |n: usize| deployment.topology.server[n].listener[0].address;
+    let flows = resolver.locate(b"sip:east.pairline.test").await.unwrap();
+    assert_eq!((flows[0].transport, flows[0].listener, flows[0].connection), (Transport::Udp, 1, 0));
+    let udp = flows.iter().filter(|f| f.transport == Transport::Udp);
+    assert_eq!(udp.map(|f| f.remote).collect::<Vec<_>>(), [address(0), address(1)]);
+    zone.set_dead(BTreeSet::from([PoolId(1)]));
+    let flows = resolver.locate(b"sip:east.pairline.test;transport=tcp").await.unwrap();
+    assert!(flows.iter().all(|f| f.transport == Transport::Tcp && f.listener == 2));
+    assert_eq!(flows.iter().map(|f| f.remote).collect::<Vec<_>>(), [address(1), address(0)]);
+    let literal = resolver.locate(b"sip:198.51.100.7:5070").await.unwrap();
+    assert_eq!(literal[0].remote, "198.51.100.7:5070".parse().unwrap());
+    assert_eq!(resolver.locate(b"not a uri").await, Ok(vec![]));
+    assert_eq!(resolver.locate(b"sip:nobody.pairline.test").await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn foreign_names_are_asked_of_the_resolvers_and_silence_is_told() {
+    let deployment = Deployment::new();
+    let server = Server::start_with(deployment.options("east"), watcher(Arc::new(AtomicBool::new(true)))).unwrap();
+    let at = dns(&server);
+    // A zone that does not know the names: they are asked of the server over the network.
+    let mut elsewhere = deployment.topology.clone();
+    elsewhere.deployment.domains = vec!["elsewhere.test".to_owned()];
+    elsewhere.pool.clear();
+    elsewhere.server.clear();
+    let zone = ZoneView::new(Arc::new(elsewhere));
+    let flows = resolver(&zone, vec![at]).locate(b"sip:pairline.test").await.unwrap();
+    let mut remotes: Vec<SocketAddr> = flows.iter().map(|f| f.remote).collect();
+    remotes.sort();
+    remotes.dedup();
+    let mut expected: Vec<SocketAddr> = deployment.topology.server.iter().map(|s| s.listener[0].address).collect();
+    expected.sort();
+    assert_eq!(remotes, expected);
+    let (answers, ttl) = client::ask(&[at], "fe1.east.pairline.test", Kind::A).await.unwrap();
+    assert_eq!((answers, ttl), (Answers::Addresses(vec![expected[0].ip()]), 2));
+    let silent = UdpSocket::bind((support::address(), 0)).unwrap();
+    let quiet = resolver(&zone, vec![silent.local_addr().unwrap()]);
+    assert!(quiet.locate(b"sip:pairline.test").await.is_err(), "no answer is not \"no such name\"");
+}
+
+#[test]
+fn resolvers_of_the_system_are_read() {
+    let folder = support::Folder::new();
+    let path = folder.path().join("resolv.conf");
+    std::fs::write(&path, "# comment\nsearch x\nnameserver 192.0.2.1\nnameserver bad\nnameserver 2001:db8::1\n")
+        .unwrap();
+    let expected: Vec<SocketAddr> = vec!["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()];
+    assert_eq!(client::system_resolvers(&path), expected);
+    assert!(client::system_resolvers(&folder.path().join("none")).is_empty());
+}

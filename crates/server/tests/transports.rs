@@ -1,0 +1,278 @@
+//! Datagrams and streams over real sockets, with a scripted node behind them.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use pairline_node::io::{Input, Output};
+use pairline_server::shell::{Ended, RunningServer, Server, StartError};
+use pairline_sip::flow::{Flow, Transport};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc;
+use support::{Deployment, PATIENCE, echo, scripted, until};
+
+const REQUEST: &str =
+    "OPTIONS sip:pairline.test SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nContent-Length: 4\r\n\r\nbody";
+
+fn start(deployment: &Deployment) -> (RunningServer, mpsc::Receiver<String>) {
+    let (told_in, told) = mpsc::sync_channel(1024);
+    (Server::start_with(deployment.options("east"), echo(told_in)).unwrap(), told)
+}
+
+fn client(server: &RunningServer) -> TcpStream {
+    let stream = TcpStream::connect(server.address("tcp").unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn read(stream: &mut TcpStream, length: usize) -> String {
+    let mut buffer = vec![0; length];
+    stream.read_exact(&mut buffer).unwrap();
+    String::from_utf8(buffer).unwrap()
+}
+
+fn counter(server: &RunningServer, name: &str) -> u64 {
+    server.handle().shell_samples().iter().find(|(n, _)| *n == name).unwrap().1
+}
+
+#[test]
+fn datagrams_go_through_the_node_and_back_in_batches() {
+    let deployment = Deployment::new();
+    let (server, _told) = start(&deployment);
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    for n in 0..200_u32 {
+        socket.send(format!("MESSAGE number {n:06}").as_bytes()).unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let mut buffer = [0; 2048];
+    while seen.len() < 200 {
+        let length = socket.recv(&mut buffer).unwrap();
+        seen.insert(String::from_utf8(buffer[..length].to_vec()).unwrap());
+    }
+    assert!(seen.contains("MESSAGE number 000199"));
+    let handle = server.handle();
+    assert_eq!(server.stop(), Ended::Stopped);
+    // Counted after the system call, so only exact once the threads have ended.
+    let samples = handle.shell_samples();
+    for name in ["pairline_udp_received_total", "pairline_udp_sent_total"] {
+        assert!(samples.contains(&(name, 200)), "{samples:?}");
+    }
+}
+
+#[test]
+fn short_datagrams_are_ignored_before_the_node() {
+    let deployment = Deployment::new();
+    let (server, _told) = start(&deployment);
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    socket.send(b"\r\n\r\n").unwrap();
+    socket.send(b"").unwrap();
+    socket.send(b"long enough to be answered").unwrap();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"long enough to be answered");
+    assert_eq!(counter(&server, "pairline_udp_ignored_total"), 2);
+}
+
+#[test]
+fn a_stream_is_framed_whatever_its_segments() {
+    let deployment = Deployment::new();
+    let (server, _told) = start(&deployment);
+    for size in [1, 2, 7, 40, 1000] {
+        let mut stream = client(&server);
+        stream.set_nodelay(true).unwrap();
+        let two = REQUEST.repeat(2);
+        for piece in two.as_bytes().chunks(size) {
+            stream.write_all(piece).unwrap();
+            stream.flush().unwrap();
+        }
+        assert_eq!(read(&mut stream, two.len()), two, "in pieces of {size}");
+    }
+    assert_eq!(counter(&server, "pairline_stream_messages_total"), 10);
+}
+
+#[test]
+fn a_keep_alive_is_answered_and_reaches_no_node() {
+    let deployment = Deployment::new();
+    let (server, _told) = start(&deployment);
+    let mut stream = client(&server);
+    stream.write_all(b"\r\n\r\n").unwrap();
+    assert_eq!(read(&mut stream, 2), "\r\n");
+    stream.write_all(REQUEST.as_bytes()).unwrap();
+    assert_eq!(read(&mut stream, REQUEST.len()), REQUEST);
+    assert_eq!(counter(&server, "pairline_stream_messages_total"), 1);
+}
+
+#[test]
+fn garbage_and_oversized_messages_close_the_connection_and_the_node_learns_it() {
+    let deployment = Deployment::new();
+    let (server, told) = start(&deployment);
+    let huge = format!("OPTIONS sip:x SIP/2.0\r\nContent-Length: {}\r\n\r\n", 10_000_000);
+    let endless = format!("OPTIONS sip:x SIP/2.0\r\nSubject: {}", "x".repeat(100_000));
+    let cases = ["OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n", huge.as_str(), endless.as_str(), "\n\n\n\n\0\0\0\0"];
+    for case in cases {
+        let mut stream = client(&server);
+        // The server may close while it is written to.
+        let _ = stream.write_all(case.as_bytes());
+        let mut rest = Vec::new();
+        // An end or a reset: closed either way.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "answered: {rest:?}");
+        until(&told, |t| t.starts_with("FlowClosed"));
+    }
+    assert_eq!(counter(&server, "pairline_stream_malformed_total"), 4);
+    let mut stream = client(&server);
+    stream.write_all(REQUEST.as_bytes()).unwrap();
+    assert_eq!(read(&mut stream, REQUEST.len()), REQUEST, "others are still served");
+}
+
+#[test]
+fn connections_beyond_the_limit_of_a_source_are_refused_and_granted_ones_make_room() {
+    let deployment = Deployment::new();
+    let mut options = deployment.options("east");
+    options.streams.unproven_per_source = 2;
+    // This node grants everything.
+    let grant = scripted(|_, input| match input {
+        Input::Sip { flow, .. } => {
+            vec![Output::Sip { flow, message: bytes::Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n") }]
+        }
+        _ => vec![],
+    });
+    let server = Server::start_with(options, grant).unwrap();
+    let mut first = client(&server);
+    first.write_all(REQUEST.as_bytes()).unwrap();
+    read(&mut first, 18);
+    let mut more: Vec<TcpStream> = (0..2).map(|_| client(&server)).collect();
+    // The two are known to be accepted once their keep-alives are answered, which grants nothing.
+    for stream in &mut more {
+        stream.write_all(b"\r\n\r\n").unwrap();
+        assert_eq!(read(stream, 2), "\r\n");
+    }
+    let mut third = client(&server);
+    let mut rest = Vec::new();
+    let _ = third.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+    assert_eq!(counter(&server, "pairline_stream_refused_total"), 1);
+    more[0].write_all(REQUEST.as_bytes()).unwrap();
+    read(&mut more[0], 18);
+    let mut fourth = client(&server);
+    fourth.write_all(REQUEST.as_bytes()).unwrap();
+    assert_eq!(read(&mut fourth, 18), "SIP/2.0 200 OK\r\n\r\n");
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    let deployment = Deployment::new();
+    let mut options = deployment.options("east");
+    options.streams.unproven_idle = std::time::Duration::from_millis(50);
+    let (told_in, told) = mpsc::sync_channel(16);
+    let server = Server::start_with(options, echo(told_in)).unwrap();
+    let mut stream = client(&server);
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    until(&told, |t| t.starts_with("FlowClosed"));
+    assert_eq!(counter(&server, "pairline_stream_idle_total"), 1);
+}
+
+#[test]
+fn a_connection_is_made_on_demand_reused_and_its_end_is_told_for_both_flows() {
+    let deployment = Deployment::new();
+    let listener = TcpListener::bind((support::address(), 0)).unwrap();
+    let remote = listener.local_addr().unwrap();
+    let (told_in, told) = mpsc::sync_channel(1024);
+    let script = scripted(move |_, input| match input {
+        Input::Sip { flow, message } if flow.transport == Transport::Udp => {
+            let flow = Flow { transport: Transport::Tcp, listener: 2, remote, connection: 0 };
+            vec![Output::Sip { flow, message }]
+        }
+        Input::FlowClosed { flow } => {
+            let _ = told_in.try_send(flow);
+            vec![]
+        }
+        _ => vec![],
+    });
+    let server = Server::start_with(deployment.options("east"), script).unwrap();
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    socket.send(b"first message through").unwrap();
+    let (mut accepted, from) = listener.accept().unwrap();
+    accepted.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(from.ip(), server.address("tcp").unwrap().ip(), "sent from the listener's address");
+    assert_eq!(read(&mut accepted, 21), "first message through");
+    socket.send(b"second one, same way.").unwrap();
+    assert_eq!(read(&mut accepted, 21), "second one, same way.");
+    accepted.shutdown(Shutdown::Both).unwrap();
+    let numbered = until(&told, |f: &Flow| f.connection != 0);
+    assert_eq!(numbered.remote, remote);
+    until(&told, |f: &Flow| f.connection == 0 && f.remote == remote);
+    drop(listener);
+    socket.send(b"nobody listens there.").unwrap();
+    until(&told, |f: &Flow| f.connection == 0 && f.remote == remote);
+    assert_eq!(counter(&server, "pairline_stream_connect_failed_total"), 1);
+    assert_eq!(counter(&server, "pairline_stream_connected_total"), 1);
+}
+
+#[test]
+fn a_peer_that_does_not_read_loses_its_connection() {
+    let deployment = Deployment::new();
+    let mut options = deployment.options("east");
+    options.streams.write_bytes = 64 * 1024;
+    let (told_in, told) = mpsc::sync_channel(1024);
+    let flood = scripted(move |_, input| match input {
+        Input::Sip { flow, .. } => {
+            (0..1000).map(|_| Output::Sip { flow, message: bytes::Bytes::from(vec![b'x'; 32 * 1024]) }).collect()
+        }
+        Input::FlowClosed { flow } => {
+            let _ = told_in.try_send(flow);
+            vec![]
+        }
+        _ => vec![],
+    });
+    let server = Server::start_with(options, flood).unwrap();
+    let mut stream = client(&server);
+    stream.write_all(REQUEST.as_bytes()).unwrap();
+    until(&told, |f| f.connection != 0);
+    assert!(counter(&server, "pairline_stream_over_budget_total") >= 1);
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error_and_leaves_no_data() {
+    let deployment = Deployment::new();
+    let (_server, _told) = start(&deployment);
+    let mut options = deployment.options("east");
+    options.config.data = deployment.folder.path().join("second");
+    let refused = Server::start_with(options, echo(mpsc::sync_channel(1).0)).err().unwrap();
+    assert!(matches!(refused, StartError::Bind { .. }));
+    let text = refused.to_string();
+    assert!(text.contains("another program") && text.contains("7444"), "{text}");
+    assert!(!deployment.folder.path().join("second").exists());
+}
+
+#[test]
+fn a_node_that_must_end_ends_the_server_with_its_reason() {
+    let deployment = Deployment::new();
+    let script = scripted(|_, input| match input {
+        Input::Sip { .. } => vec![Output::Fatal { reason: "the script says so".to_owned() }],
+        _ => vec![],
+    });
+    let server = Server::start_with(deployment.options("east"), script).unwrap();
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    socket.send(b"long enough to be taken").unwrap();
+    let ended = server.runtime().clone().block_on(server.wait());
+    assert_eq!(ended, Ended::Fatal("the script says so".to_owned()));
+    assert_eq!(server.stop(), ended);
+}
+
+#[test]
+fn a_node_that_cannot_start_undoes_the_start() {
+    let deployment = Deployment::new();
+    let refused = Server::start_with(deployment.options("east"), Box::new(|_, _| Err("no".to_owned()))).err().unwrap();
+    assert!(matches!(refused, StartError::Node(reason) if reason == "no"));
+    // Ports and data folder are free again.
+    let (server, _told) = start(&deployment);
+    assert_eq!(server.stop(), Ended::Stopped);
+}
