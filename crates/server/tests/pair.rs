@@ -214,9 +214,10 @@ fn what_was_acknowledged_survives_a_restart_and_the_other_pool_sees_the_loss() {
     wait_for_pair(&west, |view| !alive(view, "east"));
     let list = || Command::ContactList { user: "alice".to_owned() };
     let read_at_west = wait_for("alice's contacts at west", || match ask(&west, list()) {
-        Ok(Reply::Contacts { contacts, .. }) if contacts.len() == 20 => Some(contacts),
+        Ok(Reply::Contacts { contacts, read_only: true }) => Some(contacts),
         _ => None,
     });
+    assert_eq!(read_at_west.len(), 20, "an orderly stop ships what was acknowledged");
     let east = Server::start(deployment.options("east")).unwrap();
     wait_for_pair(&west, |view| alive(view, "east") && steady(view));
     let read_at_east = wait_for("alice's contacts at east", || match ask(&east, list()) {

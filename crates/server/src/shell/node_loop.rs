@@ -25,6 +25,8 @@ const STREAMS: usize = 256;
 const DATAGRAMS: usize = 16;
 /// How long a stop waits for the disk, in milliseconds.
 const STOP: Millis = 10_000;
+/// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
+const SHIP: Millis = 250;
 
 /// The node with everything around it, on its thread.
 pub struct NodeLoop {
@@ -69,11 +71,13 @@ impl NodeLoop {
         }
     }
 
+    /// Whether everything that was begun is durable, and the other pools have had the time to hear of it.
     fn settled(&mut self) -> bool {
         let now = self.clock.now().mono;
-        let since = *self.stopping_since.get_or_insert(now);
+        let since = now.saturating_sub(*self.stopping_since.get_or_insert(now));
         let durable = self.synced >= self.out.last_append() && !self.out.is_waiting();
-        durable || self.signals.failed() || now.saturating_sub(since) > STOP
+        let told = since >= SHIP || !self.out.is_linked();
+        (durable && told) || self.signals.failed() || since > STOP
     }
 
     fn turn(&mut self) -> Result<bool, String> {
@@ -97,8 +101,11 @@ impl NodeLoop {
             worked = true;
         }
         self.drain()?;
-        if !self.out.congested() && !self.signals.stopping() {
-            worked |= self.network()?;
+        if !self.out.congested() {
+            worked |= self.peers()?;
+            if !self.signals.stopping() {
+                worked |= self.clients()?;
+            }
         }
         if worked {
             self.tick();
@@ -108,7 +115,7 @@ impl NodeLoop {
         Ok(worked)
     }
 
-    fn network(&mut self) -> Result<bool, String> {
+    fn peers(&mut self) -> Result<bool, String> {
         let mut worked = false;
         for _ in 0..PEERS {
             let Some((input, place)) = self.outlet.peer() else { break };
@@ -117,6 +124,11 @@ impl NodeLoop {
             worked = true;
         }
         self.drain()?;
+        Ok(worked)
+    }
+
+    fn clients(&mut self) -> Result<bool, String> {
+        let mut worked = false;
         for _ in 0..STREAMS {
             let Some(input) = self.outlet.stream() else { break };
             self.give(input);

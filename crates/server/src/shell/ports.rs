@@ -103,9 +103,9 @@ impl Outgoing {
         !self.backlog.is_empty() || self.last_topology.is_some()
     }
 
-    /// Where events go.
-    pub fn events(&self) -> &EventHub {
-        &self.ports.events
+    /// Whether any other server is linked.
+    pub fn is_linked(&self) -> bool {
+        !self.ports.links.live().is_empty()
     }
 
     /// Sends one output on its way. An error is the node's own verdict that the process must end.

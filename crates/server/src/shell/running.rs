@@ -85,10 +85,12 @@ impl RunningServer {
         found.ok().and_then(|e| e.clone()).unwrap_or(Ended::Stopped)
     }
 
-    /// Stops: no more work is taken, what was begun reaches the disk, everything is closed. Blocks until then.
+    /// Stops: no more work is taken, what was begun reaches the disk and (within a quarter of a second) the other pools,
+    /// then everything is closed. Blocks until then, so not for use within a runtime.
     pub fn stop(self) -> Ended {
         let signals = self.signals.clone();
         signals.stop();
+        self.runtime().block_on(self.wait());
         self.links.stop();
         self.streams.close_all();
         drop(self);
