@@ -40,7 +40,7 @@ pub enum WaitResult {
     /// A name was resolved.
     Located(Result<Vec<Flow>, LocateError>),
     /// A command that was sent to the partner was answered.
-    Reply(Result<Reply, Problem>),
+    Reply(Box<Result<Reply, Problem>>),
     /// A verification ended: position, equality, unequal ranges.
     Verified(Position, bool, Vec<u16>),
     /// Stored tails.

@@ -55,7 +55,7 @@ impl ReadyQueue {
     }
 
     /// The next task to poll.
-    pub fn next(&mut self) -> Option<TaskId> {
+    pub fn take(&mut self) -> Option<TaskId> {
         if let Order::Seeded(state) = &mut self.order
             && self.ready.len() > 1
         {

@@ -118,7 +118,7 @@ fn send(core: &mut Core) {
     let echo =
         core.modes.heard.as_ref().map(|(heartbeat, mono, wall)| heartbeat.echo(*wall, now.mono.saturating_sub(*mono)));
     let facts = &core.facts;
-    let free = if facts.disk_total == 0 { 100 } else { facts.disk_free.saturating_mul(100) / facts.disk_total };
+    let free = facts.disk_free.saturating_mul(100).checked_div(facts.disk_total).unwrap_or(100);
     let heartbeat = Heartbeat {
         pool: core.pool,
         server: core.config.server,

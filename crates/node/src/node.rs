@@ -146,7 +146,7 @@ impl Node {
                 while busy {
                     busy = host_side::pump(&mut core) | sip_side::pump(&mut core) | procedures::pump(&mut core);
                 }
-                (core.ready.next(), core.procedures.background.pop_front())
+                (core.ready.take(), core.procedures.background.pop_front())
             };
             if let Some(work) = work {
                 self.spawn(|cx| procedures::background(cx, work));

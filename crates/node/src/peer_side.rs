@@ -90,7 +90,7 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
             if let Some(task) = core.waits.remove(&call) {
                 let reply = serde_json::from_slice::<Result<Reply, Problem>>(&reply);
                 let reply = reply.unwrap_or_else(|_| Err(Problem::bad_peer_answer()));
-                core.resolve(task, call, WaitResult::Reply(reply));
+                core.resolve(task, call, WaitResult::Reply(Box::new(reply)));
             }
         }
         PeerFrame::Handover { call, group, step } => {

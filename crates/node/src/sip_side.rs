@@ -71,7 +71,7 @@ fn start_task(node: &mut Node, tx: ServerTx, message: Message, flow: Flow) {
         let mut core = shared.borrow_mut();
         core.count("sip_requests_refused_full");
         let spread = core.rng.next_u64() % 20;
-        let reply = Reply::to(&message, 503).header("Retry-After", &(10 + spread).to_string()).build();
+        let reply = Reply::to(&message, 503).header("Retry-After", (10 + spread).to_string()).build();
         let now = core.now.mono;
         if core.layer.respond(now, tx, 503, reply).is_err() {
             core.count("sip_responses_without_transaction");

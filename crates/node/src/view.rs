@@ -265,6 +265,9 @@ pub struct TailEntryView {
     pub outcome: String,
 }
 
+/// One metric sample: name, labels, value.
+pub type Sample = (String, Vec<(String, String)>, f64);
+
 /// Health and numbers of the answering server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
@@ -275,5 +278,5 @@ pub struct StatusView {
     /// Whether it can serve in full.
     pub healthy: bool,
     /// Metric samples: name, labels, value (names as on `/metrics`).
-    pub samples: Vec<(String, Vec<(String, String)>, f64)>,
+    pub samples: Vec<Sample>,
 }

@@ -84,7 +84,7 @@ pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) 
         return Err(Problem::unreachable(&name));
     }
     match cx.wait(wait).await {
-        WaitResult::Reply(reply) => reply,
+        WaitResult::Reply(reply) => *reply,
         _ => Err(Problem::timeout(&format!("the command at pool {name}"))),
     }
 }

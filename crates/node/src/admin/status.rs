@@ -3,12 +3,10 @@
 //! Owns the names of metrics. Every number is counted elsewhere.
 
 use crate::core::Core;
-use crate::view::StatusView;
+use crate::view::{Sample, StatusView};
 use pairline_group::io::{GroupStatus, Lag, Role};
 
-type Labels = Vec<(String, String)>;
-
-fn sample(samples: &mut Vec<(String, Labels, f64)>, name: &str, labels: &[(&str, &str)], value: f64) {
+fn sample(samples: &mut Vec<Sample>, name: &str, labels: &[(&str, &str)], value: f64) {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     samples.push((name.to_owned(), labels, value));
 }
@@ -55,7 +53,7 @@ pub fn of_server(core: &Core) -> StatusView {
     }
 }
 
-fn of_group(samples: &mut Vec<(String, Labels, f64)>, group: &GroupStatus) {
+fn of_group(samples: &mut Vec<Sample>, group: &GroupStatus) {
     let id = group.group.to_string();
     let labels: &[(&str, &str)] = &[("group", &id)];
     sample(samples, "pairline_group_position", labels, number(group.position.seq));
