@@ -33,8 +33,12 @@ pub(crate) fn run(
     more: &[&str],
 ) -> Result<Figures, String> {
     let mut command = Command::new(&binaries.load);
-    command.args(["register", "--json", "--server", &server.to_string(), "--users", &options.users.to_string()]);
-    command.args(["--duration", &options.seconds.to_string(), "--pin", &options.load_core.to_string()]);
+    command.args(["register", "--json", "--server", &server.to_string(), "--pin", &options.load_core.to_string()]);
+    for (name, value) in [("--users", options.users), ("--duration", options.seconds)] {
+        if !more.contains(&name) {
+            command.args([name, &value.to_string()]);
+        }
+    }
     for pid in pids {
         command.args(["--cpu-pid", &pid.to_string()]);
     }
