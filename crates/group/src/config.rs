@@ -130,7 +130,7 @@ impl Default for Limits {
             expire_batch: 512,
             writes: 4096,
             proposal_bytes: 4 << 20,
-            ping: 250,
+            ping: 100,
             link_dead: 3000,
             soft_extension: 600_000,
         }
