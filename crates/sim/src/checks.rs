@@ -15,12 +15,12 @@ const LAG_SLACK_MS: u64 = 120;
 /// How long two servers may both serve a group in full although they hear each other.
 const BOTH_ACTIVE_MS: u64 = 1_000;
 
-fn status(world: &World, site: usize, group: GroupId) -> Option<GroupStatus> {
+pub(crate) fn status(world: &World, site: usize, group: GroupId) -> Option<GroupStatus> {
     let node = world.servers[site].node.as_ref()?;
     node.inspect(|core| core.host.group(group))
 }
 
-fn groups(world: &World) -> Vec<GroupId> {
+pub(crate) fn groups(world: &World) -> Vec<GroupId> {
     let mut all = vec![GroupId::CMS];
     all.extend(world.topology.pool.iter().flat_map(|pool| world.topology.groups_of(pool.id)));
     all
@@ -95,6 +95,7 @@ pub fn forget_unshipped(world: &mut World, site: usize) {
     let pool = world.servers[site].pool;
     for group in groups(world) {
         let Some(theirs) = status(world, 1 - site, group) else { continue };
+        world.copies.forget_after(group, theirs.position);
         let Some(seen) = world.history.entries.get_mut(&group) else { continue };
         let beyond: Vec<_> = seen
             .iter()

@@ -21,7 +21,7 @@ pub fn set_up(world: &mut World) {
             let user = format!("u{site}{number}");
             world.users.push(user.clone());
             let pool = world.topology.pool.get(site).map(|pool| pool.name.clone());
-            let command = Command::UserAdd { user, password: "secret-enough-1".to_owned(), display_name: None, pool };
+            let command = Command::UserAdd { user, password: crate::phones::PASSWORD.to_owned(), display_name: None, pool };
             world.command(0, command, Pending::SetUp);
         }
     }
@@ -37,6 +37,7 @@ pub fn change(world: &mut World) {
                 world.met("a change was repeated");
                 send(world, site, number);
             }
+            None if world.rng.chance(10) => repeat(world, site),
             None if !world.healing => new_change(world, site),
             None => {}
         }
@@ -52,7 +53,7 @@ fn unanswered(world: &World) -> Vec<usize> {
         .values()
         .filter_map(|(_, what)| match what {
             Pending::Change(number) => Some(*number),
-            Pending::Operator(_) | Pending::SetUp => None,
+            Pending::Repeat | Pending::Operator(_) | Pending::SetUp => None,
         })
         .collect();
     let recent = world.history.changes.len().saturating_sub(60);
@@ -73,16 +74,32 @@ fn new_change(world: &mut World, site: usize) {
     send(world, site, number);
 }
 
+/// A client does not know that its change was acknowledged, and sends it again.
+fn repeat(world: &mut World, site: usize) {
+    let recent = world.history.changes.len().saturating_sub(60);
+    let done: Vec<usize> = (recent..world.history.changes.len())
+        .filter(|number| world.history.changes[*number].answer == Answer::Acknowledged)
+        .collect();
+    let Some(number) = world.rng.pick(&done).copied() else { return };
+    world.met("an acknowledged change was repeated");
+    let command = put(world, number);
+    world.command(site, command, Pending::Repeat);
+}
+
 fn send(world: &mut World, site: usize, number: usize) {
+    let command = put(world, number);
+    world.command(site, command, Pending::Change(number));
+}
+
+fn put(world: &World, number: usize) -> Command {
     let change = world.history.changes[number].clone();
-    let command = Command::ContactPut {
+    Command::ContactPut {
         user: change.user,
         contact: change.contact,
         name: format!("contact {number}"),
         groups: vec!["all".to_owned()],
         op: Some(change.op),
-    };
-    world.command(site, command, Pending::Change(number));
+    }
 }
 
 /// The operation id under which a change stands in the log.

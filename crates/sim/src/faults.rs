@@ -4,6 +4,7 @@
 
 use crate::net::GIVE_UP_MS;
 use crate::world::{Due, World};
+use pairline_group::io::Role;
 use pairline_node::io::Input;
 use pairline_store::MemoryCheckpoints;
 use pairline_store::files::{DiskImage, Fault};
@@ -19,12 +20,15 @@ pub enum Mend {
     Continue(usize),
     /// Room on the disk again.
     Room(usize),
+    /// The power goes, and the disk that comes back is the image kept before.
+    OldDisk(usize),
 }
 
 /// Disk images that may be put back.
 #[derive(Default)]
 pub struct Images {
     kept: [Option<(DiskImage, MemoryCheckpoints)>; 2],
+    wanted: [bool; 2],
 }
 
 /// One drawn fault.
@@ -39,8 +43,8 @@ pub fn strike(world: &mut World) {
         55..=69 => cut(world, site, false),
         70..=79 => pause(world, site),
         80..=86 => disk_full(world, site),
-        87..=91 => sync_fails(world, site),
-        92..=95 => keep_image(world, site),
+        87..=90 => sync_fails(world, site),
+        91..=95 => old_disk_soon(world, site),
         _ => both_crash(world),
     }
     let mean = world.options.fault_every_ms;
@@ -66,6 +70,7 @@ pub fn mend(world: &mut World, what: Mend) {
         }
         Mend::Continue(site) => carry_on(world, site),
         Mend::Room(site) => world.servers[site].files.set_capacity(None),
+        Mend::OldDisk(site) => replace_disk(world, site),
     }
 }
 
@@ -130,6 +135,7 @@ fn carry_on(world: &mut World, site: usize) {
     let frames = std::mem::take(&mut world.servers[site].paused_frames);
     let alive = world.net.connection.and_then(|connection| connection.ends[site]);
     for (link, frame) in frames {
+        crate::copies::heard(world, site);
         world.give(site, Input::PeerFrame { link, frame });
     }
     if alive.is_none() {
@@ -161,13 +167,42 @@ fn keep_image(world: &mut World, site: usize) {
     world.images.kept[site] = Some((server.files.image(), server.checkpoints.image()));
 }
 
+/// Keeps an image now; seconds later the power goes and the image is what comes back.
+fn old_disk_soon(world: &mut World, site: usize) {
+    if !world.options.old_disk {
+        return crash(world, site);
+    }
+    keep_image(world, site);
+    let wait = world.rng.between(800, 6_000);
+    world.after(wait, Due::Mend(Mend::OldDisk(site)));
+}
+
+fn replace_disk(world: &mut World, site: usize) {
+    if world.healing || world.images.kept[site].is_none() || !world.servers[site].runs() {
+        return;
+    }
+    world.images.wanted[site] = true;
+    world.stop(site, true);
+    world.after(300, Due::Mend(Mend::Start(site)));
+}
+
 fn put_old_image_back(world: &mut World, site: usize) {
     // Only with the partner there: what neither copy has any more is lost by right, and the oracle must know what that is.
-    if !world.rng.chance(50) || !world.servers[1 - site].runs() {
+    let wanted = std::mem::take(&mut world.images.wanted[site]);
+    if !(wanted || world.rng.chance(30)) || !world.servers[1 - site].runs() {
         return;
     }
     if let Some((files, checkpoints)) = world.images.kept[site].take() {
+        let served = crate::checks::groups(world).into_iter().any(|group| {
+            crate::checks::status(world, 1 - site, group).is_some_and(|status| {
+                status.serving == world.servers[site].pool && status.role == Role::Backup
+            })
+        });
+        if served {
+            world.met("an active got an old disk");
+        }
         crate::checks::forget_unshipped(world, site);
+        world.copies.disk_replaced(site);
         world.servers[site].files.restore(&files);
         world.servers[site].checkpoints.restore(&checkpoints);
         world.met("an old disk came back");

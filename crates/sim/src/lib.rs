@@ -5,13 +5,16 @@
 
 pub mod checks;
 pub mod clients;
+pub mod copies;
 pub mod faults;
 pub mod history;
 pub mod net;
 pub mod operators;
 pub mod options;
+pub mod phones;
 #[cfg(feature = "planted")]
 pub mod planted;
+pub mod replays;
 pub mod rng;
 pub mod run;
 pub mod server;
@@ -20,7 +23,7 @@ pub mod tails;
 pub mod world;
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 20] = [
+pub const SOMETIMES: [&str; 26] = [
     "power was lost",
     "a process died",
     "both sites were down",
@@ -33,6 +36,12 @@ pub const SOMETIMES: [&str; 20] = [
     "process ended by a disk fault",
     "a change was refused",
     "a change was repeated",
+    "an acknowledged change was repeated",
+    "an active got an old disk",
+    "a phone registered",
+    "a frame arrived again",
+    "a seed arrived again",
+    "a promotion extended soft records",
     "a backup was behind",
     "copies were proven equal",
     "a planned failover was started",

@@ -27,6 +27,10 @@ pub struct Options {
     pub power_loss: bool,
     /// Whether an old image of a disk may be put back.
     pub old_disk: bool,
+    /// Milliseconds between phones' registrations.
+    pub register_every_ms: u64,
+    /// Replication frames of 1,000 after which an older one arrives again.
+    pub replay_permille: u64,
     /// Whether clocks are off.
     pub clocks: bool,
     /// Whether operators may use disaster failover.
@@ -60,9 +64,11 @@ impl Options {
             operator_every_ms: if rng.chance(20) { 0 } else { rng.between(4_000, 15_000) },
             sync_ms: *rng.pick(&[1, 4, 20, 120]).unwrap_or(&4),
             power_loss: rng.chance(70),
-            old_disk: rng.chance(30),
+            old_disk: rng.chance(35),
             clocks: rng.chance(50),
             disaster: rng.chance(60),
+            register_every_ms: rng.between(300, 1_500),
+            replay_permille: *rng.pick(&[0, 0, 10, 60]).unwrap_or(&0),
             verbose: false,
             crash_at: None,
         }
@@ -82,6 +88,8 @@ impl Options {
             old_disk: false,
             clocks: false,
             disaster: false,
+            register_every_ms: 1_000,
+            replay_permille: 0,
             verbose: false,
             crash_at: None,
         }
@@ -96,6 +104,9 @@ pub fn limits() -> Limits {
 /// The deployment of a run: the demo's two pools with few groups.
 pub fn topology() -> Topology {
     let mut topology = pairline_topology::demo_topology();
+    let registration = &mut topology.policies.registration;
+    registration.min_expiry_s = 10;
+    registration.max_expiry_s = 60;
     for pool in &mut topology.pool {
         pool.routing_groups = 3;
     }

@@ -43,6 +43,7 @@ pub fn set_up(world: &mut World) {
     world.run_until(4_000);
     clients::set_up(world);
     world.run_until(8_000);
+    crate::phones::set_up(world);
 }
 
 /// Runs one seed.
@@ -56,6 +57,7 @@ pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
     let end = world.now + world.options.safety_ms;
     world.after(1, Due::Client);
     world.after(1, Due::Check);
+    world.after(1, Due::Phone);
     if world.options.fault_every_ms > 0 {
         let first = world.options.fault_every_ms;
         world.after(first, Due::Fault);

@@ -12,6 +12,7 @@ use pairline_node::io::{Input, Output, StoredTail};
 use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
+use pairline_sip::flow::Flow;
 use pairline_store::{MemoryCheckpoints, MemoryFiles, Store, StoreConfig};
 use pairline_topology::Topology;
 use std::sync::Arc;
@@ -50,6 +51,13 @@ pub enum Effect {
     Fence {
         /// Echoed.
         id: u64,
+    },
+    /// A SIP message for a phone.
+    Sip {
+        /// Where to.
+        flow: Flow,
+        /// Its bytes.
+        message: Bytes,
     },
     /// An event for the trace.
     Event(pairline_node::event::Event),
@@ -269,7 +277,8 @@ impl Server {
             Output::Resolve { id, .. } => {
                 effects.push(Effect::Again(Input::Resolved { id, addresses: Ok(Vec::new()) }));
             }
-            Output::Sip { .. } | Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
+            Output::Sip { flow, message } => effects.push(Effect::Sip { flow, message }),
+            Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
         }
     }
 

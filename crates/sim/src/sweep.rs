@@ -53,6 +53,7 @@ fn prepared(script: Script) -> World {
     run::set_up(&mut world);
     world.after(1, Due::Client);
     world.after(1, Due::Check);
+    world.after(1, Due::Phone);
     let until = world.now + 3_000;
     world.run_until(until);
     if script == Script::Failback {

@@ -39,6 +39,8 @@ pub enum Due {
     Mend(crate::faults::Mend),
     /// A client's change.
     Client,
+    /// A phone's registration.
+    Phone,
     /// An operator's command.
     Operator,
     /// Checkers look.
@@ -50,6 +52,8 @@ pub enum Due {
 pub enum Pending {
     /// A client's change, by its number in the history.
     Change(usize),
+    /// The same change again, after it was acknowledged.
+    Repeat,
     /// An operator's command.
     Operator(Command),
     /// Set-up.
@@ -88,6 +92,12 @@ pub struct World {
     pub answers: Vec<(Command, Result<Reply, Problem>)>,
     /// Disk images kept for "an old disk comes back".
     pub images: crate::faults::Images,
+    /// What was seen of the copies.
+    pub copies: crate::copies::Copies,
+    /// The phones.
+    pub phones: Vec<crate::phones::Phone>,
+    /// Frames of each direction that may arrive again.
+    pub replays: [crate::replays::Replays; 2],
     /// Inputs of each server since a procedure began (crash sweep).
     pub inputs: [u64; 2],
     /// Since when both sites have served a group in full and heard each other.
@@ -132,6 +142,9 @@ impl World {
             quiet: false,
             answers: Vec::new(),
             images: crate::faults::Images::default(),
+            copies: crate::copies::Copies::default(),
+            phones: Vec::new(),
+            replays: Default::default(),
             inputs: [0, 0],
             both_active: BTreeMap::new(),
             excused: BTreeSet::new(),
@@ -165,6 +178,7 @@ impl World {
                 for (group, entry) in std::mem::take(&mut self.servers[site].recovered) {
                     self.history.applied(pool, group, &entry, self.now);
                 }
+                crate::copies::started(self, site);
                 self.effects(site, effects);
                 let boot = self.servers[site].boot;
                 self.give(site, Input::Facts(facts()));
@@ -183,6 +197,7 @@ impl World {
         if self.servers[site].node.is_none() {
             return;
         }
+        crate::copies::stopping(self, site);
         let seed = if power { self.rng.next() } else { 0 };
         self.servers[site].stop(power, seed);
         self.note("stopped", &format!("site {site}, power {power}"));
@@ -303,11 +318,13 @@ impl World {
             Due::GiveUp(site, link) => self.give_up(site, link),
             Due::Fault => crate::faults::strike(self),
             Due::Mend(what) => crate::faults::mend(self, what),
-            Due::Client | Due::Operator if self.quiet => {}
+            Due::Client | Due::Operator | Due::Phone if self.quiet => {}
+            Due::Phone => crate::phones::act(self),
             Due::Client => crate::clients::change(self),
             Due::Operator => crate::operators::act(self),
             Due::Check => {
                 crate::checks::look(self);
+                crate::copies::look(self);
                 self.after(250, Due::Check);
             }
         }
@@ -325,6 +342,7 @@ impl World {
         let applied = self.servers[site].node.as_mut().map(pairline_node::Node::take_watched).unwrap_or_default();
         for (group, entry) in applied {
             self.trace.update(&entry.position.seq.to_le_bytes());
+            crate::copies::applied(self, site, group, &entry);
             self.history.applied(pool, group, &entry, self.now);
         }
     }
@@ -340,6 +358,7 @@ impl World {
                 }
                 Effect::Checkpointed { id } => self.after(20, Due::Checkpointed(site, boot, id)),
                 Effect::Frame { link, frame } => self.send(site, link, frame),
+                Effect::Sip { flow, message } => crate::phones::received(self, site, flow, message),
                 Effect::Reply { request, reply } => self.answered(request, reply),
                 Effect::Fence { id } => {
                     let alive = self.servers[1 - site].runs() && self.net.whole();
@@ -361,7 +380,11 @@ impl World {
     }
 
     fn send(&mut self, site: usize, link: LinkId, frame: Bytes) {
+        let again = crate::replays::sent(self, site, link, &frame);
         self.net.send(site, link, frame, self.now);
+        for frame in again {
+            self.net.send(site, link, frame, self.now);
+        }
         let wait = self.net.directions[site].delay;
         self.after(wait, Due::Arrival);
     }
@@ -373,6 +396,7 @@ impl World {
                 self.servers[site].paused_frames.push((link, frame));
                 continue;
             }
+            crate::copies::heard(self, site);
             self.give(site, Input::PeerFrame { link, frame });
         }
     }
@@ -427,9 +451,13 @@ impl World {
         };
         self.note("answered", &format!("site {site}: {request}: {text}"));
         match what {
+            Pending::Repeat => {}
             Pending::Change(number) => {
-                self.history.changes[number].answer = match &reply {
+                let answer = &mut self.history.changes[number].answer;
+                *answer = match &reply {
                     Ok(_) => Answer::Acknowledged,
+                    // What was acknowledged once stays so.
+                    Err(_) if *answer == Answer::Acknowledged => Answer::Acknowledged,
                     Err(problem) if crate::clients::unknown(problem) => Answer::Unknown,
                     Err(_) => Answer::Refused,
                 };

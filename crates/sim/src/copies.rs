@@ -1,0 +1,124 @@
+//! Checkers of copies over time: equal digests at equal positions, nothing durable lost by a restart, no step backwards,
+//! soft records extended by a promotion.
+//!
+//! Owns what was seen of each copy while the world ran. Checks of one moment stand in `checks`.
+
+use crate::checks::{groups, status};
+use crate::world::World;
+use pairline_group::io::{ExportState, Role};
+use pairline_group::{Body, Entry, GroupId, Position};
+use std::collections::BTreeMap;
+
+/// Milliseconds by which a promotion's time base may differ from what the oracle knows.
+const EXTENSION_SLACK_MS: u64 = 250;
+
+/// What was seen of the copies.
+#[derive(Default)]
+pub struct Copies {
+    digests: BTreeMap<GroupId, BTreeMap<Position, [u8; 32]>>,
+    last: [BTreeMap<GroupId, (u64, Position)>; 2],
+    /// Sequences that must be there at the next start, by group: what was applied, and what the other side had counted.
+    owed: [BTreeMap<GroupId, (u64, &'static str)>; 2],
+    /// The other side's wall clock when something of it last arrived.
+    heard_wall: [u64; 2],
+}
+
+impl Copies {
+    /// The disk of a site was replaced: nothing is owed by it, and what neither copy has never was.
+    pub fn disk_replaced(&mut self, site: usize) {
+        self.owed[site].clear();
+        self.last[site].clear();
+    }
+
+    /// Positions after this one may be given anew.
+    pub fn forget_after(&mut self, group: GroupId, position: Position) {
+        if let Some(seen) = self.digests.get_mut(&group) {
+            seen.retain(|at, _| *at <= position);
+        }
+    }
+}
+
+/// Looks at both copies of every group.
+pub fn look(world: &mut World) {
+    for group in groups(world) {
+        for site in 0..2 {
+            let Some(status) = status(world, site, group) else { continue };
+            if status.stopped.is_some() || status.position.seq == 0 {
+                continue;
+            }
+            let boot = world.servers[site].boot;
+            let seen = world.copies.digests.entry(group).or_default();
+            let first = *seen.entry(status.position).or_insert(status.digest);
+            if first != status.digest {
+                let what = format!("group {group}: two states at {}, the second at site {site}", status.position);
+                world.history.violate(3, what);
+            }
+            let before = world.copies.last[site].insert(group, (boot, status.position));
+            if let Some((of, before)) = before
+                && of == boot
+                && before > status.position
+            {
+                let what = format!("group {group}: site {site} moved back from {before} to {}", status.position);
+                world.history.violate(3, what);
+            }
+        }
+    }
+}
+
+/// A server stops: what it has applied, and what the other side counts as acknowledged by it, must be there when it is back.
+pub fn stopping(world: &mut World, site: usize) {
+    let mut owed = BTreeMap::new();
+    for group in groups(world) {
+        let Some(own) = status(world, site, group) else { continue };
+        owed.insert(group, (own.position.seq, "applied"));
+        let Some(active) = status(world, 1 - site, group) else { continue };
+        if active.role != Role::Active || !active.confirmed || active.export == ExportState::NotInitialised {
+            continue;
+        }
+        let counted = active.position.seq.saturating_sub(active.behind_entries);
+        if counted > own.position.seq && own.position.epoch == active.position.epoch {
+            owed.insert(group, (counted, "acknowledged"));
+        }
+    }
+    world.copies.owed[site] = owed;
+}
+
+/// A server is back.
+pub fn started(world: &mut World, site: usize) {
+    for (group, (seq, how)) in std::mem::take(&mut world.copies.owed[site]) {
+        let has = status(world, site, group).map_or(0, |status| status.position.seq);
+        if has < seq {
+            let what = format!("group {group}: site {site} had {how} entry {seq} and starts at {has}");
+            world.history.violate(if how == "applied" { 1 } else { 3 }, what);
+        }
+    }
+}
+
+/// Something of the other side arrived.
+pub fn heard(world: &mut World, site: usize) {
+    let wall = world.servers[1 - site].clocks(world.now).wall;
+    world.copies.heard_wall[site] = world.copies.heard_wall[site].max(wall);
+}
+
+/// A site applied an entry: a promotion must extend soft records by the time in which nobody could refresh them.
+pub fn applied(world: &mut World, site: usize, group: GroupId, entry: &Entry) {
+    let Body::Promote(promote) = &entry.body else { return };
+    if promote.epoch.granted_by != world.servers[site].pool {
+        return;
+    }
+    let before = entry.position.seq.saturating_sub(1);
+    let known = world.history.entries.get(&group).into_iter().flatten();
+    let previous = known.filter(|((_, seq), _)| *seq == before).map(|(_, seen)| seen.entry.time).max().unwrap_or(0);
+    let silence = entry.time.saturating_sub(previous.max(world.copies.heard_wall[site]));
+    let wanted = silence.min(crate::options::limits().soft_extension);
+    if wanted > EXTENSION_SLACK_MS {
+        world.met("a promotion extended soft records");
+    }
+    if promote.soft_extension + EXTENSION_SLACK_MS < wanted {
+        let what = format!(
+            "group {group}: promoted after {silence} ms of silence, soft records extended by {} ms",
+            promote.soft_extension
+        );
+        world.history.violate(4, what);
+    }
+}
