@@ -21,7 +21,8 @@ pub fn set_up(world: &mut World) {
             let user = format!("u{site}{number}");
             world.users.push(user.clone());
             let pool = world.topology.pool.get(site).map(|pool| pool.name.clone());
-            let command = Command::UserAdd { user, password: crate::phones::PASSWORD.to_owned(), display_name: None, pool };
+            let command =
+                Command::UserAdd { user, password: crate::phones::PASSWORD.to_owned(), display_name: None, pool };
             world.command(0, command, Pending::SetUp);
         }
     }
@@ -37,7 +38,7 @@ pub fn change(world: &mut World) {
                 world.met("a change was repeated");
                 send(world, site, number);
             }
-            None if world.rng.chance(10) => repeat(world, site),
+            None if world.rng.chance(if world.healing { 60 } else { 12 }) => repeat(world, site),
             None if !world.healing => new_change(world, site),
             None => {}
         }
@@ -76,7 +77,7 @@ fn new_change(world: &mut World, site: usize) {
 
 /// A client does not know that its change was acknowledged, and sends it again.
 fn repeat(world: &mut World, site: usize) {
-    let recent = world.history.changes.len().saturating_sub(60);
+    let recent = world.history.changes.len().saturating_sub(200);
     let done: Vec<usize> = (recent..world.history.changes.len())
         .filter(|number| world.history.changes[*number].answer == Answer::Acknowledged)
         .collect();

@@ -7,7 +7,7 @@ use crate::checks::{groups, status};
 use crate::world::World;
 use pairline_group::io::{ExportState, Role};
 use pairline_group::{Body, Entry, GroupId, Position};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds by which a promotion's time base may differ from what the oracle knows.
 const EXTENSION_SLACK_MS: u64 = 250;
@@ -21,13 +21,21 @@ pub struct Copies {
     owed: [BTreeMap<GroupId, (u64, &'static str)>; 2],
     /// The other side's wall clock when something of it last arrived.
     heard_wall: [u64; 2],
+    /// Groups of a replaced disk that have not caught up: the other side may still count what the former disk had.
+    replaced: [BTreeSet<GroupId>; 2],
 }
 
 impl Copies {
     /// The disk of a site was replaced: nothing is owed by it, and what neither copy has never was.
-    pub fn disk_replaced(&mut self, site: usize) {
+    pub fn disk_replaced(&mut self, site: usize, groups: Vec<GroupId>) {
+        self.replaced[site] = groups.into_iter().collect();
         self.owed[site].clear();
         self.last[site].clear();
+    }
+
+    /// Whether a site's disk was replaced and has not caught up.
+    pub fn catching_up(&self, site: usize) -> bool {
+        !self.replaced[site].is_empty()
     }
 
     /// Positions after this one may be given anew.
@@ -41,6 +49,7 @@ impl Copies {
 /// Looks at both copies of every group.
 pub fn look(world: &mut World) {
     for group in groups(world) {
+        caught_up(world, group);
         for site in 0..2 {
             let Some(status) = status(world, site, group) else { continue };
             if status.stopped.is_some() || status.position.seq == 0 {
@@ -65,12 +74,36 @@ pub fn look(world: &mut World) {
     }
 }
 
+/// Both copies stand at one position: whatever a replaced disk lacked is there again.
+fn caught_up(world: &mut World, group: GroupId) {
+    if world.copies.replaced.iter().any(|groups| groups.contains(&group)) {
+        let at: Vec<Option<Position>> =
+            (0..2).map(|site| status(world, site, group).map(|status| status.position)).collect();
+        if at[0].is_some() && at[0] == at[1] {
+            world.copies.replaced.iter_mut().for_each(|groups| {
+                groups.remove(&group);
+            });
+        }
+    }
+}
+
+/// Whether both copies of every group stand at one position.
+pub fn level(world: &World) -> bool {
+    groups(world).into_iter().all(|group| {
+        let at = |site| status(world, site, group).map(|status| status.position);
+        at(0) == at(1)
+    })
+}
+
 /// A server stops: what it has applied, and what the other side counts as acknowledged by it, must be there when it is back.
 pub fn stopping(world: &mut World, site: usize) {
     let mut owed = BTreeMap::new();
     for group in groups(world) {
         let Some(own) = status(world, site, group) else { continue };
         owed.insert(group, (own.position.seq, "applied"));
+        if world.copies.replaced[site].contains(&group) {
+            continue;
+        }
         let Some(active) = status(world, 1 - site, group) else { continue };
         if active.role != Role::Active || !active.confirmed || active.export == ExportState::NotInitialised {
             continue;

@@ -181,6 +181,15 @@ fn replace_disk(world: &mut World, site: usize) {
     if world.healing || world.images.kept[site].is_none() || !world.servers[site].runs() {
         return;
     }
+    // With the other disk replaced and not caught up, or a tail not yet stored, no copy is promised to have everything.
+    let fenced = crate::checks::groups(world)
+        .into_iter()
+        .any(|group| crate::checks::status(world, site, group).is_some_and(|status| status.role == Role::Fenced));
+    if fenced || world.copies.catching_up(1 - site) {
+        return;
+    }
+    let tails = world.servers[site].tail_operations();
+    world.excused.extend(tails);
     world.images.wanted[site] = true;
     world.stop(site, true);
     world.after(300, Due::Mend(Mend::Start(site)));
@@ -189,20 +198,20 @@ fn replace_disk(world: &mut World, site: usize) {
 fn put_old_image_back(world: &mut World, site: usize) {
     // Only with the partner there: what neither copy has any more is lost by right, and the oracle must know what that is.
     let wanted = std::mem::take(&mut world.images.wanted[site]);
-    if !(wanted || world.rng.chance(30)) || !world.servers[1 - site].runs() {
+    if !wanted || !world.servers[1 - site].runs() {
         return;
     }
     if let Some((files, checkpoints)) = world.images.kept[site].take() {
         let served = crate::checks::groups(world).into_iter().any(|group| {
-            crate::checks::status(world, 1 - site, group).is_some_and(|status| {
-                status.serving == world.servers[site].pool && status.role == Role::Backup
-            })
+            crate::checks::status(world, 1 - site, group)
+                .is_some_and(|status| status.serving == world.servers[site].pool && status.role == Role::Backup)
         });
         if served {
             world.met("an active got an old disk");
         }
         crate::checks::forget_unshipped(world, site);
-        world.copies.disk_replaced(site);
+        let all = crate::checks::groups(world);
+        world.copies.disk_replaced(site, all);
         world.servers[site].files.restore(&files);
         world.servers[site].checkpoints.restore(&checkpoints);
         world.met("an old disk came back");

@@ -9,7 +9,11 @@ use pairline_node::command::{Command, Problem, Reply};
 pub fn act(world: &mut World) {
     let site = usize::try_from(world.rng.below(2)).unwrap_or(0);
     if world.servers[site].runs() {
-        let command = if world.healing { Command::ProcedureList } else { drawn(world) };
+        let command = match world.healing {
+            true if world.rng.chance(25) => moved(world),
+            true => Command::ProcedureList,
+            false => drawn(world),
+        };
         world.command(site, command.clone(), Pending::Operator(command.clone()));
         if world.rng.chance(10) && !world.healing {
             world.met("a command was given twice");
@@ -20,6 +24,17 @@ pub fn act(world: &mut World) {
     let mean = if world.healing { 2_000 } else { world.options.operator_every_ms };
     let wait = world.rng.between(mean / 2 + 1, mean * 2);
     world.after(wait, Due::Operator);
+}
+
+/// Planned moves of a healed pair: what a re-base left behind must serve as well as what it came from.
+fn moved(world: &mut World) -> Command {
+    let pool = if world.rng.chance(50) { "east" } else { "west" }.to_owned();
+    let reason = Some("sim".to_owned());
+    if world.rng.chance(50) {
+        Command::PoolFailback { pool, dry_run: false, reason }
+    } else {
+        Command::PoolFailover { pool, disaster: false, dry_run: false, force: false, confirm: None, reason }
+    }
 }
 
 fn drawn(world: &mut World) -> Command {

@@ -34,8 +34,7 @@ pub struct Phone {
 /// A phone for each user.
 pub fn set_up(world: &mut World) {
     let users = world.users.clone();
-    world.phones =
-        users.into_iter().map(|user| Phone { user, cseq: 0, expires: 30, challenged: false }).collect();
+    world.phones = users.into_iter().map(|user| Phone { user, cseq: 0, expires: 30, challenged: false }).collect();
 }
 
 /// One phone registers anew.

@@ -24,3 +24,15 @@ pub fn plant(bug: Option<Planted>) {
 pub fn all() -> Vec<Planted> {
     Planted::ALL.to_vec()
 }
+
+/// Why no world of this simulator can show a bug, if that is so; the tests of `group` plant and catch those.
+pub fn unreachable(bug: Planted) -> Option<&'static str> {
+    match bug {
+        Planted::NoEpochCheck => {
+            Some("no proposal of the node names an epoch, and the chain hash refuses the entry first")
+        }
+        Planted::HandoverWithoutDigest => Some("needs two copies that differ unseen: a changed record in a checkpoint"),
+        Planted::SwapBackwards => Some("needs an old seed whose ranges fit the present copy: a forged frame"),
+        _ => None,
+    }
+}

@@ -71,7 +71,10 @@ fn print_failure(outcome: &Outcome) {
 }
 
 fn replay(seed: u64) -> bool {
-    let outcome = run::seed(seed, |options| options.verbose = true);
+    let outcome = run::seed(seed, |options| {
+        options.verbose = true;
+        println!("{options:?}");
+    });
     print_failure(&outcome);
     println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
     outcome.clean()
@@ -111,20 +114,31 @@ fn crashes(pairs: bool) -> bool {
     good
 }
 
+/// Disjoint ranges of seeds in which each planted bug is looked for.
+#[cfg(feature = "planted")]
+const RANGES: u64 = 3;
+
 #[cfg(feature = "planted")]
 fn planted(count: u64) -> bool {
     let mut good = true;
+    println!("planted bug | caught | first seed | median seeds to catch, over {RANGES} disjoint ranges of {count}");
     for bug in pairline_sim::planted::all() {
-        pairline_sim::planted::plant(Some(bug));
-        let caught: Vec<u64> = (1..=count).filter(|seed| !run::seed(*seed, |_| {}).clean()).take(5).collect();
-        pairline_sim::planted::plant(None);
-        match caught.first() {
-            Some(first) => println!("{bug:?}: caught, first by seed {first} ({caught:?})"),
-            None => {
-                println!("{bug:?}: NOT caught in {count} seeds");
-                good = false;
-            }
+        if let Some(why) = pairline_sim::planted::unreachable(bug) {
+            println!("{bug:?} | not reachable from outside | - | {why}");
+            continue;
         }
+        pairline_sim::planted::plant(Some(bug));
+        let mut needed: Vec<Option<u64>> =
+            (0..RANGES).map(|range| (1..=count).find(|nth| !run::seed(range * count + nth, |_| {}).clean())).collect();
+        pairline_sim::planted::plant(None);
+        let first = needed.iter().enumerate().find_map(|(range, nth)| nth.map(|nth| range as u64 * count + nth));
+        needed.sort_by_key(|nth| nth.unwrap_or(u64::MAX));
+        let caught = needed.iter().flatten().count();
+        let median = needed[needed.len() / 2].map_or_else(|| format!("over {count}"), |nth| nth.to_string());
+        let word = if caught > 0 { "yes" } else { "NO" };
+        let first = first.map_or_else(|| "-".to_owned(), |seed| seed.to_string());
+        println!("{bug:?} | {word}, in {caught} of {RANGES} ranges | {first} | {median}");
+        good &= caught > 0;
     }
     good
 }
