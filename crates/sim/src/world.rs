@@ -123,7 +123,7 @@ impl World {
         let ids: Vec<(PoolId, pairline_group::ServerId)> =
             topology.server.iter().map(|server| (server.pool, server.id)).collect();
         let servers =
-            ids.iter().enumerate().map(|(site, (pool, id))| Server::new(site, *pool, *id, rng.next())).collect();
+            ids.iter().enumerate().map(|(site, (pool, id))| Server::new(site, *pool, *id, rng.draw())).collect();
         let mut world = World {
             now: 0,
             sequence: 0,
@@ -198,7 +198,7 @@ impl World {
             return;
         }
         crate::copies::stopping(self, site);
-        let seed = if power { self.rng.next() } else { 0 };
+        let seed = if power { self.rng.draw() } else { 0 };
         self.servers[site].stop(power, seed);
         self.note("stopped", &format!("site {site}, power {power}"));
         self.net.drop_end(site);
@@ -405,11 +405,11 @@ impl World {
         let ready = self.servers.iter().all(Server::runs) && self.net.whole();
         if self.net.connection.is_none() && ready {
             if let Some(ends) = self.net.connect() {
-                for site in 0..2 {
+                for (site, end) in ends.into_iter().enumerate() {
                     self.give_up_lost(site);
-                    self.servers[site].link = Some(ends[site]);
+                    self.servers[site].link = Some(end);
                     let (pool, server) = (self.servers[1 - site].pool, self.servers[1 - site].id);
-                    self.give(site, Input::LinkUp { link: ends[site], pool, server });
+                    self.give(site, Input::LinkUp { link: end, pool, server });
                 }
             }
         } else if self.net.connection.is_none() {

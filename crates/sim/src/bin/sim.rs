@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Some("seeds") => seeds(number(1, 1), number(2, 100), false),
         Some("replay") => replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
-        Some("planted") => planted(number(1, 300)),
+        Some("planted") => planted(number(1, 100)),
         _ => {
             eprintln!("usage: sim ci [COUNT] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT");
             return ExitCode::from(2);
@@ -90,8 +90,8 @@ fn crashes(pairs: bool) -> bool {
         }
         let points = sweep::points(script);
         let (mut runs, mut failed) = (0_u64, 0_u64);
-        for site in 0..2_usize {
-            for nth in 1..=points[site] {
+        for (site, most) in points.into_iter().enumerate() {
+            for nth in 1..=most {
                 let seconds: Vec<Option<(usize, u64)>> = if pairs {
                     [None].into_iter().chain((1..40).step_by(3).map(|later| Some((site, later)))).collect()
                 } else {
