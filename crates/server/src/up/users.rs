@@ -10,6 +10,8 @@ use crate::client::{Access, CallError};
 use crate::tls::files;
 use pairline_node::command::ImportRow;
 use pairline_topology::Topology;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Name, display name and the number of its home pool among the topology's pools.
 const DEMO: [(&str, &str, usize); 4] =
@@ -52,12 +54,22 @@ pub fn of_folder(layout: &Layout, topology: &Topology) -> Vec<DemoUser> {
         .collect()
 }
 
-/// Adds the demo's users once; a user that an administrator removed later does not come back.
+/// How long the pools may take to find each other before users that need both are given up.
+const TOGETHER: Duration = Duration::from_secs(20);
+
+/// Adds the demo's users once; a user that an administrator removed later does not come back. A user at home on the pool
+/// without the management store needs the link between them, which may come up a moment after both pools answer.
 pub async fn add_demo(access: &Access, layout: &Layout, topology: &Topology) -> Result<(), CallError> {
     let done = layout.root().join("clients").join("added");
-    if done.exists() {
-        return Ok(());
+    let until = Instant::now() + TOGETHER;
+    while !done.exists() && !try_demo(access, layout, topology, &done).await? && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
+}
+
+/// Adds what is missing; true if every user is there.
+async fn try_demo(access: &Access, layout: &Layout, topology: &Topology, done: &Path) -> Result<bool, CallError> {
     let users = of_folder(layout, topology);
     let rows: Vec<ImportRow> = users
         .iter()
@@ -76,9 +88,9 @@ pub async fn add_demo(access: &Access, layout: &Layout, topology: &Topology) -> 
     let imported = import::run(access.clone(), rows, 100, false).await?;
     if imported.refused == 0 {
         // Not being able to note it only means that the same harmless import is repeated at the next start.
-        let _ = files::write_public(&done, b"added\n");
+        let _ = files::write_public(done, b"added\n");
     }
-    Ok(())
+    Ok(imported.refused == 0)
 }
 
 /// Adds further users `u00001` …, half of them on each pool. Passwords are kept in `clients/users.csv`.

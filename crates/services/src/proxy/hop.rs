@@ -9,6 +9,8 @@ use crate::routes::flow_token;
 use pairline_group::PoolId;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
+use pairline_sip::uri::{Host, Uri};
+use std::net::SocketAddr;
 
 /// One place to send a request to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,15 +75,30 @@ fn peer_host(partner: &crate::settings::PartnerNames) -> String {
     }
 }
 
+/// Where a datagram for a binding goes: to the contact's own port if the contact names the address that the REGISTER came
+/// from (RFC 3261 §16.6 step 7); else a NAT is between, or the client keeps a flow (RFC 5626), and only its source is reached.
+fn datagram_target(binding: &Binding) -> SocketAddr {
+    let source = binding.flow.flow.remote;
+    let contact = Uri::parse(&binding.contact).ok().filter(|uri| uri.is_sip() && binding.reg_id.is_none());
+    match contact {
+        Some(uri) if uri.host == Host::Ip(source.ip()) => SocketAddr::new(source.ip(), uri.port.unwrap_or(5060)),
+        _ => source,
+    }
+}
+
 /// The flow of a binding that this server can use. A datagram goes out by an own listener, whoever received the REGISTER.
 fn open_flow<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
     let view = cx.view();
     let flow = binding.flow.flow;
-    if binding.flow.server == view.own.server || flow.transport != Transport::Udp {
+    if flow.transport != Transport::Udp {
         return Some(flow);
     }
-    let listener = view.udp_listener(flow.remote.is_ipv6())?;
-    Some(Flow { transport: Transport::Udp, listener: listener.id, remote: flow.remote, connection: 0 })
+    let remote = datagram_target(binding);
+    if binding.flow.server == view.own.server {
+        return Some(Flow { remote, ..flow });
+    }
+    let listener = view.udp_listener(remote.is_ipv6())?;
+    Some(Flow { transport: Transport::Udp, listener: listener.id, remote, connection: 0 })
 }
 
 /// A URI as next hop, located by RFC 3263; its further addresses become alternates.
