@@ -147,8 +147,10 @@ impl Baresip {
     /// If the text does not arrive in time.
     pub fn write(&mut self, other: &Baresip, user: &str, text: &str, limit: Duration) {
         let wanted = format!("sip:{user}@");
-        for _ in 0..10 {
-            if self.command("contact_next", "").contains(&wanted) {
+        // The list does not wrap round: first towards its begin, then towards its end.
+        let way = ["contact_prev"; 10].into_iter().chain(["contact_next"; 10]);
+        for step in way {
+            if self.command(step, "").contains(&wanted) {
                 break;
             }
         }

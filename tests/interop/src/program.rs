@@ -4,12 +4,15 @@
 
 use std::io::{BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Lines kept of one program; older ones than that are not dropped, newer ones are not taken.
 const LINES: usize = 500_000;
+/// Output and error output.
+const PIPES: usize = 2;
 /// Time to end by itself when asked to.
 const ENDING: Duration = Duration::from_secs(20);
 
@@ -17,6 +20,8 @@ const ENDING: Duration = Duration::from_secs(20);
 struct Output {
     lines: Mutex<Vec<String>>,
     more: Condvar,
+    /// Pipes whose end was read.
+    ended: AtomicUsize,
 }
 
 /// One running program.
@@ -70,7 +75,8 @@ impl Program {
         }
     }
 
-    /// Waits for a line after `mark` that `wanted` accepts; `None` if the time runs out.
+    /// Waits for a line after `mark` that `wanted` accepts; `None` if the time runs out or the
+    /// program has ended.
     pub fn wait_line(&self, mark: usize, limit: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let ends = Instant::now() + limit;
         let mut next = mark;
@@ -81,6 +87,9 @@ impl Program {
                     return Some(line.clone());
                 }
                 next += 1;
+            }
+            if self.output.ended.load(Ordering::Acquire) == PIPES {
+                return None;
             }
             let left = ends.checked_duration_since(Instant::now())?;
             lines = self.output.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -173,6 +182,10 @@ fn listen(pipe: impl Read + Send + 'static, output: &Arc<Output>) {
             }
         }
         take(&output, &mut line);
+        output.ended.fetch_add(1, Ordering::AcqRel);
+        // Under the lock, so that nobody is between looking and waiting.
+        let _lines = output.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        output.more.notify_all();
     });
 }
 

@@ -133,9 +133,12 @@ pub fn verified_all(view: &VerifyView) -> bool {
 
 /// A plan and its findings.
 pub fn plan(view: &PlanView) -> String {
-    let mut text = findings(&view.findings);
-    if !view.plan.is_empty() {
-        text.push_str(&format!("\n{}\n", view.plan.trim_end()));
+    // A plan's text has its findings in it; without a plan they stand alone.
+    let mut text = if view.plan.is_empty() { findings(&view.findings) } else { format!("{}\n", view.plan.trim_end()) };
+    let remedies =
+        view.findings.iter().filter(|f| f.verdict == "refuse" && !view.plan.is_empty() && !f.remedy.is_empty());
+    for f in remedies {
+        text.push_str(&format!("  to do about {}: {}\n", f.rule, f.remedy));
     }
     if !view.expected_loss.is_empty() {
         text.push_str(&format!("\nwhat would be lost: {}\n", view.expected_loss));

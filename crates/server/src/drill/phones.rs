@@ -23,6 +23,8 @@ const LARGEST: usize = 64 * 1024;
 
 /// One real client.
 pub struct Phone {
+    /// Its user's name.
+    pub user: String,
     /// `UDP` or `TCP`.
     pub transport: &'static str,
     child: Child,
@@ -79,7 +81,7 @@ impl Phone {
             .map_err(|error| super::DrillError::Unexpected(format!("baresip cannot be started: {error}")))?;
         let signed_in = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(watch(port + 5, Arc::clone(&signed_in)));
-        Ok(Phone { transport, child, signed_in })
+        Ok(Phone { user, transport, child, signed_in })
     }
 
     /// When it first signed in after an instant.

@@ -121,7 +121,9 @@ impl Report {
                 ]
             })
             .collect();
-        text.push_str("requests by stage in which they began: good / failed\n");
+        text.push_str(
+            "requests by stage in which they began (calls under way at the kill began before it): good / failed\n",
+        );
         text.push_str(&table(&["STAGE", "TIME", "REGISTER", "CALLS", "MESSAGES", "CHANGES"], &rows));
         let rows: Vec<Vec<String>> =
             self.figures.iter().map(|f| vec![f.name.clone(), f.promised.clone(), f.actual.clone()]).collect();
