@@ -282,6 +282,9 @@ pub enum Reply {
         unchanged: u64,
         /// Rows refused, with reasons (at most 100).
         refused: Vec<(String, String)>,
+        /// Numbers of rows, from 0, that a passing obstacle stopped: give them again.
+        #[serde(default)]
+        unfinished: Vec<u32>,
     },
     /// Registrations.
     Registrations {

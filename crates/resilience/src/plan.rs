@@ -87,6 +87,18 @@ impl Command {
         }
     }
 
+    /// The same order, only to be looked at.
+    pub fn as_dry_run(&self) -> Command {
+        let mut order = self.clone();
+        match &mut order {
+            Command::Failover { dry_run, .. }
+            | Command::Failback { dry_run, .. }
+            | Command::ManagementFailover { dry_run, .. }
+            | Command::Reclaim { dry_run, .. } => *dry_run = true,
+        }
+        order
+    }
+
     /// Whether findings that may be accepted are.
     pub fn is_forced(&self) -> bool {
         match self {

@@ -188,9 +188,12 @@ fn fencing(c: &mut Case<'_>) {
         return;
     }
     let reason = format!("{name} may still run and serve in its old epoch; what it commits then is divergent tail");
-    let remedy = format!("make sure that {name} is off and confirm it with --confirm-source-off");
+    let remedy = format!("make sure that {name} is off and state it with --confirm");
     if matches!(c.command, Command::Reclaim { .. }) {
         c.refuse(Rule::Fencing, reason, format!("make sure that {name} is off and confirm it"));
+    } else if c.command.is_dry_run() {
+        // The plan is shown to whoever has to decide; the word is asked for when it is to be carried out.
+        c.say(Rule::Fencing, Verdict::Warn, reason, format!("before the real run, {remedy}"));
     } else {
         c.object(Rule::Fencing, reason, remedy);
     }

@@ -88,7 +88,9 @@ fn a_lost_source_needs_the_disaster_procedure_and_a_word_on_it() {
     if let Command::Failover { confirm_source_off, .. } = &mut unsaid {
         *confirm_source_off = false;
     }
-    rule(unsaid, &lost, Rule::Fencing, Refuse, Warn);
+    rule(unsaid.clone(), &lost, Rule::Fencing, Refuse, Warn);
+    rule(unsaid.as_dry_run(), &lost, Rule::Fencing, Warn, Warn);
+    assert!(unsaid.as_dry_run().is_dry_run() && !unsaid.is_dry_run());
     let reclaim =
         |said| Command::Reclaim { pool: EAST, dry_run: false, confirm_target_off: said, reason: "gone".to_owned() };
     let stuck = observed_after_loss(WEST, |_| WEST);

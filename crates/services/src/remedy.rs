@@ -73,6 +73,22 @@ impl CommandError {
         }
     }
 
+    /// Whether the same command may succeed a moment later without anybody doing anything.
+    pub fn passes(&self) -> bool {
+        matches!(self, CommandError::Limited(_) | CommandError::Unreachable(_))
+            || matches!(
+                self,
+                CommandError::Refused(
+                    Refusal::Busy
+                        | Refusal::Moved(..)
+                        | Refusal::NotNow(_)
+                        | Refusal::NotActive(..)
+                        | Refusal::HandingOver(_)
+                        | Refusal::OutcomeUnknown
+                )
+            )
+    }
+
     /// HTTP status that fits.
     pub fn status(&self) -> u16 {
         match self {

@@ -122,16 +122,19 @@ async fn start(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Pr
     let seen = observe(cx).await;
     let operator = operator_of(actor);
     let (id, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
-    let plan = match planner::plan(&order, &seen, &operator, id, wall) {
+    // Whoever has not confirmed yet is told what there is to confirm.
+    let unsaid = order.is_disaster() && !order.says_source_off() && !order.is_forced() && !order.is_dry_run();
+    let looked_at = if unsaid { order.as_dry_run() } else { order.clone() };
+    let plan = match planner::plan(&looked_at, &seen, &operator, id, wall) {
         Ok(plan) => plan,
         Err(Refused(findings)) if order.is_dry_run() => return Ok(Reply::Plan(only_findings(&findings))),
         Err(Refused(findings)) => return Err(refused(&findings)),
     };
+    if unsaid {
+        return Err(unconfirmed(&plan));
+    }
     if order.is_dry_run() {
         return Ok(Reply::Plan(plan_view(&plan)));
-    }
-    if order.is_disaster() && !order.says_source_off() && !order.is_forced() {
-        return Err(unconfirmed(&plan));
     }
     begin(cx, |core| match plan.supersedes {
         Some(old) => {
@@ -166,7 +169,7 @@ fn unconfirmed(plan: &Plan) -> Problem {
         "confirmation-needed",
         "a disaster failover must be confirmed",
         view.expected_loss,
-        "look at the plan with --dry-run; then repeat with `--confirm yes` once you know that the source is off, or accept what it \
+        "look at the plan with --dry-run; then repeat with `--confirm` once you know that the source is off, or accept what it \
          may go on to commit as its divergent tail",
     )
 }

@@ -16,6 +16,7 @@ use pairline_services::users::{self, NewUser, RegistrationView, WhereIs};
 use pairline_sip::uri::Aor;
 use pairline_topology::directory::DirectoryEntry;
 use pairline_topology::stored::KIND_DIRECTORY;
+use std::collections::BTreeSet;
 
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Problem {
@@ -168,7 +169,13 @@ async fn import(cx: &TaskCx, rows: &[ImportRow]) -> Result<Reply, Problem> {
     let imported = users::import(cx, &good).await;
     refused.extend(imported.refused);
     refused.truncate(100);
-    Ok(Reply::Imported { added: imported.added, unchanged: imported.unchanged, refused })
+    let again: BTreeSet<&str> = imported.unfinished.iter().map(String::as_str).collect();
+    let unfinished = (0_u32..)
+        .zip(rows)
+        .filter(|(_, row)| cx.with(|core| aor(core, &row.user)).is_ok_and(|user| again.contains(user.as_str())))
+        .map(|(number, _)| number)
+        .collect();
+    Ok(Reply::Imported { added: imported.added, unchanged: imported.unchanged, refused, unfinished })
 }
 
 /// Owners of directory entries after a name, at most `limit`, and where the next page starts.

@@ -56,8 +56,8 @@ pub enum PoolCommand {
         /// Go on although the pool is healthy.
         #[arg(long)]
         force: bool,
-        /// Confirm the recovery point: `yes`, or the token that the dry run printed.
-        #[arg(long, value_name = "TOKEN", num_args = 0..=1, default_missing_value = "yes")]
+        /// State that the source is off, or accept what it may still commit as its divergent tail.
+        #[arg(long, value_name = "yes", num_args = 0..=1, default_missing_value = "yes")]
         confirm: Option<String>,
         /// Why, for the report.
         #[arg(long)]
@@ -119,8 +119,8 @@ pub enum ManagementCommand {
         /// Print findings and plan, change nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Confirm the recovery point: `yes`, or the token that the dry run printed.
-        #[arg(long, value_name = "TOKEN", num_args = 0..=1, default_missing_value = "yes")]
+        /// State that the source is off, or accept what it may still commit as its divergent tail.
+        #[arg(long, value_name = "yes", num_args = 0..=1, default_missing_value = "yes")]
         confirm: Option<String>,
         /// Why, for the report.
         #[arg(long)]

@@ -6,7 +6,7 @@ use crate::client::{Access, CallError, Prefer, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use pairline_node::command::{Command, ImportRow, Reply};
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ async fn worker(
         let Some(rows) = next else { return Ok(sum) };
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         let prefer = rows.first().and_then(|row| row.pool.clone()).map_or(Prefer::Any, Prefer::Pool);
-        match send(&mut session, Command::UserImport { rows }, &prefer).await {
+        match batch_of(&mut session, rows, &prefer).await {
             Ok(part) => sum = merge(sum, part),
             Err(error) => {
                 // The others stop after their batch; what is imported stays.
@@ -107,13 +107,37 @@ async fn worker(
     }
 }
 
-async fn send(session: &mut Session, command: Command, prefer: &Prefer) -> Result<Imported, CallError> {
+/// One batch; rows that a passing obstacle stopped are given again.
+async fn batch_of(session: &mut Session, mut rows: Vec<ImportRow>, prefer: &Prefer) -> Result<Imported, CallError> {
+    let mut sum = Imported::default();
+    for again in 1..=TRIES {
+        let (part, unfinished) = send(session, Command::UserImport { rows: rows.clone() }, prefer).await?;
+        sum = merge(sum, part);
+        let numbers: BTreeSet<usize> = unfinished.into_iter().filter_map(|number| number.try_into().ok()).collect();
+        rows = rows.into_iter().enumerate().filter(|(at, _)| numbers.contains(at)).map(|(_, row)| row).collect();
+        if rows.is_empty() {
+            return Ok(sum);
+        }
+        pause(again).await;
+    }
+    let left = rows.into_iter().map(|row| (row.user, "its pool stayed busy or away; repeat the import".to_owned()));
+    let refusals: Vec<(String, String)> = left.collect();
+    let refused = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
+    Ok(merge(sum, Imported { refused, refusals, ..Imported::default() }))
+}
+
+async fn pause(tries: u32) {
+    tokio::time::sleep(Duration::from_millis(u64::from(tries.min(10)) * 100)).await;
+}
+
+async fn send(session: &mut Session, command: Command, prefer: &Prefer) -> Result<(Imported, Vec<u32>), CallError> {
     let mut tries = 0;
     loop {
         let error = match session.call(&command, prefer).await {
-            Ok(Reply::Imported { added, unchanged, refused }) => {
+            Ok(Reply::Imported { added, unchanged, refused, unfinished }) => {
                 let count = u64::try_from(refused.len()).unwrap_or(u64::MAX);
-                return Ok(Imported { added, unchanged, refused: count, refusals: refused, took_ms: 0 });
+                let part = Imported { added, unchanged, refused: count, refusals: refused, took_ms: 0 };
+                return Ok((part, unfinished));
             }
             Ok(other) => {
                 return Err(CallError::Unexpected { address: "the server".into(), why: format!("{other:?}") });
@@ -129,7 +153,7 @@ async fn send(session: &mut Session, command: Command, prefer: &Prefer) -> Resul
         if !again || tries >= TRIES {
             return Err(error);
         }
-        tokio::time::sleep(Duration::from_millis(u64::from(tries.min(10)) * 100)).await;
+        pause(tries).await;
     }
 }
 

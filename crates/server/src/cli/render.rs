@@ -13,7 +13,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Ok { message } => format!("{message}\n"),
         Reply::Users { users, next } => users_text(users, next.as_deref()),
         Reply::Where(view) => where_text(view),
-        Reply::Imported { added, unchanged, refused } => imported(*added, *unchanged, refused),
+        Reply::Imported { added, unchanged, refused, .. } => imported(*added, *unchanged, refused),
         Reply::Registrations { registrations, next } => registrations_text(registrations, next.as_deref()),
         Reply::Contacts { contacts, read_only } => contacts_text(contacts, *read_only),
         Reply::Settings(view) => settings_text(view),

@@ -28,6 +28,8 @@ pub struct Imported {
     pub refused: Vec<(String, String)>,
     /// How many were refused in all.
     pub refused_count: u64,
+    /// Users of rows that a passing obstacle stopped: the same rows may be given again, and are completed then.
+    pub unfinished: Vec<String>,
 }
 
 impl Imported {
@@ -42,6 +44,7 @@ impl Imported {
         match result {
             Ok(_) => self.added += 1,
             Err(CommandError::Exists { .. }) => self.unchanged += 1,
+            Err(error) if error.passes() => self.unfinished.push(row.user.as_str().to_owned()),
             Err(error) => self.refuse(row.user.as_str(), &error),
         }
     }
@@ -89,7 +92,8 @@ async fn sort<'a, C: Cx>(cx: &C, rows: &'a [NewUser], result: &mut Imported) -> 
     sorted
 }
 
-/// Imports at most [`MAX_ROWS`] users; rows beyond that are refused.
+/// Imports at most [`MAX_ROWS`] users; rows beyond that are refused. A row is idempotent, so one that a passing obstacle
+/// stopped (a busy group, a link that is not up yet) is reported apart from refusals and may be given again.
 pub async fn import<C: Cx>(cx: &C, rows: &[NewUser]) -> Imported {
     let mut result = Imported::default();
     for row in rows.iter().skip(MAX_ROWS) {
