@@ -137,6 +137,10 @@ impl SeedOffer {
         if !crate::lineage::sound(&self.lineage) {
             return Err(DecodeError::Bounds("lineage of a seed"));
         }
+        // Two bytes more make a log record of it.
+        if plain(self).len() + 2 > MAX_ITEM {
+            return Err(DecodeError::Bounds("size of a seed's beginning"));
+        }
         Ok(())
     }
 }
@@ -150,6 +154,17 @@ pub struct SeedChunk {
     pub number: u64,
     /// The records, ordered by key.
     pub records: Vec<(Key, Record)>,
+}
+
+/// Most that the fixed parts of a record take in a chunk.
+const RECORD_FRAME: usize = 96;
+
+impl SeedChunk {
+    /// Whether the chunk and each of its records can be stored.
+    pub(crate) fn fits(&self) -> bool {
+        let size = |(key, record): &(Key, Record)| key.owner.len() + key.item.len() + record.value.len() + RECORD_FRAME;
+        self.records.iter().all(|(key, _)| key.fits()) && self.records.iter().map(size).sum::<usize>() <= MAX_ITEM - 64
+    }
 }
 
 /// Makes a shadow copy the current one.

@@ -4,6 +4,18 @@
 
 use crate::ids::{Millis, PoolId, ServerId};
 
+/// Which other pools there are to ask how copies stand, after a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Others {
+    /// None: this pool's own disk decides.
+    #[default]
+    None,
+    /// Another pool follows the management store; the routing groups are this pool's alone.
+    Followers,
+    /// The pool is paired: its partner has copies of everything.
+    Partner,
+}
+
 /// Who the host is.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -19,6 +31,8 @@ pub struct HostConfig {
     pub groups: u16,
     /// Whether this server creates the `cms` group, active here, on its first start.
     pub cms_home: bool,
+    /// Whom to ask after a start.
+    pub others: Others,
     /// Bounds.
     pub limits: Limits,
     /// The fault that a test planted.
@@ -36,9 +50,19 @@ impl HostConfig {
             seed: 0,
             groups: 32,
             cms_home: false,
+            others: Others::None,
             limits: Limits::default(),
             #[cfg(feature = "planted")]
             planted: None,
+        }
+    }
+
+    /// Whether a group that this disk does not have may be opened without asking anybody: nobody else can have it.
+    pub(crate) fn knows_alone(&self, group: crate::ids::GroupId) -> bool {
+        match self.others {
+            Others::None => true,
+            Others::Followers => !group.is_cms(),
+            Others::Partner => false,
         }
     }
 

@@ -64,6 +64,17 @@ pub enum Body {
     Promote(Promote),
 }
 
+impl Entry {
+    /// Whether every key that it names can be stored.
+    pub(crate) fn fits(&self) -> bool {
+        match &self.body {
+            Body::Effects(effects) => effects.iter().all(|effect| effect.key().fits()),
+            Body::Expire(keys) => keys.iter().all(Key::fits),
+            Body::Open { .. } | Body::Handover(_) | Body::Promote(_) => true,
+        }
+    }
+}
+
 /// One effect of an entry on one record. The new version is the entry's position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {

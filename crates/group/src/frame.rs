@@ -221,11 +221,11 @@ impl Frame {
             Frame::SeedWant { ranges, .. } | Frame::VerifyResult { ranges, .. } => ranges.len() <= RANGES,
             Frame::Verify { ranges, .. } => ranges.len() == RANGES,
             Frame::Canary { groups, .. } => groups.len() <= MAX_GROUPS,
-            Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() <= codec::MAX_ITEM),
+            Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() < codec::MAX_ITEM - 1),
+            Frame::SeedChunk { chunk, .. } => chunk.fits(),
             Frame::Ack { .. }
             | Frame::Pull { .. }
             | Frame::Broken { .. }
-            | Frame::SeedChunk { .. }
             | Frame::SeedAck { .. }
             | Frame::SeedEnd { .. }
             | Frame::Ping { .. }

@@ -7,7 +7,7 @@
 mod input;
 mod link;
 
-use crate::config::HostConfig;
+use crate::config::{HostConfig, Others};
 use crate::dedup::Seen;
 use crate::entry::{Entry, OpId};
 use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position};
@@ -73,12 +73,12 @@ pub struct Host {
 
 /// Borrows the parts of a host that one of its copies may use beside itself.
 macro_rules! cx {
-    ($host:expr) => {
+    ($host:expr, $group:expr) => {
         $crate::instance::Cx {
             cfg: &$host.cfg,
             now: $host.now,
-            partner: $host.partner.map(|(pool, _)| pool),
-            link: $host.link,
+            partner: $crate::host::partner_for($host.partner, $group),
+            link: $crate::host::partner_for($host.partner, $group).and($host.link),
             out: &mut $host.out,
             hello: &mut $host.hello,
         }
@@ -86,8 +86,16 @@ macro_rules! cx {
 }
 use cx;
 
+/// The pool with which a group's copies are exchanged: the partner; where pools are not paired, the management store alone
+/// is followed by the other pool.
+fn partner_for(partner: Option<(PoolId, u16)>, group: GroupId) -> Option<PoolId> {
+    partner.filter(|(_, groups)| *groups > 0 || group.is_cms()).map(|(pool, _)| pool)
+}
+
 impl Host {
-    /// A server with an empty disk: opens its pool's groups (and `cms` where it is at home), active here.
+    /// A server with an empty disk: opens its pool's groups (and `cms` where it is at home), active here. Whether the
+    /// deployment is new or the disk was replaced, only other pools know; what they may have is opened unconfirmed, so that
+    /// nothing of it is served before they, or an administrator, have spoken.
     pub fn new(cfg: HostConfig, now: Now) -> Host {
         let mut host = Host::empty(cfg, now);
         let own = host.cfg.pool;
@@ -96,7 +104,8 @@ impl Host {
             ids.push(GroupId::CMS);
         }
         for id in ids {
-            host.create(id, Some(true));
+            let sure = host.cfg.knows_alone(id);
+            host.create(id, Some(sure));
         }
         host
     }
@@ -115,13 +124,13 @@ impl Host {
         for from in groups {
             let group = from.group;
             let instance =
-                Instance::recover(&cx!(host), from).map_err(|source| RecoverError::Group { group, source })?;
+                Instance::recover(&cx!(host, group), from).map_err(|source| RecoverError::Group { group, source })?;
             if host.groups.insert(group, instance).is_some() {
                 return Err(RecoverError::Twice(group));
             }
         }
         let own = host.cfg.pool;
-        let paired = host.groups.keys().any(|id| !id.is_cms() && id.pool != own);
+        let paired = host.cfg.others == Others::Partner || host.groups.keys().any(|id| !id.is_cms() && id.pool != own);
         let mut missing: Vec<GroupId> = (0..host.cfg.groups).map(|index| GroupId { pool: own, index }).collect();
         missing.extend(host.cfg.cms_home.then_some(GroupId::CMS));
         missing.retain(|id| !host.groups.contains_key(id));
@@ -129,7 +138,7 @@ impl Host {
         let mut writers = Vec::new();
         let confirm = !paired || crate::config::planted!(host.cfg, UnconfirmedServes);
         for (id, instance) in &mut host.groups {
-            let mut cx = cx!(host);
+            let mut cx = cx!(host, *id);
             instance.drain(&mut cx, host.next_batch, &mut records);
             instance.recovered(&mut cx, confirm);
             writers.push(*id);
@@ -137,7 +146,8 @@ impl Host {
         host.send_batch(records, writers);
         // A group of a younger configuration, or one whose first record was lost with the crash that followed it.
         for id in missing {
-            host.create(id, Some(confirm));
+            let sure = confirm && host.cfg.knows_alone(id);
+            host.create(id, Some(sure));
         }
         Ok(host)
     }
@@ -176,7 +186,7 @@ impl Host {
         let Ok(mut instance) = checkpoint::fresh(&self.cfg, id) else {
             return;
         };
-        let mut cx = cx!(self);
+        let mut cx = cx!(self, id);
         if let Some(sure) = open {
             instance.open(&mut cx, sure);
         }
@@ -203,7 +213,7 @@ impl Host {
             let Some(instance) = self.groups.get_mut(&id) else {
                 continue;
             };
-            let mut cx = cx!(self);
+            let mut cx = cx!(self, id);
             instance.work(&mut cx, batch, &mut records);
             if records.len() > before {
                 writers.push(id);
@@ -290,8 +300,8 @@ impl Host {
         let cx = Cx {
             cfg: &self.cfg,
             now: self.now,
-            partner: self.partner(),
-            link: self.link.filter(|_| self.live_link()),
+            partner: partner_for(self.partner, group),
+            link: partner_for(self.partner, group).and(self.link).filter(|_| self.live_link()),
             out: &mut out,
             hello: &mut hello,
         };
@@ -333,7 +343,12 @@ impl Host {
         self.groups.get(&group).map(|instance| instance.state.position)
     }
 
-    /// The partner, if this pool is paired.
+    /// Time is this much; nothing else happens. What is asked of the host is answered as of the latest time that it knows.
+    pub fn observe(&mut self, now: Now) {
+        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+    }
+
+    /// The pool at the other end: the partner, or the one with which the management store is followed.
     pub fn partner(&self) -> Option<PoolId> {
         self.partner.map(|(pool, _)| pool)
     }

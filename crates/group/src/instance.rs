@@ -154,6 +154,8 @@ pub(crate) struct Instance {
     pub(crate) sink: Sink,
     pub(crate) peer: Option<GroupHello>,
     reseed_told: bool,
+    /// A seed was given up: entries that were to follow it are still in the log, and are passed over.
+    pub(crate) orphans: bool,
 }
 
 /// Digests kept for comparison with a partner that is a little behind.
@@ -203,6 +205,7 @@ impl Instance {
             sink: Sink::default(),
             peer: None,
             reseed_told: false,
+            orphans: false,
         }
     }
 

@@ -153,10 +153,11 @@ pub enum HostInput {
         /// What.
         frame: crate::frame::Frame,
     },
-    /// Sets the pool's pairing: creates backup instances of the partner's groups, or with `None` drops shipping.
-    /// A change back to the same value is no change.
+    /// Sets the pool's pairing: creates backup instances of the partner's groups, and drops those of a pool that is not the
+    /// partner any more. A change back to the same value is no change.
     Pair {
-        /// The partner and how many routing groups it has.
+        /// The partner and how many routing groups it has; with none of them, the pool with which only the management store
+        /// is exchanged (not paired, but followed).
         partner: Option<(PoolId, u16)>,
         /// Whether this pool holds the management store's backup or active instance (paired pools hold it both).
         with_cms: bool,
@@ -269,6 +270,11 @@ pub enum HostOutput {
         id: u64,
         /// One per group with changes.
         groups: Vec<CheckpointDelta>,
+    },
+    /// This pool keeps no copy of this group any more: log, checkpoint and all may go.
+    Forget {
+        /// Which group.
+        group: GroupId,
     },
     /// Log records of this group up to and including this index are no longer needed.
     Purge {

@@ -26,7 +26,7 @@ mod ship;
 mod state;
 pub mod tail;
 
-pub use config::{HostConfig, Limits};
+pub use config::{HostConfig, Limits, Others};
 pub use entry::{Body, ChainHash, Effect, Entry, Handover, OpId, Promote, StepRef};
 pub use host::{Host, RecoverError};
 pub use ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};

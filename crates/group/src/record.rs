@@ -21,7 +21,15 @@ pub struct Key {
     pub item: Box<[u8]>,
 }
 
+/// Longest owner and longest item of a key, in bytes.
+pub const MAX_PART: usize = 512;
+
 impl Key {
+    /// Whether owner and item are short enough to be stored.
+    pub fn fits(&self) -> bool {
+        self.owner.len() <= MAX_PART && self.item.len() <= MAX_PART
+    }
+
     /// Builds a key from borrowed parts.
     pub fn new(owner: &str, kind: Kind, item: &[u8]) -> Key {
         Key { owner: owner.into(), kind, item: item.into() }

@@ -10,6 +10,7 @@ mod sink;
 mod source;
 mod verify;
 
+use crate::entry::ChainHash;
 use crate::ids::{Millis, Position};
 use crate::record::Key;
 use std::collections::{BTreeSet, VecDeque};
@@ -100,6 +101,14 @@ pub(crate) struct SeedIn {
     next: u64,
 }
 
+/// A place in a history: numbers alone do not tell one branch from another.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    position: Position,
+    chain: ChainHash,
+    digest: [u8; 32],
+}
+
 /// The sink's side of shipping one group.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
@@ -111,7 +120,8 @@ pub(crate) struct Sink {
     pub(crate) ack_due: bool,
     /// On this clock: when the partner was asked the question whose answer this copy has caught up with.
     pub(crate) lag_base: Option<Millis>,
-    canaries: VecDeque<(Position, Millis)>,
+    /// Canaries that this copy has not caught up with: where the source stood, and when it was asked.
+    canaries: VecDeque<(Place, Millis)>,
     /// The furthest position that the source is known to have.
     pub(crate) known: Option<Position>,
     pub(crate) known_bytes: u64,

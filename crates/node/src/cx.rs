@@ -107,6 +107,11 @@ impl TaskCx {
     }
 }
 
+/// The other pool that may serve a group: the one that does as far as is known here, else the partner.
+fn elsewhere(core: &Core, group: GroupId) -> Option<PoolId> {
+    core.host.serving(group).map(|(pool, _)| pool).filter(|pool| *pool != core.pool).or_else(|| core.partner())
+}
+
 /// Whether another pool may answer what was refused here.
 fn moved(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::NotActive(..) | Refusal::HandingOver(_) | Refusal::Unconfirmed | Refusal::NoSuchGroup)
@@ -146,7 +151,7 @@ impl Cx for TaskCx {
             if !moved(refusal) {
                 return done;
             }
-            let there = self.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some()));
+            let there = self.with(|core| elsewhere(core, group).filter(|pool| core.link_to(*pool).is_some()));
             let Some(pool) = there else { return done };
             let done = self.commit_there(pool, group, proposal.clone()).await;
             match &done {

@@ -43,6 +43,7 @@ fn handle(core: &mut Core, output: HostOutput) {
             core.out.push_back(Output::StoreTail { group, fork, entries });
         }
         HostOutput::Checkpoint { id, groups } => core.out.push_back(Output::Checkpoint { id, groups }),
+        HostOutput::Forget { group } => core.out.push_back(Output::Forget { group }),
         HostOutput::Purge { group, through } => core.out.push_back(Output::Purge { group, through }),
         HostOutput::Verified { group, position, equal, ranges } => {
             if equal {

@@ -151,6 +151,11 @@ pub enum Output {
         /// Its content.
         groups: Vec<CheckpointDelta>,
     },
+    /// No copy of this group is kept here any more: log and checkpoint of it may go.
+    Forget {
+        /// Which group.
+        group: GroupId,
+    },
     /// Log records of this group up to this index may go.
     Purge {
         /// Which group.

@@ -38,7 +38,11 @@ impl Node {
 
     /// Handles one input and all that follows from it.
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.core.borrow_mut().now = now;
+        {
+            let mut core = self.core.borrow_mut();
+            core.now = now;
+            core.host.observe(now);
+        }
         self.take(input);
         self.settle();
     }

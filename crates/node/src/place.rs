@@ -36,7 +36,9 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
         return Place::Here { group };
     }
     let serving = core.host.serving(group).map_or(group.pool, |(pool, _)| pool);
-    let limited = core.modes.resiliency(serving);
+    // Only the partner stands in for a pool that is not heard.
+    let ours = serving == core.pool || core.partner() == Some(serving);
+    let limited = ours && core.modes.resiliency(serving);
     match core.host.role(group) {
         Some(Role::Active) if limited => Place::Resiliency { group },
         Some(Role::Active) => Place::Unavailable { pool: serving },

@@ -52,13 +52,16 @@ fn enforce(core: &mut Core, topology: Topology) {
     }
 }
 
-/// Tells replication who the partner is. A pool without a partner still keeps a copy of the management store.
+/// Tells replication who the partner is. Pools that are not paired still exchange the management store: one has it, the
+/// other follows.
 pub fn pair(core: &mut Core) {
     let partner = core.partner();
     let groups = partner.and_then(|pool| core.topology.pool(pool)).map_or(0, |pool| pool.routing_groups);
-    let with_cms = core.topology.holds_cms(core.pool);
+    let follows = core.topology.follows_cms_with(core.pool);
+    let with_cms = core.topology.holds_cms(core.pool) || follows.is_some();
     let now = core.now;
-    core.host.handle(now, HostInput::Pair { partner: partner.map(|pool| (pool, groups)), with_cms });
+    let partner = partner.or(follows).map(|pool| (pool, groups));
+    core.host.handle(now, HostInput::Pair { partner, with_cms });
 }
 
 /// What services see of a topology.

@@ -13,7 +13,7 @@ use crate::publish;
 use crate::rng::Rng;
 use pairline_group::GroupId;
 use pairline_group::io::{Now, Proposal, RecoveredGroup, Write, WriteClass};
-use pairline_group::{Host, HostConfig, RecoverError};
+use pairline_group::{Host, HostConfig, Others, RecoverError};
 use pairline_sip::auth::NonceWindow;
 use pairline_sip::transaction::{Layer, Timers};
 use pairline_topology::stored;
@@ -89,11 +89,21 @@ fn host(
         seed: u64::from_le_bytes(seed),
         groups,
         cms_home: config.topology.deployment.management_store == pool,
+        others: others(&config.topology, pool),
         limits: config.limits.clone(),
         #[cfg(feature = "planted")]
         planted: config.planted,
     };
     if recovered.is_empty() { Ok(Host::new(host, now)) } else { Host::recover(host, now, recovered) }
+}
+
+/// Whom a server of this pool has to ask after a start.
+fn others(topology: &pairline_topology::Topology, pool: pairline_group::PoolId) -> Others {
+    match (topology.partner(pool), topology.follows_cms_with(pool)) {
+        (Some(_), _) => Others::Partner,
+        (None, Some(_)) => Others::Followers,
+        (None, None) => Others::None,
+    }
 }
 
 /// What a node does first: the topology that it followed last, the pairing, the interrupted procedure.

@@ -255,6 +255,11 @@ impl Server {
                     Err(error) => effects.push(Effect::Dies { reason: format!("checkpoint failed: {error}") }),
                 }
             }
+            Output::Forget { group } => {
+                if let Err(error) = store.forget(group) {
+                    effects.push(Effect::Dies { reason: format!("group {group} not forgotten: {error}") });
+                }
+            }
             Output::Purge { group, through } => {
                 if let Err(error) = store.purge(group, through) {
                     effects.push(Effect::Dies { reason: format!("purge failed: {error}") });

@@ -243,6 +243,21 @@ impl Topology {
         pool == owner || self.partner(owner).is_some_and(|p| p.id == pool)
     }
 
+    /// The pool with which the management store is exchanged although it is not the partner: where the store's pool has no
+    /// partner, the first other pool without one follows it, so that a later pairing, and the end of one, reach both.
+    pub fn follows_cms_with(&self, pool: PoolId) -> Option<PoolId> {
+        let owner = self.deployment.management_store;
+        if self.partner(owner).is_some() {
+            return None;
+        }
+        let follower = self.pool.iter().map(|p| p.id).find(|id| *id != owner && self.partner(*id).is_none())?;
+        match pool {
+            pool if pool == owner => Some(follower),
+            pool if pool == follower => Some(owner),
+            _ => None,
+        }
+    }
+
     /// The routing groups whose home is this pool.
     pub fn groups_of(&self, pool: PoolId) -> Vec<GroupId> {
         let count = self.pool(pool).map_or(0, |p| p.routing_groups);

@@ -2,7 +2,7 @@
 //!
 //! Owns the dispatch and the periodic work. Frames and links are in `link`.
 
-use super::{CHORES, CONSENSUS_TICK, Host, cx};
+use super::{CHORES, CONSENSUS_TICK, Host, cx, partner_for};
 use crate::ids::{GroupId, PoolId, Ticket};
 use crate::instance::{Cx, Instance};
 use crate::io::{Done, HostInput, HostOutput, Now, Refusal};
@@ -10,7 +10,7 @@ use crate::io::{Done, HostInput, HostOutput, Now, Refusal};
 impl Host {
     /// Takes an input. Its outputs come by [`Host::poll`].
     pub fn handle(&mut self, now: Now, input: HostInput) {
-        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+        self.observe(now);
         match input {
             HostInput::Tick => self.tick(),
             HostInput::Propose { ticket, group, proposal } => {
@@ -41,7 +41,7 @@ impl Host {
     /// Lets one copy act.
     pub(super) fn with(&mut self, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
         if let Some(instance) = self.groups.get_mut(&group) {
-            act(instance, &mut cx!(self));
+            act(instance, &mut cx!(self, group));
             self.touched.insert(group);
         }
     }
@@ -49,7 +49,7 @@ impl Host {
     /// Lets every copy act.
     pub(super) fn each(&mut self, mut act: impl FnMut(&mut Instance, &mut Cx<'_>)) {
         for (id, instance) in &mut self.groups {
-            act(instance, &mut cx!(self));
+            act(instance, &mut cx!(self, *id));
             self.touched.insert(*id);
         }
     }
@@ -91,7 +91,7 @@ impl Host {
         }
         self.chores = mono;
         for (id, instance) in &mut self.groups {
-            let mut cx = cx!(self);
+            let mut cx = cx!(self, *id);
             instance.expire(&mut cx);
             instance.trim(&mut cx);
             instance.tick_source(&mut cx);
@@ -109,6 +109,7 @@ impl Host {
     }
 
     fn pair(&mut self, partner: Option<(PoolId, u16)>, with_cms: bool) {
+        self.drop_foreign(partner);
         if let Some((pool, groups)) = partner {
             for index in 0..groups {
                 self.create(GroupId { pool, index }, None);
@@ -118,16 +119,37 @@ impl Host {
             self.create(GroupId::CMS, None);
         }
         if self.partner != partner {
-            let other = self.partner.map(|(pool, _)| pool) != partner.map(|(pool, _)| pool);
-            self.partner = partner;
-            if other {
-                self.each(|instance, _| instance.unpaired());
+            let before = std::mem::replace(&mut self.partner, partner);
+            self.each(|instance, _| {
+                if partner_for(before, instance.group) != partner_for(partner, instance.group) {
+                    instance.unpaired();
+                }
+            });
+            if before.map(|(pool, _)| pool) == partner.map(|(pool, _)| pool) {
+                // The same link goes on, for more groups or for fewer: both sides say anew how these stand.
+                self.send_hello(true);
+            } else {
+                self.choose_link();
             }
-            self.choose_link();
         }
-        if partner.is_none() && self.recovered {
+        if partner.is_none_or(|(_, groups)| groups == 0) && self.recovered {
             // There is nobody to ask: an unpaired pool's own log decides.
             self.each(|instance, cx| instance.assert_active(cx));
+        }
+    }
+
+    /// Copies of a pool that is no longer the partner are dropped: nobody keeps them up to date any more.
+    fn drop_foreign(&mut self, partner: Option<(PoolId, u16)>) {
+        let own = self.cfg.pool;
+        let kept = |id: &GroupId| {
+            id.is_cms() || id.pool == own || partner.is_some_and(|(pool, groups)| id.pool == pool && id.index < groups)
+        };
+        let gone: Vec<GroupId> = self.groups.keys().filter(|id| !kept(id)).copied().collect();
+        for group in gone {
+            self.groups.remove(&group);
+            self.touched.remove(&group);
+            self.hello.remove(&group);
+            self.out.push_back(HostOutput::Forget { group });
         }
     }
 
@@ -140,7 +162,8 @@ impl Host {
                 return;
             }
             room -= 1;
-            instance.start_seed(&mut cx!(self));
+            let group = instance.group;
+            instance.start_seed(&mut cx!(self, group));
         }
     }
 }

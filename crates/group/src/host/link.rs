@@ -2,9 +2,10 @@
 //!
 //! Owns which link counts and whether it is live. Does not own connections.
 
-use super::{Host, cx};
+use super::{Host, cx, partner_for};
 use crate::frame::{Frame, Hello};
 use crate::ids::{GroupId, LinkId, Millis, PoolId};
+use crate::instance::{Cx, Instance};
 use crate::io::{Alarm, HostOutput};
 
 /// A clock this much ahead of the source of group time is alarmed.
@@ -56,12 +57,12 @@ impl Host {
         if !whole && changed.is_empty() {
             return;
         }
-        let cx = cx!(self);
         let groups: Vec<_> = self
             .groups
             .values()
+            .filter(|instance| partner_for(self.partner, instance.group).is_some())
             .filter(|instance| whole || changed.contains(&instance.group))
-            .map(|instance| instance.hello(&cx))
+            .map(|instance| instance.hello(&cx!(self, instance.group)))
             .collect();
         if whole {
             self.hello_asked = self.now.mono;
@@ -109,37 +110,39 @@ impl Host {
         match frame {
             Frame::Hello(hello) => self.on_hello(hello),
             Frame::Ping { stamp } => self.on_ping(link, stamp),
+            // An answer to a question that this process never asked says nothing about the time since.
+            Frame::Canary { echo, .. } if echo > self.pinged => {}
             Frame::Canary { echo, wall, groups } => {
                 self.watch_clock(echo, wall);
                 for item in groups {
-                    self.with(item.group, |instance, cx| instance.on_canary(cx, echo, item));
+                    self.exchange(item.group, |instance, cx| instance.on_canary(cx, echo, item));
                 }
             }
-            Frame::Entries { group, entries } => self.with(group, |instance, cx| instance.on_entries(cx, entries)),
+            Frame::Entries { group, entries } => self.exchange(group, |instance, cx| instance.on_entries(cx, entries)),
             Frame::Ack { group, position, chain, credit } => {
-                self.with(group, |instance, cx| instance.on_ack(cx, position, chain, credit));
+                self.exchange(group, |instance, cx| instance.on_ack(cx, position, chain, credit));
             }
             Frame::Pull { group, position, chain } => {
-                self.with(group, |instance, cx| instance.on_pull(cx, position, chain));
+                self.exchange(group, |instance, cx| instance.on_pull(cx, position, chain));
             }
-            Frame::Broken { group, at } => self.with(group, |instance, cx| instance.break_chain(cx, at, false)),
-            Frame::SeedOffer { group, offer } => self.with(group, |instance, cx| instance.on_seed_offer(cx, offer)),
+            Frame::Broken { group, at } => self.exchange(group, |instance, cx| instance.break_chain(cx, at, false)),
+            Frame::SeedOffer { group, offer } => self.exchange(group, |instance, cx| instance.on_seed_offer(cx, offer)),
             Frame::SeedWant { group, seed, ranges } => {
-                self.with(group, |instance, cx| instance.on_seed_want(cx, seed, &ranges));
+                self.exchange(group, |instance, cx| instance.on_seed_want(cx, seed, &ranges));
             }
-            Frame::SeedChunk { group, chunk } => self.with(group, |instance, _| instance.on_seed_chunk(chunk)),
+            Frame::SeedChunk { group, chunk } => self.exchange(group, |instance, _| instance.on_seed_chunk(chunk)),
             Frame::SeedAck { group, seed, chunks, seq } => {
-                self.with(group, |instance, cx| instance.on_seed_ack(cx, seed, chunks, seq));
+                self.exchange(group, |instance, cx| instance.on_seed_ack(cx, seed, chunks, seq));
             }
             Frame::SeedEnd { group, seed, position, digest } => {
-                self.with(group, |instance, cx| instance.on_seed_end(cx, seed, position, digest));
+                self.exchange(group, |instance, cx| instance.on_seed_end(cx, seed, position, digest));
             }
             Frame::Verify { group, position, digest, ranges } => {
-                self.with(group, |instance, cx| instance.on_verify(cx, position, digest, ranges));
+                self.exchange(group, |instance, cx| instance.on_verify(cx, position, digest, ranges));
             }
-            Frame::VerifyAsk { group } => self.with(group, |instance, cx| instance.send_verify(cx)),
+            Frame::VerifyAsk { group } => self.exchange(group, |instance, cx| instance.send_verify(cx)),
             Frame::VerifyResult { group, position, equal, ranges } => {
-                self.with(group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
+                self.exchange(group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
         }
     }
@@ -154,16 +157,27 @@ impl Host {
         self.hello_seen = hello.number;
         let whole = hello.whole;
         for group in hello.groups {
-            self.with(group.group, |instance, cx| instance.on_hello(cx, group, whole));
+            self.exchange(group.group, |instance, cx| instance.on_hello(cx, group, whole));
         }
         if hello.ask {
             self.send_hello(true);
         }
     }
 
+    /// Lets a copy act on what the other pool says of it, if it is exchanged with that pool at all.
+    fn exchange(&mut self, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
+        if partner_for(self.partner, group).is_some() {
+            self.with(group, act);
+        }
+    }
+
     fn on_ping(&mut self, link: LinkId, stamp: Millis) {
-        let cx = cx!(self);
-        let groups = self.groups.values().filter_map(|instance| instance.canary(&cx)).collect();
+        let groups = self
+            .groups
+            .values()
+            .filter(|instance| partner_for(self.partner, instance.group).is_some())
+            .filter_map(|instance| instance.canary(&cx!(self, instance.group)))
+            .collect();
         let frame = Frame::Canary { echo: stamp, wall: self.now.wall, groups };
         self.out.push_back(HostOutput::Send { link, frame });
     }

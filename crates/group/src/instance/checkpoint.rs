@@ -48,7 +48,14 @@ pub(super) fn hard_record(group: GroupId, hard: &Hard) -> LogRecord {
 impl Instance {
     /// What changed since the last checkpoint; `None` if nothing did.
     pub(crate) fn checkpoint(&mut self, id: u64) -> Option<CheckpointDelta> {
-        self.pending_checkpoints.push_back((id, self.applied.0));
+        if self.orphans {
+            // Items that follow an abandoned seed can be told from others only by replaying its end.
+            return None;
+        }
+        // A seed under way is not in the checkpoint: it is rebuilt from the log, even if its swap is applied before the
+        // checkpoint is durable.
+        let seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index.saturating_sub(1));
+        self.pending_checkpoints.push_back((id, self.applied.0.min(seed)));
         if !self.changed {
             return None;
         }

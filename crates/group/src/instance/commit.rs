@@ -86,6 +86,13 @@ impl Instance {
             }
             self.shadow = None;
         }
+        if self.orphans {
+            if stored.entry.prev != self.state.chain {
+                self.refuse_orphan(cx, waiters);
+                return;
+            }
+            self.orphans = false;
+        }
         let partner_has = self.partner_has();
         let touched = &mut self.touched;
         let applied = self.state.apply(&stored, &rules, &mut |key| {
@@ -148,7 +155,16 @@ impl Instance {
         self.procedure_applied(cx, stored);
     }
 
+    /// An entry that was to follow a seed that was given up: not a part of this copy's history.
+    fn refuse_orphan(&mut self, cx: &mut Cx<'_>, waiters: Vec<(Ticket, Wait)>) {
+        for (ticket, _) in waiters {
+            let refusal = Refusal::NotNow("it followed a seed that was given up".into());
+            cx.done(ticket, self.group, Done::Refused(refusal));
+        }
+    }
+
     fn seed_start(&mut self, cx: &mut Cx<'_>, index: u64, offer: &SeedOffer) {
+        self.orphans = false;
         let unfinished = self.shadow.take();
         let shadow = Shadow::start(offer, index, &self.state, unfinished.as_ref());
         if !self.replaying {
@@ -202,6 +218,7 @@ impl Instance {
     /// A seed that did not become right: the old copy stays, and another seed is asked for.
     fn drop_seed(&mut self) {
         self.shadow = None;
+        self.orphans = true;
         self.sink.seed = None;
         self.sink.import_error = true;
         self.sink.wants_seed = true;

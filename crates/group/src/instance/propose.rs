@@ -11,9 +11,6 @@ use crate::io::{Done, Proposal, Refusal, Role, Write, class_at};
 use crate::record::Key;
 use std::collections::BTreeSet;
 
-/// Longest owner and item of a key, in bytes.
-const MAX_PART: usize = 512;
-
 impl Instance {
     /// Takes a proposal; the answer comes by its ticket.
     pub(crate) fn propose(&mut self, cx: &mut Cx<'_>, ticket: Ticket, proposal: Proposal) {
@@ -229,14 +226,13 @@ fn check_size(proposal: &Proposal, writes: usize, bytes: usize) -> Result<(), Re
     if proposal.writes.len() > writes || proposal.reads.len() > writes.saturating_mul(2) {
         return too_large("writes or reads");
     }
-    let fits = |key: &Key| key.owner.len() <= MAX_PART && key.item.len() <= MAX_PART;
     let mut total = 0_usize;
     for write in &proposal.writes {
         let (key, value) = match write {
             Write::Put { key, value, .. } => (key, value.len()),
             Write::Delete { key } => (key, 0),
         };
-        if !fits(key) {
+        if !key.fits() {
             return too_large("key");
         }
         total = total.saturating_add(key.owner.len() + key.item.len() + 48).saturating_add(value);
@@ -253,5 +249,5 @@ fn check_size(proposal: &Proposal, writes: usize, bytes: usize) -> Result<(), Re
             }
         }
     }
-    if proposal.reads.iter().all(|(key, _)| fits(key)) { Ok(()) } else { too_large("key") }
+    if proposal.reads.iter().all(|(key, _)| key.fits()) { Ok(()) } else { too_large("key") }
 }

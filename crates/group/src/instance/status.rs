@@ -77,6 +77,9 @@ impl Instance {
         if cx.partner.is_none() {
             return Lag::Unknown;
         }
+        if self.source.broken || self.is_stopped() {
+            return Lag::Unknown;
+        }
         if self.role() != Role::Active {
             return self.sink.lag_base.map_or(Lag::Unknown, |base| {
                 if planted!(cx.cfg, LagFromWallClock) {

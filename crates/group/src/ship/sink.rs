@@ -4,7 +4,7 @@
 //! Owns what is taken from the wire and what is said back. Nothing is acknowledged before it is applied, which is after it is
 //! synced.
 
-use super::SeedIn;
+use super::{Place, SeedIn};
 use crate::codec::{Item, SeedChunk, SeedOffer, Stored, Swap};
 use crate::config::planted;
 use crate::frame::{CanaryItem, Frame};
@@ -35,7 +35,7 @@ impl Instance {
             return;
         }
         for bytes in entries {
-            let Ok(stored) = Stored::decode(bytes) else {
+            let Some(stored) = Stored::decode(bytes).ok().filter(|stored| stored.entry.fits()) else {
                 self.sink.import_error = true;
                 return;
             };
@@ -156,17 +156,32 @@ impl Instance {
         if self.sink.canaries.len() >= MAX_CANARIES {
             self.sink.canaries.pop_front();
         }
-        self.sink.canaries.push_back((item.position, stamp));
+        let place = Place { position: item.position, chain: item.chain, digest: item.digest };
+        self.sink.canaries.push_back((place, stamp));
         self.catch_canaries();
     }
 
     fn catch_canaries(&mut self) {
-        while let Some((position, stamp)) = self.sink.canaries.front().copied() {
-            if position > self.state.position {
+        while let Some((place, stamp)) = self.sink.canaries.front().copied() {
+            if place.position > self.state.position {
                 return;
             }
-            self.sink.lag_base = self.sink.lag_base.max(Some(stamp));
+            // One of another branch, or too old to tell, says nothing of how far behind this copy is.
+            if self.passed(&place) {
+                self.sink.lag_base = self.sink.lag_base.max(Some(stamp));
+            }
             self.sink.canaries.pop_front();
+        }
+    }
+
+    /// Whether this copy's own history went through a place.
+    fn passed(&self, place: &Place) -> bool {
+        if place.position == self.state.position {
+            return place.chain == self.state.chain;
+        }
+        match self.retained.point(place.position.seq) {
+            Some((_, chain)) => chain == place.chain,
+            None => self.history.iter().any(|(at, digest)| *at == place.position && *digest == place.digest),
         }
     }
 

@@ -11,8 +11,8 @@ use pairline_group::io::{
     Role, Write, WriteClass,
 };
 use pairline_group::{
-    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, OpId, PoolId, Position, Record,
-    ServerId, StepRef, Ticket,
+    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, OpId, Others, PoolId, Position,
+    Record, ServerId, StepRef, Ticket,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -69,6 +69,10 @@ pub struct Server {
     pub verified: Vec<(GroupId, Position, bool, Vec<u16>)>,
     pub batches: u64,
     pub purges: u64,
+    pub forgotten: Vec<GroupId>,
+    /// A checkpoint is on the disk, and the host is not told yet.
+    pub hold_checkpoints: bool,
+    pub held: Vec<u64>,
     born: Millis,
     clock_skew: Millis,
 }
@@ -149,6 +153,9 @@ impl Server {
             verified: Vec::new(),
             batches: 0,
             purges: 0,
+            forgotten: Vec::new(),
+            hold_checkpoints: false,
+            held: Vec::new(),
             born: 0,
             clock_skew: 0,
         }
@@ -158,7 +165,8 @@ impl Server {
 impl World {
     /// Two fresh servers, paired and linked.
     pub fn paired() -> World {
-        let mut world = World::apart(config(1), config(2));
+        let asks = |pool| HostConfig { others: Others::Partner, ..config(pool) };
+        let mut world = World::apart(asks(1), asks(2));
         world.pair();
         world.connect();
         world.run(1000);
@@ -325,7 +333,17 @@ impl World {
                     }
                     records.extend(delta.puts);
                 }
-                self.input(at, HostInput::CheckpointDone { id });
+                if server.hold_checkpoints {
+                    server.held.push(id);
+                } else {
+                    self.input(at, HostInput::CheckpointDone { id });
+                }
+            }
+            HostOutput::Forget { group } => {
+                server.disk.synced.retain(|record| record.group != group);
+                server.disk.checkpoints.remove(&group);
+                server.disk.purged.remove(&group);
+                server.forgotten.push(group);
             }
             HostOutput::Purge { group, through } => {
                 server.purges += 1;

@@ -3,9 +3,10 @@
 //! Owns the command. The rules of pairing are topology's; what a server does with a new topology is `publish`'s.
 
 use crate::command::{Problem, Reply};
+use crate::core::Core;
 use crate::cx::TaskCx;
 use pairline_group::GroupId;
-use pairline_group::io::{Done, Proposal, Write, WriteClass};
+use pairline_group::io::{Done, GroupStatus, Proposal, Write, WriteClass};
 use pairline_services::cx::Cx;
 use pairline_topology::model::Pairing;
 use pairline_topology::publish::plan_publish;
@@ -31,18 +32,8 @@ pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
         new.pairing.retain(|pairing| pairing.other(first) != Some(second));
         (new.pairing.len() != before).then_some(new)
     });
-    let moved = cx.with(|core| {
-        let groups = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
-        groups.filter(|group| !group.group.is_cms() && group.serving != group.group.pool).count()
-    });
-    if moved > 0 {
-        return Err(Problem::new(
-            409,
-            "failed-over",
-            "a pool is failed over",
-            format!("{moved} groups are served by the pool that is not their home"),
-            "fail back first (`pairline pool failback`), then unpair",
-        ));
+    if new.is_some() {
+        cx.with(|core| may_unpair(core))?;
     }
     match new {
         Some(new) => publish(cx, new).await,
@@ -54,6 +45,32 @@ pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
             "see `pairline pool status`",
         )),
     }
+}
+
+/// A pairing ends when both sides can learn of it and neither holds anything that only the pairing can bring home.
+fn may_unpair(core: &Core) -> Result<(), Problem> {
+    let all: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
+    let moved = all.iter().filter(|group| !group.group.is_cms() && group.serving != group.group.pool).count();
+    let tails: u64 = all.iter().map(|group| group.tail).sum();
+    let refused = |kind: &str, detail: String, remedy: &str| {
+        Err(Problem::new(409, kind, "the pairing cannot end now", detail, remedy))
+    };
+    if moved > 0 {
+        let detail = format!("{moved} groups are served by the pool that is not their home");
+        return refused("failed-over", detail, "fail back first (`pairline pool failback`), then unpair");
+    }
+    if tails > 0 {
+        let detail = format!("{tails} entries of a divergent tail are not dealt with");
+        return refused("tail-open", detail, "see `pairline pool divergence`, then unpair");
+    }
+    if core.procedures.busy() {
+        return refused("procedure-running", "a procedure runs".to_owned(), "see `pairline procedure list`");
+    }
+    if core.partner().is_some_and(|partner| core.link_to(partner).is_none() || core.modes.away(partner)) {
+        let remedy = "restore the link first: a pool that does not learn of it would go on as a partner";
+        return refused("pool-unreachable", "the other pool does not answer".to_owned(), remedy);
+    }
+    Ok(())
 }
 
 async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {

@@ -103,6 +103,10 @@ pub struct ServerArgs {
     /// How the log looks; default: as configured.
     #[arg(long, value_enum)]
     pub log: Option<crate::logging::Format>,
+    /// Give up groups whose data on this disk is damaged, and take them anew from the partner. What this disk had of them
+    /// and the partner does not have is lost.
+    #[arg(long)]
+    pub resync_corrupt: bool,
     /// Stop when standard input ends, so that the server never outlives the process that started it.
     #[arg(long, hide = true)]
     pub with_parent: bool,

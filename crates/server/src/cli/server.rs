@@ -92,7 +92,8 @@ pub fn run(args: &ServerArgs) -> Result<(), ServeError> {
     let admin = options_address(&config)?;
     // Bound before anything of the data is opened: a second server of this folder ends here.
     let listener = runtime.block_on(crate::api::serve::bind(admin.1))?;
-    let options = ServerOptions::load(config)?;
+    let mut options = ServerOptions::load(config)?;
+    options.resync_corrupt = args.resync_corrupt;
     let tls = options.credentials.admin_server()?;
     let server = Server::start(options)?;
     let state = Arc::new(ApiState { port: Arc::new(server.handle()), tokens, server: admin.0 });

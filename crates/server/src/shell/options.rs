@@ -46,6 +46,8 @@ pub struct ServerOptions {
     pub liveness_every: Duration,
     /// Resolvers for names that are not ours; those of the system if `None`.
     pub resolvers: Option<Vec<SocketAddr>>,
+    /// Whether groups that are damaged on this disk are given up and taken anew from the partner.
+    pub resync_corrupt: bool,
     /// What happens when the process must end.
     pub on_fatal: OnFatal,
 }
@@ -95,6 +97,12 @@ pub enum StartError {
     /// The store.
     #[error("data folder: {}{}", .0, cause(.0))]
     Store(#[from] OpenError),
+    /// Data of groups is damaged.
+    #[error("{}", corrupt_text(.0))]
+    Corrupt(Vec<(pairline_group::GroupId, pairline_store::Corruption)>),
+    /// A damaged group could not be given up.
+    #[error("a damaged group cannot be given up: {0}")]
+    Forget(#[from] pairline_store::ForgetError),
     /// The start number.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -131,6 +139,18 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+fn corrupt_text(groups: &[(pairline_group::GroupId, pairline_store::Corruption)]) -> String {
+    let few: Vec<String> = groups.iter().take(3).map(|(group, reason)| format!("{group} ({reason})")).collect();
+    let more = if groups.len() > few.len() { format!(" and {} more", groups.len() - few.len()) } else { String::new() };
+    format!(
+        "the data of {} group(s) on this disk is damaged: {}{more}; nothing was changed. If the pool is paired, start once with \
+         --resync-corrupt to take them anew from the partner (what only this disk had is lost then); else restore the data folder \
+         from a backup",
+        groups.len(),
+        few.join(", ")
+    )
+}
+
 impl ServerOptions {
     /// Reads every file that a server's configuration names.
     ///
@@ -158,6 +178,7 @@ impl ServerOptions {
             facts_every: Duration::from_secs(5),
             liveness_every: Duration::from_secs(1),
             resolvers: None,
+            resync_corrupt: false,
             on_fatal: OnFatal::Exit,
         }
     }

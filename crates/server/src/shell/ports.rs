@@ -122,6 +122,7 @@ impl Outgoing {
                 self.store(Request::Append(batch));
             }
             Output::Checkpoint { id, groups } => self.store(Request::Checkpoint(id, groups)),
+            Output::Forget { group } => self.store(Request::Forget(group)),
             Output::Purge { group, through } => self.store(Request::Purge(group, through)),
             Output::StoreTail { group, fork, entries } => self.store(Request::StoreTail(group, fork, entries)),
             Output::ReadTails { id, pool } => self.store(Request::ReadTails(id, pool)),

@@ -91,7 +91,8 @@ impl Server {
         }
         let sockets = Sockets::bind(&me)?;
         let store = StoreConfig::new(options.config.data.join("store"));
-        let (store, recovered, report) = Store::open(&store, Arc::new(RealFiles))?;
+        let (mut store, recovered, report) = Store::open(&store, Arc::new(RealFiles))?;
+        give_up_corrupt(&mut store, &report, options.resync_corrupt)?;
         let counters = Arc::new(Counters::default());
         let (inbox, outlet) = inbox::inbox(counters.clone());
         let events = EventHub::default();
@@ -101,6 +102,17 @@ impl Server {
         parts.report(&report);
         parts.start(outlet, sockets, (store, recovered), make)
     }
+}
+
+/// Damaged groups end the start, unless the operator has said that they are to be taken anew from the partner.
+fn give_up_corrupt(store: &mut Store, report: &OpenReport, resync: bool) -> Result<(), StartError> {
+    if !report.corrupt.is_empty() && !resync {
+        return Err(StartError::Corrupt(report.corrupt.clone()));
+    }
+    for (group, _) in &report.corrupt {
+        store.forget(*group)?;
+    }
+    Ok(())
 }
 
 fn effective(options: &ServerOptions) -> Result<(Topology, pairline_topology::Server), StartError> {

@@ -36,6 +36,8 @@ pub enum Request {
     Append(LogBatch),
     /// Write a checkpoint; answered with `CheckpointDone`.
     Checkpoint(u64, Vec<CheckpointDelta>),
+    /// Nothing of that group is needed here any more.
+    Forget(GroupId),
     /// Records of that group up to that index may go.
     Purge(GroupId, u64),
     /// Store a divergent tail; answered with `TailStored`.
@@ -68,6 +70,9 @@ pub enum StorageFailure {
     /// The checkpoint.
     #[error("checkpoint: {}: {}", .0, source_text(.0))]
     Checkpoint(#[from] CheckpointError),
+    /// A group could not be forgotten.
+    #[error("forgetting a group: {0}")]
+    Forget(#[from] pairline_store::ForgetError),
     /// The tails.
     #[error("divergent tail: {}: {}", .0, source_text(.0))]
     Tail(#[from] TailError),
@@ -173,6 +178,14 @@ impl Storage {
         self.sync()
     }
 
+    fn forget(&mut self, group: GroupId) -> Result<(), StorageFailure> {
+        // Behind a full disk batches of the group may still wait; the next start asks for the same again.
+        if self.stuck.is_empty() && self.stuck_checkpoint.is_none() {
+            self.store.forget(group)?;
+        }
+        Ok(())
+    }
+
     fn append(&mut self, batch: LogBatch) -> Result<(), StorageFailure> {
         if !self.stuck.is_empty() {
             self.stuck.push_back(batch);
@@ -213,6 +226,7 @@ impl Storage {
         match request {
             Request::Append(batch) => self.append(batch)?,
             Request::Checkpoint(id, groups) => self.checkpoint(id, groups)?,
+            Request::Forget(group) => self.forget(group)?,
             Request::Purge(group, through) => {
                 match self.store.purge(group, through) {
                     // With a full disk the space is freed by a later purge or collection.
