@@ -31,11 +31,19 @@ pub enum Planted {
     ExpireByLocalClock,
     /// `Promote` does not extend the expiry of soft records.
     SoftExtensionForgotten,
+    /// A checkpoint carries no de-duplication table.
+    DedupNotInCheckpoint,
+    /// A canary counts before the entries that it speaks of are there.
+    CanaryBeforeData,
+    /// Without any canary the lag is 0.
+    UnknownLagIsZero,
+    /// A checkpoint that was taken in the middle of a seed lets the seed's log go.
+    SeedLogPurged,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 13] = [
+    pub const ALL: [Planted; 17] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -49,5 +57,9 @@ impl Planted {
         Planted::UnconfirmedServes,
         Planted::ExpireByLocalClock,
         Planted::SoftExtensionForgotten,
+        Planted::DedupNotInCheckpoint,
+        Planted::CanaryBeforeData,
+        Planted::UnknownLagIsZero,
+        Planted::SeedLogPurged,
     ];
 }

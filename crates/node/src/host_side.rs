@@ -129,7 +129,7 @@ fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
 fn swapped(core: &mut Core, group: GroupId) {
     core.event(Level::Info, "seeded", format!("group {group}: the copy here was replaced by a complete, newer one"));
     if group.is_cms() {
-        crate::publish::adopt_stored(core);
+        crate::publish::adopt_replaced(core);
     }
 }
 

@@ -22,6 +22,8 @@ use std::rc::Rc;
 /// Takes a topology value that was committed in the management store.
 pub fn adopt(core: &mut Core, value: &[u8]) {
     match stored::decode_topology(value) {
+        // An older document than the one in force is never applied.
+        Ok(topology) if core.topology_in_force && topology.revision <= core.topology.revision => {}
         Ok(topology) => enforce(core, topology),
         Err(error) => core.alarm("topology-refused", format!("the published topology cannot be read here: {error}")),
     }
@@ -35,10 +37,14 @@ pub fn adopt_stored(core: &mut Core) {
     }
 }
 
+/// Takes the topology of a copy that replaced the one that was here: what this server had published in between was not a
+/// part of the surviving history, so the document there counts even if its revision is lower.
+pub fn adopt_replaced(core: &mut Core) {
+    core.topology_in_force = false;
+    adopt_stored(core);
+}
+
 fn enforce(core: &mut Core, topology: Topology) {
-    if topology.revision <= core.topology.revision && core.topology_in_force {
-        return;
-    }
     core.topology_in_force = true;
     let changed = *core.topology != topology;
     core.topology = Rc::new(topology);

@@ -77,6 +77,9 @@ fn lag_is_honest(world: &mut World, group: GroupId) {
         }
         let Lag::AtMost(said) = status.lag else { continue };
         let Some(node) = world.servers[site].node.as_ref() else { continue };
+        // Whoever asks the node asks it with the time; here it is looked at as of the last time that it was told.
+        let untold = world.servers[site].clocks(world.now).mono.saturating_sub(node.inspect(|core| core.now.mono));
+        let said = said + untold;
         let lineage = node.inspect(|core| core.host.lineage(group).to_vec());
         let Some(oldest) = world.history.next_after(group, &lineage, status.position.seq) else { continue };
         let real = world.now.saturating_sub(oldest);
@@ -147,7 +150,10 @@ fn copies_agree(world: &mut World, group: GroupId) {
         return;
     }
     if a.position != b.position || a.digest != b.digest {
-        let what = format!("group {group}: after healing the copies differ: {} and {}", a.position, b.position);
+        let what = format!(
+            "group {group}: after healing the copies differ: {} ({:?}, export {:?}, seed {:?}, {} behind) and {} ({:?}, import {:?}, seed {:?})",
+            a.position, a.role, a.export, a.seed, a.behind_entries, b.position, b.role, b.import, b.seed
+        );
         world.history.violate(3, what);
     }
 }

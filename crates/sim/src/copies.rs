@@ -119,12 +119,25 @@ pub fn stopping(world: &mut World, site: usize) {
 /// A server is back.
 pub fn started(world: &mut World, site: usize) {
     for (group, (seq, how)) in std::mem::take(&mut world.copies.owed[site]) {
-        let has = status(world, site, group).map_or(0, |status| status.position.seq);
+        let Some(has) = status(world, site, group).map(|status| status.position.seq) else {
+            // A pool that parted from its partner drops the copies of that pool's groups.
+            if !parted(world, site, group) {
+                world.history.violate(1, format!("group {group}: site {site} had {how} entry {seq} and has no copy"));
+            }
+            continue;
+        };
         if has < seq {
             let what = format!("group {group}: site {site} had {how} entry {seq} and starts at {has}");
             world.history.violate(if how == "applied" { 1 } else { 3 }, what);
         }
     }
+}
+
+/// Whether a site has learned that it is not paired any more, and the group is the other pool's.
+fn parted(world: &World, site: usize, group: GroupId) -> bool {
+    let own = world.servers[site].pool;
+    let paired = world.servers[site].node.as_ref().is_none_or(|node| node.inspect(|core| core.partner().is_some()));
+    !paired && group.pool != own && !group.is_cms()
 }
 
 /// Something of the other side arrived.
@@ -143,7 +156,7 @@ pub fn applied(world: &mut World, site: usize, group: GroupId, entry: &Entry) {
     let known = world.history.entries.get(&group).into_iter().flatten();
     let previous = known.filter(|((_, seq), _)| *seq == before).map(|(_, seen)| seen.entry.time).max().unwrap_or(0);
     let silence = entry.time.saturating_sub(previous.max(world.copies.heard_wall[site]));
-    let wanted = silence.min(crate::options::limits().soft_extension);
+    let wanted = silence.min(world.options.limits().soft_extension);
     if wanted > EXTENSION_SLACK_MS {
         world.met("a promotion extended soft records");
     }

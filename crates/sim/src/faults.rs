@@ -6,8 +6,8 @@ use crate::net::GIVE_UP_MS;
 use crate::world::{Due, World};
 use pairline_group::io::Role;
 use pairline_node::io::Input;
-use pairline_store::MemoryCheckpoints;
 use pairline_store::files::{DiskImage, Fault};
+use pairline_store::{MemoryCheckpoints, MemoryFiles};
 
 /// What mends a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub enum Mend {
 pub struct Images {
     kept: [Option<(DiskImage, MemoryCheckpoints)>; 2],
     wanted: [bool; 2],
+    empty: [bool; 2],
 }
 
 /// One drawn fault.
@@ -172,7 +173,12 @@ fn old_disk_soon(world: &mut World, site: usize) {
     if !world.options.old_disk {
         return crash(world, site);
     }
-    keep_image(world, site);
+    if world.options.wipe && world.rng.chance(30) {
+        world.images.kept[site] = Some((MemoryFiles::new().image(), MemoryCheckpoints::new().image()));
+        world.images.empty[site] = true;
+    } else {
+        keep_image(world, site);
+    }
     let wait = world.rng.between(800, 6_000);
     world.after(wait, Due::Mend(Mend::OldDisk(site)));
 }
@@ -214,7 +220,8 @@ fn put_old_image_back(world: &mut World, site: usize) {
         world.copies.disk_replaced(site, all);
         world.servers[site].files.restore(&files);
         world.servers[site].checkpoints.restore(&checkpoints);
-        world.met("an old disk came back");
+        let empty = std::mem::take(&mut world.images.empty[site]);
+        world.met(if empty { "a disk was wiped" } else { "an old disk came back" });
         world.note("old-disk", &format!("site {site}"));
     }
 }

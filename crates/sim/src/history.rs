@@ -75,7 +75,9 @@ impl History {
         let key = (entry.position.epoch, entry.position.seq);
         let known = self.entries.entry(group).or_default().get(&key);
         if let Some(seen) = known {
-            if *seen.entry != **entry {
+            // An empty disk opens its groups provisionally; whoever has them replaces that opening.
+            let opened = matches!((&seen.entry.body, &entry.body), (Body::Open { .. }, Body::Open { .. }));
+            if !opened && *seen.entry != **entry {
                 let what = format!("group {group}: two different entries at {}", entry.position);
                 self.violate(3, what);
             }

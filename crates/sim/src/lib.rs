@@ -23,7 +23,7 @@ pub mod tails;
 pub mod world;
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 26] = [
+pub const SOMETIMES: [&str; 32] = [
     "power was lost",
     "a process died",
     "both sites were down",
@@ -50,4 +50,10 @@ pub const SOMETIMES: [&str; 26] = [
     "the management store was moved",
     "a command was refused by preflight",
     "a procedure was resumed or aborted",
+    "a disk was wiped",
+    "the pools parted",
+    "the pools were paired again",
+    "a command was given twice",
+    "a divergent tail was applied",
+    "a copy was seeded",
 ];

@@ -10,8 +10,11 @@ pub fn act(world: &mut World) {
     let site = usize::try_from(world.rng.below(2)).unwrap_or(0);
     if world.servers[site].runs() {
         let command = match world.healing {
+            true if parted(world) => Command::PoolPair { a: "east".into(), b: "west".into(), accept_unsupported: None },
             true if world.rng.chance(25) => moved(world),
+            true if world.rng.chance(40) => tail(world, true),
             true => Command::ProcedureList,
+            false if world.options.parting && world.rng.chance(20) => parting(world),
             false => drawn(world),
         };
         world.command(site, command.clone(), Pending::Operator(command.clone()));
@@ -24,6 +27,24 @@ pub fn act(world: &mut World) {
     let mean = if world.healing { 2_000 } else { world.options.operator_every_ms };
     let wait = world.rng.between(mean / 2 + 1, mean * 2);
     world.after(wait, Due::Operator);
+}
+
+fn parted(world: &World) -> bool {
+    world
+        .servers
+        .iter()
+        .any(|server| server.node.as_ref().is_some_and(|node| node.inspect(|core| core.partner().is_none())))
+}
+
+/// The pairing ends, or begins again.
+fn parting(world: &mut World) -> Command {
+    let (a, b) = ("east".to_owned(), "west".to_owned());
+    if parted(world) { Command::PoolPair { a, b, accept_unsupported: None } } else { Command::PoolUnpair { a, b } }
+}
+
+fn tail(world: &mut World, apply: bool) -> Command {
+    let pool = if world.rng.chance(50) { "east" } else { "west" }.to_owned();
+    Command::PoolDivergence { pool, apply }
 }
 
 /// Planned moves of a healed pair: what a re-base left behind must serve as well as what it came from.
@@ -83,6 +104,8 @@ pub fn answered(world: &mut World, site: usize, command: &Command, reply: &Resul
         (Command::PoolDivergence { apply: true, .. }, Ok(Reply::Divergence(view))) if !view.entries.is_empty() => {
             world.met("a divergent tail was applied");
         }
+        (Command::PoolUnpair { .. }, Ok(_)) => world.met("the pools parted"),
+        (Command::PoolPair { .. }, Ok(_)) => world.met("the pools were paired again"),
         (Command::PoolVerify { .. }, Ok(Reply::Verify(view))) => {
             if view.equal > 0 {
                 world.met("copies were proven equal");

@@ -31,6 +31,14 @@ pub struct Options {
     pub register_every_ms: u64,
     /// Replication frames of 1,000 after which an older one arrives again.
     pub replay_permille: u64,
+    /// Whether a disk may be replaced by an empty one.
+    pub wipe: bool,
+    /// Whether operators end the pairing and begin it again.
+    pub parting: bool,
+    /// Entries kept after they were acknowledged.
+    pub history_entries: usize,
+    /// Entries kept for a partner that has not acknowledged them.
+    pub retain_entries: usize,
     /// Whether clocks are off.
     pub clocks: bool,
     /// Whether operators may use disaster failover.
@@ -55,6 +63,11 @@ pub struct CrashAt {
 impl Options {
     /// The mix of a seed.
     pub fn drawn(rng: &mut Rng) -> Options {
+        let disaster = rng.chance(60);
+        // Of a pool without a partner there is one copy: a disk that goes takes it along, by right.
+        let parting = rng.chance(15);
+        // Past the cap a copy is seeded anew; what only a tail could bring home is kept whole.
+        let retain_entries = if disaster || rng.chance(60) { 4_000 } else { 24 };
         Options {
             safety_ms: rng.between(30_000, 70_000),
             healing_ms: 60_000,
@@ -64,13 +77,28 @@ impl Options {
             operator_every_ms: if rng.chance(20) { 0 } else { rng.between(4_000, 15_000) },
             sync_ms: *rng.pick(&[1, 4, 20, 120]).unwrap_or(&4),
             power_loss: rng.chance(70),
-            old_disk: rng.chance(35),
+            old_disk: !parting && rng.chance(35),
             clocks: rng.chance(50),
-            disaster: rng.chance(60),
+            wipe: rng.chance(30),
+            parting,
+            history_entries: *rng.pick(&[2, 8, 64]).unwrap_or(&64),
+            retain_entries,
+            disaster,
             register_every_ms: rng.between(300, 1_500),
             replay_permille: *rng.pick(&[0, 0, 10, 60]).unwrap_or(&0),
             verbose: false,
             crash_at: None,
+        }
+    }
+
+    /// Replication limits of a run: small, so that their edges are met.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            retain_entries: self.retain_entries,
+            history_entries: self.history_entries,
+            dedup_window: 16,
+            dedup_sessions: 64,
+            ..Limits::default()
         }
     }
 
@@ -86,6 +114,10 @@ impl Options {
             sync_ms: 4,
             power_loss: true,
             old_disk: false,
+            wipe: false,
+            parting: false,
+            history_entries: 64,
+            retain_entries: 4_000,
             clocks: false,
             disaster: false,
             register_every_ms: 1_000,
@@ -94,11 +126,6 @@ impl Options {
             crash_at: None,
         }
     }
-}
-
-/// Replication limits of a run: small, so that their edges are met.
-pub fn limits() -> Limits {
-    Limits { retain_entries: 4_000, history_entries: 64, dedup_window: 16, dedup_sessions: 64, ..Limits::default() }
 }
 
 /// The deployment of a run: the demo's two pools with few groups.

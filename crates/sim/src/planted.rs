@@ -32,9 +32,6 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             Some("no proposal of the node names an epoch, and the chain hash refuses the entry first")
         }
         Planted::HandoverWithoutDigest => Some("needs two copies that differ unseen: a changed record in a checkpoint"),
-        Planted::DedupNotInSeed => {
-            Some("not shown yet: needs a re-base, a move back, and a repeat inside the window, in this order")
-        }
         Planted::SwapBackwards => Some("needs an old seed whose ranges fit the present copy: a forged frame"),
         _ => None,
     }

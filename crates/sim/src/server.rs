@@ -102,6 +102,8 @@ pub struct Server {
     pub paused_frames: Vec<(LinkId, Bytes)>,
     /// Seed of the run.
     pub seed: u64,
+    /// Bounds of its replication.
+    pub limits: pairline_group::Limits,
     /// A planted bug.
     #[cfg(feature = "planted")]
     pub planted: Option<pairline_group::planted::Planted>,
@@ -109,7 +111,7 @@ pub struct Server {
 
 impl Server {
     /// A server with an empty disk, not started.
-    pub fn new(site: usize, pool: PoolId, id: ServerId, seed: u64) -> Server {
+    pub fn new(site: usize, pool: PoolId, id: ServerId, seed: u64, limits: pairline_group::Limits) -> Server {
         Server {
             site,
             pool,
@@ -127,6 +129,7 @@ impl Server {
             recovered: Vec::new(),
             paused_frames: Vec::new(),
             seed,
+            limits,
             #[cfg(feature = "planted")]
             planted: None,
         }
@@ -178,7 +181,7 @@ impl Server {
                 nonce_keys: NonceKeys { current: [9; 32], previous: None },
             },
             order: Order::Seeded(self.seed ^ self.boot),
-            limits: crate::options::limits(),
+            limits: self.limits.clone(),
             version: "0.1.0".to_owned(),
             watch: true,
             #[cfg(feature = "planted")]

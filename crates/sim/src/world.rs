@@ -122,8 +122,11 @@ impl World {
         let topology = crate::options::topology();
         let ids: Vec<(PoolId, pairline_group::ServerId)> =
             topology.server.iter().map(|server| (server.pool, server.id)).collect();
-        let servers =
-            ids.iter().enumerate().map(|(site, (pool, id))| Server::new(site, *pool, *id, rng.draw())).collect();
+        let servers = ids
+            .iter()
+            .enumerate()
+            .map(|(site, (pool, id))| Server::new(site, *pool, *id, rng.draw(), options.limits()))
+            .collect();
         let mut world = World {
             now: 0,
             sequence: 0,
@@ -367,7 +370,12 @@ impl World {
                         Input::Admin { request: 0, actor: Actor::Server, command: Command::FenceAnswer { id, alive } },
                     );
                 }
-                Effect::Event(event) => self.note(event.name, &format!("site {site}: {}", event.text)),
+                Effect::Event(event) => {
+                    if event.name == "seeded" {
+                        self.met("a copy was seeded");
+                    }
+                    self.note(event.name, &format!("site {site}: {}", event.text));
+                }
                 Effect::Dies { reason } => {
                     self.note("dies", &format!("site {site}: {reason}"));
                     self.met("process ended by a disk fault");

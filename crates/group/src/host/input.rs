@@ -104,7 +104,7 @@ impl Host {
 
     fn checkpoint(&mut self, id: u64) {
         self.settle();
-        let groups = self.groups.values_mut().filter_map(|instance| instance.checkpoint(id)).collect();
+        let groups = self.groups.values_mut().filter_map(|instance| instance.checkpoint(&self.cfg, id)).collect();
         self.out.push_back(HostOutput::Checkpoint { id, groups });
     }
 

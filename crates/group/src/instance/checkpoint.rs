@@ -4,7 +4,7 @@
 
 use super::{Cx, Head, Instance, replica};
 use crate::codec::{self, DecodeError, Hard, Item, Meta};
-use crate::config::HostConfig;
+use crate::config::{HostConfig, planted};
 use crate::consensus::{Consensus, ConsensusError, LogItem, Start};
 use crate::ids::GroupId;
 use crate::io::{CheckpointDelta, HostOutput, LogKind, LogRecord, RecoveredGroup};
@@ -47,20 +47,23 @@ pub(super) fn hard_record(group: GroupId, hard: &Hard) -> LogRecord {
 
 impl Instance {
     /// What changed since the last checkpoint; `None` if nothing did.
-    pub(crate) fn checkpoint(&mut self, id: u64) -> Option<CheckpointDelta> {
+    pub(crate) fn checkpoint(&mut self, cfg: &HostConfig, id: u64) -> Option<CheckpointDelta> {
         if self.orphans {
             // Items that follow an abandoned seed can be told from others only by replaying its end.
             return None;
         }
         // A seed under way is not in the checkpoint: it is rebuilt from the log, even if its swap is applied before the
         // checkpoint is durable.
-        let seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index.saturating_sub(1));
+        let mut seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index.saturating_sub(1));
+        if planted!(cfg, SeedLogPurged) {
+            seed = u64::MAX;
+        }
         self.pending_checkpoints.push_back((id, self.applied.0.min(seed)));
         if !self.changed {
             return None;
         }
         self.changed = false;
-        let meta = codec::encode(&self.meta());
+        let meta = codec::encode(&self.meta(cfg));
         let clear = std::mem::take(&mut self.cleared);
         let mut delta = CheckpointDelta { group: self.group, meta: meta.into(), clear, ..CheckpointDelta::default() };
         let touched = std::mem::take(&mut self.touched);
@@ -77,7 +80,8 @@ impl Instance {
         Some(delta)
     }
 
-    fn meta(&self) -> Meta {
+    fn meta(&self, cfg: &HostConfig) -> Meta {
+        let forgets = planted!(cfg, DedupNotInCheckpoint);
         Meta {
             applied: self.applied.0,
             applied_term: self.applied.1,
@@ -86,7 +90,7 @@ impl Instance {
             chain: self.state.chain,
             time: self.state.time,
             lineage: self.state.lineage.clone(),
-            dedup: self.state.dedup.clone(),
+            dedup: if forgets { Default::default() } else { self.state.dedup.clone() },
             steps: self.state.steps.clone(),
             digest: self.state.digest.total(),
             fence: self.fence,

@@ -81,7 +81,8 @@ impl Instance {
             return Lag::Unknown;
         }
         if self.role() != Role::Active {
-            return self.sink.lag_base.map_or(Lag::Unknown, |base| {
+            let nothing = if planted!(cx.cfg, UnknownLagIsZero) { Lag::AtMost(0) } else { Lag::Unknown };
+            return self.sink.lag_base.map_or(nothing, |base| {
                 if planted!(cx.cfg, LagFromWallClock) {
                     return Lag::AtMost(cx.now.wall.saturating_sub(self.state.time).min(1));
                 }

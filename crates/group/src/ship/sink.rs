@@ -156,6 +156,9 @@ impl Instance {
         if self.sink.canaries.len() >= MAX_CANARIES {
             self.sink.canaries.pop_front();
         }
+        if planted!(cx.cfg, CanaryBeforeData) {
+            self.sink.lag_base = self.sink.lag_base.max(Some(stamp));
+        }
         let place = Place { position: item.position, chain: item.chain, digest: item.digest };
         self.sink.canaries.push_back((place, stamp));
         self.catch_canaries();
