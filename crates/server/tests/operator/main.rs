@@ -5,6 +5,7 @@ mod cli;
 mod clients;
 mod csv;
 mod drill;
+mod import;
 mod layout;
 mod lines;
 mod openapi;
