@@ -3,6 +3,7 @@
 use crate::temp::Temp;
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::view::{StatusView, UserView};
+use pairline_server::api::metrics::render;
 use pairline_server::api::serve::bind;
 use pairline_server::api::token::Tokens;
 use pairline_server::api::{ApiState, CommandFuture, CommandPort, serve};
@@ -173,6 +174,23 @@ async fn bad_and_oversized_bodies_are_refused() {
     let answer = connection.post("/api/v1/command", &token, large.into(), limit).await;
     assert!(!matches!(answer, Ok((200, _))), "{answer:?}");
     assert!(api.asked().is_empty());
+}
+
+#[test]
+fn a_histogram_is_one_family_with_its_buckets_in_order() {
+    let bucket = |le: &str, n: f64| ("pairline_x_seconds_bucket".to_owned(), vec![("le".to_owned(), le.to_owned())], n);
+    let samples = vec![
+        bucket("0.1", 1.0),
+        bucket("+Inf", 3.0),
+        ("pairline_x_seconds_sum".to_owned(), vec![], 0.5),
+        ("pairline_x_seconds_count".to_owned(), vec![], 3.0),
+        ("pairline_y_total".to_owned(), vec![], 7.0),
+    ];
+    let text = render(&StatusView { samples, ..StatusView::default() });
+    let expected = "# TYPE pairline_x_seconds histogram\n\
+        pairline_x_seconds_bucket{le=\"0.1\"} 1\npairline_x_seconds_bucket{le=\"+Inf\"} 3\n\
+        pairline_x_seconds_sum 0.5\npairline_x_seconds_count 3\n# TYPE pairline_y_total counter\npairline_y_total 7\n";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]
