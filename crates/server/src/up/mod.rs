@@ -14,4 +14,4 @@ pub mod run;
 pub mod stream;
 pub mod users;
 
-pub use run::{UpError, run};
+pub use run::{UpError, listen_too, run};

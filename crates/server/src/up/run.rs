@@ -160,7 +160,10 @@ fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
 }
 
 /// Adds listeners for phones on the network: the first server on port 5060, the next on 5062, and so on.
-fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpError> {
+///
+/// # Errors
+/// [`UpError::Listen`] for an address that clients cannot be told.
+pub fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpError> {
     if address.is_unspecified() || address.is_multicast() {
         return Err(UpError::Listen {
             address,
