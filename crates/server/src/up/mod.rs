@@ -9,6 +9,7 @@ pub mod create;
 pub mod greeting;
 pub mod layout;
 pub mod ports;
+pub mod program;
 pub mod ready;
 pub mod run;
 pub mod stream;
