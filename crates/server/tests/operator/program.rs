@@ -6,10 +6,10 @@ use std::path::Path;
 
 #[test]
 fn a_program_below_the_current_folder_is_named_from_there() {
-    let here = Path::new("/home/ada/pairline");
+    let here = Path::new("/srv/ada/pairline");
     let name = |program: &str| name_from(Path::new(program), here, &[]);
-    assert_eq!(name("/home/ada/pairline/target/release/pairline"), "target/release/pairline");
-    assert_eq!(name("/home/ada/pairline/pairline"), "./pairline", "a bare name would be looked for on the PATH");
+    assert_eq!(name("/srv/ada/pairline/target/release/pairline"), "target/release/pairline");
+    assert_eq!(name("/srv/ada/pairline/pairline"), "./pairline", "a bare name would be looked for on the PATH");
     assert_eq!(name("/opt/pairline"), "/opt/pairline");
     assert_eq!(name("/opt/my programs/pairline"), "'/opt/my programs/pairline'");
     assert_eq!(quoted(Path::new("/it's")), "'/it'\\''s'");
