@@ -59,7 +59,16 @@ pub enum Command {
         /// Who.
         user: String,
     },
-    /// Imports users, at most 1000 rows a call; repeating it is harmless.
+    /// Whom the Authorization header of an HTTP request proves (RFC 7616, SHA-256). The API asks it for its own routes.
+    UserProve {
+        /// The header's value, if there is one.
+        authorization: Option<String>,
+        /// The request's method.
+        method: String,
+        /// The request's target: path and query, as sent.
+        target: String,
+    },
+    /// Imports users, at most 1000 rows a call, rows beyond that are refused; repeating it is harmless.
     UserImport {
         /// Rows.
         rows: Vec<ImportRow>,
@@ -161,8 +170,7 @@ pub enum Command {
         dry_run: bool,
         /// Go on although the pool is healthy.
         force: bool,
-        /// The administrator's confirmation of the recovery point (disaster): must equal the token that the dry run printed,
-        /// or be `"yes"`.
+        /// The administrator's confirmation of the recovery point (disaster): `"yes"`, and nothing else confirms.
         confirm: Option<String>,
         /// Why, for the report.
         reason: Option<String>,
@@ -274,6 +282,13 @@ pub enum Reply {
     },
     /// One user's place and bindings.
     Where(crate::view::WhereView),
+    /// What an Authorization header proves.
+    Proof {
+        /// The user; absent: nobody, so answer 401 with the challenge.
+        user: Option<String>,
+        /// Value of WWW-Authenticate.
+        challenge: Option<String>,
+    },
     /// Result of an import call.
     Imported {
         /// Rows that are there now.
@@ -282,6 +297,9 @@ pub enum Reply {
         unchanged: u64,
         /// Rows refused, with reasons (at most 100).
         refused: Vec<(String, String)>,
+        /// How many rows were refused in all.
+        #[serde(default)]
+        refused_count: u64,
         /// Numbers of rows, from 0, that a passing obstacle stopped: give them again.
         #[serde(default)]
         unfinished: Vec<u32>,

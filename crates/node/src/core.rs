@@ -177,8 +177,10 @@ pub struct Core {
     pub alarms: VecDeque<(Millis, String)>,
     /// Commit latency: monotonic start of proposals in flight.
     pub commit_started: BTreeMap<Ticket, Millis>,
-    /// Sum and count of commit latencies in milliseconds.
-    pub commit_latency: (u64, u64),
+    /// Commit latencies.
+    pub commit_latency: crate::figures::Latencies,
+    /// Count of bindings.
+    pub census: crate::figures::Census,
 }
 
 impl Core {

@@ -67,8 +67,7 @@ fn finished(core: &mut Core, ticket: Ticket, done: Done) {
     if let Some(started) = core.commit_started.remove(&ticket)
         && matches!(done, Done::Committed(_))
     {
-        core.commit_latency.0 += core.now.mono.saturating_sub(started);
-        core.commit_latency.1 += 1;
+        core.commit_latency.note(core.now.mono.saturating_sub(started));
     }
     match core.tickets.remove(&ticket) {
         Some(TicketOwner::Task(task, wait)) => core.resolve(task, wait, WaitResult::Done(done)),

@@ -11,6 +11,7 @@ pub mod core;
 pub mod cx;
 pub mod event;
 pub mod executor;
+pub mod figures;
 mod host_side;
 pub mod io;
 pub mod modes;

@@ -138,6 +138,7 @@ impl Node {
         modes::tick(&mut core);
         procedures::tick(&mut core);
         crate::checkpoints::tick(&mut core);
+        crate::figures::tick(&mut core);
         expire_timers(&mut core);
     }
 

@@ -68,7 +68,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         counters: BTreeMap::new(),
         alarms: VecDeque::new(),
         commit_started: BTreeMap::new(),
-        commit_latency: (0, 0),
+        commit_latency: crate::figures::Latencies::default(),
+        census: crate::figures::Census::default(),
         config,
     })
 }

@@ -1,6 +1,8 @@
-//! The deployment's secrets: the key that seals credentials at rest and the keys of digest nonces.
+//! The deployment's secrets: the key that seals credentials at rest and the root of the keys of digest nonces.
 //!
-//! Owns their file: versioned, mode 0600, the same at both pools. Does not own their use.
+//! Owns their file: versioned, mode 0600, the same at both pools. Does not own their use: the keys that sign nonces are
+//! derived from the root and the wall clock's period (`pairline_sip::auth`), so they rotate at both pools without a message,
+//! and this file stays as it is.
 
 use crate::tls::files::{self, FileError};
 use crate::tls::{RandomFailed, fill_random};
@@ -16,9 +18,9 @@ pub const VERSION: u32 = 1;
 pub struct Secrets {
     /// Seals stored credentials (ChaCha20-Poly1305).
     pub sealing: [u8; 32],
-    /// Signs digest nonces now.
+    /// Root of the keys that sign digest nonces.
     pub nonce_current: [u8; 32],
-    /// Signed them before the last rotation; still valid.
+    /// A root that an administrator has replaced by hand; nonces under it are still accepted.
     pub nonce_previous: Option<[u8; 32]>,
 }
 
@@ -149,16 +151,5 @@ impl Secrets {
         let secrets = Secrets::generate()?;
         secrets.store(path)?;
         Ok(secrets)
-    }
-
-    /// New nonce key; the current one stays valid until the next rotation.
-    ///
-    /// # Errors
-    /// [`SecretsError::Random`].
-    pub fn rotate_nonce(&mut self) -> Result<(), SecretsError> {
-        let mut next = [0_u8; 32];
-        fill_random(&mut next)?;
-        self.nonce_previous = Some(std::mem::replace(&mut self.nonce_current, next));
-        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use pairline_server::dns::{Resolver, ZoneView, client};
 use pairline_server::shell::{MakeNode, RunningServer, Server};
 use pairline_sip::flow::Transport;
 use pairline_sip::target::{Answers, Kind};
+use pairline_topology::Transport as SipTransport;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -231,4 +232,102 @@ fn resolvers_of_the_system_are_read() {
     let expected: Vec<SocketAddr> = vec!["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()];
     assert_eq!(client::system_resolvers(&path), expected);
     assert!(client::system_resolvers(&folder.path().join("none")).is_empty());
+}
+
+/// The deployment of `up --listen`: both servers also listen on one address of the network, with different ports.
+fn with_network(deployment: &Deployment, address: std::net::IpAddr) -> pairline_topology::Topology {
+    let mut topology = deployment.topology.clone();
+    pairline_server::up::listen_too(&mut topology, address).unwrap();
+    topology
+}
+
+/// Whatever SRV says of a name and a port, and A says of that name, some listener of the pools asked for has it.
+#[test]
+fn every_srv_target_and_port_is_somebodys_listener() {
+    let deployment = Deployment::new();
+    let topology = with_network(&deployment, support::address());
+    let zone = ZoneView::new(Arc::new(topology.clone())).now();
+    for (transport, label) in [(SipTransport::Udp, "_sip._udp"), (SipTransport::Tcp, "_sip._tcp")] {
+        for (base, pools) in [("pairline.test", vec![1, 2]), ("east.pairline.test", vec![1, 2])] {
+            let found = zone.find(&format!("{label}.{base}"), RecordType::SRV);
+            let mut reached = BTreeSet::new();
+            for record in &found.answers {
+                let RData::SRV(srv) = record.data() else { panic!("not SRV: {record}") };
+                let target = srv.target().to_ascii();
+                let addresses = zone.find(&target, RecordType::A).answers;
+                assert_eq!(addresses.len(), 1, "{target}");
+                let RData::A(ip) = addresses[0].data() else { panic!("not A") };
+                assert!(found.additional.contains(&addresses[0]), "{target} comes along");
+                reached.insert(SocketAddr::new(ip.0.into(), srv.port()));
+            }
+            let listeners: BTreeSet<SocketAddr> = topology
+                .server
+                .iter()
+                .filter(|server| pools.contains(&server.pool.0))
+                .flat_map(|server| server.listener.iter().filter(|l| l.transport == transport))
+                .map(|listener| listener.address)
+                .collect();
+            assert_eq!(listeners.len(), 4);
+            assert_eq!(reached, listeners, "{label}.{base}");
+        }
+    }
+    let own = zone.find("east.pairline.test", RecordType::A).answers;
+    assert_eq!(own.len(), 1, "without SRV there is no port, so no address with another pool's port 5060: {own:?}");
+}
+
+/// What `preflight dns` tells to create is what the embedded DNS answers, record by record.
+#[test]
+fn preflight_and_the_embedded_dns_say_the_same() {
+    let deployment = Deployment::new();
+    let topology = with_network(&deployment, support::address());
+    let zone = ZoneView::new(Arc::new(topology.clone())).now();
+    let told = pairline_server::preflight::records(&topology);
+    let names: BTreeSet<(String, String)> = told.iter().map(|r| (r.name.clone(), r.kind.clone())).collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for (name, kind) in names {
+        let found = zone.find(&name, RecordType::from_str(&kind).unwrap());
+        let answered: BTreeSet<String> = found.answers.iter().map(|r| r.data().to_string()).collect();
+        let printed: BTreeSet<String> =
+            told.iter().filter(|r| r.name == name && r.kind == kind).map(|r| r.data.clone()).collect();
+        assert_eq!(answered, printed, "{kind} {name}");
+    }
+}
+
+fn udp_socket(address: SocketAddr, shared: bool) -> std::io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+    socket.set_reuse_address(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A multicast DNS daemon (avahi, systemd-resolved) holds its port on all addresses and shares it: we live beside it, whoever
+/// came first. A program that does not share it is named as the reason.
+#[test]
+fn the_port_of_multicast_dns_is_shared_with_its_daemon() {
+    let mut deployment = Deployment::new();
+    let daemon = udp_socket("0.0.0.0:0".parse().unwrap(), true).unwrap();
+    let port = daemon.local_addr().unwrap().as_socket().unwrap().port();
+    let everywhere: SocketAddr = ([0, 0, 0, 0], port).into();
+    for server in &mut deployment.topology.server {
+        server.dns = server.dns.map(|dns| SocketAddr::new(dns.ip(), port));
+    }
+    let dns_of = |n: usize| deployment.topology.server[n].dns.unwrap();
+    let find = |what: SocketAddr| {
+        pairline_server::up::ports::taken(&deployment.topology).into_iter().find(|t| t.address == what)
+    };
+    assert_eq!(find(dns_of(0)), None, "a daemon that shares is no obstacle");
+    let server = Server::start_with(deployment.options("east"), watcher(Arc::new(AtomicBool::new(true)))).unwrap();
+    assert_eq!(ask(dns(&server), "pairline.test.", RecordType::SOA).answers().len(), 1, "ours comes to us");
+    drop(daemon);
+    drop(udp_socket(everywhere, true).expect("a daemon that comes later finds its port free to share"));
+    let taken = find(dns_of(0)).expect("two of ours do not share one address");
+    assert!(taken.why.contains("in use by another program"), "{taken}");
+    drop(server);
+    let selfish = udp_socket(everywhere, false).unwrap();
+    let taken = find(dns_of(1)).expect("taken");
+    assert!(taken.why.contains("does not share it") && taken.why.contains("multicast DNS"), "{taken}");
+    let refused = Server::start_with(deployment.options("west"), watcher(Arc::new(AtomicBool::new(true))));
+    let Err(error) = refused else { panic!("it cannot start") };
+    assert!(error.to_string().contains("does not share it"), "{error}");
+    drop(selfish);
 }

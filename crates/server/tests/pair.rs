@@ -226,3 +226,40 @@ fn what_was_acknowledged_survives_a_restart_and_the_other_pool_sees_the_loss() {
     });
     assert_eq!(read_at_east, read_at_west);
 }
+
+/// The value of a metric of the answering server, by name and first label's value.
+fn metric(server: &RunningServer, name: &str, label: Option<&str>) -> Option<f64> {
+    let Ok(Reply::Status(status)) = ask(server, Command::ServerStatus) else { panic!("no status") };
+    let fits = |labels: &[(String, String)]| label.is_none_or(|label| labels.first().is_some_and(|(_, v)| v == label));
+    status.samples.iter().find(|(have, labels, _)| have == name && fits(labels)).map(|(_, _, value)| *value)
+}
+
+#[test]
+fn metrics_count_registrations_of_home_and_guests_stranded_ones_and_commits() {
+    let (_deployment, east, west) = both();
+    add_user(&east, "alice", "east");
+    add_user(&east, "bob", "west");
+    let mut stays = udp(&west);
+    let mut goes = tcp(&west);
+    assert_eq!(sign_in(&mut stays, "bob", "correct horse"), 200);
+    assert_eq!(sign_in(&mut goes, "bob", "correct horse"), 200);
+    let counts = |kind| metric(&west, "pairline_registrations", Some(kind));
+    let stranded = || metric(&west, "pairline_registrations_stranded", None);
+    wait_for("two of home", || (counts("home") == Some(2.0)).then_some(()));
+    assert_eq!((counts("guest"), stranded()), (Some(0.0), Some(0.0)));
+    assert_eq!(metric(&east, "pairline_registrations", Some("home")), Some(0.0), "a backup's copies are not its own");
+    drop(goes);
+    wait_for("one stranded", || (stranded() == Some(1.0)).then_some(()));
+    let bucket = |le| metric(&west, "pairline_commit_latency_seconds_bucket", Some(le)).unwrap();
+    let all = metric(&west, "pairline_commit_latency_seconds_count", None).unwrap();
+    assert!(all >= 2.0 && bucket("+Inf") == all && bucket("0.001") <= bucket("5"), "{all}");
+    assert_eq!(east.stop(), Ended::Stopped);
+    wait_for_pair(&west, |view| !alive(view, "east"));
+    let place = || match ask(&west, Command::UserWhere { user: "alice".to_owned() }) {
+        Ok(Reply::Where(view)) => Some(view.place),
+        _ => None,
+    };
+    wait_for("resiliency mode", || (place().as_deref() == Some("resiliency")).then_some(()));
+    assert_eq!(sign_in(&mut udp(&west), "alice", "correct horse"), 200);
+    wait_for("one guest", || (counts("guest") == Some(1.0)).then_some(()));
+}

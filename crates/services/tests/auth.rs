@@ -8,7 +8,7 @@ use common::{Fake, Task, WEST, aor, group_of, now, peer_flow};
 use pairline_services::auth::{HttpVerdict, http_digest};
 use pairline_services::cx::Place;
 use pairline_services::metrics::Counter;
-use pairline_sip::auth::{Algorithm, Challenge, answer};
+use pairline_sip::auth::{Algorithm, Challenge, NONCE_PERIOD_MS, answer};
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
 
@@ -174,6 +174,24 @@ fn a_nonce_lives_for_a_time_and_each_count_once() {
     phone.password = "wrong";
     assert!(!stale(register_with(&fake, &mut phone, &challenge, 5)), "a wrong digest is never called stale");
     assert_eq!(fake.count_of(Counter::AuthStale), 3);
+}
+
+#[test]
+fn a_nonce_outlives_one_rotation_of_keys_and_not_two() {
+    let fake = Fake::new();
+    fake.edit_view(|view| view.nonce_life_ms = u64::MAX);
+    let mut phone = client("alice");
+    let request = phone.message("REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &[], "");
+    assert!(!Task::start(&fake, request, phone.flow).is_running());
+    let challenge = last(&fake).1.header_named("WWW-Authenticate").unwrap().to_vec();
+    fake.0.borrow_mut().mono += NONCE_PERIOD_MS;
+    assert_eq!(register_with(&fake, &mut phone, &challenge, 1).0, 200, "signed with the key of the period before");
+    fake.0.borrow_mut().mono += NONCE_PERIOD_MS;
+    let (status, reply) = register_with(&fake, &mut phone, &challenge, 2);
+    assert_eq!(status, 401);
+    let fresh = reply.header_named("WWW-Authenticate").unwrap().to_vec();
+    assert!(Challenge::parse(&fresh).unwrap().stale, "two periods ago: asked again without asking for the password");
+    assert_eq!(register_with(&fake, &mut phone, &fresh, 1).0, 200);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod divergence;
 mod pairing;
 mod pools;
 mod procedure;
+mod proof;
 mod status;
 mod users;
 
@@ -67,6 +68,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
         | Command::Preflight { .. } => procedure::execute(cx, &actor, command).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
+        Command::UserProve { authorization, method, target } => {
+            proof::execute(cx, authorization.as_deref(), &method, &target).await
+        }
         Command::FenceAnswer { id, alive } => {
             cx.with(|core| crate::procedures::fence_answer(core, id, alive));
             Ok(Reply::Ok { message: "noted".to_owned() })
@@ -128,6 +132,7 @@ fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Probl
         | Command::SettingsGet { user }
         | Command::SettingsPut { user, .. }
         | Command::UserWhere { user } => Ok(users::serving_pool(cx, user)),
+        Command::UserProve { authorization, .. } => Ok(proof::place_of_work(cx, authorization.as_deref())),
         Command::PoolSync { pool } | Command::PoolDivergence { pool, .. } | Command::PoolAssertActive { pool, .. } => {
             Ok(Some(pool_named(cx, pool)?))
         }
@@ -147,6 +152,7 @@ fn privileged(command: &Command) -> bool {
         Command::UserList { .. }
             | Command::UserShow { .. }
             | Command::UserWhere { .. }
+            | Command::UserProve { .. }
             | Command::UserImport { .. }
             | Command::RegistrationList { .. }
             | Command::ContactList { .. }

@@ -32,9 +32,7 @@ pub fn of_server(core: &Core) -> StatusView {
     for (name, count) in &core.counters {
         sample(&mut samples, &format!("pairline_{name}_total"), &[], number(*count));
     }
-    let (sum, commits) = core.commit_latency;
-    sample(&mut samples, "pairline_commit_latency_seconds_sum", &[], number(sum) / 1_000.0);
-    sample(&mut samples, "pairline_commit_latency_seconds_count", &[], number(commits));
+    of_figures(&mut samples, core);
     sample(&mut samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
     sample(&mut samples, "pairline_links_up", &[], number(core.links.len() as u64));
     sample(&mut samples, "pairline_streams_open", &[], number(core.streams.len() as u64));
@@ -50,6 +48,23 @@ pub fn of_server(core: &Core) -> StatusView {
             .filter(|group| group.role == Role::Active)
             .all(|group| group.confirmed && group.stopped.is_none()),
         samples,
+    }
+}
+
+/// Commit latency as a histogram, and bindings once they have been counted.
+fn of_figures(samples: &mut Vec<Sample>, core: &Core) {
+    let latency = &core.commit_latency;
+    for (bound, commits) in latency.cumulative() {
+        let bound = (number(bound) / 1_000.0).to_string();
+        sample(samples, "pairline_commit_latency_seconds_bucket", &[("le", &bound)], number(commits));
+    }
+    sample(samples, "pairline_commit_latency_seconds_bucket", &[("le", "+Inf")], number(latency.count));
+    sample(samples, "pairline_commit_latency_seconds_sum", &[], number(latency.sum_ms) / 1_000.0);
+    sample(samples, "pairline_commit_latency_seconds_count", &[], number(latency.count));
+    if let Some(bindings) = core.census.last {
+        sample(samples, "pairline_registrations", &[("kind", "home")], number(bindings.home));
+        sample(samples, "pairline_registrations", &[("kind", "guest")], number(bindings.guest));
+        sample(samples, "pairline_registrations_stranded", &[], number(bindings.stranded));
     }
 }
 

@@ -160,13 +160,14 @@ fn new_user(cx: &TaskCx, row: &ImportRow) -> Result<NewUser, Problem> {
 async fn import(cx: &TaskCx, rows: &[ImportRow]) -> Result<Reply, Problem> {
     let mut good = Vec::with_capacity(rows.len());
     let mut refused = Vec::new();
-    for row in rows.iter().take(1_000) {
+    for row in rows {
         match new_user(cx, row) {
             Ok(new) => good.push(new),
             Err(problem) => refused.push((row.user.clone(), problem.detail)),
         }
     }
     let imported = users::import(cx, &good).await;
+    let refused_count = imported.refused_count.saturating_add(u64::try_from(refused.len()).unwrap_or(u64::MAX));
     refused.extend(imported.refused);
     refused.truncate(100);
     let again: BTreeSet<&str> = imported.unfinished.iter().map(String::as_str).collect();
@@ -175,7 +176,7 @@ async fn import(cx: &TaskCx, rows: &[ImportRow]) -> Result<Reply, Problem> {
         .filter(|(_, row)| cx.with(|core| aor(core, &row.user)).is_ok_and(|user| again.contains(user.as_str())))
         .map(|(number, _)| number)
         .collect();
-    Ok(Reply::Imported { added: imported.added, unchanged: imported.unchanged, refused, unfinished })
+    Ok(Reply::Imported { added: imported.added, unchanged: imported.unchanged, refused, refused_count, unfinished })
 }
 
 /// Owners of directory entries after a name, at most `limit`, and where the next page starts.

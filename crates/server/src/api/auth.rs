@@ -22,7 +22,13 @@ pub struct Asked<'a> {
     pub wall_seconds: u64,
 }
 
-/// Who asks, if that is allowed.
+/// A user who was authenticated by other means than a token, if the route and the user in its path are within reach.
+pub fn authorise_user(asked: &Asked<'_>, user: String) -> Result<Actor, Problem> {
+    let own = asked.access == Access::Owner && asked.subject.is_some_and(|who| same_user(who, &user));
+    if own { Ok(Actor::User(user)) } else { Err(forbidden()) }
+}
+
+/// Who asks, if that is allowed; by bearer token.
 pub fn authorise(tokens: &Tokens, asked: &Asked<'_>) -> Result<Actor, Problem> {
     let holder = bearer(asked.headers).and_then(|token| tokens.check(token, asked.wall_seconds));
     let open = match asked.access {
@@ -32,9 +38,7 @@ pub fn authorise(tokens: &Tokens, asked: &Asked<'_>) -> Result<Actor, Problem> {
     };
     match (holder, asked.access) {
         (Some(Holder::Administrator), _) => Ok(Actor::Administrator("administrator".into())),
-        (Some(Holder::User(user)), Access::Owner) if asked.subject.is_some_and(|who| same_user(who, &user)) => {
-            Ok(Actor::User(user))
-        }
+        (Some(Holder::User(user)), Access::Owner) => authorise_user(asked, user),
         (_, _) if open => Ok(Actor::User(String::new())),
         (Some(Holder::User(_)), _) => Err(forbidden()),
         (None, _) => Err(unauthorised()),
@@ -93,6 +97,7 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         Command::UserList { .. }
         | Command::UserShow { .. }
         | Command::UserWhere { .. }
+        | Command::UserProve { .. }
         | Command::RegistrationList { .. }
         | Command::ContactList { .. }
         | Command::SettingsGet { .. }

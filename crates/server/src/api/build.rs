@@ -29,10 +29,16 @@ pub fn user_add(p: &Params) -> Built {
 /// `POST /users/import`.
 pub fn user_import(p: &Params) -> Built {
     let rows: Vec<ImportRow> = p.need("rows")?;
+    check_rows(&rows)?;
+    Ok(Command::UserImport { rows })
+}
+
+/// Refuses an import of more rows than one call takes, by whichever route it comes.
+pub fn check_rows(rows: &[ImportRow]) -> Result<(), Problem> {
     if rows.len() > IMPORT_ROWS {
         return Err(bad_request(format!("{} rows; one call takes at most {IMPORT_ROWS}.", rows.len())));
     }
-    Ok(Command::UserImport { rows })
+    Ok(())
 }
 
 /// `GET /users/{user}`.

@@ -3,12 +3,13 @@
 //! Owns routing, size limits, deadlines and the order authorise → audit → command. Does not own sockets (`serve`).
 
 use super::auth::{Asked, audit_words, authorise};
+use super::digest::{self, Proven};
 use super::metrics;
 use super::openapi;
 use super::params::{Params, decode_query};
 use super::port::CommandPort;
 use super::problem::{self, bad_request, timed_out};
-use super::routes::{Action, ROUTES, Route, Verb};
+use super::routes::{Access, Action, ROUTES, Route, Verb};
 use super::token::Tokens;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -21,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Largest request body: 1000 import rows with their contacts fit.
-const BODY_LIMIT: usize = 4 * 1024 * 1024;
+/// Largest request body in bytes. An import's client cuts its batches by it.
+pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// How long a command may take, in seconds. Procedures answer when they have started, not when they end.
 const COMMAND_SECONDS: u64 = 120;
@@ -100,7 +101,15 @@ async fn answer(
         wall_seconds: wall_seconds(),
     };
     // Before the body is read: a stranger costs no memory.
-    let actor = authorise(&state.tokens, &asked)?;
+    let actor = match authorise(&state.tokens, &asked) {
+        Err(refused) if refused.status == 401 && route.access == Access::Owner => {
+            match digest::prove(state, &asked, request.method().as_str(), request.uri()).await? {
+                Proven::By(actor) => actor,
+                Proven::Nobody { challenge } => return Ok(problem::challenge(&refused, &challenge)),
+            }
+        }
+        other => other?,
+    };
     if !route.body.is_empty() {
         params.body = read_body(request.into_body(), route.body.iter().any(|field| field.required)).await?;
     }
@@ -109,6 +118,9 @@ async fn answer(
         Action::AnyCommand => {
             let command: Command = serde_json::from_value(Value::Object(params.body))
                 .map_err(|error| bad_request(format!("The command cannot be read: {error}.")))?;
+            if let Command::UserImport { rows } = &command {
+                super::build::check_rows(rows)?;
+            }
             json_reply(&run(state, actor, command).await?)
         }
         Action::UserToken => user_token(state, &actor, &params).await,
@@ -118,7 +130,7 @@ async fn answer(
     }
 }
 
-async fn run(state: &ApiState, actor: Actor, command: Command) -> Result<Reply, Problem> {
+pub(super) async fn run(state: &ApiState, actor: Actor, command: Command) -> Result<Reply, Problem> {
     if let Some((what, on)) = audit_words(&command) {
         let who = match &actor {
             Actor::Administrator(name) => name.as_str(),

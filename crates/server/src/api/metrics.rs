@@ -21,6 +21,16 @@ pub fn render(status: &StatusView) -> String {
     let healthy = u8::from(status.healthy);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "# TYPE pairline_healthy gauge\npairline_healthy {healthy}");
+    let histograms: Vec<String> =
+        families.keys().filter_map(|name| name.strip_suffix("_bucket")).map(str::to_owned).collect();
+    for base in &histograms {
+        let _ = writeln!(text, "# TYPE {base} histogram");
+        for part in ["_bucket", "_sum", "_count"] {
+            for line in families.remove(&format!("{base}{part}")).unwrap_or_default() {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+    }
     for (name, lines) in families {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         let _ = writeln!(text, "# TYPE {name} {kind}");

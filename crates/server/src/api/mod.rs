@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod build;
+pub mod digest;
 pub mod handler;
 pub mod metrics;
 pub mod openapi;

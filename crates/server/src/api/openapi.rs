@@ -25,6 +25,10 @@ pub fn document() -> Value {
         "components": {
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "description": "The administrator's token, or a user's own." },
+                "digest": {
+                    "type": "http", "scheme": "digest",
+                    "description": "A user's own name and password (RFC 7616, SHA-256, qop=auth), the same as for SIP.",
+                },
             },
             "schemas": { "Problem": problem_schema(), "Reply": reply_schema() },
         },
@@ -63,7 +67,8 @@ fn security(access: Access) -> Value {
     match access {
         Access::Open => json!([]),
         Access::Local => json!([{}, { "bearer": [] }]),
-        Access::Administrator | Access::Owner => json!([{ "bearer": [] }]),
+        Access::Administrator => json!([{ "bearer": [] }]),
+        Access::Owner => json!([{ "bearer": [] }, { "digest": [] }]),
     }
 }
 

@@ -61,8 +61,9 @@ pub fn unauthorised() -> Problem {
         401,
         "unauthorised",
         "Not authorised",
-        "The request carries no valid bearer token.",
-        "Send `Authorization: Bearer …` with the administrator's token (admin.token in the data folder) or a user's own token.",
+        "The request carries no valid credential.",
+        "Send `Authorization: Bearer …` with the administrator's token (admin.token in the data folder) or a user's own token; \
+         for its own contacts and settings a user may also sign in with name and password by HTTP Digest (SHA-256).",
     )
 }
 
@@ -72,7 +73,7 @@ pub fn forbidden() -> Problem {
         403,
         "forbidden",
         "Not allowed",
-        "A user's token reaches that user's own contacts and settings only.",
+        "A user's credentials reach that user's own contacts and settings only.",
         "Ask with the administrator's token, or for your own user.",
     )
 }
@@ -86,6 +87,16 @@ pub fn timed_out(seconds: u64) -> Problem {
         format!("The command did not end within {seconds} s; it may still take effect."),
         "Ask for the state (`pairline pool status`, `pairline procedure list`) and repeat the command; repeating is harmless.",
     )
+}
+
+/// A 401 that a user can answer with its own password: the Digest challenge beside Bearer's, strongest first.
+pub fn challenge(problem: &Problem, digest: &str) -> Response<Body> {
+    let mut response = response(problem);
+    if let Ok(value) = HeaderValue::from_str(digest) {
+        let bearer = response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        bearer.map(|bearer| response.headers_mut().append(header::WWW_AUTHENTICATE, bearer));
+    }
+    response
 }
 
 /// The response that carries a problem.

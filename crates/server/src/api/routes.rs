@@ -43,7 +43,7 @@ pub enum Access {
     Local,
     /// The administrator.
     Administrator,
-    /// The administrator, and the user that the path names.
+    /// The administrator, and the user that the path names (by its own token, or by digest with its password).
     Owner,
 }
 
@@ -127,7 +127,11 @@ const OPERATION: Field =
     may("op", Kind::Operation, "client session and counter: the same pair is applied once, also across a failover");
 const REASON: Field = may("reason", Kind::Text, "why, for report and audit");
 const DRY_RUN: Field = may("dry_run", Kind::Flag, "findings and plan only");
-const CONFIRM: Field = may("confirm", Kind::Text, "`yes`, or the token of the dry run");
+const CONFIRM: Field = may(
+    "confirm",
+    Kind::Text,
+    "`yes`: the source is off, or what it may still commit is accepted as its divergent tail",
+);
 
 const fn get(path: &'static str, summary: &'static str, make: fn(&Params) -> Result<Command, Problem>) -> Route {
     Route {

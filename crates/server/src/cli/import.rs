@@ -2,6 +2,7 @@
 //!
 //! Owns batching, retries and the count. Does not own the file's form (`import_csv`).
 
+use crate::api::handler::BODY_LIMIT;
 use crate::client::{Access, CallError, Prefer, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use pairline_node::command::{Command, ImportRow, Reply};
@@ -15,6 +16,9 @@ const IN_FLIGHT: usize = 4;
 
 /// How often one batch is tried while the servers are busy or away.
 const TRIES: u32 = 30;
+
+/// Bytes of rows in one batch; what a request has beside its rows is far less than what is left.
+const BATCH_BYTES: usize = BODY_LIMIT - 4096;
 
 /// Refusals that are kept for the report.
 const REFUSALS: usize = 1_000;
@@ -67,19 +71,36 @@ fn progress_bar(rows: u64, shown: bool) -> ProgressBar {
     bar
 }
 
-/// Rows in batches of one home pool each, so that each goes to the pool that commits it.
-fn batches(mut rows: Vec<ImportRow>, size: usize) -> VecDeque<Vec<ImportRow>> {
+/// Rows in batches of one home pool each, so that each goes to the pool that commits it; none has more rows than `size`, nor
+/// more bytes than a request may have.
+pub fn batches(mut rows: Vec<ImportRow>, size: usize) -> VecDeque<Vec<ImportRow>> {
     rows.sort_by(|a, b| a.pool.cmp(&b.pool));
     let mut all: VecDeque<Vec<ImportRow>> = VecDeque::new();
+    let mut filled = 0;
     for row in rows {
-        match all.back_mut() {
-            Some(last) if last.len() < size && last.first().is_some_and(|first| first.pool == row.pool) => {
-                last.push(row)
+        let bytes = bytes_of(&row);
+        let fits = |last: &Vec<ImportRow>| {
+            last.len() < size
+                && filled + bytes <= BATCH_BYTES
+                && last.first().is_some_and(|first| first.pool == row.pool)
+        };
+        match all.back_mut().filter(|last| fits(last)) {
+            Some(last) => {
+                last.push(row);
+                filled += bytes;
             }
-            _ => all.push_back(vec![row]),
+            None => {
+                all.push_back(vec![row]);
+                filled = bytes;
+            }
         }
     }
     all
+}
+
+/// What a row takes in a request, with its comma.
+fn bytes_of(row: &ImportRow) -> usize {
+    serde_json::to_vec(row).map_or(BATCH_BYTES, |text| text.len() + 1)
 }
 
 async fn worker(
@@ -134,9 +155,8 @@ async fn send(session: &mut Session, command: Command, prefer: &Prefer) -> Resul
     let mut tries = 0;
     loop {
         let error = match session.call(&command, prefer).await {
-            Ok(Reply::Imported { added, unchanged, refused, unfinished }) => {
-                let count = u64::try_from(refused.len()).unwrap_or(u64::MAX);
-                let part = Imported { added, unchanged, refused: count, refusals: refused, took_ms: 0 };
+            Ok(Reply::Imported { added, unchanged, refused, refused_count, unfinished }) => {
+                let part = Imported { added, unchanged, refused: refused_count, refusals: refused, took_ms: 0 };
                 return Ok((part, unfinished));
             }
             Ok(other) => {

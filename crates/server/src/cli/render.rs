@@ -13,7 +13,10 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Ok { message } => format!("{message}\n"),
         Reply::Users { users, next } => users_text(users, next.as_deref()),
         Reply::Where(view) => where_text(view),
-        Reply::Imported { added, unchanged, refused, .. } => imported(*added, *unchanged, refused),
+        Reply::Proof { user, .. } => format!("{}\n", user.as_deref().unwrap_or("nobody is proven")),
+        Reply::Imported { added, unchanged, refused, refused_count, .. } => {
+            imported(*added, *unchanged, refused, *refused_count)
+        }
         Reply::Registrations { registrations, next } => registrations_text(registrations, next.as_deref()),
         Reply::Contacts { contacts, read_only } => contacts_text(contacts, *read_only),
         Reply::Settings(view) => settings_text(view),
@@ -121,8 +124,8 @@ fn settings_text(view: &SettingsView) -> String {
     )
 }
 
-fn imported(added: u64, unchanged: u64, refused: &[(String, String)]) -> String {
-    let mut text = format!("{added} added, {unchanged} unchanged, {} refused\n", refused.len());
+fn imported(added: u64, unchanged: u64, refused: &[(String, String)], count: u64) -> String {
+    let mut text = format!("{added} added, {unchanged} unchanged, {count} refused\n");
     for (user, reason) in refused {
         text.push_str(&format!("  {user}: {reason}\n"));
     }

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod client;
 pub mod resolver;
 pub mod server;
+pub mod targets;
 pub mod zone;
 
 pub use resolver::Resolver;

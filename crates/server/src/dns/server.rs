@@ -6,6 +6,7 @@ use super::zone::ZoneView;
 use crate::shell::counters::{Counters, count};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::DNSClass;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,11 +33,14 @@ pub struct DnsSockets {
 impl DnsSockets {
     /// Binds both at one address.
     ///
+    /// Port 5353 is multicast DNS's: its daemons hold it on all addresses and share it. So UDP is shared here as well, which
+    /// takes nothing from them: what comes for our one address comes to us, multicast goes to them. TCP is not shared, so two
+    /// servers of ours cannot hold one address.
+    ///
     /// # Errors
-    /// The system's: address in use, not ours, not allowed.
+    /// The system's: address in use, not ours, not allowed; in use on UDP says that its holder does not share it.
     pub fn bind(address: SocketAddr) -> io::Result<DnsSockets> {
-        let udp = std::net::UdpSocket::bind(address)?;
-        udp.set_nonblocking(true)?;
+        let udp = bind_udp(address)?;
         let tcp = crate::net::tcp::listen(udp.local_addr()?)?;
         Ok(DnsSockets { udp, tcp })
     }
@@ -61,6 +65,31 @@ impl DnsSockets {
         runtime.spawn(serve_tcp(tcp, zone, counters));
         Ok(())
     }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into()).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => io::Error::new(error.kind(), NotShared { port: address.port() }),
+        _ => error,
+    })?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The UDP port is held by a program that does not share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the UDP port is in use by a program that does not share it (SO_REUSEADDR); a multicast DNS daemon holds port 5353 on \
+     every address: stop it (`ss -lnup sport = :{port}` names it), or set the server's `dns` to another port in a topology"
+)]
+pub struct NotShared {
+    /// Which.
+    pub port: u16,
 }
 
 /// Answers one message; `None` if it deserves no answer (not a query at all).

@@ -2,22 +2,23 @@
 //!
 //! Owns the order: a pool's own servers, then its partner's; whatever is dead drops behind (DESIGN §7). Owns no socket.
 
+use super::targets::{Target, targets};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, NAPTR, NS, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use pairline_group::PoolId;
-use pairline_topology::{Server, Topology, Transport};
+use pairline_topology::{Topology, Transport};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Seconds that an answer may be kept.
 pub const TTL: u32 = 2;
 
 /// Priority of a pool's own servers.
-const OWN: u16 = 10;
+pub const OWN: u16 = 10;
 /// Priority of its partner's servers.
-const PARTNER: u16 = 20;
+pub const PARTNER: u16 = 20;
 /// Added for a pool that is not alive: behind everything that is.
 const DEAD: u16 = 100;
 
@@ -136,6 +137,7 @@ impl Zone {
         let under = format!(".{asked}");
         let services = self.bases().flat_map(|b| SERVICES.map(|(_, _, label)| format!("{label}.{b}")));
         self.bases().any(|b| b == asked || b.ends_with(&under))
+            || self.target(asked).is_some()
             || services.into_iter().any(|s| (s == asked || s.ends_with(&under)) && self.offers(&s))
     }
 
@@ -185,20 +187,26 @@ impl Zone {
         let mut data = Vec::new();
         for (priority, pool) in self.pools_of(base) {
             for server in self.topology.servers_of(pool) {
-                let ports: BTreeSet<u16> = sip_addresses(server, Some(transport)).map(|a| a.port()).collect();
-                for port in ports {
-                    data.extend(name(&server.name).map(|target| RData::SRV(SRV::new(priority, 50, port, target))));
+                for target in targets(server) {
+                    let host = name(&target.name);
+                    let ports = target.ports_of(transport);
+                    data.extend(ports.filter_map(|port| Some(RData::SRV(SRV::new(priority, 50, port, host.clone()?)))));
                 }
             }
         }
         records(asked, data)
     }
 
-    /// Addresses of a server; for a domain or a pool those of the first of its pools that live, as A records have no order.
+    /// The target of that name.
+    fn target(&self, asked: &str) -> Option<Target> {
+        self.topology.server.iter().flat_map(targets).find(|target| target.name == asked)
+    }
+
+    /// Addresses of a target; for a domain or a pool those of the first of its pools that live, as A records have no order, and
+    /// only the servers' first ones, since whoever asks for no SRV record knows no port either.
     fn addresses(&self, asked: &str, kind: RecordType) -> Vec<Record> {
-        let server = self.topology.server.iter().find(|s| s.name.eq_ignore_ascii_case(asked));
-        let ips: BTreeSet<IpAddr> = match server {
-            Some(server) => sip_addresses(server, None).map(|a| a.ip()).collect(),
+        let ips: BTreeSet<IpAddr> = match self.target(asked) {
+            Some(target) => target.addresses.into_iter().collect(),
             None => {
                 let pools = self.pools_of(asked);
                 let best = pools.first().map(|(priority, _)| *priority);
@@ -206,7 +214,8 @@ impl Zone {
                     .iter()
                     .filter(|(priority, _)| Some(*priority) == best)
                     .flat_map(|(_, pool)| self.topology.servers_of(*pool))
-                    .flat_map(|server| sip_addresses(server, None).map(|a| a.ip()))
+                    .filter_map(|server| targets(server).into_iter().next())
+                    .flat_map(|target| target.addresses)
                     .collect()
             }
         };
@@ -216,7 +225,7 @@ impl Zone {
 
     fn additional(&self, data: &RData) -> Vec<Record> {
         let RData::SRV(srv) = data else { return Vec::new() };
-        let target = srv.target().to_ascii();
+        let target = srv.target().to_ascii().to_ascii_lowercase();
         let target = target.trim_end_matches('.');
         [RecordType::A, RecordType::AAAA].into_iter().flat_map(|kind| self.addresses(target, kind)).collect()
     }
@@ -233,14 +242,4 @@ impl Zone {
         let data = data.map(|(m, r)| RData::SOA(SOA::new(m, r, serial, 60, 10, 600, TTL)));
         records(apex, data)
     }
-}
-
-/// Where a server is reached by SIP, as told to others; unspecified addresses cannot be told.
-fn sip_addresses(server: &Server, transport: Option<Transport>) -> impl Iterator<Item = SocketAddr> + '_ {
-    server
-        .listener
-        .iter()
-        .filter(move |l| transport.is_none_or(|t| l.transport == t))
-        .map(|l| l.advertise_address.unwrap_or(l.address))
-        .filter(|a| !a.ip().is_unspecified())
 }

@@ -7,13 +7,11 @@ use super::{PreflightError, published};
 use crate::cli::run::{out, pretty};
 use crate::cli::table::table;
 use crate::client::Access;
-use pairline_topology::{Server, Topology, Transport};
+use crate::dns::targets::targets;
+use crate::dns::zone::{OWN, PARTNER};
+use pairline_topology::{Topology, Transport};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
-
-/// Priority of a pool's own servers, and of its partner's.
-const OWN: u16 = 10;
-const PARTNER: u16 = 20;
 
 /// One record to create.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -43,12 +41,18 @@ pub fn records(topology: &Topology) -> Vec<Record> {
         }
     }
     for server in &topology.server {
-        for ip in addresses(server) {
-            all.push(address_record(&server.name, ip, "the server's name"));
-        }
-        if let Some(pool) = topology.pool(server.pool) {
-            for ip in addresses(server) {
-                all.push(address_record(&pool.fqdn, ip, "clients that cannot do SRV"));
+        let pool = topology.pool(server.pool);
+        for (number, target) in targets(server).into_iter().enumerate() {
+            for ip in &target.addresses {
+                let why = if number == 0 {
+                    "the server's name"
+                } else {
+                    "another address of the server, with ports of its own"
+                };
+                all.push(address_record(&target.name, *ip, why));
+                if let (0, Some(pool)) = (number, pool) {
+                    all.push(address_record(&pool.fqdn, *ip, "clients that cannot do SRV"));
+                }
             }
         }
     }
@@ -58,35 +62,22 @@ pub fn records(topology: &Topology) -> Vec<Record> {
 }
 
 fn srv(all: &mut Vec<Record>, topology: &Topology, name: &str, pool: pairline_group::PoolId, priority: u16, why: &str) {
-    for server in topology.servers_of(pool) {
-        for listener in &server.listener {
-            let prefix = match listener.transport {
+    for target in topology.servers_of(pool).into_iter().flat_map(targets) {
+        for (transport, port) in &target.ports {
+            let prefix = match transport {
                 Transport::Udp => "_sip._udp",
                 Transport::Tcp => "_sip._tcp",
                 Transport::Tls => "_sips._tcp",
                 Transport::Ws | Transport::Wss => continue,
             };
-            let port = listener.advertise_address.unwrap_or(listener.address).port();
             all.push(Record {
                 name: format!("{prefix}.{name}"),
                 kind: "SRV".into(),
-                data: format!("{priority} 50 {port} {}.", server.name),
+                data: format!("{priority} 50 {port} {}.", target.name),
                 why: why.into(),
             });
         }
     }
-}
-
-fn addresses(server: &Server) -> Vec<IpAddr> {
-    let mut all: Vec<IpAddr> = server
-        .listener
-        .iter()
-        .filter(|listener| !listener.id.starts_with("network-"))
-        .map(|listener| listener.advertise_address.unwrap_or(listener.address).ip())
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 fn address_record(name: &str, ip: IpAddr, why: &str) -> Record {

@@ -1,7 +1,8 @@
 //! Ready-made configurations of standard clients (baresip, Linphone) without sound card.
 //!
 //! Owns their text. Three variants: `address` (the pool's address), `srv` (finds its pool by SRV in the deployment's own
-//! DNS), `outbound` (a registration at each pool).
+//! DNS), `outbound` (a registration at each pool). Linphone's file cannot name a DNS server (only its library's caller can),
+//! so it could not find the demo's domain: it has no `srv`.
 
 use pairline_group::PoolId;
 use pairline_topology::{Server, Topology, Transport};
@@ -66,7 +67,9 @@ impl<'a> ClientFiles<'a> {
             files.push((folder.join("config"), self.baresip_config(variant, port)));
             files.push((folder.join("accounts"), self.baresip_account(variant)));
             files.push((folder.join("contacts"), self.baresip_contacts()));
-            files.push((PathBuf::from("linphone").join(variant).join("linphonerc"), self.linphone(variant, port)));
+            if *variant != "srv" {
+                files.push((PathBuf::from("linphone").join(variant).join("linphonerc"), self.linphone(variant, port)));
+            }
         }
         files
     }
@@ -114,9 +117,9 @@ impl<'a> ClientFiles<'a> {
     fn linphone(&self, variant: &str, port: u16) -> String {
         let identity = format!("\"{}\" <sip:{}@{}>", self.display, self.user, self.domain);
         let transport = if variant == "outbound" { "tcp" } else { "udp" };
-        let address = |address: Option<SocketAddr>| match (variant, address) {
-            ("srv", _) | (_, None) => format!("<sip:{};transport={transport}>", self.domain),
-            (_, Some(address)) => format!("<sip:{address};transport={transport}>"),
+        let address = |address: Option<SocketAddr>| match address {
+            None => format!("<sip:{};transport={transport}>", self.domain),
+            Some(address) => format!("<sip:{address};transport={transport}>"),
         };
         let mut text = format!(
             "[sip]\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port=0\nguess_hostname=1\ndefault_proxy=0\nregister_only_when_network_is_up=0\n\n\

@@ -3,46 +3,115 @@
 //! Owns the words.
 
 use super::layout::Layout;
+use super::program::quoted;
 use super::users::DemoUser;
 use pairline_topology::Topology;
 use std::fmt::Write;
 
-/// The whole greeting.
-pub fn text(layout: &Layout, topology: &Topology, users: &[DemoUser], listen: Option<std::net::IpAddr>) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "\n{} is up; SIP domain {}\n", topology.deployment.name, topology.default_domain());
-    for server in &topology.server {
-        let pool = topology.pool_name(server.pool);
-        let sip: Vec<String> = server.listener.iter().map(|l| format!("{} {}", l.address, word(l.transport))).collect();
-        let store =
-            if topology.deployment.management_store == server.pool { "; management store created here" } else { "" };
-        let _ = writeln!(text, "  {pool:<8} {}{store}", server.name);
-        let _ = writeln!(text, "           SIP {}", sip.join(", "));
-        let dns = server.dns.map(|dns| format!("; DNS {dns}")).unwrap_or_default();
-        let _ = writeln!(text, "           admin API https://{}{dns}", server.admin);
-    }
-    if !users.is_empty() {
-        let _ = writeln!(text, "\n  user     home     password          client configurations");
-        for user in users {
-            let folder = layout.client(&user.name);
-            let _ = writeln!(text, "  {:<8} {:<8} {:<17} {}/", user.name, user.pool, user.password, folder.display());
-        }
-    }
-    if let Some(address) = listen {
-        let _ = writeln!(
-            text,
-            "\n  phones on the network: registrar {address}, port 5060 ({}), domain {}",
-            first(topology),
-            topology.default_domain()
-        );
-    }
-    text.push_str(&try_next(layout, topology, users));
-    text
+/// What the greeting is made from.
+pub struct Greeting<'a> {
+    /// How this program is called at a prompt.
+    pub program: String,
+    /// The data folder.
+    pub layout: &'a Layout,
+    /// What runs.
+    pub topology: &'a Topology,
+    /// The demo's users.
+    pub users: &'a [DemoUser],
+    /// Those of them that could not be added, and why.
+    pub missing: &'a [(String, String)],
+    /// The address of `--listen`.
+    pub listen: Option<std::net::IpAddr>,
 }
 
-fn first(topology: &Topology) -> String {
-    topology.pool.first().map(|pool| pool.name.clone()).unwrap_or_default()
+impl Greeting<'_> {
+    /// The whole text.
+    pub fn text(&self) -> String {
+        let topology = self.topology;
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\n{} is up; SIP domain {}\n", topology.deployment.name, topology.default_domain());
+        for server in &topology.server {
+            let pool = topology.pool_name(server.pool);
+            let sip: Vec<String> =
+                server.listener.iter().map(|l| format!("{} {}", l.address, word(l.transport))).collect();
+            let here = topology.deployment.management_store == server.pool;
+            let store = if here { "; management store created here" } else { "" };
+            let _ = writeln!(text, "  {pool:<8} {}{store}", server.name);
+            let _ = writeln!(text, "           SIP {}", sip.join(", "));
+            let dns = server.dns.map(|dns| format!("; DNS {dns}")).unwrap_or_default();
+            let _ = writeln!(text, "           admin API https://{}{dns}", server.admin);
+        }
+        text.push_str(&self.users_text());
+        if let Some(address) = self.listen {
+            let _ = writeln!(
+                text,
+                "\n  phones on the network: registrar {address}, port 5060 ({}), domain {}",
+                self.first_pool(),
+                topology.default_domain()
+            );
+        }
+        text.push_str(&self.try_next());
+        text
+    }
+
+    /// Users that can sign in, with their passwords; and those that are not there, without.
+    fn users_text(&self) -> String {
+        let mut text = String::new();
+        let mut there = self.there().peekable();
+        if there.peek().is_some() {
+            let _ = writeln!(text, "\n  user     home     password          client configurations");
+        }
+        for user in there {
+            let folder = self.layout.client(&user.name);
+            let _ = writeln!(text, "  {:<8} {:<8} {:<17} {}/", user.name, user.pool, user.password, folder.display());
+        }
+        for (name, reason) in self.missing {
+            let _ = writeln!(text, "\n  NOT added: {name}: {reason}");
+        }
+        if !self.missing.is_empty() {
+            text.push_str("  The next `up` on this folder tries again.\n");
+        }
+        text
+    }
+
+    fn there(&self) -> impl Iterator<Item = &DemoUser> {
+        self.users.iter().filter(|user| self.missing.iter().all(|(name, _)| *name != user.name))
+    }
+
+    fn first_pool(&self) -> String {
+        self.topology.pool.first().map(|pool| pool.name.clone()).unwrap_or_default()
+    }
+
+    fn try_next(&self) -> String {
+        let (pool, program) = (self.first_pool(), &self.program);
+        let data = match self.layout.root().file_name() {
+            Some(name) if name == "pairline-data" => String::new(),
+            _ => format!(" --data {}", quoted(self.layout.root())),
+        };
+        let mut text = String::from("\nTry next, in another terminal:\n");
+        let mut there = self.there();
+        if let (Some(one), Some(other)) = (there.next(), there.next()) {
+            let folder = |user: &DemoUser| quoted(&self.layout.client(&user.name).join("baresip/srv"));
+            let _ = writeln!(text, "  baresip -f {}", folder(one));
+            let domain = self.topology.default_domain();
+            let _ = writeln!(text, "  baresip -f {} -e '/dial sip:{}@{domain}'", folder(other), one.name);
+            let _ = writeln!(text, "  {program}{data} user where {}", one.name);
+        }
+        for command in [
+            "pool status --wait steady".to_owned(),
+            format!("pool verify {pool}"),
+            format!("pool failover {pool} --dry-run"),
+            format!("pool failover {pool} --reason rehearsing"),
+            format!("pool failback {pool}"),
+            "procedure list".to_owned(),
+            "drill".to_owned(),
+        ] {
+            let _ = writeln!(text, "  {program}{data} {command}");
+        }
+        text.push_str("\nCtrl-C stops everything. One line per event follows.\n");
+        text
+    }
 }
 
 fn word(transport: pairline_topology::Transport) -> &'static str {
@@ -53,37 +122,4 @@ fn word(transport: pairline_topology::Transport) -> &'static str {
         pairline_topology::Transport::Ws => "WS",
         pairline_topology::Transport::Wss => "WSS",
     }
-}
-
-fn try_next(layout: &Layout, topology: &Topology, users: &[DemoUser]) -> String {
-    let pool = first(topology);
-    let data = match layout.root().file_name() {
-        Some(name) if name == "pairline-data" => String::new(),
-        _ => format!(" --data {}", layout.root().display()),
-    };
-    let mut text = String::from("\nTry next, in another terminal:\n");
-    if let (Some(one), Some(other)) = (users.first(), users.get(1)) {
-        let _ = writeln!(text, "  baresip -f {}/baresip/address", layout.client(&one.name).display());
-        let _ = writeln!(
-            text,
-            "  baresip -f {}/baresip/address -e '/dial sip:{}@{}'",
-            layout.client(&other.name).display(),
-            one.name,
-            topology.default_domain()
-        );
-        let _ = writeln!(text, "  pairline{data} user where {}", one.name);
-    }
-    for command in [
-        "pool status --wait steady".to_owned(),
-        format!("pool verify {pool}"),
-        format!("pool failover {pool} --dry-run"),
-        format!("pool failover {pool} --force --reason rehearsing"),
-        format!("pool failback {pool}"),
-        "procedure list".to_owned(),
-        "drill".to_owned(),
-    ] {
-        let _ = writeln!(text, "  pairline{data} {command}");
-    }
-    text.push_str("\nCtrl-C stops everything. One line per event follows.\n");
-    text
 }

@@ -9,9 +9,10 @@ pub mod create;
 pub mod greeting;
 pub mod layout;
 pub mod ports;
+pub mod program;
 pub mod ready;
 pub mod run;
 pub mod stream;
 pub mod users;
 
-pub use run::{UpError, run};
+pub use run::{UpError, listen_too, run};

@@ -1,17 +1,20 @@
 //! Whether the addresses of a deployment are free, before anything is created or started.
 //!
-//! Owns the look. Sockets are closed again at once; the servers bind them themselves.
+//! Owns the look, which binds as the servers do. Sockets are closed again at once; the servers bind them themselves.
 
+use crate::dns::server::{DnsSockets, NotShared};
+use crate::net::tcp;
+use crate::net::udp::UdpListener;
 use pairline_topology::{Server, Topology, Transport};
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 
 /// One address that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// Which.
     pub address: SocketAddr,
-    /// UDP or TCP.
+    /// UDP, TCP, or both.
     pub transport: &'static str,
     /// What it is for.
     pub purpose: String,
@@ -39,8 +42,7 @@ fn taken_by(server: &Server) -> Vec<Taken> {
     wanted.push((server.admin, "TCP", format!("admin API of {}", server.name)));
     wanted.push((server.link, "TCP", format!("link of {}", server.name)));
     if let Some(dns) = server.dns {
-        wanted.push((dns, "UDP", format!("DNS of {}", server.name)));
-        wanted.push((dns, "TCP", format!("DNS of {}", server.name)));
+        wanted.push((dns, DNS, format!("DNS of {}", server.name)));
     }
     wanted
         .into_iter()
@@ -51,14 +53,21 @@ fn taken_by(server: &Server) -> Vec<Taken> {
         .collect()
 }
 
+/// The two transports of a DNS server, bound together.
+const DNS: &str = "UDP and TCP";
+
 fn look(address: SocketAddr, transport: &str) -> io::Result<()> {
     match transport {
-        "UDP" => UdpSocket::bind(address).map(drop),
-        _ => TcpListener::bind(address).map(drop),
+        "UDP" => UdpListener::bind(0, address).map(drop),
+        DNS => DnsSockets::bind(address).map(drop),
+        _ => tcp::listen(address).map(drop),
     }
 }
 
 fn words(error: &io::Error) -> String {
+    if let Some(not_shared) = error.get_ref().and_then(|inner| inner.downcast_ref::<NotShared>()) {
+        return not_shared.to_string();
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "in use by another program; stop it (`ss -lntup` names it), or use other addresses with --topology FILE"

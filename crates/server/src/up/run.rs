@@ -4,9 +4,10 @@
 
 use super::children::{Said, ServerProcess, SpawnError, channel};
 use super::create::{self, CreateError};
+use super::greeting::Greeting;
 use super::layout::{Found, Layout, LayoutError};
 use super::ports::{self, Taken};
-use super::{greeting, ready, stream, users};
+use super::{program, ready, stream, users};
 use crate::cli::args::UpArgs;
 use crate::cli::run::out;
 use crate::client::{Access, AccessError, CallError};
@@ -160,7 +161,10 @@ fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
 }
 
 /// Adds listeners for phones on the network: the first server on port 5060, the next on 5062, and so on.
-fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpError> {
+///
+/// # Errors
+/// [`UpError::Listen`] for an address that clients cannot be told.
+pub fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpError> {
     if address.is_unspecified() || address.is_multicast() {
         return Err(UpError::Listen {
             address,
@@ -212,17 +216,19 @@ async fn live(
     wait_ready(&access, servers, said).await?;
     let demo = users::of_folder(layout, topology);
     let adding = async {
-        users::add_demo(&access, layout, topology).await?;
+        let missing = users::add_demo(&access, layout, topology).await?;
         if args.users > 0 {
             users::add_many(&access, layout, topology, args.users).await?;
         }
-        Ok::<(), UpError>(())
+        Ok::<_, UpError>(missing)
     };
     // Lines are held back until the greeting; the channel is bounded, so a server waits rather than losing one.
-    let early = collect_while(adding, said).await;
-    early.1?;
-    out(&greeting::text(layout, topology, &demo, args.listen));
-    early.0.iter().for_each(|line| out(line));
+    let (early, missing) = collect_while(adding, said).await;
+    let missing = missing?;
+    let program = program::name();
+    let greeting = Greeting { program, layout, topology, users: &demo, missing: &missing, listen: args.listen };
+    out(&greeting.text());
+    early.iter().for_each(|line| out(line));
     if !prepared.new {
         out("  (found the data of an earlier start; --fresh starts over)\n");
     }
@@ -299,8 +305,9 @@ async fn report_death(server: &mut ServerProcess) {
     }
     let how = status.map_or_else(|| "its output ended".to_owned(), |status| status.to_string());
     out(&format!(
-        "\n*** {pool} is dead ({how}). It is left so; the other pool goes on. To start it again:\n***   pairline server --config {}\n\n",
-        server.config.display(),
+        "\n*** {pool} is dead ({how}). It is left so; the other pool goes on. To start it again:\n***   {} server --config {}\n\n",
+        program::name(),
+        program::quoted(&server.config),
         pool = server.pool
     ));
 }

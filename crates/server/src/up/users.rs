@@ -10,7 +10,6 @@ use crate::client::{Access, CallError};
 use crate::tls::files;
 use pairline_node::command::ImportRow;
 use pairline_topology::Topology;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Name, display name and the number of its home pool among the topology's pools.
@@ -59,18 +58,39 @@ const TOGETHER: Duration = Duration::from_secs(20);
 
 /// Adds the demo's users once; a user that an administrator removed later does not come back. A user at home on the pool
 /// without the management store needs the link between them, which may come up a moment after both pools answer.
-pub async fn add_demo(access: &Access, layout: &Layout, topology: &Topology) -> Result<(), CallError> {
+///
+/// Returns who was not added within [`TOGETHER`], and why: name and reason.
+pub async fn add_demo(
+    access: &Access,
+    layout: &Layout,
+    topology: &Topology,
+) -> Result<Vec<(String, String)>, CallError> {
     let done = layout.root().join("clients").join("added");
+    if done.exists() {
+        return Ok(Vec::new());
+    }
+    let users = of_folder(layout, topology);
     let until = Instant::now() + TOGETHER;
-    while !done.exists() && !try_demo(access, layout, topology, &done).await? && Instant::now() < until {
+    loop {
+        let refused = try_demo(access, &users, topology).await?;
+        if refused.is_empty() {
+            // Not being able to note it only means that the same harmless import is repeated at the next start.
+            let _ = files::write_public(&done, b"added\n");
+            return Ok(refused);
+        }
+        if Instant::now() >= until {
+            return Ok(refused);
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
 }
 
-/// Adds what is missing; true if every user is there.
-async fn try_demo(access: &Access, layout: &Layout, topology: &Topology, done: &Path) -> Result<bool, CallError> {
-    let users = of_folder(layout, topology);
+/// Adds what is missing; name and reason of those that were refused.
+async fn try_demo(
+    access: &Access,
+    users: &[DemoUser],
+    topology: &Topology,
+) -> Result<Vec<(String, String)>, CallError> {
     let rows: Vec<ImportRow> = users
         .iter()
         .map(|user| ImportRow {
@@ -86,11 +106,13 @@ async fn try_demo(access: &Access, layout: &Layout, topology: &Topology, done: &
         })
         .collect();
     let imported = import::run(access.clone(), rows, 100, false).await?;
-    if imported.refused == 0 {
-        // Not being able to note it only means that the same harmless import is repeated at the next start.
-        let _ = files::write_public(done, b"added\n");
-    }
-    Ok(imported.refused == 0)
+    Ok(imported.refusals.into_iter().map(|(user, reason)| (bare(&user).to_owned(), reason)).collect())
+}
+
+/// The name of a user as the demo writes it, from any way to write it.
+fn bare(user: &str) -> &str {
+    let user = user.strip_prefix("sip:").unwrap_or(user);
+    user.split_once('@').map_or(user, |(name, _)| name)
 }
 
 /// Adds further users `u00001` …, half of them on each pool. Passwords are kept in `clients/users.csv`.

@@ -3,6 +3,7 @@
 use crate::temp::Temp;
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::view::{StatusView, UserView};
+use pairline_server::api::metrics::render;
 use pairline_server::api::serve::bind;
 use pairline_server::api::token::Tokens;
 use pairline_server::api::{ApiState, CommandFuture, CommandPort, serve};
@@ -15,13 +16,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// What a test wants answered otherwise than the script does.
+type Extra = fn(&Command) -> Option<Result<Reply, Problem>>;
+
 /// Remembers what it was asked and answers from a script.
-#[derive(Default)]
-struct Script(Mutex<Vec<(Actor, Command)>>);
+struct Script(Mutex<Vec<(Actor, Command)>>, Extra);
 
 impl CommandPort for Script {
     fn command(&self, actor: Actor, command: Command) -> CommandFuture {
         let reply = match &command {
+            command if (self.1)(command).is_some() => (self.1)(command).expect("checked"),
             Command::ServerStatus => Ok(Reply::Status(StatusView {
                 server: "fe1".into(),
                 pool: "east".into(),
@@ -46,15 +50,19 @@ impl CommandPort for Script {
     }
 }
 
-struct Api {
+pub struct Api {
     address: String,
-    access: Access,
+    pub access: Access,
     script: Arc<Script>,
-    stop: watch::Sender<bool>,
+    pub stop: watch::Sender<bool>,
     _temp: Temp,
 }
 
-async fn start() -> Api {
+pub async fn start() -> Api {
+    start_with(|_| None).await
+}
+
+pub async fn start_with(extra: Extra) -> Api {
     let temp = Temp::new("api");
     let mut topology = demo_topology();
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -67,7 +75,7 @@ async fn start() -> Api {
             .expect("credentials");
     let access = Access::find(&[], layout.root(), None, None).expect("access");
     let tokens = Tokens::new(&access.token).expect("a token");
-    let script = Arc::new(Script::default());
+    let script = Arc::new(Script(Mutex::default(), extra));
     let port: Arc<dyn CommandPort> = script.clone();
     let state = Arc::new(ApiState { port, tokens, server: "fe1".into() });
     let listener = bind(topology.server[0].admin).await.expect("a listener");
@@ -79,13 +87,17 @@ async fn start() -> Api {
 }
 
 impl Api {
+    pub async fn connect(&self) -> Connection {
+        Connection::open(&self.address, self.access.tls.clone()).await.expect("a connection")
+    }
+
     async fn get(&self, path: &str, token: &str) -> (u16, String) {
-        let mut connection = Connection::open(&self.address, self.access.tls.clone()).await.expect("a connection");
+        let mut connection = self.connect().await;
         let (status, body) = connection.get(path, token, Duration::from_secs(5)).await.expect("an answer");
         (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 
-    fn asked(&self) -> Vec<(Actor, Command)> {
+    pub fn asked(&self) -> Vec<(Actor, Command)> {
         self.script.0.lock().expect("no panic").clone()
     }
 }
@@ -162,6 +174,23 @@ async fn bad_and_oversized_bodies_are_refused() {
     let answer = connection.post("/api/v1/command", &token, large.into(), limit).await;
     assert!(!matches!(answer, Ok((200, _))), "{answer:?}");
     assert!(api.asked().is_empty());
+}
+
+#[test]
+fn a_histogram_is_one_family_with_its_buckets_in_order() {
+    let bucket = |le: &str, n: f64| ("pairline_x_seconds_bucket".to_owned(), vec![("le".to_owned(), le.to_owned())], n);
+    let samples = vec![
+        bucket("0.1", 1.0),
+        bucket("+Inf", 3.0),
+        ("pairline_x_seconds_sum".to_owned(), vec![], 0.5),
+        ("pairline_x_seconds_count".to_owned(), vec![], 3.0),
+        ("pairline_y_total".to_owned(), vec![], 7.0),
+    ];
+    let text = render(&StatusView { samples, ..StatusView::default() });
+    let expected = "# TYPE pairline_x_seconds histogram\n\
+        pairline_x_seconds_bucket{le=\"0.1\"} 1\npairline_x_seconds_bucket{le=\"+Inf\"} 3\n\
+        pairline_x_seconds_sum 0.5\npairline_x_seconds_count 3\n# TYPE pairline_y_total counter\npairline_y_total 7\n";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn golden() -> PathBuf {
 fn configurations_are_as_frozen() {
     let topology = demo_topology();
     let files = ClientFiles::new(&topology, EAST, "alice", "Alice East", "correcthorse", 0).all();
-    assert_eq!(files.len(), 12);
+    assert_eq!(files.len(), 11);
     for (path, content) in files {
         let sample = golden().join(&path);
         if std::env::var_os("PAIRLINE_FREEZE").is_some() {

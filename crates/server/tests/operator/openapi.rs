@@ -25,6 +25,7 @@ fn document_and_table_name_the_same_routes() {
 #[test]
 fn operations_have_distinct_ids_and_all_their_members() {
     let document = document();
+    assert_eq!(document["components"]["securitySchemes"]["digest"]["scheme"], "digest");
     let mut ids = BTreeSet::new();
     for route in ROUTES {
         let operation = &document["paths"][route.path][route.verb.as_str().to_ascii_lowercase()];
@@ -40,6 +41,8 @@ fn operations_have_distinct_ids_and_all_their_members() {
         }
         let open = operation["security"].as_array().expect("security").is_empty();
         assert_eq!(open, route.access == Access::Open, "{}", route.path);
+        let digest = operation["security"].as_array().expect("security").iter().any(|way| way["digest"].is_array());
+        assert_eq!(digest, route.access == Access::Owner, "{}", route.path);
     }
 }
 

@@ -5,6 +5,7 @@
 use super::{Who, Worth, fresh_challenge, named_user, weigh};
 use crate::cx::{Cx, Place};
 use crate::metrics::Counter;
+use crate::settings::DeploymentView;
 use pairline_sip::auth::{Algorithm, Credentials};
 use pairline_sip::uri::Aor;
 
@@ -19,11 +20,19 @@ pub enum HttpVerdict {
     Unavailable,
 }
 
+/// The user whom an Authorization header names, proven or not: the pool that serves that user is to be asked.
+pub fn http_claim(view: &DeploymentView, authorization: &[u8]) -> Option<Aor> {
+    named_user(&Credentials::parse(authorization).ok()?, &view.default_domain)
+}
+
 /// Weighs the Authorization header of an HTTP request with that method and request target. SHA-256 only.
 pub async fn http_digest<C: Cx>(cx: &C, authorization: Option<&[u8]>, method: &str, target: &str) -> HttpVerdict {
     let view = cx.view();
     let domain = view.default_domain.clone();
-    let again = |stale| HttpVerdict::Challenge(fresh_challenge(cx, &view, &domain, Algorithm::Sha256, stale, false));
+    let again = |stale| {
+        cx.count(if stale { Counter::AuthStale } else { Counter::AuthChallenge });
+        HttpVerdict::Challenge(fresh_challenge(cx, &view, &domain, Algorithm::Sha256, stale, false))
+    };
     let credentials = authorization.and_then(|value| Credentials::parse(value).ok());
     let Some(credentials) = credentials else {
         return again(false);

@@ -5,7 +5,7 @@
 
 mod http;
 
-pub use http::{HttpVerdict, http_digest};
+pub use http::{HttpVerdict, http_claim, http_digest};
 
 use crate::cx::Cx;
 use crate::ident::user_of;

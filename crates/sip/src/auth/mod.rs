@@ -9,5 +9,5 @@ mod window;
 
 pub use credentials::{AuthError, Challenge, Credentials, answer, challenge, verify};
 pub use digest::{Algorithm, ha1};
-pub use nonce::{NonceKeys, NonceVerdict, check_nonce, issue_nonce};
+pub use nonce::{NONCE_PERIOD_MS, NonceKeys, NonceVerdict, check_nonce, issue_nonce};
 pub use window::{NcVerdict, NonceWindow};

@@ -1,5 +1,8 @@
 //! Nonces that need no table: version, issue time and a random number under a MAC. Any server
-//! that has the keys can check one, so they stay valid in a whole pool and at its partner.
+//! that has the roots can check one, so they stay valid in a whole pool and at its partner.
+//!
+//! The key of the MAC is derived from a root and the number of the wall clock's period, so keys rotate
+//! everywhere at once and without a message. Two are valid: the present period's and the one before.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -7,19 +10,23 @@ use subtle::ConstantTimeEq;
 use super::digest::hex;
 use crate::scan;
 
-const VERSION: u8 = 1;
+/// Version 1 was signed with the root itself.
+const VERSION: u8 = 2;
 /// Version, issue time, random number.
 const HEAD: usize = 1 + 8 + 8;
 const MAC: usize = 16;
 /// A nonce may come from a server whose clock is ahead of ours by so much, in milliseconds.
 const SKEW_MS: u64 = 300_000;
 
-/// The keys of a pool and its partner. Rotation moves `current` to `previous`.
+/// For how long one derived key signs, in milliseconds (6 h); it checks for as long again. No nonce may live longer.
+pub const NONCE_PERIOD_MS: u64 = 6 * 3_600_000;
+
+/// The roots of a deployment's nonce keys. Each period of [`NONCE_PERIOD_MS`] has a key of its own, derived from the root.
 #[derive(Clone)]
 pub struct NonceKeys {
     /// Signs and checks.
     pub current: [u8; 32],
-    /// Only checks.
+    /// A root that was replaced (after a leak): only checks.
     pub previous: Option<[u8; 32]>,
 }
 
@@ -39,7 +46,7 @@ pub enum NonceVerdict {
     },
     /// Issued by us, too long ago.
     Expired,
-    /// Not issued under either key.
+    /// Not issued under a key that is valid now.
     Unknown,
 }
 
@@ -49,7 +56,7 @@ pub fn issue_nonce(keys: &NonceKeys, now_wall_ms: u64, random: u64) -> String {
     bytes.push(VERSION);
     bytes.extend_from_slice(&now_wall_ms.to_be_bytes());
     bytes.extend_from_slice(&random.to_be_bytes());
-    let mac = hmac_sha256(&keys.current, &bytes);
+    let mac = hmac_sha256(&key_of(&keys.current, now_wall_ms / NONCE_PERIOD_MS), &bytes);
     bytes.extend_from_slice(&mac[..MAC]);
     hex(&bytes).into_iter().map(char::from).collect()
 }
@@ -63,20 +70,38 @@ pub fn check_nonce(keys: &NonceKeys, nonce: &[u8], now_wall_ms: u64, max_age_ms:
         return NonceVerdict::Unknown;
     }
     let (head, mac) = bytes.split_at(HEAD);
-    let signed = |key: &[u8; 32]| bool::from(hmac_sha256(key, head)[..MAC].ct_eq(mac));
-    let current = signed(&keys.current);
-    let previous = keys.previous.as_ref().is_some_and(signed);
-    if !current && !previous {
-        return NonceVerdict::Unknown;
-    }
     let mut number = [0u8; 16];
     number.copy_from_slice(&head[1..]);
     let id = u128::from_be_bytes(number);
     let mut issued = [0u8; 8];
     issued.copy_from_slice(&head[1..9]);
     let issued = u64::from_be_bytes(issued);
+    let Some(period) = valid_period(issued, now_wall_ms) else {
+        return NonceVerdict::Unknown;
+    };
+    let signed = |root: &[u8; 32]| bool::from(hmac_sha256(&key_of(root, period), head)[..MAC].ct_eq(mac));
+    if !signed(&keys.current) && !keys.previous.as_ref().is_some_and(signed) {
+        return NonceVerdict::Unknown;
+    }
     let fresh = issued <= now_wall_ms.saturating_add(SKEW_MS) && now_wall_ms.saturating_sub(issued) <= max_age_ms;
     if fresh { NonceVerdict::Fresh { id } } else { NonceVerdict::Expired }
+}
+
+/// The period whose key signed at that time, if that key is valid now: the present one, the one before, or the next one where
+/// the issuer's clock may be ahead of ours.
+fn valid_period(issued: u64, now_wall_ms: u64) -> Option<u64> {
+    let (period, now) = (issued / NONCE_PERIOD_MS, now_wall_ms / NONCE_PERIOD_MS);
+    let last = now_wall_ms.saturating_add(SKEW_MS) / NONCE_PERIOD_MS;
+    (now.saturating_sub(1)..=last).contains(&period).then_some(period)
+}
+
+/// The key of one period.
+fn key_of(root: &[u8; 32], period: u64) -> [u8; 32] {
+    const LABEL: &[u8; 18] = b"pairline nonce key";
+    let mut message = [0u8; LABEL.len() + 8];
+    message[..LABEL.len()].copy_from_slice(LABEL);
+    message[LABEL.len()..].copy_from_slice(&period.to_be_bytes());
+    hmac_sha256(root, &message)
 }
 
 fn unhex(text: &[u8]) -> Option<[u8; HEAD + MAC]> {

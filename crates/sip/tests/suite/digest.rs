@@ -1,8 +1,8 @@
 //! Digest: the examples of RFC 7616 and RFC 2617, nonces, the replay window, hostile fields.
 
 use pairline_sip::auth::{
-    Algorithm, AuthError, Challenge, Credentials, NcVerdict, NonceKeys, NonceVerdict, NonceWindow, answer, challenge,
-    check_nonce, ha1, issue_nonce, verify,
+    Algorithm, AuthError, Challenge, Credentials, NONCE_PERIOD_MS, NcVerdict, NonceKeys, NonceVerdict, NonceWindow,
+    answer, challenge, check_nonce, ha1, issue_nonce, verify,
 };
 use proptest::prelude::*;
 
@@ -142,6 +142,23 @@ fn nonces_are_bound_to_key_and_time() {
     assert!(!format!("{keys:?}").contains('7'), "keys are not printed");
 }
 
+/// Two keys are valid: a server that was started in this period and one that ran through the last agree without a message.
+#[test]
+fn the_key_of_the_last_period_is_valid_and_the_one_before_is_not() {
+    let keys = NonceKeys { current: [7; 32], previous: None };
+    let start = 10 * NONCE_PERIOD_MS;
+    let nonce = issue_nonce(&keys, start + 5_000, 1);
+    let check = |now| check_nonce(&keys, nonce.as_bytes(), now, u64::MAX);
+    assert!(matches!(check(start + NONCE_PERIOD_MS - 1), NonceVerdict::Fresh { .. }), "the same period");
+    assert!(matches!(check(start + NONCE_PERIOD_MS), NonceVerdict::Fresh { .. }), "the period after");
+    assert!(matches!(check(start + 2 * NONCE_PERIOD_MS - 1), NonceVerdict::Fresh { .. }), "to its end");
+    assert_eq!(check(start + 2 * NONCE_PERIOD_MS), NonceVerdict::Unknown, "two periods ago");
+    assert!(matches!(check(start - 1), NonceVerdict::Fresh { .. }), "a partner whose clock is a little ahead");
+    assert_eq!(check(start - NONCE_PERIOD_MS), NonceVerdict::Unknown, "a period that is not to come yet");
+    let other = issue_nonce(&keys, start + NONCE_PERIOD_MS + 5_000, 1);
+    assert_ne!(nonce[34..], other[34..], "each period signs with a key of its own");
+}
+
 #[test]
 fn a_changed_nonce_is_unknown() {
     let keys = NonceKeys { current: [7; 32], previous: None };
@@ -156,12 +173,20 @@ fn a_changed_nonce_is_unknown() {
     }
 }
 
-/// The format of version 1 is frozen: servers of both pools check each other's nonces.
+/// The format of version 2 is frozen: servers of both pools check each other's nonces.
 #[test]
 fn golden_nonce() {
     let keys = NonceKeys { current: [0x11; 32], previous: None };
-    let golden = include_str!("../golden/nonce-v1.txt").trim();
+    let golden = include_str!("../golden/nonce-v2.txt").trim();
     assert_eq!(issue_nonce(&keys, 1_700_000_000_000, 0x0123_4567_89ab_cdef), golden);
+}
+
+/// Version 1 was signed with the root and so without rotation. It is unknown now: its holder is answered `stale=true`.
+#[test]
+fn a_nonce_of_version_1_is_unknown() {
+    let keys = NonceKeys { current: [0x11; 32], previous: None };
+    let old = include_str!("../golden/nonce-v1.txt").trim();
+    assert_eq!(check_nonce(&keys, old.as_bytes(), 1_700_000_000_000, 60_000), NonceVerdict::Unknown);
 }
 
 #[test]

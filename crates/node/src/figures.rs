@@ -1,0 +1,159 @@
+//! What a node measures of itself beyond counters: how long commits take, and how many bindings there are.
+//!
+//! Owns those figures. Does not own how they are shown (`admin::status`, the server's `/metrics`).
+
+use crate::core::Core;
+use pairline_group::io::Role;
+use pairline_group::{GroupId, Millis};
+use pairline_services::binding::Binding;
+use pairline_services::cx::Reach;
+use pairline_services::records;
+
+/// Upper bounds of the buckets of commit latency, in milliseconds; whatever is longer counts in the sum of all only.
+pub const LATENCY_BOUNDS_MS: [Millis; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
+
+/// Commit latencies since the start: a histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// Sum in milliseconds.
+    pub sum_ms: u64,
+    /// How many.
+    pub count: u64,
+    buckets: [u64; LATENCY_BOUNDS_MS.len()],
+}
+
+impl Latencies {
+    /// Notes one.
+    pub fn note(&mut self, millis: Millis) {
+        self.sum_ms = self.sum_ms.saturating_add(millis);
+        self.count += 1;
+        if let Some(at) = LATENCY_BOUNDS_MS.iter().position(|bound| millis <= *bound) {
+            self.buckets[at] += 1;
+        }
+    }
+
+    /// Each bound in milliseconds with the number of commits that took at most so long.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Millis, u64)> + '_ {
+        let running = self.buckets.iter().scan(0_u64, |sum, bucket| {
+            *sum += bucket;
+            Some(*sum)
+        });
+        LATENCY_BOUNDS_MS.into_iter().zip(running)
+    }
+}
+
+/// Bindings in the groups that this server serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// Of users who are served here.
+    pub home: u64,
+    /// Of guests: users of the partner while it cannot be reached.
+    pub guest: u64,
+    /// Of both, those whose flow is gone: a record without a phone behind it.
+    pub stranded: u64,
+}
+
+/// Between two steps of the walk, in milliseconds.
+const STEP_MS: Millis = 20;
+
+/// Records that one step looks at, to the end of an owner's.
+const STEP_RECORDS: usize = 2_000;
+
+/// Between the end of one walk and the start of the next, in milliseconds.
+const REST_MS: Millis = 1_000;
+
+/// Counts bindings by walking through the records again and again, a little at a time, since nothing else knows when one
+/// expired and no scrape may hold the node up. A walk takes one second for each 100,000 records.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// Result of the last complete walk; `None` before the first is complete.
+    pub last: Option<Bindings>,
+    counting: Bindings,
+    /// Groups still to be walked, and the owner in the last of them from whom to go on.
+    left: Vec<GroupId>,
+    from: String,
+    due: Millis,
+}
+
+/// Takes a step if one is due.
+pub fn tick(core: &mut Core) {
+    let now = core.now.mono;
+    if now < core.census.due {
+        return;
+    }
+    let mut census = std::mem::take(&mut core.census);
+    census.due = now + STEP_MS;
+    if census.left.is_empty() {
+        census.left = core.host.groups().into_iter().filter(|g| core.host.role(*g) == Some(Role::Active)).collect();
+        census.counting = local_guests(core);
+    }
+    step(core, &mut census);
+    if census.left.is_empty() {
+        census.last = Some(census.counting);
+        census.due = now + REST_MS;
+    }
+    core.census = census;
+}
+
+fn step(core: &Core, census: &mut Census) {
+    let mut looked = 0;
+    while let Some(group) = census.left.last().copied() {
+        let mut stopped = None;
+        let start = census.from.clone();
+        for (key, record) in core.host.scan_from(group, &start) {
+            if looked >= STEP_RECORDS && *key.owner != *census.from {
+                stopped = Some(key.owner.to_string());
+                break;
+            }
+            looked += 1;
+            if *key.owner != *census.from {
+                census.from.clear();
+                census.from.push_str(&key.owner);
+            }
+            match key.kind {
+                records::BINDING => census.counting.home += 1,
+                records::GUEST => census.counting.guest += 1,
+                _ => continue,
+            }
+            let stranded = Binding::from_record(record).is_ok_and(|b| crate::place::reach(core, &b) == Reach::Stranded);
+            census.counting.stranded += u64::from(stranded);
+        }
+        match stopped {
+            Some(owner) => {
+                census.from = owner;
+                return;
+            }
+            None => {
+                census.left.pop();
+                census.from.clear();
+            }
+        }
+    }
+}
+
+/// Guests that are kept in memory only.
+fn local_guests(core: &Core) -> Bindings {
+    let alive = core.local_guests.values().filter(|guest| guest.until > core.now.mono);
+    alive.fold(Bindings::default(), |mut sum, guest| {
+        sum.guest += 1;
+        sum.stranded += u64::from(crate::place::reach(core, &guest.binding) == Reach::Stranded);
+        sum
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latencies;
+
+    #[test]
+    fn buckets_are_cumulative_and_the_longest_counts_in_none() {
+        let mut latencies = Latencies::default();
+        for millis in [0, 1, 2, 3, 5_000, 5_001] {
+            latencies.note(millis);
+        }
+        let buckets: Vec<_> = latencies.cumulative().collect();
+        assert_eq!(buckets[..4], [(1, 2), (2, 3), (5, 4), (10, 4)]);
+        assert_eq!(buckets[11], (5_000, 5));
+        assert_eq!((latencies.sum_ms, latencies.count), (10_007, 6));
+    }
+}
