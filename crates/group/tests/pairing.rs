@@ -243,3 +243,33 @@ fn what_cannot_be_stored_is_refused_at_the_door() {
     world.forge(WEST, Frame::Entries { group: GROUP, entries: vec![encode_entry(&entry)] });
     assert_eq!(world.status(WEST).position, before);
 }
+
+#[test]
+fn a_seed_that_its_source_does_not_go_on_with_is_given_up() {
+    let mut east = config(1);
+    east.limits.history_entries = 4;
+    east.limits.seed_chunk = 2_048;
+    let mut world = World::apart(east, config(2));
+    for n in 0..300 {
+        committed(&world.commit(EAST, vec![put(&format!("user{n}"), "value")]));
+    }
+    world.run(100);
+    world.pair();
+    world.connect();
+    let mut looks = 0;
+    while world.status(WEST).seed.is_none_or(|(got, _)| got < 50) {
+        world.step_frames(1);
+        looks += 1;
+        assert!(looks < 5_000, "no seed: {:?}", world.status(WEST));
+    }
+    world.crash(EAST, 0);
+    // Its log still has every entry, so it needs no seed after the restart.
+    world.servers[EAST].cfg.limits.history_entries = 4_000;
+    world.run(1_000);
+    world.restart(EAST);
+    world.input(EAST, HostInput::AssertActive);
+    world.connect();
+    world.run(10_000);
+    assert_eq!(world.status(WEST).seed, None);
+    world.assert_equal();
+}

@@ -34,6 +34,10 @@ impl Instance {
         if !self.imports() {
             return;
         }
+        if self.shadow.is_some() && self.sink.seed.is_none() {
+            self.abandon_shadow(cx);
+            return;
+        }
         for bytes in entries {
             let Some(stored) = Stored::decode(bytes).ok().filter(|stored| stored.entry.fits()) else {
                 self.sink.import_error = true;
@@ -58,6 +62,15 @@ impl Instance {
             let (position, chain) = (self.head.position, self.head.chain);
             cx.send(Frame::Ack { group: self.group, position, chain, credit: cx.cfg.limits.ship_window });
         }
+    }
+
+    /// The source ships entries and does not go on with the seed that was begun on an earlier link: the unfinished copy is
+    /// given up, since nothing would ever complete it.
+    fn abandon_shadow(&mut self, cx: &mut Cx<'_>) {
+        if self.idle() && self.append(Item::SeedAbort, Vec::new()) {
+            self.set_head(Head { position: self.state.position, chain: self.state.chain, time: self.state.time });
+        }
+        self.resync(cx);
     }
 
     /// Says again where this copy stands, at most a few times a second for one position.
