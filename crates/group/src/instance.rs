@@ -223,6 +223,8 @@ impl Instance {
         };
         self.confirmed = sure;
         self.reopened = !sure;
+        // Whatever the partner has of this group is taken over; if it has nothing, it says so.
+        self.sink.wants_seed = !sure;
         self.write(entry, Vec::new());
     }
 
@@ -274,7 +276,18 @@ impl Instance {
 
     /// The group holds nothing but its opening, so nothing is lost if it is replaced.
     pub(crate) fn virgin(&self) -> bool {
-        self.state.position.seq <= 1 && self.state.records.is_empty() && self.flight.is_empty()
+        self.blank() && self.flight.is_empty()
+    }
+
+    /// This copy holds nothing but an opening, so a seed of the same position takes nothing away.
+    pub(crate) fn blank(&self) -> bool {
+        self.state.position.seq <= 1 && self.state.records.is_empty()
+    }
+
+    /// The group was opened on an empty disk and holds nothing else, while the partner's copy of the same epoch has an
+    /// opening of its own: this one is provisional.
+    pub(crate) fn provisional(&self, peer: &GroupHello) -> bool {
+        self.virgin() && !self.confirmed && peer.position == self.state.position && peer.chain != self.state.chain
     }
 
     /// Stops the group: an invariant does not hold.

@@ -273,3 +273,42 @@ fn a_seed_that_its_source_does_not_go_on_with_is_given_up() {
     assert_eq!(world.status(WEST).seed, None);
     world.assert_equal();
 }
+
+#[test]
+fn a_wiped_disk_takes_over_a_group_that_holds_nothing_but_its_opening() {
+    let mut world = World::paired();
+    world.crash(EAST, 0);
+    world.servers[EAST].disk = Disk::default();
+    world.run(1_000);
+    world.restart(EAST);
+    world.connect();
+    world.run(5_000);
+    assert!(world.host(EAST).can_commit(GROUP));
+    world.assert_equal();
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    world.connect();
+    world.run(2_000);
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.run(500);
+    world.assert_equal();
+}
+
+#[test]
+fn pools_that_are_paired_again_ask_each_other_who_serves() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    world.cut();
+    let other = world.servers[WEST].cfg.pool;
+    // East has parted on a branch that west never heard of, and west was promoted.
+    world.input(EAST, HostInput::Pair { partner: Some((other, 0)), with_cms: true });
+    world.settle();
+    committed(&world.promote(WEST, 7));
+    world.connect();
+    world.run(1_000);
+    world.input(EAST, HostInput::Pair { partner: Some((other, 1)), with_cms: true });
+    world.run(3_000);
+    assert_ne!(world.host(EAST).role(GROUP), Some(Role::Active), "two pools serve one group");
+    world.assert_equal();
+}

@@ -142,7 +142,21 @@ fn copies_agree(world: &mut World, group: GroupId) {
     };
     let active: Vec<&GroupStatus> = [a, b].into_iter().filter(|s| s.role == Role::Active && s.confirmed).collect();
     if active.len() != 1 {
-        let text = format!("{:?}/{} and {:?}/{}", a.role, a.confirmed, b.role, b.confirmed);
+        let text = format!(
+            "{:?}/{} at {} (export {:?}, seed {:?}, stopped {:?}) and {:?}/{} at {} (export {:?}, seed {:?}, stopped {:?})",
+            a.role,
+            a.confirmed,
+            a.position,
+            a.export,
+            a.seed,
+            a.stopped,
+            b.role,
+            b.confirmed,
+            b.position,
+            b.export,
+            b.seed,
+            b.stopped
+        );
         world.history.violate(
             9,
             format!("group {group}: after healing the copies are {text}, epochs {} and {}", a.epoch, b.epoch),

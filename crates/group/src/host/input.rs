@@ -127,6 +127,7 @@ impl Host {
             });
             if before.map(|(pool, _)| pool) == partner.map(|(pool, _)| pool) {
                 // The same link goes on, for more groups or for fewer: both sides say anew how these stand.
+                self.hello_seen = 0;
                 self.send_hello(true);
             } else {
                 self.choose_link();

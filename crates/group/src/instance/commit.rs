@@ -186,7 +186,9 @@ impl Instance {
         let Some(shadow) = self.shadow.take() else {
             return;
         };
-        let higher = swap.position > self.state.position || planted!(cx.cfg, SwapBackwards);
+        let higher = swap.position > self.state.position
+            || (self.blank() && swap.position == self.state.position)
+            || planted!(cx.cfg, SwapBackwards);
         let equal = shadow.state.position == swap.position && shadow.state.digest.total() == swap.digest;
         if shadow.seed != swap.seed || !equal || !higher {
             self.drop_seed();

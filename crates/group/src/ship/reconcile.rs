@@ -140,7 +140,11 @@ impl Instance {
         let (here, there) = (self.state.position.seq, peer.position.seq);
         if !self.serves_here() {
             // This copy follows; it ships only if the active asked for its own entries back.
-            if there >= here {
+            let provisional = there <= 1 && there == here && peer.chain != self.state.chain;
+            if provisional && peer.wants_seed {
+                self.source.pulled = true;
+                self.begin_seed(cx);
+            } else if there >= here {
                 self.source.pulled = false;
                 self.source.seed = None;
                 self.source.seed_due = false;
@@ -155,6 +159,11 @@ impl Instance {
         }
         if there > here {
             self.behind_own_backup(cx, peer);
+            return;
+        }
+        if self.provisional(peer) {
+            self.sink.pulling = Some(there);
+            self.want_seed(cx);
             return;
         }
         if there == here && !self.check_equal(cx, peer) {
@@ -220,6 +229,7 @@ impl Instance {
     fn peer_older(&mut self, cx: &mut Cx<'_>, peer: &GroupHello, relation: Relation) {
         if self.serves_here() {
             self.sink.pulling = None;
+            self.sink.wants_seed = false;
             self.confirm(cx);
         }
         if peer.position.seq >= relation.fork {
