@@ -194,7 +194,8 @@ impl Instance {
             self.confirm(cx);
             return;
         }
-        if !self.idle() || self.shadow.is_some() {
+        // A seed that an earlier link left unfinished does not go on by itself.
+        if !self.idle() || (self.shadow.is_some() && self.sink.seed.is_some()) {
             return;
         }
         if self.virgin() && self.sink.pulling.is_none() {
