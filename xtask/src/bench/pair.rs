@@ -107,7 +107,8 @@ impl Pair {
         self.server_folder(side).join("server.toml")
     }
 
-    fn start_server(&mut self, side: Side) -> Result<(), String> {
+    /// Starts a side's server.
+    pub(crate) fn start_server(&mut self, side: Side) -> Result<(), String> {
         let args = ["server", "--config", &self.config(side).to_string_lossy()].map(str::to_owned);
         let log = self.folder.join(format!("{}.log", side.name()));
         let server = Server::start_anywhere(&self.binaries.pairline, &args, &log)?;
@@ -118,12 +119,11 @@ impl Pair {
         Ok(())
     }
 
-    /// Ends west's server and starts it again with an empty disk.
-    pub(crate) fn lose_west_disk(&mut self) -> Result<(), String> {
+    /// Ends west's server and empties its disk.
+    pub(crate) fn lose_west(&mut self) -> Result<(), String> {
         self.west = None;
         let disk = self.server_folder(Side::West).join("data");
-        fs::remove_dir_all(&disk).map_err(|e| format!("{}: {e}", disk.display()))?;
-        self.start_server(Side::West)
+        fs::remove_dir_all(&disk).map_err(|e| format!("{}: {e}", disk.display()))
     }
 
     /// Waits until the pair is steady; asked again while its servers do not answer yet.

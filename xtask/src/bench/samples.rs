@@ -2,9 +2,14 @@
 //!
 //! Owns the sampler process (`pairline-load-https samples`), the reading of its lines, and quantiles.
 
+use super::pair::now_ms;
 use super::server::Server;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest time to wait for a sampler's last sample: beyond its own limit for an answer.
+const LAST: Duration = Duration::from_secs(15);
 
 /// What the series of one selector said together.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -50,12 +55,22 @@ impl Sampler {
         Ok(Self { process, lines: lines.to_owned() })
     }
 
-    /// Ends it and gives what it saw.
+    /// Ends it and gives what it saw, a sample of the time of this call included.
     pub(crate) fn end(self) -> Result<Vec<Sample>, String> {
-        drop(self.process);
-        let text = std::fs::read_to_string(&self.lines).map_err(|e| format!("{}: {e}", self.lines.display()))?;
-        let samples = read(&text);
-        if samples.is_empty() { Err(format!("no samples: {text}")) } else { Ok(samples) }
+        let (called, until) = (now_ms(), Instant::now() + LAST);
+        loop {
+            let text = std::fs::read_to_string(&self.lines).map_err(|e| format!("{}: {e}", self.lines.display()))?;
+            let samples = read(&text);
+            if samples.last().is_some_and(|sample| sample.at >= called) {
+                drop(self.process);
+                return Ok(samples);
+            }
+            if Instant::now() >= until {
+                let last = text.lines().last().unwrap_or("none").to_owned();
+                return Err(format!("the sampler is silent; its last line: {last}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

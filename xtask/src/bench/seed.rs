@@ -119,14 +119,15 @@ fn seeding(binaries: &Binaries, folder: &Path, options: &Options, contacts: u32)
     let seconds = pair.import(options.users, contacts, &["east"])?;
     if options.disk {
         pair.steady()?;
-        pair.lose_west_disk()?;
+        pair.lose_west()?;
     }
-    let held = |sample: &Sample| sample.figure(0).sum + sample.figure(1).sum;
     let records = held(&pair.look(Side::East, &FROM_EAST)?);
-    let (east_cpu, west_cpu) = (pair.cpu(Side::East), pair.cpu(Side::West));
+    let west_cpu = if options.disk { 0.0 } else { pair.cpu(Side::West) };
+    let east_cpu = pair.cpu(Side::East);
     let west = pair.sample(Side::West, &FROM_EAST)?;
     let (began, since) = (now_ms(), Instant::now());
     let steady = if options.disk {
+        pair.start_server(Side::West)?;
         None
     } else {
         pair.cli(&["pool", "pair", "east", "west"])?;
@@ -141,12 +142,23 @@ fn seeding(binaries: &Binaries, folder: &Path, options: &Options, contacts: u32)
     }
     let cpu = (pair.cpu(Side::East) - east_cpu, pair.cpu(Side::West) - west_cpu);
     let samples = west.end()?;
-    // A server that was started anew has to find its partner first; that is no part of seeding.
-    let linked = samples.iter().find(|sample| sample.figure(2).sum > 0.0).map_or(began, |sample| sample.at);
-    let complete = samples.iter().find(|sample| held(sample) >= records).ok_or("no sample has all records")?;
-    let seconds_seeding = (complete.at - linked.max(began)) / 1000.0;
+    let seconds_seeding = seeded(&samples, records, began)?;
     let import = Import { contacts, seconds, records };
     Ok(Seeding { import, seconds: seconds_seeding, steady, cpu, equal: pair.verify(Side::East)? })
+}
+
+/// Records of a sample that east ships.
+fn held(sample: &Sample) -> f64 {
+    sample.figure(0).sum + sample.figure(1).sum
+}
+
+/// Seconds from the beginning until all records were there. A server that was started anew has to find its partner first, which
+/// is no part of seeding: its time counts from the last sample without a link.
+fn seeded(samples: &[Sample], records: f64, began: f64) -> Result<f64, String> {
+    let linked = samples.iter().position(|sample| sample.figure(2).sum > 0.0).ok_or("no sample has a link")?;
+    let before = linked.checked_sub(1).and_then(|index| samples.get(index)).map_or(began, |sample| sample.at);
+    let complete = samples.iter().find(|sample| held(sample) >= records).ok_or("no sample has all records")?;
+    Ok((complete.at - before.max(began)) / 1000.0)
 }
 
 fn report(options: &Options, paired: &Paired, seedings: &[Seeding]) -> String {
@@ -228,6 +240,20 @@ mod tests {
         assert_eq!(first_with(&samples, 10.0, 1000.0), Ok(0.5));
         assert_eq!(first_with(&samples, 10.0, 1800.0), Ok(0.0));
         assert!(first_with(&samples, 11.0, 0.0).is_err());
+    }
+
+    #[test]
+    fn seeding_counts_from_the_last_sample_without_a_link() {
+        let sample = |at, figures: &[f64]| {
+            let figures = figures.iter().map(|sum| Sum { count: 1, sum: *sum, max: *sum }).collect();
+            Sample { at, figures }
+        };
+        let early = [sample(900.0, &[]), sample(1000.0, &[0.0, 0.0, 0.0]), sample(1100.0, &[1.0, 0.0, 1.0])];
+        let samples = [&early[..], &[sample(1500.0, &[9.0, 1.0, 1.0])]].concat();
+        assert_eq!(seeded(&samples, 10.0, 800.0), Ok(0.5));
+        assert_eq!(seeded(&samples, 10.0, 1050.0), Ok(0.45));
+        assert!(seeded(&early, 10.0, 800.0).is_err());
+        assert!(seeded(&early[..2], 0.0, 800.0).is_err());
     }
 
     #[test]
