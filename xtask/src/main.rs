@@ -15,7 +15,12 @@ const USAGE: &str = "usage: cargo xtask <command>
   tidy             check the house rules (budgets, words, architecture, dependency graph)
   tidy --figures   print sizes of files and functions
   dag              compare the real dependencies with docs/dag.toml
-  bench register   REGISTER refresh, Pairline beside Kamailio; writes docs/results/register.md";
+  bench register   REGISTER refresh, Pairline beside Kamailio; writes docs/results/register.md
+  bench lag        lag of a steady pair under durable changes; writes docs/results/lag.md
+                   [--rate 500] [--seconds 60] [--users 2000] [--rtt 50: milliseconds on the link of a second run, 0 for none]
+  bench seed       import of users and seeding of the partner; writes docs/results/import.md
+                   [--users 200000] [--contacts 10: each user has in a second run, 0 for none] [--disk: seed a partner whose disk
+                   was lost, instead of one that is paired]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,13 +33,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["dag"] => report("dag", &dag::check(&root)),
-        ["bench", "register", rest @ ..] => match bench::register(&root, rest) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("bench: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        ["bench", "register", rest @ ..] => benched(bench::register(&root, rest)),
+        ["bench", "lag", rest @ ..] => benched(bench::lag(&root, rest)),
+        ["bench", "seed", rest @ ..] => benched(bench::seed(&root, rest)),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
@@ -45,6 +46,16 @@ fn main() -> ExitCode {
 /// The workspace's folder.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+fn benched(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn report(name: &str, findings: &[String]) -> ExitCode {

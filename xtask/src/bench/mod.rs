@@ -1,12 +1,17 @@
-//! Side-by-side measurements of whole servers.
+//! Measurements of whole servers: side by side with others, and of a pair of pools.
 //!
 //! Owns the choice of benchmark and what they share: tools, building, folders. Each server has a module that starts it, each
 //! benchmark one that runs and reports it.
 
+mod delay;
 mod kamailio;
+mod lag;
 mod load;
+mod pair;
 mod pairline;
 mod register;
+mod samples;
+mod seed;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -39,31 +44,88 @@ pub(crate) fn register(root: &Path, args: &[&str]) -> Result<(), String> {
         }
     }
     kamailio::install()?;
+    in_folder(root, |binaries, folder| register::run(root, binaries, folder, &options))
+}
+
+/// Lag of a steady pair under durable changes.
+///
+/// # Errors
+/// A line that says what could not be had or done, or which target is missed.
+pub(crate) fn lag(root: &Path, args: &[&str]) -> Result<(), String> {
+    let mut options = lag::Options::default();
+    let (rate, seconds) = (&mut options.rate, &mut options.seconds);
+    numbers(
+        args,
+        &mut [("--rate", rate), ("--seconds", seconds), ("--users", &mut options.users), ("--rtt", &mut options.rtt)],
+    )?;
+    if options.rate == 0 || options.seconds == 0 || options.users < options.rate {
+        return Err("at least one change a second, one second, and as many users as changes a second".to_owned());
+    }
+    in_folder(root, |binaries, folder| lag::run(root, binaries, folder, &options))
+}
+
+/// Import of users and seeding of the partner.
+///
+/// # Errors
+/// A line that says what could not be had or done.
+pub(crate) fn seed(root: &Path, args: &[&str]) -> Result<(), String> {
+    let mut options = seed::Options::default();
+    let args: Vec<&str> = args
+        .iter()
+        .copied()
+        .filter(|arg| {
+            options.disk |= *arg == "--disk";
+            *arg != "--disk"
+        })
+        .collect();
+    numbers(&args, &mut [("--users", &mut options.users), ("--contacts", &mut options.contacts)])?;
+    if options.users < 2 || options.contacts > 1000 {
+        return Err("at least two users, and at most 1000 contacts each".to_owned());
+    }
+    in_folder(root, |binaries, folder| seed::run(root, binaries, folder, &options))
+}
+
+/// Builds, and runs something in a folder that is removed if it succeeds.
+fn in_folder(root: &Path, work: impl FnOnce(&Binaries, &Path) -> Result<(), String>) -> Result<(), String> {
     let binaries = build(root)?;
     let folder = std::env::temp_dir().join(format!("pairline-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let result = register::run(root, &binaries, &folder, &options);
-    if result.is_ok() {
+    let result = work(&binaries, &folder);
+    match &result {
         // A folder that stays behind harms nobody.
-        let _ = std::fs::remove_dir_all(&folder);
+        Ok(()) => drop(std::fs::remove_dir_all(&folder)),
+        Err(_) => eprintln!("bench: logs and data are in {}", folder.display()),
     }
     result
 }
 
-fn options(args: &[&str]) -> Result<Options, String> {
-    let mut options = Options { users: 20_000, seconds: 5, repeats: 5, server_core: 0, load_core: 1 };
+/// Reads options that are numbers.
+fn numbers(args: &[&str], known: &mut [(&str, &mut u32)]) -> Result<(), String> {
     let mut rest = args.iter();
     while let Some(name) = rest.next() {
         let value = rest.next().and_then(|text| text.parse().ok()).ok_or_else(|| format!("{name} needs a number"))?;
-        match *name {
-            "--users" => options.users = value,
-            "--seconds" => options.seconds = value,
-            "--repeats" => options.repeats = value,
-            "--server-core" => options.server_core = value,
-            "--load-core" => options.load_core = value,
-            _ => return Err(format!("unknown option {name} (--users --seconds --repeats --server-core --load-core)")),
+        match known.iter_mut().find(|(option, _)| option == name) {
+            Some((_, place)) => **place = value,
+            None => {
+                let names: Vec<&str> = known.iter().map(|(option, _)| *option).collect();
+                return Err(format!("unknown option {name} ({})", names.join(" ")));
+            }
         }
     }
+    Ok(())
+}
+
+fn options(args: &[&str]) -> Result<Options, String> {
+    let mut options = Options { users: 20_000, seconds: 5, repeats: 5, server_core: 0, load_core: 1 };
+    let Options { users, seconds, repeats, server_core, load_core } = &mut options;
+    let known = &mut [
+        ("--users", users),
+        ("--seconds", seconds),
+        ("--repeats", repeats),
+        ("--server-core", server_core),
+        ("--load-core", load_core),
+    ];
+    numbers(args, known)?;
     if options.users < 2 || options.seconds == 0 || options.repeats == 0 {
         return Err("at least two users, one second, one repeat".to_owned());
     }
@@ -77,6 +139,8 @@ pub(crate) struct Binaries {
     pub pairline: PathBuf,
     /// The generator.
     pub load: PathBuf,
+    /// The generator of requests over HTTPS, and sampler of metrics.
+    pub https: PathBuf,
 }
 
 /// Builds them in release.
@@ -92,11 +156,35 @@ fn build(root: &Path) -> Result<Binaries, String> {
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let binary = |name: &str| target.join("release").join(name);
-    Ok(Binaries { pairline: binary("pairline"), load: binary("pairline-load") })
+    Ok(Binaries { pairline: binary("pairline"), load: binary("pairline-load"), https: binary("pairline-load-https") })
 }
 
 /// Whether a program can be found.
 fn installed(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder: PathBuf| folder.join(name).is_file())
+}
+
+/// Processor and kernel.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let count = info.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = Command::new("uname").arg("-r").output().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    format!("{count} × {}, Linux {}", model.trim_start_matches(['\t', ' ', ':']), kernel.unwrap_or_default())
+}
+
+/// Today in UTC, as the system's `date` says.
+fn today() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// Writes a report and prints it.
+fn write_report(root: &Path, name: &str, text: &str) -> Result<(), String> {
+    let results = root.join("docs/results");
+    std::fs::create_dir_all(&results).map_err(|e| format!("{}: {e}", results.display()))?;
+    std::fs::write(results.join(name), text).map_err(|e| format!("{name}: {e}"))?;
+    println!("{text}");
+    Ok(())
 }

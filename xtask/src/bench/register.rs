@@ -6,12 +6,11 @@
 use super::kamailio::{self, Kamailio};
 use super::load::{self, Figures};
 use super::pairline::Pairline;
-use super::{Binaries, Options};
+use super::{Binaries, Options, machine};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 /// What is measured, in the order of the report; the arguments of `pairline-load`.
 const KAMAILIO_PLAIN: &str = "Kamailio, no authentication";
@@ -172,15 +171,6 @@ fn machine_report(options: &Options, samples: &Samples) -> String {
         .collect();
     let all = json!({"v": 1, "users": options.users, "seconds": options.seconds, "machine": machine(), "runs": cases});
     serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
-}
-
-/// Processor and kernel.
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let count = info.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = Command::new("uname").arg("-r").output().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-    format!("{count} × {}, Linux {}", model.trim_start_matches(['\t', ' ', ':']), kernel.unwrap_or_default())
 }
 
 #[cfg(test)]

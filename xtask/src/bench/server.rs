@@ -20,11 +20,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a program on one core; its output goes to a file.
     pub(crate) fn start(core: u32, program: &Path, args: &[String], log: &Path) -> Result<Self, String> {
+        let mut pinned = vec!["-c".to_owned(), core.to_string(), program.to_string_lossy().into_owned()];
+        pinned.extend_from_slice(args);
+        Self::start_anywhere(Path::new("taskset"), &pinned, log)
+    }
+
+    /// Starts a program on whatever core is free; its output goes to a file.
+    pub(crate) fn start_anywhere(program: &Path, args: &[String], log: &Path) -> Result<Self, String> {
         let file = File::create(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let errors = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
-        let child = Command::new("taskset")
-            .args(["-c", &core.to_string()])
-            .arg(program)
+        let child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(file)
