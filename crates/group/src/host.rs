@@ -9,14 +9,13 @@ mod link;
 
 use crate::config::{HostConfig, Others};
 use crate::dedup::Seen;
-use crate::entry::{Entry, OpId};
+use crate::entry::OpId;
 use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position};
 use crate::instance::checkpoint::{self, GroupRecoverError};
 use crate::instance::{Cx, Instance};
 use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, Role};
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
-use crate::tail::{self, TailVerdict};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
@@ -293,6 +292,15 @@ impl Host {
         }
     }
 
+    /// Whether an operation was applied: `Some(None)` if its session has gone on so far that it can no longer be told.
+    pub fn operation(&self, group: GroupId, op: &OpId) -> Option<Option<Position>> {
+        match self.groups.get(&group)?.state.dedup.look(*op) {
+            Seen::New => None,
+            Seen::At(position) => Some(Some(position)),
+            Seen::TooOld => Some(None),
+        }
+    }
+
     /// One group as this server sees it.
     pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
         let instance = self.groups.get(&group)?;
@@ -357,17 +365,5 @@ impl Host {
     pub fn live_link(&self) -> bool {
         let dead = self.cfg.limits.link_dead;
         self.link.is_some() && self.heard.is_some_and(|at| self.now.mono <= at.saturating_add(dead))
-    }
-
-    /// Decides about each entry of a stored divergent tail against the group's present state; see [`tail::apply_tail`].
-    pub fn apply_tail<'a>(
-        &self,
-        group: GroupId,
-        entries: impl IntoIterator<Item = &'a Entry>,
-    ) -> Vec<(Position, TailVerdict)> {
-        match self.groups.get(&group) {
-            Some(instance) => tail::apply_tail(entries, &instance.state),
-            None => Vec::new(),
-        }
     }
 }

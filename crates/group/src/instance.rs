@@ -127,7 +127,7 @@ pub(crate) struct Instance {
     pub(crate) fence: Option<Fence>,
     /// Highest epoch ever heard of.
     pub(crate) heard: Epoch,
-    /// Entries in the stored divergent tail.
+    /// Entries of stored divergent tails that wait for a decision.
     pub(crate) tail: u64,
     /// Whether this process wrote an entry of its own since it started.
     pub(crate) appended: bool,
@@ -445,10 +445,11 @@ impl Instance {
         self.peer = None;
     }
 
-    /// The stored tail has been dealt with.
-    pub(crate) fn tail_resolved(&mut self) {
-        self.tail = 0;
-        self.changed = true;
+    /// So many entries of the stored tails wait for a decision. The tails' files say so; what is kept here only bridges the
+    /// time until they are read after a start.
+    pub(crate) fn tail_open(&mut self, entries: u64) {
+        self.changed |= self.tail != entries;
+        self.tail = entries;
     }
 
     pub(crate) fn tick_consensus(&mut self) {

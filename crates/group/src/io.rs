@@ -113,6 +113,9 @@ pub enum Refusal {
     /// The instance cannot do this in its present state; the reason says why.
     #[error("not possible now: {0}")]
     NotNow(Box<str>),
+    /// The disk of the serving server is full: nothing can be acknowledged until there is room.
+    #[error("the disk of the serving server is full")]
+    DiskFull,
 }
 
 /// What the shell tells the host.
@@ -208,10 +211,13 @@ pub enum HostInput {
         /// Which group.
         group: GroupId,
     },
-    /// An administrator has dealt with the stored tail of a group: it no longer counts as open.
-    TailResolved {
+    /// So many entries of the stored tails of a group wait for a decision, by what the tails' files say. To be given after a
+    /// start, after a tail was stored, and whenever something became of an entry.
+    TailOpen {
         /// Which group.
         group: GroupId,
+        /// How many, over all of its tails here.
+        entries: u64,
     },
 }
 
@@ -349,6 +355,15 @@ pub enum Alarm {
         group: GroupId,
         /// How many entries.
         entries: u64,
+    },
+    /// The front of a divergent tail had been let go by the caps of the log: entries made from the state stand for it.
+    TailFrontLost {
+        /// Which group.
+        group: GroupId,
+        /// How many entries are gone.
+        entries: u64,
+        /// How many were made instead.
+        made: u64,
     },
 }
 
@@ -501,7 +516,7 @@ pub struct GroupStatus {
     pub seed: Option<(u64, u64)>,
     /// Position and wall time of the last proven equality with the partner.
     pub verified: Option<(Position, Millis)>,
-    /// Entries in the stored divergent tail.
+    /// Entries of stored divergent tails that wait for a decision.
     pub tail: u64,
     /// If stopped: why.
     pub stopped: Option<Box<str>>,

@@ -1,58 +1,61 @@
-//! A divergent tail, entry by entry: skipped, to be applied, a conflict, or discarded.
+//! Divergent tails: what stands for a front that was not kept, the operation of an entry, and what became of each entry.
 //!
-//! Owns the decision, which is a pure function of the tail and the present state. Does not own the tail's file, and applies
-//! nothing: each entry to be applied is an ordinary proposal.
+//! Owns these words. Does not own the tail's file (`store`), nor the rule by which an entry is applied (`resilience`).
 
 use crate::codec;
-use crate::dedup::Seen;
-use crate::entry::{Body, Effect, Entry, OpId};
+use crate::entry::{Body, ChainHash, Effect, Entry, OpId};
 use crate::ids::Position;
-use crate::io::{Proposal, Write, WriteClass};
 use crate::record::{Class, Key, Record};
+use crate::state::State;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// What is to happen to one entry of a tail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TailVerdict {
-    /// Its operation was applied, at this position (for one that left the window: the present position).
-    Applied(Position),
-    /// Every record still has the version that the entry was based on: propose this.
-    Apply(Box<Proposal>),
-    /// These records have changed: a person decides.
-    Conflict(Vec<Key>),
-    /// Nothing durable in it.
-    Discard,
+/// What became of an entry of a stored tail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resolution {
+    /// Nothing yet.
+    #[default]
+    Open,
+    /// Its effects were applied again, at this position if it is known.
+    Applied(Option<Position>),
+    /// There was nothing to apply: its operation had been applied, at this position if it is known.
+    Skipped(Option<Position>),
+    /// A record has changed since, or whether it was applied cannot be told: left to a person.
+    Conflict,
+    /// Not to be applied by its nature.
+    Discarded,
+    /// A conflict that a person has given up.
+    GivenUp,
 }
 
-/// What the decision reads of the present state.
-pub trait TailView {
-    /// The record that is there now.
-    fn record(&self, key: &Key) -> Option<&Record>;
-    /// Where an operation was applied; `Some(None)` if that can no longer be told.
-    fn operation(&self, op: OpId) -> Option<Option<Position>>;
-}
-
-/// Decides about each entry of a tail, oldest first. Later entries that build on earlier ones of the same tail are judged as
-/// if those had been applied; propose them in this order, and stop at the first that is refused.
-pub fn apply_tail<'a>(
-    entries: impl IntoIterator<Item = &'a Entry>,
-    present: &impl TailView,
-) -> Vec<(Position, TailVerdict)> {
-    let mut written: BTreeMap<&Key, Position> = BTreeMap::new();
-    let mut verdicts = Vec::new();
-    for entry in entries {
-        let verdict = judge(entry, present, &written);
-        if let (TailVerdict::Apply(_) | TailVerdict::Applied(_), Body::Effects(effects)) = (&verdict, &entry.body) {
-            for effect in effects {
-                written.insert(effect.key(), entry.position);
-            }
+impl Resolution {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Resolution::Open => "open",
+            Resolution::Applied(_) => "applied",
+            Resolution::Skipped(_) => "skipped",
+            Resolution::Conflict => "conflict",
+            Resolution::Discarded => "discarded",
+            Resolution::GivenUp => "given-up",
         }
-        verdicts.push((entry.position, verdict));
     }
-    verdicts
+
+    /// Whether nobody has to do anything more about it.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, Resolution::Open | Resolution::Conflict)
+    }
+
+    /// Where the entry lives on, if that is known.
+    pub fn at(self) -> Option<Position> {
+        match self {
+            Resolution::Applied(at) | Resolution::Skipped(at) => at,
+            Resolution::Open | Resolution::Conflict | Resolution::Discarded | Resolution::GivenUp => None,
+        }
+    }
 }
 
-/// The operation id of an entry; one without gets an id from its content, so that applying a tail twice changes nothing.
+/// The operation of an entry; one without gets an id from its content, so that applying a tail twice changes nothing.
 pub fn tail_operation(entry: &Entry) -> OpId {
     entry.op.unwrap_or_else(|| {
         let hash = blake3::hash(&codec::encode_entry(entry));
@@ -62,60 +65,36 @@ pub fn tail_operation(entry: &Entry) -> OpId {
     })
 }
 
-fn judge(entry: &Entry, present: &impl TailView, written: &BTreeMap<&Key, Position>) -> TailVerdict {
-    let Body::Effects(effects) = &entry.body else {
-        return TailVerdict::Discard;
-    };
-    let op = tail_operation(entry);
-    match present.operation(op) {
-        Some(Some(at)) => return TailVerdict::Applied(at),
-        Some(None) => return TailVerdict::Applied(Position::default()),
-        None => {}
-    }
-    let mut proposal = Proposal { op: Some(op), step: entry.step, ..Proposal::default() };
-    let mut conflicts = Vec::new();
-    for effect in effects {
-        let (key, based_on, write) = match effect {
-            Effect::Put { class: Class::Soft { .. }, .. } => continue,
-            Effect::Put { key, based_on, value, .. } => {
-                (key, based_on, Write::Put { key: key.clone(), class: WriteClass::Durable, value: value.clone() })
-            }
-            Effect::Delete { key, based_on } => match present.record(key) {
-                Some(record) if record.class != Class::Durable => continue,
-                None if !written.contains_key(key) => continue,
-                _ => (key, based_on, Write::Delete { key: key.clone() }),
-            },
-        };
-        let in_tail = written.get(key).is_some_and(|at| Some(*at) == *based_on);
-        let version = present.record(key).map(|record| record.version);
-        if in_tail {
-            proposal.writes.push(write);
-        } else if version == *based_on && !written.contains_key(key) {
-            proposal.reads.push((key.clone(), version));
-            proposal.writes.push(write);
-        } else {
-            conflicts.push(key.clone());
-        }
-    }
-    if !conflicts.is_empty() {
-        TailVerdict::Conflict(conflicts)
-    } else if proposal.writes.is_empty() {
-        TailVerdict::Discard
-    } else {
-        TailVerdict::Apply(Box::new(proposal))
-    }
+/// Stands in the place of the previous chain hash in entries that were made from a copy's state.
+const MADE: ChainHash = ChainHash([0xFF; 32]);
+
+/// Whether an entry was made from the copy's state because the entries themselves were no longer kept. It holds what its
+/// records were at the end; what they were based on, and what was deleted, is not known.
+pub fn is_made(entry: &Entry) -> bool {
+    entry.prev == MADE
 }
 
-impl TailView for crate::state::State {
-    fn record(&self, key: &Key) -> Option<&Record> {
-        self.raw(key).filter(|record| record.class.present_at(self.time))
+/// Entries for a front that was not kept, from the sequence `fork` up to `kept` (not included): the durable records that
+/// still stand as they were written there, by the position that wrote them.
+pub(crate) fn made(state: &State, fork: u64, kept: u64) -> Vec<Arc<Entry>> {
+    let lost = |record: &Record| record.class == Class::Durable && (fork..kept).contains(&record.version.seq);
+    let mut written: BTreeMap<Position, Vec<(&Key, &Record)>> = BTreeMap::new();
+    for (key, record) in state.records.iter().filter(|(_, record)| lost(record)) {
+        written.entry(record.version).or_default().push((key, record));
     }
-
-    fn operation(&self, op: OpId) -> Option<Option<Position>> {
-        match self.dedup.look(op) {
-            Seen::New => None,
-            Seen::At(at) => Some(Some(at)),
-            Seen::TooOld => Some(None),
-        }
-    }
+    let put = |(key, record): (&Key, &Record)| Effect::Put {
+        key: key.clone(),
+        based_on: None,
+        class: Class::Durable,
+        value: record.value.clone(),
+    };
+    let entry = |(position, records): (Position, Vec<(&Key, &Record)>)| Entry {
+        position,
+        prev: MADE,
+        time: state.time,
+        op: None,
+        step: None,
+        body: Body::Effects(records.into_iter().map(put).collect()),
+    };
+    written.into_iter().map(|at| Arc::new(entry(at))).collect()
 }

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Disk, EAST, GROUP, WEST, World, committed, config, key, op, put, refusal, soft};
 use pairline_group::io::{Alarm, Done, ExportState, Proposal, Refusal, Role};
-use pairline_group::tail::TailVerdict;
-use pairline_group::{Body, Epoch, HostInput, PoolId};
+use pairline_group::tail::{is_made, tail_operation};
+use pairline_group::{Body, Effect, Epoch, HostInput, PoolId};
 
 #[test]
 fn handover_there_and_back_is_identity() {
@@ -139,13 +139,14 @@ fn a_returned_pool_is_fenced_keeps_its_tail_and_follows() {
     assert_eq!(world.role(EAST), Role::Backup);
     world.assert_equal();
     assert_eq!(world.status(EAST).tail, 3);
-    let verdicts = world.host(WEST).apply_tail(GROUP, entries.iter().map(|entry| entry.as_ref()));
-    assert!(matches!(verdicts[0].1, TailVerdict::Apply(_)));
-    assert_eq!(verdicts[1].1, TailVerdict::Conflict(vec![key("u1")]));
-    let TailVerdict::Apply(proposal) = verdicts[0].1.clone() else { panic!() };
-    committed(&world.answer(WEST, *proposal));
-    let verdicts = world.host(WEST).apply_tail(GROUP, entries.iter().map(|entry| entry.as_ref()));
-    assert!(matches!(verdicts[0].1, TailVerdict::Applied(_)));
+    world.input(EAST, HostInput::TailOpen { group: GROUP, entries: 2 });
+    assert_eq!(world.status(EAST).tail, 2, "the tail's file says what is open");
+    // The first entry of the tail again, as it stands, at the pool that serves now.
+    let first = entries[0].clone();
+    let again = || Proposal { op: first.op, writes: vec![put("u0", "lost")], ..Proposal::default() };
+    let at = committed(&world.answer(WEST, again()));
+    assert_eq!(world.answer(WEST, again()), Done::Duplicate(at));
+    assert_eq!(world.host(WEST).operation(GROUP, &tail_operation(&first)), Some(Some(at)));
     committed(&world.handover(WEST, 20));
     world.settle();
     assert!(world.host(EAST).can_commit(GROUP));
@@ -240,6 +241,65 @@ fn a_promotion_ends_a_seed_and_keeps_the_old_copy() {
     world.connect();
     world.run(5000);
     world.assert_equal();
+}
+
+#[test]
+fn a_tail_whose_front_was_let_go_is_made_whole_from_the_state() {
+    let mut cfg = config(1);
+    cfg.limits.retain_entries = 20;
+    let mut world = World::apart(cfg, config(2));
+    world.pair();
+    world.connect();
+    world.run(500);
+    committed(&world.commit(EAST, vec![put("shared", "1")]));
+    world.settle();
+    world.cut();
+    committed(&world.commit(EAST, vec![put("both-a", "1"), put("both-b", "1"), soft("phone", "x", 600_000)]));
+    for n in 0..100 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n}"), "lost")]));
+    }
+    committed(&world.commit(EAST, vec![put("both-b", "2"), put("u0", "again")]));
+    world.run(100);
+    // A checkpoint lets the log go up to what is still kept.
+    world.input(EAST, HostInput::Checkpoint { id: 1 });
+    world.settle();
+    assert!(world.servers[EAST].purges > 0);
+    world.crash(EAST, 0);
+    committed(&world.promote(WEST, 5));
+    world.restart(EAST);
+    world.connect();
+    world.run(5000);
+    assert_eq!(world.role(EAST), Role::Backup);
+    world.assert_equal();
+    let (_, fork, entries) = world.servers[EAST].tails.last().cloned().expect("a tail");
+    assert!(entries.windows(2).all(|pair| pair[0].position < pair[1].position), "each position once, in order");
+    let made: Vec<_> = entries.iter().filter(|entry| is_made(entry)).collect();
+    // Entries kept: 20. Before them: two that stand only in part, and those of which nothing is left.
+    assert_eq!((entries.len() - made.len(), made.len()), (20, 81));
+    assert_eq!(made[0].position.seq, fork.seq);
+    assert!(
+        matches!(&made[0].body, Body::Effects(effects)
+        if matches!(&effects[..], [Effect::Put { key: one, .. }] if *one == key("both-a"))),
+        "what still stands of it"
+    );
+    let mut names: Vec<&str> = Vec::new();
+    for entry in &entries {
+        let Body::Effects(effects) = &entry.body else { panic!("{entry:?}") };
+        names.extend(effects.iter().map(|effect| &*effect.key().owner));
+    }
+    let all = (0..100).map(|n| format!("u{n}")).chain(["both-a".to_owned(), "both-b".to_owned()]);
+    assert!(all.clone().all(|name| names.contains(&name.as_str())), "every changed record is in the tail");
+    assert_eq!(world.status(EAST).tail, 101);
+    let told = world.servers[EAST]
+        .alarms
+        .iter()
+        .any(|alarm| matches!(alarm, Alarm::TailFrontLost { entries: 82, made: 81, .. }));
+    assert!(told, "{:?}", world.servers[EAST].alarms);
+    assert_ne!(
+        tail_operation(made[0]),
+        tail_operation(made[1]),
+        "an entry without an operation has one by its content"
+    );
 }
 
 #[test]

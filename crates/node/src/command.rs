@@ -198,6 +198,11 @@ pub enum Command {
         /// Apply what can be applied.
         apply: bool,
     },
+    /// Gives up the entries of a pool's divergent tail that are in conflict: nothing waits for them any more.
+    PoolDivergenceSettle {
+        /// The returned pool.
+        pool: String,
+    },
     /// Moves the management store to the partner.
     ManagementFailover {
         /// Without the source's help.

@@ -14,7 +14,7 @@ use crate::procedures::Procedures;
 use crate::rng::Rng;
 use bytes::Bytes;
 use pairline_group::host::Host;
-use pairline_group::io::{Done, HostInput, Now, Proposal};
+use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal};
 use pairline_group::{GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, LocateError, TaskEvent};
@@ -163,6 +163,10 @@ pub struct Core {
     pub nonces: NonceWindow,
     /// Pools' modes.
     pub modes: Modes,
+    /// The reading of how much of the stored tails is open.
+    pub recount: crate::admin::Recount,
+    /// The shell said that the disk is full.
+    pub disk_full: bool,
     /// When checkpoints are taken.
     pub checkpoints: crate::checkpoints::Checkpoints,
     /// The running procedure.
@@ -283,6 +287,11 @@ impl Core {
     pub fn propose(&mut self, owner: TicketOwner, group: GroupId, proposal: Proposal) -> Ticket {
         let ticket = Ticket(self.fresh());
         self.tickets.insert(ticket, owner);
+        if self.disk_full && self.host.can_commit(group) {
+            // It could not be acknowledged before there is room; where another pool serves, that one may have some.
+            crate::host_side::finished(self, ticket, Done::Refused(Refusal::DiskFull));
+            return ticket;
+        }
         self.commit_started.insert(ticket, self.now.mono);
         self.host.handle(self.now, HostInput::Propose { ticket, group, proposal });
         ticket

@@ -63,7 +63,8 @@ fn handle(core: &mut Core, output: HostOutput) {
     }
 }
 
-fn finished(core: &mut Core, ticket: Ticket, done: Done) {
+/// A request to the host ended: whoever waits for it learns how.
+pub fn finished(core: &mut Core, ticket: Ticket, done: Done) {
     if let Some(started) = core.commit_started.remove(&ticket)
         && matches!(done, Done::Committed(_))
     {
@@ -181,6 +182,13 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
         Alarm::DivergentTail { group, entries } => (
             "divergent-tail",
             format!("group {group}: {entries} entries were never shipped and are kept; see `pairline pool divergence`"),
+        ),
+        Alarm::TailFrontLost { group, entries, made } => (
+            "tail-front-lost",
+            format!(
+                "group {group}: the first {entries} entries of the divergent tail had been let go by the log's cap; {made} entries \
+                 made from the copy's state stand for them. What they deleted, and what was written over, is not known"
+            ),
         ),
     }
 }

@@ -5,6 +5,7 @@
 use crate::command::{Actor, Command, Problem, Reply};
 use bytes::Bytes;
 use pairline_group::io::{CheckpointDelta, LogBatch};
+use pairline_group::tail::Resolution;
 use pairline_group::{Entry, GroupId, LinkId, PoolId, Position, ServerId};
 use pairline_sip::flow::Flow;
 use std::net::SocketAddr;
@@ -67,7 +68,7 @@ pub enum Input {
     Tails {
         /// The request.
         id: u64,
-        /// Every stored tail of the groups asked for, with the entries that are still open.
+        /// Every stored tail of the groups asked for in which an entry waits for a decision.
         tails: Vec<StoredTail>,
     },
     /// Answer to [`Output::Resolve`].
@@ -85,6 +86,12 @@ pub enum Input {
         actor: Actor,
         /// What.
         command: Command,
+    },
+    /// The disk is full: what is under way is acknowledged when there is room again, and nothing new is taken; or there is
+    /// room again.
+    Disk {
+        /// Whether it is full.
+        full: bool,
     },
     /// What only the shell can see; sent at start and every few seconds.
     Facts(Facts),
@@ -116,8 +123,10 @@ pub struct StoredTail {
     pub group: GroupId,
     /// Where the histories part.
     pub fork: Position,
-    /// Open entries, oldest first.
+    /// All its entries, oldest first.
     pub entries: Vec<Arc<Entry>>,
+    /// What became of each.
+    pub resolutions: Vec<Resolution>,
 }
 
 /// What the node tells the shell.
@@ -172,21 +181,21 @@ pub enum Output {
         /// Its entries.
         entries: Vec<Arc<Entry>>,
     },
-    /// Read the open entries of stored tails; answer [`Input::Tails`].
+    /// Read the stored tails that are not settled; answer [`Input::Tails`].
     ReadTails {
         /// Echoed.
         id: u64,
-        /// Home pool whose groups are meant.
+        /// Home pool whose groups are meant, besides the management store's.
         pool: PoolId,
     },
-    /// Mark tail entries as resolved (applied, skipped, conflict shown, discarded); durable, no answer.
+    /// Mark tail entries with what became of them, in all tails of that group and fork; durable, no answer.
     ResolveTail {
         /// Which group.
         group: GroupId,
         /// Which tail.
         fork: Position,
         /// Position and what became of it.
-        resolved: Vec<(Position, Box<str>)>,
+        resolved: Vec<(Position, Resolution)>,
     },
     /// Resolve a next hop by RFC 3263 (bounded to 2 s by the shell); answer [`Input::Resolved`].
     Resolve {

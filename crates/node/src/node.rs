@@ -32,6 +32,7 @@ impl Node {
         let core = crate::start::core(config, now, recovered)?;
         let mut node = Node { core: Rc::new(RefCell::new(core)), tasks, anonymous };
         crate::start::first_steps(&mut node.core.borrow_mut());
+        crate::admin::recount(&mut node);
         node.settle();
         Ok(node)
     }
@@ -122,6 +123,12 @@ impl Node {
                     cx.with(|core| core.out.push_back(Output::AdminReply { request, reply }));
                 });
             }
+            Input::TailStored { group } => {
+                let core = self.core();
+                let now = core.borrow().now;
+                core.borrow_mut().host.handle(now, HostInput::TailStored { group });
+                crate::admin::recount(self);
+            }
             other => {
                 let core = self.core();
                 take_plain(&mut core.borrow_mut(), other);
@@ -180,7 +187,7 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::LinkDown { link } => peer_side::down(core, link),
         Input::Synced { batch } => core.host.handle(now, HostInput::Synced { batch }),
         Input::CheckpointDone { id } => crate::checkpoints::done(core, id),
-        Input::TailStored { group } => core.host.handle(now, HostInput::TailStored { group }),
+        Input::Disk { full } => core.disk_full = full,
         Input::Tails { id, tails } => {
             if let Some(task) = core.waits.remove(&id) {
                 core.resolve(task, id, WaitResult::Tails(tails));
@@ -197,7 +204,7 @@ fn take_plain(core: &mut Core, input: Input) {
             }
         }
         Input::Facts(facts) => core.facts = facts,
-        Input::Tick | Input::Sip { .. } | Input::PeerFrame { .. } | Input::Admin { .. } => {
+        Input::Tick | Input::Sip { .. } | Input::PeerFrame { .. } | Input::Admin { .. } | Input::TailStored { .. } => {
             unreachable!("taken before with the whole node")
         }
     }

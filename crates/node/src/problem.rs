@@ -100,6 +100,13 @@ impl Problem {
                 detail,
                 "see the alarms in `pairline pool status` and docs/operations",
             ),
+            Refusal::DiskFull => Problem::new(
+                507,
+                "disk-full",
+                "the disk is full",
+                detail,
+                "free space on the data folder's file system and repeat the command; nothing was changed",
+            ),
             Refusal::NotNow(_) => {
                 Problem::new(409, "not-now", "not possible now", detail, "see `pairline pool status`")
             }

@@ -61,6 +61,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         local_guests: BTreeMap::new(),
         nonces: NonceWindow::new(NONCE_WINDOW),
         modes,
+        recount: crate::admin::Recount::default(),
+        disk_full: false,
         checkpoints: crate::checkpoints::Checkpoints::default(),
         watched: config.watch.then(Vec::new),
         procedures: Procedures::default(),
@@ -117,7 +119,11 @@ pub fn first_steps(core: &mut Core) {
 
 /// The first server of a deployment puts the topology of its files into the management store.
 pub fn ensure_topology_stored(core: &mut Core) {
-    if core.topology_in_force || core.procedures.topology_proposed || !core.host.can_commit(GroupId::CMS) {
+    if core.topology_in_force
+        || core.procedures.topology_proposed
+        || core.disk_full
+        || !core.host.can_commit(GroupId::CMS)
+    {
         return;
     }
     let key = stored::topology_key();

@@ -261,8 +261,11 @@ pub struct TailEntryView {
     pub durable: bool,
     /// Records that it touches, in words.
     pub records: Vec<String>,
-    /// `open`, `applied`, `skipped`, `conflict`, `discarded`.
+    /// `open`, `applied`, `skipped`, `conflict`, `discarded`, `given-up`.
     pub outcome: String,
+    /// Why, where that is not plain.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// One metric sample: name, labels, value.

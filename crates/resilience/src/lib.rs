@@ -20,7 +20,7 @@ pub mod runner;
 mod stages;
 mod work;
 
-pub use divergence::{Divergence, Lookup, Progress, Verdict as TailVerdict, decide, decide_all};
+pub use divergence::{Applied, Divergence, Lookup, Progress, Verdict as TailVerdict, decide, decide_all, revisit};
 pub use heartbeat::{ClockEstimate, Heartbeat};
 pub use journal::{Procedure, ProcedureState, StepOutcome, StepResult};
 pub use mode::{Mode, ModeChange, ModeEvent, ModeMachine, ModeReason, OperatorEvent, Ownership, View};

@@ -76,7 +76,9 @@ pub(crate) fn read(done: &Done, to: PoolId) -> Answer {
             // Somebody (a former run of this very step) has done it.
             Refusal::NotActive(_, pool) | Refusal::Moved(_, pool) if *pool == to => Answer::Written,
             Refusal::HandingOver(pool) if *pool == to => Answer::Written,
-            Refusal::Busy | Refusal::NotNow(_) | Refusal::Unconfirmed | Refusal::Conflict(_) => Answer::Later,
+            Refusal::Busy | Refusal::NotNow(_) | Refusal::Unconfirmed | Refusal::Conflict(_) | Refusal::DiskFull => {
+                Answer::Later
+            }
             never @ (Refusal::NotActive(..)
             | Refusal::Moved(..)
             | Refusal::HandingOver(_)

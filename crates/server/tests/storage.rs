@@ -6,6 +6,7 @@ mod support;
 use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_group::io::{CheckpointDelta, LogBatch, LogKind, LogRecord};
+use pairline_group::tail::Resolution;
 use pairline_group::{Body, ChainHash, Entry, Epoch, GroupId, PoolId, Position};
 use pairline_node::io::Input;
 use pairline_server::shell::counters::Counters;
@@ -125,10 +126,12 @@ async fn a_full_disk_acknowledges_nothing_says_so_and_goes_on_when_there_is_spac
     }
     let text = event(&mut disk.events, "disk-full").await;
     assert!(text.contains("nothing is acknowledged"), "{text}");
+    assert!(matches!(disk.next(), Input::Disk { full: true }), "the node is told");
     assert!(disk.outlet.disk().is_none());
     files.set_capacity(None);
     event(&mut disk.events, "disk-space").await;
     assert_eq!(*disk.synced_through(5).last().unwrap(), 5);
+    assert!(matches!(disk.next(), Input::Disk { full: false }));
     disk.requests.send(Request::Close).unwrap();
     disk.thread.join().unwrap().unwrap();
     let (_, recovered) = open(&files);
@@ -158,26 +161,61 @@ fn entry(seq: u64) -> Arc<Entry> {
 fn tails_are_stored_read_and_resolved() {
     let fork = entry(4).position;
     let entries = vec![entry(4), entry(5), entry(6)];
-    let resolved = vec![(entry(4).position, "applied".into()), (entry(6).position, "discarded".into())];
+    let applied = Resolution::Applied(Some(entry(9).position));
+    let resolved = vec![(entry(4).position, applied), (entry(6).position, Resolution::Conflict)];
+    let settled = vec![(entry(5).position, Resolution::Discarded), (entry(6).position, Resolution::GivenUp)];
     let requests = vec![
         Request::StoreTail(GROUP, fork, entries),
         Request::ReadTails(1, PoolId(1)),
         Request::ResolveTail(GROUP, fork, resolved),
         Request::ReadTails(2, PoolId(1)),
         Request::ReadTails(3, PoolId(2)),
+        Request::ResolveTail(GROUP, fork, settled),
+        Request::ReadTails(4, PoolId(1)),
     ];
     let disk = start(MemoryFiles::new(), requests);
     assert!(matches!(disk.next(), Input::TailStored { group } if group == GROUP));
     let open_entries = |input: Input| match input {
         Input::Tails { id, tails } => {
-            (id, tails.iter().flat_map(|t| t.entries.iter().map(|e| e.position.seq)).collect::<Vec<_>>())
+            let entries = tails.iter().flat_map(|t| t.entries.iter().zip(&t.resolutions));
+            (id, entries.filter(|(_, r)| !r.is_settled()).map(|(e, _)| e.position.seq).collect::<Vec<_>>())
         }
         other => panic!("unexpected {other:?}"),
     };
     assert_eq!(open_entries(disk.next()), (1, vec![4, 5, 6]));
-    assert_eq!(open_entries(disk.next()), (2, vec![5]));
+    assert_eq!(open_entries(disk.next()), (2, vec![5, 6]), "a conflict stays");
     assert_eq!(open_entries(disk.next()), (3, vec![]));
+    assert_eq!(open_entries(disk.next()), (4, vec![]));
     drop(disk.requests);
+    disk.thread.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_tail_that_finds_the_disk_full_is_stored_when_there_is_room() {
+    let files = MemoryFiles::new();
+    let mut disk = start(files.clone(), vec![Request::Append(batch(1, 100))]);
+    disk.synced_through(1);
+    files.set_capacity(Some(files.used()));
+    disk.requests.send(Request::StoreTail(GROUP, entry(4).position, vec![entry(4), entry(5)])).unwrap();
+    assert!(matches!(disk.next(), Input::Disk { full: true }));
+    event(&mut disk.events, "disk-full").await;
+    // While nothing has changed, nothing is announced: the next answer is that to a question.
+    disk.requests.send(Request::ReadTails(1, PoolId(1))).unwrap();
+    assert!(matches!(disk.next(), Input::Tails { id: 1, tails } if tails.is_empty()));
+    files.set_capacity(None);
+    assert!(matches!(disk.next(), Input::TailStored { group } if group == GROUP));
+    assert!(matches!(disk.next(), Input::Disk { full: false }));
+    event(&mut disk.events, "disk-space").await;
+    // Marks that find no room are not lost, either.
+    files.set_capacity(Some(files.used()));
+    let marks = vec![(entry(4).position, Resolution::Skipped(None)), (entry(5).position, Resolution::Discarded)];
+    disk.requests.send(Request::ResolveTail(GROUP, entry(4).position, marks)).unwrap();
+    assert!(matches!(disk.next(), Input::Disk { full: true }));
+    files.set_capacity(None);
+    assert!(matches!(disk.next(), Input::Disk { full: false }));
+    disk.requests.send(Request::ReadTails(2, PoolId(1))).unwrap();
+    assert!(matches!(disk.next(), Input::Tails { id: 2, tails } if tails.is_empty()), "settled");
+    disk.requests.send(Request::Close).unwrap();
     disk.thread.join().unwrap().unwrap();
 }
 

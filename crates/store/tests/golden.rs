@@ -8,6 +8,7 @@ mod common;
 
 use bytes::Bytes;
 use common::*;
+use pairline_group::ids::{Epoch, GroupId, PoolId, Position};
 use pairline_group::io::CheckpointDelta;
 use pairline_group::record::{Class, Key, Kind, Record};
 use pairline_store::files::OpenMode;
@@ -146,23 +147,58 @@ fn checkpoint_rows() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+fn tails_at(files: &MemoryFiles) -> Tails {
+    files.create_dir(Path::new("/data")).unwrap();
+    Tails::open(Arc::new(files.clone()), PathBuf::from("/data/tails")).unwrap()
+}
+
+const TAIL: TailId = TailId { group: GroupId { pool: PoolId(1), index: 5 }, fork: FORK, copy: 0 };
+const FORK: Position = Position { epoch: Epoch { number: 2, granted_by: PoolId(2) }, seq: 11 };
+
 #[test]
 fn tail_and_marks_files() {
     let files = MemoryFiles::new();
-    let open = |files: &MemoryFiles| Tails::open(Arc::new(files.clone()), PathBuf::from("/data/tails")).unwrap();
-    files.create_dir(Path::new("/data")).unwrap();
-    let entries = [Arc::new(entry(11)), Arc::new(entry(12))];
-    let id = open(&files).store(group(5), position(2, 2, 11), &entries).unwrap();
-    open(&files).resolve(id, &[(position(1, 1, 12), Resolution::Conflict)]).unwrap();
+    let entries: Vec<_> = (11..19).map(|seq| Arc::new(entry(seq))).collect();
+    let id = tails_at(&files).store(TAIL.group, FORK, &entries[..2]).unwrap();
+    assert_eq!(id, TAIL);
     let again = MemoryFiles::new();
-    for extension in ["tail", "marks"] {
-        let path = PathBuf::from(format!("/data/tails/1-5-2.2-11-0.{extension}"));
-        let frozen = golden(&format!("{extension}-v1.bin"), &files.content(&path).unwrap());
-        put(&again, &path, &frozen);
-    }
-    let tail = open(&again).read(TailId { group: group(5), fork: position(2, 2, 11), copy: 0 }).unwrap();
-    assert_eq!(tail.entries, entries);
-    assert_eq!(tail.resolutions, [Resolution::Open, Resolution::Conflict]);
+    let path = PathBuf::from("/data/tails/1-5-2.2-11-0.tail");
+    put(&again, &path, &golden("tail-v1.bin", &files.content(&path).unwrap()));
+    assert_eq!(tails_at(&again).read(TAIL).unwrap().entries, entries[..2]);
+
+    let all = [
+        Resolution::Open,
+        Resolution::Applied(None),
+        Resolution::Applied(Some(position(3, 1, 1 << 40))),
+        Resolution::Skipped(None),
+        Resolution::Skipped(Some(position(2, 2, 12))),
+        Resolution::Conflict,
+        Resolution::Discarded,
+        Resolution::GivenUp,
+    ];
+    let files = MemoryFiles::new();
+    let tails = tails_at(&files);
+    tails.store(TAIL.group, FORK, &entries).unwrap();
+    let marks: Vec<_> = entries.iter().map(|entry| entry.position).zip(all).collect();
+    tails.resolve(TAIL, &marks).unwrap();
+    let path = PathBuf::from("/data/tails/1-5-2.2-11-0.marks");
+    let frozen = golden("marks-v2.bin", &files.content(&path).unwrap());
+    files.tamper(&path, |bytes| *bytes = frozen.clone());
+    assert_eq!(tails.read(TAIL).unwrap().resolutions, all);
+}
+
+/// Marks as an earlier build wrote them: one byte an entry, no positions.
+#[test]
+fn marks_of_version_1_are_read_and_written_anew() {
+    let files = MemoryFiles::new();
+    let tails = tails_at(&files);
+    tails.store(TAIL.group, FORK, &[Arc::new(entry(11)), Arc::new(entry(12))]).unwrap();
+    let frozen = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/marks-v1.bin")).unwrap();
+    put(&files, Path::new("/data/tails/1-5-2.2-11-0.marks"), &frozen);
+    assert_eq!(tails.read(TAIL).unwrap().resolutions, [Resolution::Open, Resolution::Conflict]);
+    let applied = Resolution::Applied(Some(position(2, 2, 14)));
+    tails.resolve(TAIL, &[(position(1, 1, 11), applied)]).unwrap();
+    assert_eq!(tails.read(TAIL).unwrap().resolutions, [applied, Resolution::Conflict]);
 }
 
 #[test]

@@ -47,15 +47,24 @@ fn conforms(tails: &Tails) {
     assert!(tails.read(empty).unwrap().entries.is_empty());
 
     let at = |seq| position(1, 1, seq);
-    tails.resolve(id, &[(at(11), Resolution::Applied), (at(12), Resolution::Conflict)]).unwrap();
+    let applied = Resolution::Applied(Some(position(2, 2, 15)));
+    tails.resolve(id, &[(at(11), applied), (at(12), Resolution::Conflict)]).unwrap();
     tails.resolve(id, &[(at(13), Resolution::Discarded)]).unwrap();
-    assert_eq!(tails.read(id).unwrap().resolutions, [Resolution::Applied, Resolution::Conflict, Resolution::Discarded]);
+    assert_eq!(tails.read(id).unwrap().resolutions, [applied, Resolution::Conflict, Resolution::Discarded]);
     assert_eq!(tails.info(id).unwrap().unsettled, 1);
-    tails.resolve(id, &[(at(12), Resolution::Skipped)]).unwrap();
+    let (open, failed) = tails.unsettled(|group| group == id.group);
+    assert_eq!(open.iter().map(|tail| tail.id).collect::<Vec<_>>(), [id, other], "a conflict waits for a person");
+    assert!(failed.is_empty() && tails.unsettled(|group| group != id.group).0.is_empty());
+    tails.resolve(id, &[(at(12), Resolution::GivenUp)]).unwrap();
     assert_eq!(tails.info(id).unwrap().unsettled, 0);
-    let missing = tails.resolve(id, &[(at(14), Resolution::Applied)]);
+    assert_eq!(tails.unsettled(|_| true).0.len(), 1, "what is settled is not read");
+    let missing = tails.resolve(id, &[(at(14), Resolution::Applied(None))]);
     assert!(matches!(missing, Err(TailError::NoSuchEntry { entries: 3, .. })));
     assert_eq!(tails.info(other).unwrap().unsettled, 2, "marks belong to one tail");
+    let everywhere = [(at(12), Resolution::Skipped(Some(at(9)))), (at(99), Resolution::Applied(None))].into();
+    tails.resolve_at(group(1), fork, &everywhere).unwrap();
+    assert_eq!(tails.read(id).unwrap().resolutions[1], Resolution::Skipped(Some(at(9))));
+    assert_eq!(tails.read(other).unwrap().resolutions, [Resolution::Open, Resolution::Skipped(Some(at(9)))]);
     let nowhere = TailId { copy: 9, ..id };
     assert!(matches!(tails.read(nowhere), Err(TailError::NotFound(found)) if found == nowhere));
     assert!(matches!(tails.info(nowhere), Err(TailError::NotFound(_))));
@@ -89,7 +98,7 @@ fn a_power_cut_leaves_no_half_tail_and_loses_none_that_was_stored() {
             let second = tails.store(group(2), position(2, 2, 11), &entries(4));
             let marked = second
                 .as_ref()
-                .is_ok_and(|id| tails.resolve(*id, &[(position(1, 1, 12), Resolution::Applied)]).is_ok());
+                .is_ok_and(|id| tails.resolve(*id, &[(position(1, 1, 12), Resolution::Applied(None))]).is_ok());
             files.crash(seed);
             let listed = tails.list().unwrap();
             assert!(listed.contains(&first));
@@ -124,7 +133,7 @@ fn failing_disks_are_errors() {
 fn rot_is_an_error_and_the_file_is_kept() {
     let (files, tails) = disk();
     let id = tails.store(group(1), position(2, 2, 11), &entries(3)).unwrap();
-    tails.resolve(id, &[(position(1, 1, 11), Resolution::Applied)]).unwrap();
+    tails.resolve(id, &[(position(1, 1, 11), Resolution::Applied(None))]).unwrap();
     let image = files.image();
     for path in files.paths() {
         for at in 0..files.content(&path).unwrap().len() {

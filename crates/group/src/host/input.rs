@@ -34,7 +34,7 @@ impl Host {
             HostInput::Checkpoint { id } => self.checkpoint(id),
             HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
             HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
-            HostInput::TailResolved { group } => self.with(group, |instance, _| instance.tail_resolved()),
+            HostInput::TailOpen { group, entries } => self.with(group, |instance, _| instance.tail_open(entries)),
         }
     }
 

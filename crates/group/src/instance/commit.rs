@@ -41,7 +41,8 @@ impl Instance {
             Item::SeedAbort => self.shadow = None,
             Item::Fence(fence) => self.fenced(fence),
             Item::TailStored(mark) => {
-                self.tail = mark.entries;
+                // Other tails may be open; the exact number comes from the tails' files.
+                self.tail = self.tail.max(mark.entries);
                 if let Some(fence) = self.fence.as_mut().filter(|fence| fence.epoch == mark.epoch) {
                     fence.tail_stored = true;
                 }

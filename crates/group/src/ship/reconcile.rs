@@ -5,6 +5,7 @@
 
 use crate::codec::{Fence, Item, TailMark};
 use crate::config::planted;
+use crate::entry::Entry;
 use crate::frame::{Frame, GroupHello};
 use crate::ids::Position;
 use crate::instance::{Cx, Instance};
@@ -106,13 +107,31 @@ impl Instance {
             return;
         }
         self.sink.tail_out = true;
-        let entries: Vec<Arc<crate::entry::Entry>> =
-            self.retained.from(relation.fork).map(|kept| kept.stored.entry.clone()).collect();
         let epoch = lineage::head(&peer.lineage);
+        let entries = self.tail_from(relation.fork);
+        let kept = self.kept_from(relation.fork);
         let count = self.state.position.seq.saturating_sub(relation.fork).saturating_add(1);
         cx.alarm(Alarm::DivergentTail { group: self.group, entries: count });
+        if kept > relation.fork {
+            let made = u64::try_from(entries.partition_point(|entry| entry.position.seq < kept)).unwrap_or(u64::MAX);
+            cx.alarm(Alarm::TailFrontLost { group: self.group, entries: kept - relation.fork, made });
+        }
         let fork = Position { epoch, seq: relation.fork };
         cx.out.push_back(HostOutput::StoreTail { group: self.group, fork, entries });
+    }
+
+    /// Sequence of the first entry from the fork on that is still kept; one after the last if none is.
+    fn kept_from(&self, fork: u64) -> u64 {
+        let after = self.state.position.seq.saturating_add(1);
+        self.retained.first().map_or(after, |first| first.max(fork)).min(after)
+    }
+
+    /// The tail from the fork on. What the caps of the log let go before the partner had it is made from the state, so that
+    /// the re-base that follows does not take it away unseen.
+    fn tail_from(&self, fork: u64) -> Vec<Arc<Entry>> {
+        let mut entries = crate::tail::made(&self.state, fork, self.kept_from(fork));
+        entries.extend(self.retained.from(fork).map(|kept| kept.stored.entry.clone()));
+        entries
     }
 
     /// The shell has stored the tail.
@@ -123,7 +142,7 @@ impl Instance {
         if !self.sink.tail_out {
             return;
         }
-        let entries = self.state.position.seq.saturating_add(1).saturating_sub(fence.fork);
+        let entries = u64::try_from(self.tail_from(fence.fork).len()).unwrap_or(u64::MAX);
         self.append(Item::TailStored(TailMark { epoch: fence.epoch, entries }), Vec::new());
         cx.hello.insert(self.group);
     }

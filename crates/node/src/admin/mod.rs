@@ -10,6 +10,7 @@ mod proof;
 mod status;
 mod users;
 
+pub use divergence::{Recount, recount};
 pub use procedure::look_at;
 
 use crate::command::{Actor, Command, Problem, Reply};
@@ -57,7 +58,13 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
         Command::PoolPair { a, b, accept_unsupported } => pairing::pair(cx, &a, &b, accept_unsupported).await,
         Command::PoolUnpair { a, b } => pairing::unpair(cx, &a, &b).await,
         Command::PoolAssertActive { pool, reason } => pools::assert_active(cx, &actor, &pool, reason).await,
-        Command::PoolDivergence { pool, apply } => divergence::execute(cx, &pool, apply).await,
+        Command::PoolDivergence { pool, apply } => {
+            let what = if apply { divergence::What::Apply } else { divergence::What::List };
+            divergence::execute(cx, &actor, &pool, what).await
+        }
+        Command::PoolDivergenceSettle { pool } => {
+            divergence::execute(cx, &actor, &pool, divergence::What::Settle).await
+        }
         Command::PoolFailover { .. }
         | Command::PoolFailback { .. }
         | Command::ManagementFailover { .. }
@@ -133,9 +140,10 @@ fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Probl
         | Command::SettingsPut { user, .. }
         | Command::UserWhere { user } => Ok(users::serving_pool(cx, user)),
         Command::UserProve { authorization, .. } => Ok(proof::place_of_work(cx, authorization.as_deref())),
-        Command::PoolSync { pool } | Command::PoolDivergence { pool, .. } | Command::PoolAssertActive { pool, .. } => {
-            Ok(Some(pool_named(cx, pool)?))
-        }
+        Command::PoolSync { pool }
+        | Command::PoolDivergence { pool, .. }
+        | Command::PoolDivergenceSettle { pool }
+        | Command::PoolAssertActive { pool, .. } => Ok(Some(pool_named(cx, pool)?)),
         Command::PoolFailover { .. }
         | Command::PoolFailback { .. }
         | Command::ManagementFailover { .. }
@@ -194,6 +202,7 @@ fn label(command: &Command) -> String {
         Command::PoolFailback { pool, dry_run, .. } => format!("pool failback {pool} (dry run: {dry_run})"),
         Command::PoolAssertActive { pool, .. } => format!("pool assert-active {pool}"),
         Command::PoolDivergence { pool, apply } => format!("pool divergence {pool} (apply: {apply})"),
+        Command::PoolDivergenceSettle { pool } => format!("pool divergence {pool} (settle)"),
         Command::ManagementFailover { disaster, .. } => format!("management failover (disaster: {disaster})"),
         Command::ProcedureResume { id } => format!("procedure resume {id}"),
         Command::ProcedureAbort { id, .. } => format!("procedure abort {id}"),

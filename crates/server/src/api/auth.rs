@@ -88,6 +88,7 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         Command::PoolFailback { pool, dry_run, .. } => ("pool-failback", format!("{pool} dry_run={dry_run}")),
         Command::PoolAssertActive { pool, .. } => ("pool-assert-active", pool.clone()),
         Command::PoolDivergence { pool, apply: true } => ("pool-divergence-apply", pool.clone()),
+        Command::PoolDivergenceSettle { pool } => ("pool-divergence-settle", pool.clone()),
         Command::ManagementFailover { disaster, dry_run, .. } => {
             ("management-failover", format!("disaster={disaster} dry_run={dry_run}"))
         }

@@ -169,6 +169,11 @@ pub fn divergence_apply(p: &Params) -> Built {
     Ok(Command::PoolDivergence { pool: p.path("pool")?, apply: true })
 }
 
+/// `DELETE /pools/{pool}/divergence`.
+pub fn divergence_settle(p: &Params) -> Built {
+    Ok(Command::PoolDivergenceSettle { pool: p.path("pool")? })
+}
+
 /// `GET /pools/{pool}/preflight`.
 pub fn preflight(p: &Params) -> Built {
     Ok(Command::Preflight { pool: p.path("pool")? })

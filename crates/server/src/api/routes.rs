@@ -324,6 +324,13 @@ pub const ROUTES: &[Route] = &[
         &[],
         build::divergence_apply,
     ),
+    act(
+        Verb::Delete,
+        "/api/v1/pools/{pool}/divergence",
+        "Give up what is in conflict in the divergent tail",
+        &[],
+        build::divergence_settle,
+    ),
     get("/api/v1/pools/{pool}/preflight", "Whether the pool could be failed over now", build::preflight),
     act(
         Verb::Post,

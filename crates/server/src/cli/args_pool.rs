@@ -87,6 +87,9 @@ pub enum PoolCommand {
         /// Apply what can be applied.
         #[arg(long)]
         apply: bool,
+        /// Give up what is in conflict: nothing waits for it any more.
+        #[arg(long, conflicts_with = "apply")]
+        settle: bool,
     },
     /// Assert that this pool holds the current epochs (cold start while its partner is away).
     AssertActive {

@@ -223,14 +223,17 @@ pub fn divergence(view: &DivergenceView) -> String {
         .iter()
         .map(|e| {
             let class = if e.durable { "durable" } else { "soft" };
-            let what = e.records.join("; ");
+            let mut what = e.records.join("; ");
+            if let Some(reason) = &e.reason {
+                what = format!("{what} ({reason})");
+            }
             let op = e.op.clone().unwrap_or_else(|| "-".into());
             vec![e.group.clone(), e.position.clone(), utc(e.time), class.into(), e.outcome.clone(), op, what]
         })
         .collect();
     let count = |outcome: &str| view.entries.iter().filter(|e| e.outcome == outcome).count();
     format!(
-        "{}{}: {} entries: {} open, {} applied, {} skipped, {} in conflict, {} discarded\n",
+        "{}{}: {} entries: {} open, {} applied, {} skipped, {} in conflict, {} discarded, {} given up\n",
         table(&["GROUP", "POSITION", "TIME", "CLASS", "OUTCOME", "OPERATION", "RECORDS"], &rows),
         view.pool,
         view.entries.len(),
@@ -238,6 +241,7 @@ pub fn divergence(view: &DivergenceView) -> String {
         count("applied"),
         count("skipped"),
         count("conflict"),
-        count("discarded")
+        count("discarded"),
+        count("given-up")
     )
 }

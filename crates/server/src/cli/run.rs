@@ -262,7 +262,10 @@ impl Asking {
                 let prefer = Prefer::PartnerOf(name.clone());
                 self.procedure(Command::PoolFailback { pool: name, dry_run, reason }, prefer, !no_wait).await
             }
-            PoolCommand::Divergence { name, apply } => {
+            PoolCommand::Divergence { name, settle: true, .. } => {
+                self.plain(Command::PoolDivergenceSettle { pool: name.clone() }, Prefer::Pool(name)).await
+            }
+            PoolCommand::Divergence { name, apply, .. } => {
                 self.plain(Command::PoolDivergence { pool: name.clone(), apply }, Prefer::Pool(name)).await
             }
             PoolCommand::AssertActive { confirm: false, .. } => Err(RunError::Confirm(

@@ -98,6 +98,7 @@ fn patience(command: &Command) -> Duration {
         | Command::PoolFailback { .. }
         | Command::ManagementFailover { .. }
         | Command::PoolDivergence { .. }
+        | Command::PoolDivergenceSettle { .. }
         | Command::ProcedureResume { .. }
         | Command::ProcedureAbort { .. } => LONG_PATIENCE,
         _ => PATIENCE,

@@ -1,7 +1,7 @@
 //! The store thread: appends in order, one sync for all that is queued, checkpoints, tails.
 //!
-//! Owns the store while the server runs, and what a full or failed disk means: full = nothing is acknowledged and it is
-//! tried again; failed = the process ends. Decides nothing about groups.
+//! Owns the store while the server runs, and what a full or failed disk means: full = nothing is acknowledged, the node is
+//! told, and it is tried again; failed = the process ends. Decides nothing about groups.
 
 use super::counters::{Counters, count};
 use super::events::EventHub;
@@ -12,8 +12,8 @@ use pairline_group::{Entry, GroupId, PoolId, Position};
 use pairline_node::event::Level;
 use pairline_node::io::{Input, StoredTail};
 use pairline_store::tails::Resolution;
-use pairline_store::{CheckpointError, LogError, Store, TailError};
-use std::collections::VecDeque;
+use pairline_store::{CheckpointError, LogError, Store, Tail, TailError};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const TOGETHER: usize = 256;
 const IDLE: Duration = Duration::from_millis(100);
 /// With a full disk, how often it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// Other requests that a full disk may hold up: a purge and a tail for each group, one checkpoint, and marks of tails.
+const HELD: usize = 4096;
 /// Purges after which the log's space is freed even under load.
 const PURGES: u32 = 256;
 
@@ -42,10 +44,10 @@ pub enum Request {
     Purge(GroupId, u64),
     /// Store a divergent tail; answered with `TailStored`.
     StoreTail(GroupId, Position, Vec<Arc<Entry>>),
-    /// Read the open entries of stored tails; answered with `Tails`.
+    /// Read the stored tails that are not settled; answered with `Tails`.
     ReadTails(u64, PoolId),
     /// Remember what became of entries.
-    ResolveTail(GroupId, Position, Vec<(Position, Box<str>)>),
+    ResolveTail(GroupId, Position, Vec<(Position, Resolution)>),
     /// Make everything durable and end.
     Close,
 }
@@ -56,6 +58,7 @@ impl Request {
         match self {
             Request::Append(batch) => batch.records.iter().map(|r| r.payload.len() + 64).sum(),
             Request::Checkpoint(_, deltas) => deltas.iter().map(|d| d.meta.len() + d.puts.len() * 256).sum(),
+            Request::ResolveTail(_, _, resolved) => 64 + resolved.len() * 64,
             _ => 64,
         }
     }
@@ -92,9 +95,11 @@ pub struct Storage {
     log_bytes: Arc<AtomicU64>,
     /// Appends that a full disk holds up, oldest first.
     stuck: VecDeque<LogBatch>,
-    /// A checkpoint that a full disk holds up.
-    stuck_checkpoint: Option<(u64, Vec<CheckpointDelta>)>,
+    /// Everything else that a full disk holds up, oldest first.
+    held: VecDeque<Request>,
     full: bool,
+    /// With a full disk: when it is tried again.
+    retry_at: Instant,
     unsynced: bool,
     purged: u32,
     closing: bool,
@@ -118,8 +123,9 @@ impl Storage {
             counters,
             log_bytes,
             stuck: VecDeque::new(),
-            stuck_checkpoint: None,
+            held: VecDeque::new(),
             full: false,
+            retry_at: Instant::now(),
             unsynced: false,
             purged: 0,
             closing: false,
@@ -138,7 +144,7 @@ impl Storage {
                 Err(channel::RecvTimeoutError::Timeout) => self.idle()?,
                 Err(channel::RecvTimeoutError::Disconnected) => self.closing = true,
             }
-            if self.full {
+            if self.full && self.retry_at <= Instant::now() {
                 self.retry()?;
             }
         }
@@ -180,7 +186,7 @@ impl Storage {
 
     fn forget(&mut self, group: GroupId) -> Result<(), StorageFailure> {
         // Behind a full disk batches of the group may still wait; the next start asks for the same again.
-        if self.stuck.is_empty() && self.stuck_checkpoint.is_none() {
+        if self.stuck.is_empty() && self.held.is_empty() {
             self.store.forget(group)?;
         }
         Ok(())
@@ -227,32 +233,33 @@ impl Storage {
             Request::Append(batch) => self.append(batch)?,
             Request::Checkpoint(id, groups) => self.checkpoint(id, groups)?,
             Request::Forget(group) => self.forget(group)?,
-            Request::Purge(group, through) => {
-                match self.store.purge(group, through) {
-                    // With a full disk the space is freed by a later purge or collection.
-                    Err(LogError::NoSpace(_)) => self.disk_full("the log cannot be purged"),
-                    done => done?,
+            Request::Purge(group, through) => match self.store.purge(group, through) {
+                Err(LogError::NoSpace(_)) => {
+                    // A later purge of the group says it all.
+                    self.held.retain(|held| !matches!(held, Request::Purge(of, _) if *of == group));
+                    self.hold(Request::Purge(group, through), "the log cannot be purged");
                 }
-                self.unsynced_purge();
-            }
+                done => {
+                    done?;
+                    self.purged += 1;
+                }
+            },
             Request::StoreTail(group, fork, entries) => match self.store.store_tail(group, fork, &entries) {
                 Ok(_) => self.tell(Input::TailStored { group }),
-                // Re-basing waits until the tail is durable; it is asked for again after a restart.
-                Err(TailError::Files(e)) if e.is_no_space() => self.disk_full("a divergent tail cannot be stored"),
+                // Re-basing waits until the tail is durable.
+                Err(TailError::Files(e)) if e.is_no_space() => {
+                    self.hold(Request::StoreTail(group, fork, entries), "a divergent tail cannot be stored");
+                }
                 Err(error) => return Err(error.into()),
             },
             Request::ReadTails(id, pool) => {
                 let tails = self.read_tails(pool);
                 self.tell(Input::Tails { id, tails });
             }
-            Request::ResolveTail(group, fork, resolved) => self.resolve(group, fork, &resolved),
+            Request::ResolveTail(group, fork, resolved) => self.resolve(group, fork, resolved),
             Request::Close => self.closing = true,
         }
         Ok(())
-    }
-
-    fn unsynced_purge(&mut self) {
-        self.purged += 1;
     }
 
     fn checkpoint(&mut self, id: u64, groups: Vec<CheckpointDelta>) -> Result<(), StorageFailure> {
@@ -263,17 +270,29 @@ impl Storage {
                 Ok(())
             }
             Err(CheckpointError::NoSpace(_)) => {
-                self.stuck_checkpoint = Some((id, groups));
-                self.disk_full("the checkpoint cannot be written");
+                self.hold(Request::Checkpoint(id, groups), "the checkpoint cannot be written");
                 Ok(())
             }
             Err(error) => Err(error.into()),
         }
     }
 
+    /// Keeps a request until there is room.
+    fn hold(&mut self, request: Request, what: &str) {
+        self.disk_full(what);
+        if self.held.len() < HELD {
+            self.held.push_back(request);
+        } else {
+            // Only marks of tails can come in such numbers; without its mark an entry is offered again.
+            self.events.emit(Level::Error, "disk-full", format!("{what}, and too much waits for it: given up"));
+        }
+    }
+
     fn disk_full(&mut self, what: &str) {
+        self.retry_at = Instant::now() + RETRY;
         if !self.full {
             self.full = true;
+            self.tell(Input::Disk { full: true });
             self.events.emit(
                 Level::Error,
                 "disk-full",
@@ -282,21 +301,23 @@ impl Storage {
         }
     }
 
+    /// Tries again all that waits: first what may free space.
     fn retry(&mut self) -> Result<(), StorageFailure> {
-        if let Some((id, groups)) = self.stuck_checkpoint.take() {
-            self.checkpoint(id, groups)?;
+        for held in std::mem::take(&mut self.held) {
+            self.other(held)?;
         }
-        if self.purged > 0 {
-            self.collect()?;
-        }
+        let collected = self.purged == 0 || self.collect()?;
         let waiting = std::mem::take(&mut self.stuck);
         for batch in waiting {
             self.append(batch)?;
         }
         self.sync()?;
-        if self.stuck.is_empty() && self.stuck_checkpoint.is_none() {
+        if self.stuck.is_empty() && self.held.is_empty() && collected {
             self.full = false;
+            self.tell(Input::Disk { full: false });
             self.events.emit(Level::Info, "disk-space", "there is space on the disk again; changes are taken");
+        } else {
+            self.retry_at = Instant::now() + RETRY;
         }
         Ok(())
     }
@@ -311,14 +332,18 @@ impl Storage {
         }
     }
 
-    fn collect(&mut self) -> Result<(), StorageFailure> {
-        self.purged = 0;
-        match self.store.collect() {
-            Err(LogError::NoSpace(_)) => {}
-            done => done?,
-        }
+    /// Frees the log's space; false if there was none left to do it with, so that it is due again.
+    fn collect(&mut self) -> Result<bool, StorageFailure> {
+        let done = match self.store.collect() {
+            Err(LogError::NoSpace(_)) => false,
+            done => {
+                done?;
+                self.purged = 0;
+                true
+            }
+        };
         self.log_bytes.store(self.store.log_stats().bytes, Ordering::Relaxed);
-        Ok(())
+        Ok(done)
     }
 
     fn tell(&self, input: Input) {
@@ -331,48 +356,28 @@ impl Storage {
     }
 
     fn read_tails(&self, pool: PoolId) -> Vec<StoredTail> {
-        let tails = self.store.tails();
-        let ids = tails.list().unwrap_or_else(|e| {
-            self.complain("the divergent tails cannot be listed", &e);
-            Vec::new()
-        });
-        let mut found = Vec::new();
-        for id in ids.into_iter().filter(|id| id.group.pool == pool || id.group.is_cms()) {
-            match tails.read(id) {
-                Ok(tail) => {
-                    let open = tail.entries.into_iter().zip(tail.resolutions);
-                    let entries = open.filter(|(_, r)| *r == Resolution::Open).map(|(e, _)| e).collect();
-                    found.push(StoredTail { group: id.group, fork: id.fork, entries });
-                }
-                Err(e) => self.complain("a divergent tail cannot be read", &e),
-            }
+        let (tails, failed) = self.store.tails().unsettled(|group| group.pool == pool || group.is_cms());
+        for error in &failed {
+            self.complain("a divergent tail cannot be read", error);
         }
-        found
+        let stored = |Tail { id, entries, resolutions, .. }: Tail| StoredTail {
+            group: id.group,
+            fork: id.fork,
+            entries,
+            resolutions,
+        };
+        tails.into_iter().map(stored).collect()
     }
 
-    fn resolve(&self, group: GroupId, fork: Position, resolved: &[(Position, Box<str>)]) {
-        let tails = self.store.tails();
-        let ids = tails.list().unwrap_or_default();
-        for id in ids.into_iter().filter(|id| id.group == group && id.fork == fork) {
-            let Ok(tail) = tails.read(id) else { continue };
-            let marks: Vec<(Position, Resolution)> = resolved
-                .iter()
-                .filter(|(position, _)| tail.entries.iter().any(|e| e.position == *position))
-                .map(|(position, outcome)| (*position, resolution(outcome)))
-                .collect();
-            if marks.is_empty() {
-                continue;
+    fn resolve(&mut self, group: GroupId, fork: Position, resolved: Vec<(Position, Resolution)>) {
+        let marks: BTreeMap<Position, Resolution> = resolved.iter().copied().collect();
+        match self.store.tails().resolve_at(group, fork, &marks) {
+            Ok(()) => {}
+            Err(TailError::Files(e)) if e.is_no_space() => {
+                let what = "what became of a divergent tail's entries cannot be stored";
+                self.hold(Request::ResolveTail(group, fork, resolved), what);
             }
-            if let Err(e) = tails.resolve(id, &marks) {
-                self.complain("what became of a divergent tail's entries cannot be stored", &e);
-            }
+            Err(e) => self.complain("what became of a divergent tail's entries cannot be stored", &e),
         }
     }
-}
-
-fn resolution(word: &str) -> Resolution {
-    [Resolution::Applied, Resolution::Skipped, Resolution::Conflict, Resolution::Discarded]
-        .into_iter()
-        .find(|r| r.as_str() == word)
-        .unwrap_or(Resolution::Open)
 }

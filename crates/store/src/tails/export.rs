@@ -5,6 +5,7 @@
 use super::Tail;
 use pairline_group::entry::{Body, Effect, Entry};
 use pairline_group::record::{Class, Key};
+use pairline_group::tail::is_made;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -81,6 +82,12 @@ pub(super) fn lines(tail: &Tail) -> String {
         let mut line = entry(one);
         if let Some(line) = line.as_object_mut() {
             line.insert("resolution".to_owned(), Value::from(resolution.as_str()));
+            if let Some(at) = resolution.at() {
+                line.insert("at".to_owned(), Value::from(at.to_string()));
+            }
+            if is_made(one) {
+                line.insert("made_from_state".to_owned(), Value::from(true));
+            }
         }
         out.push_str(&line.to_string());
         out.push('\n');

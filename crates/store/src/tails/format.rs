@@ -10,8 +10,10 @@ use pairline_group::ids::{Epoch, PoolId, Position};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Version of tail and marks files that this build writes, and the highest that it reads.
+/// Version of tail files that this build writes, and the highest that it reads.
 const VERSION: u8 = 1;
+/// The same of marks files. Version 1 had one byte an entry and did not say at which position an entry was applied.
+const MARKS_VERSION: u8 = 2;
 const TAIL_MAGIC: &[u8; 7] = b"PLTAIL\0";
 const MARKS_MAGIC: &[u8; 7] = b"PLMARK\0";
 /// Magic, version, group, fork, count, body length, digest.
@@ -77,23 +79,21 @@ impl<'a> Reader<'a> {
 }
 
 /// Checks magic and version, which never move.
-fn version(magic: &[u8; 7], bytes: &[u8], path: &Path) -> Result<(), TailError> {
+fn version(magic: &[u8; 7], supported: u8, bytes: &[u8], path: &Path) -> Result<u8, TailError> {
     let damaged = TailError::Damaged { path: path.to_path_buf(), reason: "it does not begin as it should" };
     if bytes.get(..7) != Some(magic) {
         return Err(damaged);
     }
     match bytes.get(7) {
-        Some(&VERSION) => Ok(()),
-        Some(&found) if found > VERSION => {
-            Err(TailError::Newer { path: path.to_path_buf(), found, supported: VERSION })
-        }
+        Some(&found) if found > supported => Err(TailError::Newer { path: path.to_path_buf(), found, supported }),
+        Some(&found) if found > 0 => Ok(found),
         _ => Err(damaged),
     }
 }
 
 /// Reads a tail file's header (the file's first bytes suffice).
 pub(super) fn decode_header(bytes: &[u8], path: &Path) -> Result<Header, TailError> {
-    version(TAIL_MAGIC, bytes, path)?;
+    version(TAIL_MAGIC, VERSION, bytes, path)?;
     let mut rest = Reader(bytes.get(8..).unwrap_or_default());
     let parsed = (|| {
         let pool = PoolId(u16::from_le_bytes(rest.array()?));
@@ -137,13 +137,65 @@ pub(super) fn decode(id: TailId, bytes: &[u8], path: &Path) -> Result<Tail, Tail
     Ok(Tail { id, entries, resolutions, digest: header.digest })
 }
 
+/// Numbers of resolutions as stored; those with a position are followed by it.
+const OPEN: u8 = 0;
+const APPLIED: u8 = 1;
+const SKIPPED: u8 = 2;
+const CONFLICT: u8 = 3;
+const DISCARDED: u8 = 4;
+const GIVEN_UP: u8 = 5;
+const APPLIED_AT: u8 = 6;
+const SKIPPED_AT: u8 = 7;
+
+fn encode_mark(mark: Resolution, out: &mut Vec<u8>) {
+    out.push(match mark {
+        Resolution::Open => OPEN,
+        Resolution::Applied(None) => APPLIED,
+        Resolution::Applied(Some(_)) => APPLIED_AT,
+        Resolution::Skipped(None) => SKIPPED,
+        Resolution::Skipped(Some(_)) => SKIPPED_AT,
+        Resolution::Conflict => CONFLICT,
+        Resolution::Discarded => DISCARDED,
+        Resolution::GivenUp => GIVEN_UP,
+    });
+    if let Some(at) = mark.at() {
+        out.extend_from_slice(&at.epoch.number.to_le_bytes());
+        out.extend_from_slice(&at.epoch.granted_by.0.to_le_bytes());
+        out.extend_from_slice(&at.seq.to_le_bytes());
+    }
+}
+
+/// One mark; version 1 knows neither positions nor what was given up.
+fn decode_mark(rest: &mut Reader<'_>, version: u8) -> Option<Resolution> {
+    let [number] = rest.array()?;
+    let mut at = || {
+        let number = u64::from_le_bytes(rest.array()?);
+        let granted_by = PoolId(u16::from_le_bytes(rest.array()?));
+        let seq = u64::from_le_bytes(rest.array()?);
+        Some(Position { epoch: Epoch { number, granted_by }, seq })
+    };
+    Some(match number {
+        OPEN => Resolution::Open,
+        APPLIED => Resolution::Applied(None),
+        SKIPPED => Resolution::Skipped(None),
+        CONFLICT => Resolution::Conflict,
+        DISCARDED => Resolution::Discarded,
+        GIVEN_UP if version >= 2 => Resolution::GivenUp,
+        APPLIED_AT if version >= 2 => Resolution::Applied(Some(at()?)),
+        SKIPPED_AT if version >= 2 => Resolution::Skipped(Some(at()?)),
+        _ => return None,
+    })
+}
+
 /// Encodes the marks of a tail; they name the tail by its digest.
 pub(super) fn encode_marks(tail: [u8; 32], marks: &[Resolution]) -> Vec<u8> {
     let mut out = Vec::with_capacity(72 + marks.len());
     out.extend_from_slice(MARKS_MAGIC);
-    out.push(VERSION);
+    out.push(MARKS_VERSION);
     out.extend_from_slice(&tail);
-    out.extend(marks.iter().map(|mark| mark.number()));
+    for mark in marks {
+        encode_mark(*mark, &mut out);
+    }
     let check = digest(&out, &[]);
     out.extend_from_slice(&check);
     out
@@ -156,15 +208,19 @@ pub(super) fn decode_marks(
     bytes: &[u8],
     path: &Path,
 ) -> Result<Vec<Resolution>, TailError> {
-    version(MARKS_MAGIC, bytes, path)?;
+    let version = version(MARKS_MAGIC, MARKS_VERSION, bytes, path)?;
     let damaged = |reason| TailError::Damaged { path: path.to_path_buf(), reason };
     let (content, check) = bytes.split_last_chunk::<32>().ok_or(damaged("it is cut off"))?;
     if digest(content, &[]) != *check {
         return Err(damaged("its content does not match its digest"));
     }
-    if content.get(8..40) != Some(&tail[..]) || content.len() != 40 + count {
+    if content.get(8..40) != Some(&tail[..]) {
         return Err(damaged("it belongs to another tail"));
     }
-    let marks: Option<Vec<Resolution>> = content[40..].iter().map(|number| Resolution::from_number(*number)).collect();
-    marks.ok_or(damaged("it has an unknown mark"))
+    let mut rest = Reader(&content[40..]);
+    let mut marks = Vec::new();
+    while !rest.0.is_empty() {
+        marks.push(decode_mark(&mut rest, version).ok_or(damaged("it has an unknown mark"))?);
+    }
+    if marks.len() == count { Ok(marks) } else { Err(damaged("it belongs to another tail")) }
 }

@@ -10,6 +10,8 @@ use crate::files::{FileError, FileLayer, OpenMode, read_all, write_atomically};
 use pairline_group::GroupId;
 use pairline_group::entry::Entry;
 use pairline_group::ids::{Epoch, PoolId, Position};
+pub use pairline_group::tail::Resolution;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,61 +71,6 @@ pub struct TailId {
     pub fork: Position,
     /// 0 for the first content stored at this fork.
     pub copy: u16,
-}
-
-/// What became of an entry of a tail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resolution {
-    /// Nothing yet.
-    #[default]
-    Open,
-    /// Its effects were applied again.
-    Applied,
-    /// There was nothing to apply (already there, or without effect).
-    Skipped,
-    /// A record has changed since: left to a person.
-    Conflict,
-    /// Decided not to be applied.
-    Discarded,
-}
-
-impl Resolution {
-    fn number(self) -> u8 {
-        match self {
-            Resolution::Open => 0,
-            Resolution::Applied => 1,
-            Resolution::Skipped => 2,
-            Resolution::Conflict => 3,
-            Resolution::Discarded => 4,
-        }
-    }
-
-    fn from_number(number: u8) -> Option<Resolution> {
-        Some(match number {
-            0 => Resolution::Open,
-            1 => Resolution::Applied,
-            2 => Resolution::Skipped,
-            3 => Resolution::Conflict,
-            4 => Resolution::Discarded,
-            _ => return None,
-        })
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Resolution::Open => "open",
-            Resolution::Applied => "applied",
-            Resolution::Skipped => "skipped",
-            Resolution::Conflict => "conflict",
-            Resolution::Discarded => "discarded",
-        }
-    }
-
-    /// Whether nobody has to do anything more about it.
-    pub fn is_settled(self) -> bool {
-        !matches!(self, Resolution::Open | Resolution::Conflict)
-    }
 }
 
 /// A tail as listed.
@@ -267,17 +214,61 @@ impl Tails {
         Ok(tail)
     }
 
+    /// All tails with an entry that waits for a decision, by group and fork, and why others could not be read.
+    pub fn unsettled(&self, wanted: impl Fn(GroupId) -> bool) -> (Vec<Tail>, Vec<TailError>) {
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        let ids = self.list().unwrap_or_else(|error| {
+            failed.push(error);
+            Vec::new()
+        });
+        for id in ids.into_iter().filter(|id| wanted(id.group)) {
+            // The entries of one that is settled stay on disk.
+            let tail = self.info(id).and_then(|info| (info.unsettled > 0).then(|| self.read(id)).transpose());
+            match tail {
+                Ok(tail) => found.extend(tail),
+                Err(error) => failed.push(error),
+            }
+        }
+        (found, failed)
+    }
+
     /// Remembers durably what became of entries, named by their position in the tail.
     pub fn resolve(&self, id: TailId, marks: &[(Position, Resolution)]) -> Result<(), TailError> {
         let mut tail = self.read(id)?;
+        let places: BTreeMap<Position, usize> =
+            tail.entries.iter().enumerate().map(|(at, entry)| (entry.position, at)).collect();
         for (position, resolution) in marks {
-            let at = tail.entries.iter().position(|entry| entry.position == *position);
             let entries = tail.entries.len();
-            let at = at.ok_or(TailError::NoSuchEntry { entries, position: *position })?;
-            tail.resolutions[at] = *resolution;
+            let at = places.get(position).ok_or(TailError::NoSuchEntry { entries, position: *position })?;
+            tail.resolutions[*at] = *resolution;
         }
+        self.write_marks(&tail)
+    }
+
+    /// The same for all tails of a group at one fork; positions that one of them does not have are another's.
+    pub fn resolve_at(
+        &self,
+        group: GroupId,
+        fork: Position,
+        marks: &BTreeMap<Position, Resolution>,
+    ) -> Result<(), TailError> {
+        for id in self.list()?.into_iter().filter(|id| id.group == group && id.fork == fork) {
+            // One that cannot be read was said to be so when the tails were listed.
+            let Ok(mut tail) = self.read(id) else { continue };
+            let before = tail.resolutions.clone();
+            for (entry, resolution) in tail.entries.iter().zip(&mut tail.resolutions) {
+                *resolution = marks.get(&entry.position).copied().unwrap_or(*resolution);
+            }
+            if tail.resolutions != before {
+                self.write_marks(&tail)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_marks(&self, tail: &Tail) -> Result<(), TailError> {
         let bytes = format::encode_marks(tail.digest, &tail.resolutions);
-        Ok(write_atomically(self.files.as_ref(), &self.path(id, "marks"), &bytes)?)
+        Ok(write_atomically(self.files.as_ref(), &self.path(tail.id, "marks"), &bytes)?)
     }
 
     /// The tail as text: one JSON object a line, first the tail, then each entry with its resolution.
