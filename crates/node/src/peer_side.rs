@@ -9,7 +9,7 @@ use crate::io::Output;
 use crate::node::Node;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
-use pairline_group::io::HostInput;
+use pairline_group::io::{Done, HostInput};
 use pairline_group::{LinkId, PoolId, ServerId, Ticket};
 
 /// A link is up.
@@ -94,6 +94,11 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
             }
         }
         PeerFrame::Handover { call, group, step } => {
+            if let Err(refusal) = crate::procedures::may_hand_over(core, &step) {
+                let frame = PeerFrame::HandedOver { call, done: Done::Refused(refusal) };
+                core.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
+                return;
+            }
             let ticket = Ticket(core.fresh());
             core.tickets.insert(ticket, TicketOwner::PeerHandover(link, call));
             core.host.handle(now, HostInput::Handover { ticket, group, to: pool, step });

@@ -148,7 +148,8 @@ async fn start(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Pr
                     "see `pairline procedure list`",
                 )
             })?;
-            Runner::start_replacing(plan, old, core.now).map_err(|error| cannot_start(&error.to_string()))
+            Runner::start_replacing(plan, old, procedures::lock_holder(core), core.now)
+                .map_err(|error| cannot_start(&error.to_string()))
         }
         None => Runner::start(plan, core.now).map_err(|error| cannot_start(&error.to_string())),
     })?;
@@ -178,6 +179,20 @@ fn cannot_start(why: &str) -> Problem {
     Problem::new(409, "cannot-start", "the procedure cannot start", why, "see `pairline procedure list`")
 }
 
+/// A run that ended before its first record: it had no effect and is nothing to be resumed.
+fn not_carried_out(core: &Core, procedure: &Procedure) -> Problem {
+    let why = core.procedures.stopped.get(&procedure.plan.id).cloned().unwrap_or_default();
+    let holder = procedures::lock_holder(core).filter(|id| *id != procedure.plan.id);
+    let who = holder.map(|id| format!(" ({id:032x})")).unwrap_or_default();
+    Problem::new(
+        409,
+        "procedure-running",
+        "the procedure was not carried out",
+        format!("{}: {why}{who}", procedure.plan.command.name()),
+        "see `pairline procedure list`: what is not listed there had no effect",
+    )
+}
+
 fn begin(cx: &TaskCx, make: impl FnOnce(&mut Core) -> Result<Runner, Problem>) -> Result<(), Problem> {
     cx.with(|core| {
         if core.procedures.busy() {
@@ -205,8 +220,20 @@ async fn watch(cx: &TaskCx, id: u128) -> Result<Reply, Problem> {
     cx.with(|core| {
         let running = core.procedures.runner.as_ref().map(|runner| runner.procedure().clone());
         let found = running.filter(|procedure| procedure.plan.id == id);
+        let left_nothing = core.procedures.runner.as_ref().is_some_and(|runner| {
+            runner.is_over() && !runner.is_journalled() && core.procedures.stopped.contains_key(&id)
+        });
+        if left_nothing && let Some(found) = &found {
+            return Err(not_carried_out(core, found));
+        }
         found.map(|procedure| Reply::Procedure(view(core, &procedure))).ok_or_else(|| no_such(&format!("{id:032x}")))
     })
+}
+
+/// A runner that goes on with a procedure, if nothing else holds the lock.
+fn go_on(core: &Core, found: Procedure) -> Result<Runner, Problem> {
+    let lock = procedures::lock_holder(core);
+    Runner::resume(found, lock, core.now).map_err(|error| cannot_start(&error.to_string()))
 }
 
 async fn resume(cx: &TaskCx, id: &str) -> Result<Reply, Problem> {
@@ -217,7 +244,7 @@ async fn resume(cx: &TaskCx, id: &str) -> Result<Reply, Problem> {
     }) {
         return watch(cx, number).await;
     }
-    begin(cx, |core| Runner::resume(found, core.now).map_err(|error| cannot_start(&error.to_string())))?;
+    begin(cx, |core| go_on(core, found))?;
     watch(cx, number).await
 }
 
@@ -235,7 +262,8 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
         let (fresh, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
         let plan = planner::plan(&order, &seen, &operator_of(actor), fresh, wall).map_err(|Refused(f)| refused(&f))?;
         begin(cx, |core| match plan.supersedes {
-            Some(_) => Runner::start_replacing(plan, found, core.now).map_err(|e| cannot_start(&e.to_string())),
+            Some(_) => Runner::start_replacing(plan, found, procedures::lock_holder(core), core.now)
+                .map_err(|e| cannot_start(&e.to_string())),
             None => Runner::start(plan, core.now).map_err(|e| cannot_start(&e.to_string())),
         })?;
         return watch(cx, fresh).await;
@@ -244,7 +272,7 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
         core.procedures.busy() && core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == number)
     });
     if !here {
-        begin(cx, |core| Runner::resume(found, core.now).map_err(|error| cannot_start(&error.to_string())))?;
+        begin(cx, |core| go_on(core, found))?;
     }
     let operator = operator_of(actor);
     cx.with(|core| procedures::tell(core, Event::AbortRequested { operator }));
@@ -255,7 +283,9 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
 fn stored(core: &Core) -> Vec<Procedure> {
     let records = core.host.scan(GroupId::CMS, journal::OWNER, Some(journal::KIND_PROCEDURE));
     let mut all: Vec<Procedure> = records.filter_map(|(_, record)| Procedure::decode(&record.value).ok()).collect();
-    if let Some(runner) = &core.procedures.runner {
+    // A run that never took the lock left nothing, and one that was replaced is what the journal says of it.
+    let shown = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled() || !runner.is_over());
+    if let Some(runner) = shown {
         let live = runner.procedure();
         all.retain(|procedure| procedure.plan.id != live.plan.id);
         all.push(live.clone());
