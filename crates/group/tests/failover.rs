@@ -174,6 +174,46 @@ fn a_fence_outlives_a_crash() {
 }
 
 #[test]
+fn a_fenced_copy_is_promoted_when_the_pool_that_fenced_it_is_lost() {
+    for stored in [true, false] {
+        let mut world = disaster();
+        committed(&world.commit(WEST, vec![put("u1", "newer")]));
+        world.servers[EAST].store_tails = false;
+        world.restart(EAST);
+        world.connect();
+        while world.role(EAST) != Role::Fenced {
+            world.step_frames(1);
+        }
+        world.cut();
+        world.crash(WEST, 0);
+        if stored {
+            world.input(EAST, HostInput::TailStored { group: GROUP });
+        }
+        world.run(3000);
+        assert_eq!(world.role(EAST), Role::Fenced);
+        let before = world.status(EAST);
+        committed(&world.promote(EAST, 30));
+        assert!(world.host(EAST).can_commit(GROUP), "tail stored: {stored}");
+        assert!(world.status(EAST).epoch > before.epoch, "{:?}", world.status(EAST).epoch);
+        assert_eq!(world.value(EAST, "u0").as_deref(), Some("lost"), "what it committed last is there again");
+        committed(&world.commit(EAST, vec![put("u5", "after")]));
+        world.crash(EAST, 0);
+        world.restart(EAST);
+        assert_eq!(world.role(EAST), Role::Active, "the fence is not there again after a restart");
+        world.restart(WEST);
+        world.connect();
+        world.run(5000);
+        assert_eq!((world.role(EAST), world.role(WEST)), (Role::Active, Role::Backup));
+        assert!(world.host(EAST).can_commit(GROUP));
+        world.assert_equal();
+        let (_, _, entries) = world.servers[WEST].tails.last().cloned().expect("west keeps what it committed alone");
+        let verdicts = world.host(EAST).apply_tail(GROUP, entries.iter().map(|entry| entry.as_ref()));
+        let conflict = TailVerdict::Conflict(vec![key("u1")]);
+        assert!(verdicts.iter().any(|(_, verdict)| *verdict == conflict), "{verdicts:?}");
+    }
+}
+
+#[test]
 fn both_alive_and_cut_the_older_epoch_yields() {
     let mut world = World::paired();
     committed(&world.commit(EAST, vec![put("a", "1")]));

@@ -83,11 +83,12 @@ impl Instance {
             }
             (Change::Handover { .. }, Role::Backup | Role::Fenced) => Err(Refusal::NotActive(epoch, pool)),
             (Change::Promote { .. }, Role::Active) => not_now("active here already"),
-            (Change::Promote { .. }, Role::Fenced) => not_now("fenced: its tail is not re-based yet"),
-            (Change::Promote { .. }, Role::Backup) if self.state.position.seq == 0 => {
+            (Change::Promote { .. }, Role::Backup | Role::Fenced) if self.state.position.seq == 0 => {
                 not_now("this copy was never seeded")
             }
-            (Change::Promote { .. }, Role::Backup) => Ok(()),
+            // A fenced copy is promoted where the pool that fenced it is lost before this one followed it. Nothing is
+            // re-based by that: what this copy committed last stays its history, whether stored as a tail or not.
+            (Change::Promote { .. }, Role::Backup | Role::Fenced) => Ok(()),
         }
     }
 
@@ -130,7 +131,7 @@ impl Instance {
         let (pool, epoch) = self.serving().unwrap_or_default();
         match (change, self.role()) {
             (Change::Handover { .. }, Role::Active) => self.may_ship(cx),
-            (Change::Promote { .. }, Role::Backup) => Ok(()),
+            (Change::Promote { .. }, Role::Backup | Role::Fenced) => Ok(()),
             _ => Err(Refusal::NotActive(epoch, pool)),
         }
     }
@@ -153,7 +154,7 @@ impl Instance {
         let known = self.state.epoch().max(self.heard);
         // The source may have granted known + 1 by a handover that never arrived here. The promotion is the later order and
         // must win, so it skips a number where the order of pools would let the lost grant win.
-        let source = self.state.serving().map(|(pool, _)| pool).unwrap_or_default();
+        let source = self.serving().map(|(pool, _)| pool).unwrap_or_default();
         let step_up = if self.own > source || source == self.own { 1 } else { 2 };
         let number = known.number.saturating_add(step_up);
         let mut epoch = Epoch { number, granted_by: self.own };
@@ -188,6 +189,11 @@ impl Instance {
         let Some(procedure) = self.procedure.take() else {
             return;
         };
+        if matches!(stored.entry.body, Body::Promote(_)) && self.role() == Role::Active {
+            // What it wanted from the pool that serves no more.
+            self.sink.wants_seed = false;
+            self.sink.tail_out = false;
+        }
         let done = if stored.entry.step == Some(procedure.step) {
             Done::Committed(stored.entry.position)
         } else {
