@@ -161,8 +161,7 @@ pub enum Command {
         dry_run: bool,
         /// Go on although the pool is healthy.
         force: bool,
-        /// The administrator's confirmation of the recovery point (disaster): must equal the token that the dry run printed,
-        /// or be `"yes"`.
+        /// The administrator's confirmation of the recovery point (disaster): `"yes"`. Force does not stand for it.
         confirm: Option<String>,
         /// Why, for the report.
         reason: Option<String>,
@@ -171,8 +170,17 @@ pub enum Command {
     PoolFailback {
         /// The affected pool (same name as in the failover).
         pool: String,
+        /// The partner is lost: the home pool takes its groups back with what it has itself.
+        #[serde(default)]
+        disaster: bool,
         /// Print plan and findings, change nothing.
         dry_run: bool,
+        /// Accept the findings that may be accepted.
+        #[serde(default)]
+        force: bool,
+        /// As in `PoolFailover`: the partner is off.
+        #[serde(default)]
+        confirm: Option<String>,
         /// Why, for the report.
         reason: Option<String>,
     },
@@ -196,6 +204,9 @@ pub enum Command {
         disaster: bool,
         /// Print plan and findings, change nothing.
         dry_run: bool,
+        /// Accept the findings that may be accepted.
+        #[serde(default)]
+        force: bool,
         /// As in `PoolFailover`.
         confirm: Option<String>,
         /// Why, for the report.

@@ -12,7 +12,7 @@ use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Proposal, Refusal, Write, WriteClass};
 use pairline_group::{Entry, GroupId, Key, Millis, OpId, PoolId, Position, StepRef, Ticket};
-use pairline_resilience::journal::{self, FenceOutcome};
+use pairline_resilience::journal::{self, FenceOutcome, Procedure, ProcedureState};
 use pairline_resilience::mode::OperatorEvent;
 use pairline_resilience::plan::FencePath;
 use pairline_resilience::report::Report;
@@ -207,9 +207,15 @@ pub fn may_hand_over(core: &Core, step: &StepRef) -> Result<(), Refusal> {
 /// A runner whose procedure was replaced learns it from the journal as soon as that is known here.
 fn look_at_lock(core: &mut Core) {
     let Some(runner) = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled()) else { return };
-    let mine = [Some(runner.procedure().plan.id), runner.replaces()];
+    let id = runner.procedure().plan.id;
+    let mine = [Some(id), runner.replaces()];
     let holder = lock_holder(core);
-    if holder.is_some() && !mine.contains(&holder) {
+    let replaced = || {
+        let record = core.host.get(GroupId::CMS, &journal::key(id))?;
+        Procedure::decode(&record.value).ok().map(|p| matches!(p.state, ProcedureState::Superseded { .. }))
+    };
+    let taken = if holder.is_some() { !mine.contains(&holder) } else { replaced() == Some(true) };
+    if taken {
         tell(core, Event::LockLost);
     }
 }

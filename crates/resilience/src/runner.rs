@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 mod drive;
 
-/// What the shell is to do. Tickets are the runner's own and rise from 1.
+/// What the shell is to do. Tickets are the runner's own and rise; those of two runs never meet, so that a late answer to
+/// one is nobody's in the next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Commit these writes (`None` deletes) as one proposal in `cms`, wherever it is active; answer
@@ -259,6 +260,9 @@ struct JournalWork {
     until: Millis,
 }
 
+/// Tickets for each millisecond of a process; more than a run can use up before the next can begin.
+const TICKETS: u64 = 1 << 20;
+
 /// What the runner is at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum At {
@@ -395,7 +399,7 @@ impl Runner {
             now,
             stage_began: now.mono,
             out: VecDeque::new(),
-            last_ticket: 0,
+            last_ticket: now.mono.saturating_mul(TICKETS),
             journal: None,
             replaced: None,
             lock: LockCheck::Free,

@@ -180,6 +180,21 @@ fn abort_in_the_middle_leaves_each_group_with_one_owner_and_says_what_to_do() {
 }
 
 #[test]
+fn an_aborted_failback_is_not_advised_to_be_failed_back_only() {
+    let away = |_: GroupId| WEST;
+    let plan = make(&failback(EAST), &observed_with(EAST, away));
+    let before = World::new(away, None);
+    let mut world = before.clone();
+    let at = action_after(&plan, &before, 1);
+    let mut runner = Runner::start(plan, now(0)).unwrap();
+    let abort = Event::AbortRequested { operator: "bob".to_owned() };
+    let End::Finished(report) = run(&mut runner, &mut world, None, &[(at, abort)]) else { panic!() };
+    let advice = report.advice.join("; ");
+    assert!(advice.contains("at home") && advice.contains("still at west"), "{advice}");
+    assert!(advice.contains("pool failover east") && !advice.contains("hand them back"), "{advice}");
+}
+
+#[test]
 fn refusals_that_pass_are_retried_and_counted() {
     let (name, plan, before) = procedures().remove(0);
     let mut world = before.clone();

@@ -56,6 +56,8 @@ pub enum Pending {
     Repeat,
     /// An operator's command.
     Operator(Command),
+    /// A command of a script: its answer is kept, and nothing follows from it by chance.
+    Script(Command),
     /// Set-up.
     SetUp,
 }
@@ -469,6 +471,7 @@ impl World {
                 crate::operators::answered(self, site, &command, &reply);
                 self.answers.push((command, reply));
             }
+            Pending::Script(command) => self.answers.push((command, reply)),
             Pending::SetUp => {
                 if let Err(problem) = reply {
                     self.fatal = Some(format!("set-up refused: {problem}"));

@@ -21,6 +21,9 @@ use pairline_group::PoolId;
 /// How long a command that was passed on may take.
 const PASS_ON_MS: u64 = 120_000;
 
+/// How long a question that only completes an answer may take: what is known here is shown without it.
+const QUESTION_MS: u64 = 2_000;
+
 /// Executes one command. `passed_on` commands came from the partner and are never passed on again.
 pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: bool) -> Result<Reply, Problem> {
     authorise(cx, &actor, &command)?;
@@ -64,7 +67,7 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
         | Command::ProcedureShow { .. }
         | Command::ProcedureResume { .. }
         | Command::ProcedureAbort { .. }
-        | Command::Preflight { .. } => procedure::execute(cx, &actor, command).await,
+        | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed_on).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
         Command::FenceAnswer { id, alive } => {
@@ -76,8 +79,25 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
 
 /// Passes a command on to another pool and waits for its answer.
 pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) -> Result<Reply, Problem> {
+    pass_on_within(cx, pool, actor, command, PASS_ON_MS).await
+}
+
+/// Asks the partner, if it is heard now, for its part of an answer; `None` if it does not give it at once.
+pub async fn ask_partner(cx: &TaskCx, command: Command) -> Option<Reply> {
+    let partner =
+        cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some() && !core.modes.away(*pool)))?;
+    pass_on_within(cx, partner, Actor::Server, command, QUESTION_MS).await.ok()
+}
+
+async fn pass_on_within(
+    cx: &TaskCx,
+    pool: PoolId,
+    actor: Actor,
+    command: Command,
+    millis: u64,
+) -> Result<Reply, Problem> {
     let name = cx.with(|core| core.topology.pool_name(pool));
-    let wait = cx.start_wait(PASS_ON_MS);
+    let wait = cx.start_peer_wait(pool, millis);
     let command = Bytes::from(serde_json::to_vec(&command).map_err(|_| Problem::bad_peer_answer())?);
     let frame = PeerFrame::Command { call: wait, actor, command };
     if !cx.with(|core| core.send_peer(pool, &frame)) {
@@ -85,6 +105,7 @@ pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) 
     }
     match cx.wait(wait).await {
         WaitResult::Reply(reply) => *reply,
+        _ if cx.with(|core| core.link_to(pool).is_none()) => Err(Problem::link_lost(&name)),
         _ => Err(Problem::timeout(&format!("the command at pool {name}"))),
     }
 }
@@ -185,7 +206,9 @@ fn label(command: &Command) -> String {
         Command::PoolFailover { pool, disaster, dry_run, .. } => {
             format!("pool failover {pool} (disaster: {disaster}, dry run: {dry_run})")
         }
-        Command::PoolFailback { pool, dry_run, .. } => format!("pool failback {pool} (dry run: {dry_run})"),
+        Command::PoolFailback { pool, disaster, dry_run, .. } => {
+            format!("pool failback {pool} (disaster: {disaster}, dry run: {dry_run})")
+        }
         Command::PoolAssertActive { pool, .. } => format!("pool assert-active {pool}"),
         Command::PoolDivergence { pool, apply } => format!("pool divergence {pool} (apply: {apply})"),
         Command::ManagementFailover { disaster, .. } => format!("management failover (disaster: {disaster})"),

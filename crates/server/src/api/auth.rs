@@ -81,11 +81,13 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         Command::PoolFailover { pool, disaster, dry_run, force, .. } => {
             ("pool-failover", format!("{pool} disaster={disaster} dry_run={dry_run} force={force}"))
         }
-        Command::PoolFailback { pool, dry_run, .. } => ("pool-failback", format!("{pool} dry_run={dry_run}")),
+        Command::PoolFailback { pool, disaster, dry_run, force, .. } => {
+            ("pool-failback", format!("{pool} disaster={disaster} dry_run={dry_run} force={force}"))
+        }
         Command::PoolAssertActive { pool, .. } => ("pool-assert-active", pool.clone()),
         Command::PoolDivergence { pool, apply: true } => ("pool-divergence-apply", pool.clone()),
-        Command::ManagementFailover { disaster, dry_run, .. } => {
-            ("management-failover", format!("disaster={disaster} dry_run={dry_run}"))
+        Command::ManagementFailover { disaster, dry_run, force, .. } => {
+            ("management-failover", format!("disaster={disaster} dry_run={dry_run} force={force}"))
         }
         Command::ProcedureResume { id } => ("procedure-resume", id.clone()),
         Command::ProcedureAbort { id, reclaim } => ("procedure-abort", format!("{id} reclaim={reclaim}")),

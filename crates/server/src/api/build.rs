@@ -145,7 +145,14 @@ pub fn pool_failover(p: &Params) -> Built {
 
 /// `POST /pools/{pool}/failback`.
 pub fn pool_failback(p: &Params) -> Built {
-    Ok(Command::PoolFailback { pool: p.path("pool")?, dry_run: p.flag("dry_run")?, reason: p.get("reason")? })
+    Ok(Command::PoolFailback {
+        pool: p.path("pool")?,
+        disaster: p.flag("disaster")?,
+        dry_run: p.flag("dry_run")?,
+        force: p.flag("force")?,
+        confirm: p.get("confirm")?,
+        reason: p.get("reason")?,
+    })
 }
 
 /// `POST /pools/{pool}/assert-active`.
@@ -173,6 +180,7 @@ pub fn management_failover(p: &Params) -> Built {
     Ok(Command::ManagementFailover {
         disaster: p.flag("disaster")?,
         dry_run: p.flag("dry_run")?,
+        force: p.flag("force")?,
         confirm: p.get("confirm")?,
         reason: p.get("reason")?,
     })

@@ -127,7 +127,9 @@ const OPERATION: Field =
     may("op", Kind::Operation, "client session and counter: the same pair is applied once, also across a failover");
 const REASON: Field = may("reason", Kind::Text, "why, for report and audit");
 const DRY_RUN: Field = may("dry_run", Kind::Flag, "findings and plan only");
-const CONFIRM: Field = may("confirm", Kind::Text, "`yes`, or the token of the dry run");
+const FORCE: Field = may("force", Kind::Flag, "accept the findings that may be accepted");
+const CONFIRM: Field =
+    may("confirm", Kind::Text, "`yes`: the pool that is left is off, or what it still commits is accepted as its tail");
 
 const fn get(path: &'static str, summary: &'static str, make: fn(&Params) -> Result<Command, Problem>) -> Route {
     Route {
@@ -302,7 +304,13 @@ pub const ROUTES: &[Route] = &[
         Verb::Post,
         "/api/v1/pools/{pool}/failback",
         "Fail a pool back to its home",
-        &[DRY_RUN, REASON],
+        &[
+            may("disaster", Kind::Flag, "the partner is lost: the home pool takes its groups back with what it has"),
+            DRY_RUN,
+            FORCE,
+            CONFIRM,
+            REASON,
+        ],
         build::pool_failback,
     ),
     act(
@@ -325,7 +333,7 @@ pub const ROUTES: &[Route] = &[
         Verb::Post,
         "/api/v1/management/failover",
         "Move the management store to the partner",
-        &[may("disaster", Kind::Flag, "without the source's help"), DRY_RUN, CONFIRM, REASON],
+        &[may("disaster", Kind::Flag, "without the source's help"), DRY_RUN, FORCE, CONFIRM, REASON],
         build::management_failover,
     ),
     get("/api/v1/procedures", "List procedures, newest first", build::procedure_list),

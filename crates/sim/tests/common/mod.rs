@@ -19,6 +19,8 @@ pub type Answer = Result<Reply, Problem>;
 /// Two sites in step, with users and no faults.
 pub fn world() -> World {
     let mut world = World::new(1, Options::quiet());
+    // One group after the other, so that a procedure can be met in the middle.
+    world.topology.policies.procedure.parallel_groups = 1;
     run::set_up(&mut world);
     world.after(1, Due::Check);
     let until = world.now + 1_000;
@@ -59,14 +61,14 @@ pub fn until(world: &mut World, limit: u64, mut holds: impl FnMut(&mut World) ->
 /// Gives a command without waiting for its answer; the place of the answer to come.
 pub fn give(world: &mut World, site: usize, command: Command) -> usize {
     let place = world.answers.len() + world.pending.len();
-    world.command(site, command.clone(), Pending::Operator(command));
+    world.command(site, command.clone(), Pending::Script(command));
     place
 }
 
 /// Gives a command and waits for the answer.
 pub fn ask_within(world: &mut World, site: usize, command: Command, limit: u64) -> Answer {
     let before = world.answers.len();
-    world.command(site, command.clone(), Pending::Operator(command.clone()));
+    world.command(site, command.clone(), Pending::Script(command.clone()));
     until(world, limit, |world| world.answers[before..].iter().any(|(asked, _)| *asked == command));
     world.answers[before..].iter().find(|(asked, _)| *asked == command).unwrap().1.clone()
 }
@@ -118,7 +120,26 @@ pub fn disaster(pool: &str, force: bool) -> Command {
 }
 
 pub fn failback(pool: &str) -> Command {
-    Command::PoolFailback { pool: pool.to_owned(), dry_run: false, reason: Some("test".to_owned()) }
+    Command::PoolFailback {
+        pool: pool.to_owned(),
+        disaster: false,
+        dry_run: false,
+        force: false,
+        confirm: None,
+        reason: Some("test".to_owned()),
+    }
+}
+
+/// The home pool takes its groups back, its partner being lost.
+pub fn reclaim(pool: &str) -> Command {
+    Command::PoolFailback {
+        pool: pool.to_owned(),
+        disaster: true,
+        dry_run: false,
+        force: false,
+        confirm: Some("yes".to_owned()),
+        reason: Some("test".to_owned()),
+    }
 }
 
 /// Cuts the sites off from each other, or heals the cut.
