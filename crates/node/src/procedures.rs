@@ -59,6 +59,8 @@ pub struct Procedures {
     pub background: VecDeque<Background>,
     /// The procedure that holds the lock by a write of this process, and the lock's version.
     lock: Option<(u128, Position)>,
+    /// What procedures left in the groups.
+    pub traces: crate::traces::Traces,
     awaited: BTreeSet<(PoolId, GroupId)>,
     next_look: Option<Millis>,
 }
@@ -309,6 +311,7 @@ fn tell_status(core: &mut Core, group: GroupId) {
 
 /// An entry was applied here.
 pub fn applied(core: &mut Core, group: GroupId, entry: &Arc<Entry>) {
+    core.procedures.traces.note(group, entry);
     if entry.step.is_some() && core.procedures.busy() {
         tell(core, Event::Applied { group, entry: Arc::clone(entry) });
     }

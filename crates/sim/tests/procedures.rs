@@ -249,3 +249,44 @@ fn a_returned_pool_shows_itself_as_serving_only_what_it_may_commit_to() {
     assert_eq!(view.pools.iter().find(|p| p.name == "east").unwrap().serving_own, 3);
     assert_eq!(ask(&mut world, EAST, assert).unwrap_err().kind, "nothing-to-assert");
 }
+
+/// Records of procedures in a site's copy of the journal.
+fn journalled(world: &World, site: usize) -> usize {
+    let cms = pairline_group::GroupId::CMS;
+    let node = world.servers[site].node.as_ref().unwrap();
+    node.inspect(|core| core.host.scan(cms, "procedure", Some(pairline_group::Kind(100))).count())
+}
+
+#[test]
+fn a_disaster_that_crashes_before_its_first_record_is_found_and_resumed() {
+    for restarts in [1, 2] {
+        let mut world = world();
+        let east = groups_of(&world, EAST);
+        world.stop(EAST, true);
+        let more = world.now + 8_000;
+        world.run_until(more);
+        give(&mut world, WEST, disaster("east", false));
+        let cms = pairline_group::GroupId::CMS;
+        until(&mut world, 10_000, |world| role(world, WEST, cms) == Role::Active);
+        assert_eq!(journalled(&world, WEST), 0, "the crash comes before the first record");
+        for _ in 0..restarts {
+            world.stop(WEST, false);
+            mend(&mut world, Mend::Start(WEST));
+            let more = world.now + 1_000;
+            world.run_until(more);
+        }
+        let all = procedures(&mut world, WEST);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!((all[0].state.as_str(), all[0].kind.as_str()), ("stopped", "pool failover (disaster)"));
+        assert!(ask(&mut world, WEST, disaster("east", false)).is_err(), "it is not passed over");
+        ask(&mut world, WEST, Command::PoolAssertActive { pool: "west".to_owned(), reason: None }).unwrap();
+        let done = view(ask(&mut world, WEST, Command::ProcedureResume { id: all[0].id.clone() }));
+        assert_eq!(done.state, "done", "{done:?}");
+        assert_eq!((active(&world, WEST, &east), journalled(&world, WEST)), (east.len(), 1));
+        mend(&mut world, Mend::Start(EAST));
+        in_step(&mut world);
+        assert_eq!(view(ask(&mut world, EAST, failback("east"))).state, "done");
+        assert_eq!(procedures(&mut world, WEST).len(), 2, "each is listed once");
+        clean(&world);
+    }
+}

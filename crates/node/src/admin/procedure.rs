@@ -323,10 +323,16 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
     watch(cx, number).await
 }
 
-/// All procedures in the local copy of the journal; the running one as it stands in memory.
+/// All procedures in the local copy of the journal, and those that crashed before their first record, from what they left
+/// in the groups; the running one as it stands in memory.
 fn stored(core: &Core) -> Vec<Procedure> {
     let records = core.host.scan(GroupId::CMS, journal::OWNER, Some(journal::KIND_PROCEDURE));
     let mut all: Vec<Procedure> = records.filter_map(|(_, record)| Procedure::decode(&record.value).ok()).collect();
+    for rebuilt in crate::traces::procedures(core) {
+        if all.iter().all(|procedure| procedure.plan.id != rebuilt.plan.id) {
+            all.push(rebuilt);
+        }
+    }
     // A run that never took the lock left nothing, and one that was replaced is what the journal says of it.
     let shown = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled() || !runner.is_over());
     if let Some(runner) = shown {
