@@ -240,12 +240,26 @@ pub enum Command {
     TopologyShow,
     /// Health and metrics of the answering server, for `/metrics` and `/health`.
     ServerStatus,
+    /// From a disaster procedure at the partner: stop serving these groups. Over the link, or proven by the deployment's secret.
+    Fence {
+        /// The procedure, in hex.
+        procedure: String,
+        /// Number of the pool that will serve.
+        by: u16,
+        /// Groups as `pool/index@epoch.granted-by`, with the latest epoch that the procedure knows.
+        groups: Vec<String>,
+        /// Hash of the rest, keyed with the deployment's secret, in hex.
+        proof: String,
+    },
     /// For the shell: outcome of [`crate::io::Output::TryFence`].
     FenceAnswer {
         /// The request.
         id: u64,
         /// Whether the server answered.
         alive: bool,
+        /// Whether it has stopped serving.
+        #[serde(default)]
+        fenced: bool,
     },
 }
 

@@ -3,6 +3,7 @@
 //! Owns the runner and the translation of its actions into requests to replication, peers and the shell. The order of a
 //! procedure, its journal and its report are `resilience`'s.
 
+use crate::command::{Actor, Command};
 use crate::core::{Core, TicketOwner};
 use crate::cx::TaskCx;
 use crate::event::Level;
@@ -24,6 +25,9 @@ use std::sync::Arc;
 /// How often copies at the other pool are looked at while the runner waits for one.
 const LOOK_MS: Millis = 200;
 
+/// How long the source may take to stand down by order over the link; within the runner's own bound.
+const FENCE_MS: Millis = 2_500;
+
 /// Work of the runner that has to wait for something; it runs as a task.
 pub enum Background {
     /// Commit a journal record wherever the management store is active.
@@ -34,6 +38,15 @@ pub enum Background {
         proposal: Proposal,
         /// The procedure whose record it is.
         procedure: u128,
+    },
+    /// Order a pool over the link to stand down.
+    Fence {
+        /// The runner's ticket.
+        ticket: Ticket,
+        /// Whom.
+        pool: PoolId,
+        /// The order.
+        order: Command,
     },
     /// Ask the other pool for the statuses of its copies.
     Look {
@@ -253,23 +266,28 @@ fn finish(core: &mut Core, report: Report, stopped: Option<String>) {
 }
 
 fn try_fence(core: &mut Core, ticket: Ticket, pool: PoolId, path: FencePath) {
-    match path {
-        FencePath::Link => {
-            // A pool that hears the promotion over the link is fenced by it; it does not stop for less.
-            let heard = core.link_to(pool).is_some() && !core.modes.away(pool);
-            let outcome = if heard { FenceOutcome::Refused } else { FenceOutcome::NoAnswer };
-            tell(core, Event::FenceTried { ticket, outcome });
+    let Some(plan) = core.procedures.runner.as_ref().map(|runner| &runner.procedure().plan) else { return };
+    let (id, groups) = (plan.id, plan.groups());
+    let order = crate::admin::fence_order(core, id, &groups);
+    let admin = core.topology.servers_of(pool).first().map(|server| server.admin);
+    match (path, admin) {
+        (FencePath::Link, _) if core.link_to(pool).is_some() => {
+            core.procedures.background.push_back(Background::Fence { ticket, pool, order });
         }
-        FencePath::Admin => match core.topology.servers_of(pool).first().map(|server| server.admin) {
-            Some(admin) => core.out.push_back(Output::TryFence { id: ticket.0, admin }),
-            None => tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer }),
-        },
+        (FencePath::Admin, Some(admin)) => core.out.push_back(Output::TryFence { id: ticket.0, admin, order }),
+        (FencePath::Link, _) | (FencePath::Admin, None) => {
+            tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer });
+        }
     }
 }
 
-/// The shell tried to reach a server's admin address.
-pub fn fence_answer(core: &mut Core, id: u64, alive: bool) {
-    let outcome = if alive { FenceOutcome::Refused } else { FenceOutcome::NoAnswer };
+/// What a server's admin API answered.
+pub fn fence_answer(core: &mut Core, id: u64, alive: bool, fenced: bool) {
+    let outcome = match (alive, fenced) {
+        (true, true) => FenceOutcome::Fenced,
+        (true, false) => FenceOutcome::Refused,
+        (false, _) => FenceOutcome::NoAnswer,
+    };
     tell(core, Event::FenceTried { ticket: Ticket(id), outcome });
 }
 
@@ -375,6 +393,15 @@ pub async fn background(cx: TaskCx, work: Background) {
                 };
                 tell(core, Event::JournalWritten { ticket, result });
             });
+        }
+        Background::Fence { ticket, pool, order } => {
+            let answer = crate::admin::pass_on_within(&cx, pool, Actor::Server, order, FENCE_MS).await;
+            let outcome = match answer {
+                Ok(_) => FenceOutcome::Fenced,
+                Err(problem) if matches!(problem.status, 503 | 504) => FenceOutcome::NoAnswer,
+                Err(_) => FenceOutcome::Refused,
+            };
+            cx.with(|core| tell(core, Event::FenceTried { ticket, outcome }));
         }
         Background::Look { pool, lags } => {
             let Some(statuses) = crate::admin::look_at(&cx, pool).await else { return };

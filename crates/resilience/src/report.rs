@@ -233,10 +233,28 @@ fn advice(procedure: &Procedure) -> Vec<String> {
         }
         _ => {}
     }
-    if plan.command.is_disaster() && procedure.fences.iter().all(|(_, o)| *o != FenceOutcome::Fenced) {
-        all.push(format!("no path to {} confirmed that it stopped: see that it is off", plan.name_of(plan.source)));
-    }
+    all.extend(about_fences(procedure));
     all
+}
+
+/// Whether the source stopped, as far as it could be reached: one path that reached it speaks for it.
+fn about_fences(procedure: &Procedure) -> Option<String> {
+    let plan = &procedure.plan;
+    let from = plan.name_of(plan.source);
+    let ended = |wanted: FenceOutcome| procedure.fences.iter().find(|(_, outcome)| *outcome == wanted);
+    if !plan.command.is_disaster() || ended(FenceOutcome::Fenced).is_some() {
+        return None;
+    }
+    Some(match ended(FenceOutcome::Refused) {
+        Some((path, _)) => format!(
+            "{from} answered by its {} and did not stop: it lives and may go on serving in its old epoch; switch it off",
+            match path {
+                FencePath::Link => "link",
+                FencePath::Admin => "admin API",
+            }
+        ),
+        None => format!("no path to {from} confirmed that it stopped: see that it is off"),
+    })
 }
 
 impl fmt::Display for Report {

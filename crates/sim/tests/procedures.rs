@@ -290,3 +290,52 @@ fn a_disaster_that_crashes_before_its_first_record_is_found_and_resumed() {
         clean(&world);
     }
 }
+
+#[test]
+fn a_source_that_is_cut_off_but_alive_stands_down_when_its_admin_api_is_reached() {
+    for reached in [true, false] {
+        let mut world = world();
+        let east = groups_of(&world, EAST);
+        world.admin_open = reached;
+        cut(&mut world, true);
+        let more = world.now + 40_000;
+        world.run_until(more);
+        assert_eq!(active(&world, EAST, &east), east.len(), "it serves on, alone");
+        let done = view(ask(&mut world, WEST, disaster("east", false)));
+        assert_eq!(done.state, "done");
+        let text = done.report.unwrap().text;
+        assert!(text.contains("fence by Link          NoAnswer"), "{text}");
+        let (stands, outcome) = if reached { (0, "Fenced") } else { (east.len(), "NoAnswer") };
+        assert!(text.contains(&format!("fence by Admin         {outcome}")), "{text}");
+        assert_eq!(active(&world, EAST, &east), stands, "reached {reached}");
+        assert_eq!(text.contains("no path to east confirmed"), !reached, "{text}");
+        cut(&mut world, false);
+        in_step(&mut world);
+        let more = world.now + 10_000;
+        world.run_until(more);
+        assert_eq!((active(&world, EAST, &east), active(&world, WEST, &east)), (0, east.len()));
+        assert_eq!(view(ask(&mut world, EAST, failback("east"))).state, "done");
+        clean(&world);
+    }
+}
+
+#[test]
+fn an_order_to_stand_down_is_obeyed_only_with_its_proof_and_in_its_epoch() {
+    let mut world = world();
+    let east = groups_of(&world, EAST);
+    let order = {
+        let node = world.servers[WEST].node.as_ref().unwrap();
+        node.inspect(|core| pairline_node::admin::fence_order(core, 5, &east))
+    };
+    let mut forged = order.clone();
+    if let Command::Fence { groups, .. } = &mut forged {
+        groups.pop();
+    }
+    assert_eq!(ask(&mut world, EAST, forged).unwrap_err().status, 403, "the proof is of another order");
+    assert_eq!(view(ask(&mut world, WEST, failover("east"))).state, "done");
+    assert_eq!(view(ask(&mut world, EAST, failback("east"))).state, "done");
+    // The order comes late: the groups were away and are home again.
+    assert_eq!(ask(&mut world, EAST, order).unwrap_err().kind, "not-fenced");
+    assert_eq!(active(&world, EAST, &east), east.len());
+    clean(&world);
+}

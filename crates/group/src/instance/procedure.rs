@@ -4,7 +4,7 @@
 //! of a procedure over groups and pools; that is the rooms' above.
 
 use super::{Cx, Instance, Wait};
-use crate::codec::{Item, Stored};
+use crate::codec::{Fence, Item, Stored};
 use crate::config::planted;
 use crate::entry::{Body, Entry, Handover, Promote, StepRef};
 use crate::ids::{Epoch, PoolId, Position, Ticket};
@@ -90,6 +90,51 @@ impl Instance {
             // re-based by that: what this copy committed last stays its history, whether stored as a tail or not.
             (Change::Promote { .. }, Role::Backup | Role::Fenced) => Ok(()),
         }
+    }
+
+    /// Stops serving because the partner is about to promote its copy: nothing more is committed here that it could miss.
+    pub(crate) fn stand_down(&mut self, cx: &mut Cx<'_>, ticket: Ticket, known: Epoch, by: PoolId) {
+        if self.role() != Role::Active {
+            cx.done(ticket, self.group, Done::NoChange(self.state.position));
+            return;
+        }
+        let Some(fence) = self
+            .may_stand_down(cx, known, by)
+            .map_err(|refusal| {
+                cx.done(ticket, self.group, Done::Refused(refusal));
+            })
+            .ok()
+        else {
+            return;
+        };
+        if !self.append(Item::Fence(fence), vec![(ticket, Wait::Committed)]) {
+            cx.done(ticket, self.group, Done::Refused(Refusal::Busy));
+            return;
+        }
+        self.fence = Some(fence);
+        self.confirmed = false;
+        self.tell_role(cx);
+    }
+
+    fn may_stand_down(&self, cx: &Cx<'_>, known: Epoch, by: PoolId) -> Result<Fence, Refusal> {
+        if let Some(reason) = &self.stopped {
+            return Err(Refusal::Stopped(reason.clone()));
+        }
+        if let Some(procedure) = &self.procedure {
+            return Err(procedure.refusal());
+        }
+        if cx.partner != Some(by) {
+            return Err(Refusal::NotNow("only the partner's procedure may ask".into()));
+        }
+        let epoch = self.state.epoch();
+        if epoch > known {
+            return Err(Refusal::NotActive(epoch, self.own));
+        }
+        // Above what is served here and below whatever is granted next, so that the true grant, with the place where the
+        // histories part, takes its place when it is heard of.
+        let epoch = Epoch { number: epoch.number, granted_by: PoolId(u16::MAX) };
+        let fork = self.head.position.seq.max(self.state.position.seq).saturating_add(1);
+        Ok(Fence { epoch, pool: by, fork, tail_stored: false })
     }
 
     fn may_ship(&self, cx: &Cx<'_>) -> Result<(), Refusal> {

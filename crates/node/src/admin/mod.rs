@@ -3,12 +3,14 @@
 //! Owns authorisation of actors and the choice of the pool that executes. Each family of commands has a file of its own.
 
 mod divergence;
+mod fencing;
 mod pairing;
 mod pools;
 mod procedure;
 mod status;
 mod users;
 
+pub use fencing::order as fence_order;
 pub use procedure::look_at;
 
 use crate::command::{Actor, Command, Problem, Reply};
@@ -70,8 +72,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
         | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed_on).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
-        Command::FenceAnswer { id, alive } => {
-            cx.with(|core| crate::procedures::fence_answer(core, id, alive));
+        Command::Fence { procedure, by, groups, .. } => fencing::execute(cx, &procedure, by, &groups).await,
+        Command::FenceAnswer { id, alive, fenced } => {
+            cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
             Ok(Reply::Ok { message: "noted".to_owned() })
         }
     }
@@ -89,7 +92,8 @@ pub async fn ask_partner(cx: &TaskCx, command: Command) -> Option<Reply> {
     pass_on_within(cx, partner, Actor::Server, command, QUESTION_MS).await.ok()
 }
 
-async fn pass_on_within(
+/// The same with a bound of its own in milliseconds.
+pub async fn pass_on_within(
     cx: &TaskCx,
     pool: PoolId,
     actor: Actor,
@@ -121,6 +125,9 @@ pub fn pool_named(cx: &TaskCx, name: &str) -> Result<PoolId, Problem> {
 }
 
 fn authorise(cx: &TaskCx, actor: &Actor, command: &Command) -> Result<(), Problem> {
+    if matches!(command, Command::Fence { .. }) {
+        return if cx.with(|core| fencing::may(core, actor, command)) { Ok(()) } else { Err(Problem::forbidden()) };
+    }
     let Actor::User(me) = actor else { return Ok(()) };
     let whose = match command {
         Command::ContactList { user }
@@ -212,6 +219,9 @@ fn label(command: &Command) -> String {
         Command::PoolAssertActive { pool, .. } => format!("pool assert-active {pool}"),
         Command::PoolDivergence { pool, apply } => format!("pool divergence {pool} (apply: {apply})"),
         Command::ManagementFailover { disaster, .. } => format!("management failover (disaster: {disaster})"),
+        Command::Fence { procedure, by, groups, .. } => {
+            format!("standing down of {} groups (procedure {procedure} of pool {by})", groups.len())
+        }
         Command::ProcedureResume { id } => format!("procedure resume {id}"),
         Command::ProcedureAbort { id, .. } => format!("procedure abort {id}"),
         _ => "a change".to_owned(),

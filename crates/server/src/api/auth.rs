@@ -91,6 +91,9 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         }
         Command::ProcedureResume { id } => ("procedure-resume", id.clone()),
         Command::ProcedureAbort { id, reclaim } => ("procedure-abort", format!("{id} reclaim={reclaim}")),
+        Command::Fence { procedure, by, groups, .. } => {
+            ("fence", format!("procedure={procedure} by={by} groups={}", groups.len()))
+        }
         Command::FenceAnswer { .. } => ("fence-answer", String::new()),
         Command::UserList { .. }
         | Command::UserShow { .. }

@@ -186,6 +186,16 @@ pub fn management_failover(p: &Params) -> Built {
     })
 }
 
+/// `POST /fence`.
+pub fn fence(p: &Params) -> Built {
+    Ok(Command::Fence {
+        procedure: p.need("procedure")?,
+        by: p.need("by")?,
+        groups: p.need("groups")?,
+        proof: p.need("proof")?,
+    })
+}
+
 /// `GET /procedures`.
 pub fn procedure_list(_: &Params) -> Built {
     Ok(Command::ProcedureList)

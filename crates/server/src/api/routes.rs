@@ -189,6 +189,19 @@ pub const ROUTES: &[Route] = &[
         &[need("command", Kind::Text, "which command, in kebab case; its members stand beside it")],
         Action::AnyCommand,
     ),
+    Route::special(
+        Verb::Post,
+        "/api/v1/fence",
+        "Stand down: order of the partner's disaster procedure, proven by the deployment's secret",
+        Access::Open,
+        &[
+            need("procedure", Kind::Text, "the procedure, in hexadecimal"),
+            need("by", Kind::Number, "number of the pool that will serve"),
+            need("groups", Kind::Texts, "groups with the latest epoch that is meant: pool/index@epoch.granted-by"),
+            need("proof", Kind::Text, "keyed hash of the rest, in hexadecimal"),
+        ],
+        Action::Command(build::fence),
+    ),
     get("/api/v1/users", "List users", build::user_list).with_query(PAGE),
     act(
         Verb::Post,
