@@ -189,6 +189,18 @@ pub enum HostInput {
         /// Plan of the procedure, for the management store's promotion; else empty.
         plan: Bytes,
     },
+    /// Stop serving a group by order of the partner's procedure, which is about to promote its copy. Answered when the fence
+    /// is committed.
+    Fence {
+        /// Echoed in the answer.
+        ticket: Ticket,
+        /// Which group.
+        group: GroupId,
+        /// The highest epoch that the order knows; one who serves in a later one goes on.
+        epoch: Epoch,
+        /// Who will serve next.
+        by: PoolId,
+    },
     /// An administrator asserts that this pool's active instances hold the current epochs (after a cold start alone).
     AssertActive,
     /// Compare with the partner at one position; answered by [`HostOutput::Verified`] per group.

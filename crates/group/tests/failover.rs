@@ -175,6 +175,102 @@ fn a_fence_outlives_a_crash() {
 }
 
 #[test]
+fn a_fenced_copy_is_promoted_when_the_pool_that_fenced_it_is_lost() {
+    for stored in [true, false] {
+        let mut world = disaster();
+        committed(&world.commit(WEST, vec![put("u1", "newer")]));
+        world.servers[EAST].store_tails = false;
+        world.restart(EAST);
+        world.connect();
+        while world.role(EAST) != Role::Fenced {
+            world.step_frames(1);
+        }
+        world.cut();
+        world.crash(WEST, 0);
+        if stored {
+            world.input(EAST, HostInput::TailStored { group: GROUP });
+        }
+        world.run(3000);
+        assert_eq!(world.role(EAST), Role::Fenced);
+        let before = world.status(EAST);
+        committed(&world.promote(EAST, 30));
+        assert!(world.host(EAST).can_commit(GROUP), "tail stored: {stored}");
+        assert!(world.status(EAST).epoch > before.epoch, "{:?}", world.status(EAST).epoch);
+        assert_eq!(world.value(EAST, "u0").as_deref(), Some("lost"), "what it committed last is there again");
+        committed(&world.commit(EAST, vec![put("u5", "after")]));
+        world.crash(EAST, 0);
+        world.restart(EAST);
+        assert_eq!(world.role(EAST), Role::Active, "the fence is not there again after a restart");
+        world.restart(WEST);
+        world.connect();
+        world.run(5000);
+        assert_eq!((world.role(EAST), world.role(WEST)), (Role::Active, Role::Backup));
+        assert!(world.host(EAST).can_commit(GROUP));
+        world.assert_equal();
+        let (_, _, entries) = world.servers[WEST].tails.last().cloned().expect("west keeps what it committed alone");
+        let verdicts = world.host(EAST).apply_tail(GROUP, entries.iter().map(|entry| entry.as_ref()));
+        let conflict = TailVerdict::Conflict(vec![key("u1")]);
+        assert!(verdicts.iter().any(|(_, verdict)| *verdict == conflict), "{verdicts:?}");
+    }
+}
+
+#[test]
+fn an_order_to_stand_down_fences_durably_and_only_in_the_epoch_that_it_names() {
+    let order = |world: &mut World, epoch: Epoch, by: u16| {
+        let ticket = world.ticket();
+        world.input(EAST, HostInput::Fence { ticket, group: GROUP, epoch, by: PoolId(by) });
+        world.settle();
+        world.servers[EAST].done[&ticket].clone()
+    };
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    committed(&world.handover(EAST, 1));
+    world.settle();
+    let first = Epoch { number: 1, granted_by: PoolId(1) };
+    assert!(matches!(order(&mut world, first, 2), Done::NoChange(_)), "it does not serve");
+    committed(&world.handover(WEST, 2));
+    world.settle();
+    assert!(matches!(refusal(&order(&mut world, first, 2)), Refusal::NotActive(..)), "an order of an older epoch");
+    let now = world.status(EAST).epoch;
+    assert!(matches!(refusal(&order(&mut world, now, 3)), Refusal::NotNow(_)), "an order of a stranger");
+    assert!(world.host(EAST).can_commit(GROUP));
+    world.cut();
+    committed(&world.commit(EAST, vec![put("a", "not shipped")]));
+    world.servers[EAST].auto_sync = false;
+    let ticket = world.ticket();
+    world.input(EAST, HostInput::Fence { ticket, group: GROUP, epoch: now, by: PoolId(2) });
+    world.settle();
+    assert!(!world.host(EAST).can_commit(GROUP), "it stops at once");
+    assert!(!world.servers[EAST].done.contains_key(&ticket), "and says so when that is on disk");
+    world.servers[EAST].auto_sync = true;
+    world.sync(EAST);
+    world.settle();
+    committed(&world.servers[EAST].done[&ticket].clone());
+    assert!(matches!(refusal(&world.commit(EAST, vec![put("a", "no")])), Refusal::NotActive(..)));
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    world.input(EAST, HostInput::AssertActive);
+    assert_eq!(world.role(EAST), Role::Fenced);
+    let before: Disk = world.servers[EAST].disk.clone();
+    // The procedure goes on: the true grant takes the order's place, with the entries that part.
+    committed(&world.promote(WEST, 3));
+    committed(&world.commit(WEST, vec![put("b", "west")]));
+    world.connect();
+    world.run(3000);
+    assert_eq!((world.role(EAST), world.role(WEST)), (Role::Backup, Role::Active));
+    assert_eq!(world.servers[EAST].tails.last().map(|(_, _, entries)| entries.len()), Some(1));
+    world.assert_equal();
+    // Or it was given up: the home pool takes the group back.
+    let mut given_up = World::paired();
+    given_up.crash(EAST, 0);
+    given_up.servers[EAST].disk = before;
+    given_up.restart(EAST);
+    assert_eq!(given_up.role(EAST), Role::Fenced);
+    committed(&given_up.promote(EAST, 4));
+    assert!(given_up.host(EAST).can_commit(GROUP));
+}
+
+#[test]
 fn both_alive_and_cut_the_older_epoch_yields() {
     let mut world = World::paired();
     committed(&world.commit(EAST, vec![put("a", "1")]));

@@ -170,7 +170,7 @@ pub enum Command {
         dry_run: bool,
         /// Go on although the pool is healthy.
         force: bool,
-        /// The administrator's confirmation of the recovery point (disaster): `"yes"`, and nothing else confirms.
+        /// The administrator's confirmation of the recovery point (disaster): `"yes"`. Force does not stand for it.
         confirm: Option<String>,
         /// Why, for the report.
         reason: Option<String>,
@@ -179,8 +179,17 @@ pub enum Command {
     PoolFailback {
         /// The affected pool (same name as in the failover).
         pool: String,
+        /// The partner is lost: the home pool takes its groups back with what it has itself.
+        #[serde(default)]
+        disaster: bool,
         /// Print plan and findings, change nothing.
         dry_run: bool,
+        /// Accept the findings that may be accepted.
+        #[serde(default)]
+        force: bool,
+        /// As in `PoolFailover`: the partner is off.
+        #[serde(default)]
+        confirm: Option<String>,
         /// Why, for the report.
         reason: Option<String>,
     },
@@ -209,6 +218,9 @@ pub enum Command {
         disaster: bool,
         /// Print plan and findings, change nothing.
         dry_run: bool,
+        /// Accept the findings that may be accepted.
+        #[serde(default)]
+        force: bool,
         /// As in `PoolFailover`.
         confirm: Option<String>,
         /// Why, for the report.
@@ -242,12 +254,26 @@ pub enum Command {
     TopologyShow,
     /// Health and metrics of the answering server, for `/metrics` and `/health`.
     ServerStatus,
+    /// From a disaster procedure at the partner: stop serving these groups. Over the link, or proven by the deployment's secret.
+    Fence {
+        /// The procedure, in hex.
+        procedure: String,
+        /// Number of the pool that will serve.
+        by: u16,
+        /// Groups as `pool/index@epoch.granted-by`, with the latest epoch that the procedure knows.
+        groups: Vec<String>,
+        /// Hash of the rest, keyed with the deployment's secret, in hex.
+        proof: String,
+    },
     /// For the shell: outcome of [`crate::io::Output::TryFence`].
     FenceAnswer {
         /// The request.
         id: u64,
         /// Whether the server answered.
         alive: bool,
+        /// Whether it has stopped serving.
+        #[serde(default)]
+        fenced: bool,
     },
 }
 

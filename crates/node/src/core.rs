@@ -145,8 +145,8 @@ pub struct Core {
     pub client_txs: BTreeMap<ClientTx, (TaskId, Branch)>,
     /// Waits by number that the shell or a peer answers.
     pub waits: BTreeMap<u64, TaskId>,
-    /// Waits on proposals that were forwarded over a link.
-    pub forwarded: BTreeMap<u64, TaskId>,
+    /// Waits on another pool's answer; they end when its last link goes.
+    pub forwarded: BTreeMap<u64, (TaskId, PoolId)>,
     /// Live links.
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.

@@ -76,6 +76,13 @@ impl TaskCx {
         })
     }
 
+    /// The same for an answer of another pool: it ends as `Elapsed` when the last link to that pool goes, too.
+    pub fn start_peer_wait(&self, pool: PoolId, millis: u64) -> u64 {
+        let wait = self.start_wait(millis);
+        self.with(|core| core.forwarded.insert(wait, (self.task, pool)));
+        wait
+    }
+
     /// The task's id.
     pub fn task(&self) -> TaskId {
         self.task
@@ -93,9 +100,8 @@ impl TaskCx {
         }
     }
 
-    async fn commit_there(&self, pool: PoolId, group: GroupId, proposal: Proposal) -> Done {
-        let wait = self.start_wait(PARK_MS);
-        self.with(|core| core.forwarded.insert(wait, self.task));
+    async fn commit_there(&self, pool: PoolId, group: GroupId, proposal: Proposal, patience: u64) -> Done {
+        let wait = self.start_peer_wait(pool, patience);
         let frame = PeerFrame::Propose { ticket: wait, group, proposal };
         if !self.with(|core| core.send_peer(pool, &frame)) {
             return Done::Refused(Refusal::NotNow("the link to the serving pool is down".into()));
@@ -153,7 +159,12 @@ impl Cx for TaskCx {
             }
             let there = self.with(|core| elsewhere(core, group).filter(|pool| core.link_to(*pool).is_some()));
             let Some(pool) = there else { return done };
-            let done = self.commit_there(pool, group, proposal.clone()).await;
+            // All tries together stay within the bound, the last one's wait included.
+            let left = self.with(|core| until.saturating_sub(core.now.mono));
+            if left == 0 {
+                return done;
+            }
+            let done = self.commit_there(pool, group, proposal.clone(), left).await;
             match &done {
                 Done::Refused(refusal) if moved(refusal) && self.with(|core| core.now.mono < until) => {
                     self.sleep(PARK_RETRY_MS).await;

@@ -4,11 +4,12 @@
 
 use crate::core::{Core, TicketOwner, WaitResult};
 use crate::event::Level;
+use crate::executor::TaskId;
 use crate::io::Output;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
-use pairline_group::io::{Alarm, Done, HostOutput, Refusal};
-use pairline_group::{Body, Effect, Entry, GroupId, LinkId, Ticket};
+use pairline_group::io::{Alarm, Done, HostOutput};
+use pairline_group::{Body, Effect, Entry, GroupId, LinkId, PoolId, Ticket};
 use pairline_services::records;
 use pairline_topology::stored;
 
@@ -193,18 +194,20 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
     }
 }
 
-/// A forwarded proposal whose link went away: the waiting tasks learn that the outcome is unknown.
-pub fn link_down(core: &mut Core, link: LinkId) {
+/// A link went away. Who waits for an answer of that pool learns with its last link that none will come: the outcome of a
+/// forwarded proposal is then unknown.
+pub fn link_down(core: &mut Core, link: LinkId, pool: PoolId) {
     core.tickets.retain(
         |_, owner| !matches!(owner, TicketOwner::PeerProposal(l, _) | TicketOwner::PeerHandover(l, _) if *l == link),
     );
-    let lost: Vec<u64> = core.waits.keys().copied().collect();
-    if core.links.is_empty() {
-        for wait in lost {
-            if let Some(task) = core.forwarded.remove(&wait) {
-                core.waits.remove(&wait);
-                core.resolve(task, wait, WaitResult::Done(Done::Refused(Refusal::OutcomeUnknown)));
-            }
-        }
+    if core.link_to(pool).is_some() {
+        return;
+    }
+    let lost: Vec<(u64, TaskId)> =
+        core.forwarded.iter().filter(|(_, (_, at))| *at == pool).map(|(wait, (task, _))| (*wait, *task)).collect();
+    for (wait, task) in lost {
+        core.forwarded.remove(&wait);
+        core.waits.remove(&wait);
+        core.resolve(task, wait, WaitResult::Elapsed);
     }
 }

@@ -204,13 +204,15 @@ pub enum Output {
         /// SIP or SIPS URI whose host is a name.
         uri: Bytes,
     },
-    /// Try to reach the admin address of a server outside the link, to learn whether it is alive (fencing); the answer comes
-    /// as [`Input::Admin`] `Command::FenceAnswer`.
+    /// Give a server the order to stand down by its admin API, outside the link (fencing); the answer comes as
+    /// [`Input::Admin`] `Command::FenceAnswer`.
     TryFence {
         /// Echoed in `FenceAnswer`.
         id: u64,
         /// Its admin API.
         admin: SocketAddr,
+        /// The order.
+        order: Command,
     },
     /// Answer to a command.
     AdminReply {

@@ -25,6 +25,7 @@ mod publish;
 mod rng;
 mod sip_side;
 mod start;
+mod traces;
 pub mod view;
 
 pub use config::{NodeConfig, Secrets};

@@ -29,7 +29,9 @@ impl Node {
     pub fn start_up(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Result<Node, RecoverError> {
         let mut tasks = Tasks::default();
         let anonymous = tasks.reserve();
-        let core = crate::start::core(config, now, recovered)?;
+        let traces = crate::traces::Traces::of(&recovered);
+        let mut core = crate::start::core(config, now, recovered)?;
+        core.procedures.traces = traces;
         let mut node = Node { core: Rc::new(RefCell::new(core)), tasks, anonymous };
         crate::start::first_steps(&mut node.core.borrow_mut());
         crate::admin::recount(&mut node);

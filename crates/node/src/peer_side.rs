@@ -9,7 +9,7 @@ use crate::io::Output;
 use crate::node::Node;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
-use pairline_group::io::HostInput;
+use pairline_group::io::{Done, HostInput};
 use pairline_group::{LinkId, PoolId, ServerId, Ticket};
 
 /// A link is up.
@@ -33,7 +33,7 @@ pub fn down(core: &mut Core, link: LinkId) {
     if core.link_to(gone.pool).is_none() {
         core.layer.transport_failed(now.mono, peer_flow_of(gone.pool));
     }
-    crate::host_side::link_down(core, link);
+    crate::host_side::link_down(core, link, gone.pool);
     crate::modes::link_changed(core, gone.pool);
     crate::procedures::link_changed(core, core.link_to(gone.pool).is_some());
 }
@@ -88,12 +88,18 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         }
         PeerFrame::CommandReply { call, reply } => {
             if let Some(task) = core.waits.remove(&call) {
+                core.forwarded.remove(&call);
                 let reply = serde_json::from_slice::<Result<Reply, Problem>>(&reply);
                 let reply = reply.unwrap_or_else(|_| Err(Problem::bad_peer_answer()));
                 core.resolve(task, call, WaitResult::Reply(Box::new(reply)));
             }
         }
         PeerFrame::Handover { call, group, step } => {
+            if let Err(refusal) = crate::procedures::may_hand_over(core, &step) {
+                let frame = PeerFrame::HandedOver { call, done: Done::Refused(refusal) };
+                core.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
+                return;
+            }
             let ticket = Ticket(core.fresh());
             core.tickets.insert(ticket, TicketOwner::PeerHandover(link, call));
             core.host.handle(now, HostInput::Handover { ticket, group, to: pool, step });
@@ -105,6 +111,7 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         }
         PeerFrame::Looked { call, statuses } => {
             if let Some(task) = core.waits.remove(&call) {
+                core.forwarded.remove(&call);
                 core.resolve(task, call, WaitResult::Statuses(statuses));
             }
         }

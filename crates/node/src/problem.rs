@@ -33,6 +33,17 @@ impl Problem {
         )
     }
 
+    /// The link went while the other pool worked on a command.
+    pub fn link_lost(pool: &str) -> Problem {
+        Problem::new(
+            504,
+            "link-lost",
+            "the link went before the answer came",
+            format!("pool {pool} was asked and may have done it or go on with it"),
+            format!("look at `pairline procedure list` at a server of {pool}; repeating the command is harmless"),
+        )
+    }
+
     /// No such pool.
     pub fn no_such_pool(name: &str, known: &str) -> Problem {
         Problem::new(

@@ -3,25 +3,30 @@
 //! Owns the runner and the translation of its actions into requests to replication, peers and the shell. The order of a
 //! procedure, its journal and its report are `resilience`'s.
 
+use crate::command::{Actor, Command};
 use crate::core::{Core, TicketOwner};
 use crate::cx::TaskCx;
 use crate::event::Level;
 use crate::io::Output;
 use crate::modes;
 use crate::peer::PeerFrame;
+use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{Entry, GroupId, Millis, PoolId, Ticket};
-use pairline_resilience::journal::FenceOutcome;
+use pairline_group::{Entry, GroupId, Key, Millis, OpId, PoolId, Position, StepRef, Ticket};
+use pairline_resilience::journal::{self, FenceOutcome, Procedure, ProcedureState};
 use pairline_resilience::mode::OperatorEvent;
 use pairline_resilience::plan::FencePath;
 use pairline_resilience::report::Report;
-use pairline_resilience::runner::{Action, Event, JournalRefusal, Runner};
+use pairline_resilience::runner::{Action, Event, JournalRefusal, LockCheck, Runner};
 use pairline_services::cx::Cx;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// How often copies at the other pool are looked at while the runner waits for one.
 const LOOK_MS: Millis = 200;
+
+/// How long the source may take to stand down by order over the link; within the runner's own bound.
+const FENCE_MS: Millis = 2_500;
 
 /// Work of the runner that has to wait for something; it runs as a task.
 pub enum Background {
@@ -31,8 +36,17 @@ pub enum Background {
         ticket: Ticket,
         /// What to commit.
         proposal: Proposal,
-        /// Whether a conflict means that another procedure holds the lock.
-        locks: bool,
+        /// The procedure whose record it is.
+        procedure: u128,
+    },
+    /// Order a pool over the link to stand down.
+    Fence {
+        /// The runner's ticket.
+        ticket: Ticket,
+        /// Whom.
+        pool: PoolId,
+        /// The order.
+        order: Command,
     },
     /// Ask the other pool for the statuses of its copies.
     Look {
@@ -56,6 +70,10 @@ pub struct Procedures {
     pub topology_proposed: bool,
     /// Work that waits for a task.
     pub background: VecDeque<Background>,
+    /// The procedure that holds the lock by a write of this process, and the lock's version.
+    lock: Option<(u128, Position)>,
+    /// What procedures left in the groups.
+    pub traces: crate::traces::Traces,
     awaited: BTreeSet<(PoolId, GroupId)>,
     next_look: Option<Millis>,
 }
@@ -92,6 +110,7 @@ pub fn tick(core: &mut Core) {
     if !core.procedures.busy() {
         return;
     }
+    look_at_lock(core);
     tell(core, Event::Tick);
     let now = core.now.mono;
     if core.procedures.next_look.is_some_and(|at| at <= now) {
@@ -116,19 +135,7 @@ pub fn pump(core: &mut Core) -> bool {
 
 fn act(core: &mut Core, action: Action) {
     match action {
-        Action::WriteJournal { ticket, op, writes, expect_absent } => {
-            let locks = expect_absent.is_some();
-            let reads = expect_absent.map(|key| (key, None)).into_iter().collect();
-            let writes = writes
-                .into_iter()
-                .map(|(key, value)| match value {
-                    Some(value) => Write::Put { key, class: WriteClass::Durable, value },
-                    None => Write::Delete { key },
-                })
-                .collect();
-            let proposal = Proposal { op: Some(op), reads, writes, ..Proposal::default() };
-            core.procedures.background.push_back(Background::Journal { ticket, proposal, locks });
-        }
+        Action::WriteJournal { ticket, op, writes, lock } => write_journal(core, ticket, op, writes, lock),
         Action::TryFence { ticket, pool, path } => try_fence(core, ticket, pool, path),
         Action::ObserveLag { from, groups } => observe_lag(core, from, groups),
         Action::RequestHandover { ticket, at, group, to, step } => {
@@ -172,6 +179,62 @@ fn act(core: &mut Core, action: Action) {
     }
 }
 
+fn write_journal(core: &mut Core, ticket: Ticket, op: OpId, writes: Vec<(Key, Option<Bytes>)>, lock: LockCheck) {
+    let reads = vec![(journal::lock_key(), lock_version(core, lock))];
+    let writes = writes
+        .into_iter()
+        .map(|(key, value)| match value {
+            Some(value) => Write::Put { key, class: WriteClass::Durable, value },
+            None => Write::Delete { key },
+        })
+        .collect();
+    let proposal = Proposal { op: Some(op), reads, writes, ..Proposal::default() };
+    core.procedures.background.push_back(Background::Journal { ticket, proposal, procedure: op.session });
+}
+
+/// The lock's version for which a write is meant. A lock that is not the wanted one has a version that no record has, so
+/// the write is refused wherever the management store is active.
+fn lock_version(core: &Core, lock: LockCheck) -> Option<Position> {
+    let LockCheck::Held(id) = lock else { return None };
+    let own = core.procedures.lock.filter(|(holder, _)| *holder == id).map(|(_, version)| version);
+    let stored = || {
+        let record = core.host.get(GroupId::CMS, &journal::lock_key())?;
+        journal::decode_lock(&record.value).is_ok_and(|holder| holder == id).then_some(record.version)
+    };
+    Some(own.or_else(stored).unwrap_or_default())
+}
+
+/// Who holds the lock of procedures, by the copy of the journal here.
+pub fn lock_holder(core: &Core) -> Option<u128> {
+    let record = core.host.get(GroupId::CMS, &journal::lock_key())?;
+    journal::decode_lock(&record.value).ok()
+}
+
+/// Whether a handover that the partner's procedure asks for may be made: only for the procedure that holds the lock, as
+/// far as the journal is known here. A procedure that was replaced while it was cut off has no more effect.
+pub fn may_hand_over(core: &Core, step: &StepRef) -> Result<(), Refusal> {
+    if core.host.role(GroupId::CMS).is_none() || lock_holder(core) == Some(step.procedure) {
+        return Ok(());
+    }
+    Err(Refusal::NotNow("the procedure that asks does not hold the lock, as far as is known here".into()))
+}
+
+/// A runner whose procedure was replaced learns it from the journal as soon as that is known here.
+fn look_at_lock(core: &mut Core) {
+    let Some(runner) = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled()) else { return };
+    let id = runner.procedure().plan.id;
+    let mine = [Some(id), runner.replaces()];
+    let holder = lock_holder(core);
+    let replaced = || {
+        let record = core.host.get(GroupId::CMS, &journal::key(id))?;
+        Procedure::decode(&record.value).ok().map(|p| matches!(p.state, ProcedureState::Superseded { .. }))
+    };
+    let taken = if holder.is_some() { !mine.contains(&holder) } else { replaced() == Some(true) };
+    if taken {
+        tell(core, Event::LockLost);
+    }
+}
+
 fn own_ticket(core: &mut Core, ticket: Ticket) -> Ticket {
     let own = Ticket(core.fresh());
     core.tickets.insert(own, TicketOwner::Runner(ticket));
@@ -203,23 +266,28 @@ fn finish(core: &mut Core, report: Report, stopped: Option<String>) {
 }
 
 fn try_fence(core: &mut Core, ticket: Ticket, pool: PoolId, path: FencePath) {
-    match path {
-        FencePath::Link => {
-            // A pool that hears the promotion over the link is fenced by it; it does not stop for less.
-            let heard = core.link_to(pool).is_some() && !core.modes.away(pool);
-            let outcome = if heard { FenceOutcome::Refused } else { FenceOutcome::NoAnswer };
-            tell(core, Event::FenceTried { ticket, outcome });
+    let Some(plan) = core.procedures.runner.as_ref().map(|runner| &runner.procedure().plan) else { return };
+    let (id, groups) = (plan.id, plan.groups());
+    let order = crate::admin::fence_order(core, id, &groups);
+    let admin = core.topology.servers_of(pool).first().map(|server| server.admin);
+    match (path, admin) {
+        (FencePath::Link, _) if core.link_to(pool).is_some() => {
+            core.procedures.background.push_back(Background::Fence { ticket, pool, order });
         }
-        FencePath::Admin => match core.topology.servers_of(pool).first().map(|server| server.admin) {
-            Some(admin) => core.out.push_back(Output::TryFence { id: ticket.0, admin }),
-            None => tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer }),
-        },
+        (FencePath::Admin, Some(admin)) => core.out.push_back(Output::TryFence { id: ticket.0, admin, order }),
+        (FencePath::Link, _) | (FencePath::Admin, None) => {
+            tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer });
+        }
     }
 }
 
-/// The shell tried to reach a server's admin address.
-pub fn fence_answer(core: &mut Core, id: u64, alive: bool) {
-    let outcome = if alive { FenceOutcome::Refused } else { FenceOutcome::NoAnswer };
+/// What a server's admin API answered.
+pub fn fence_answer(core: &mut Core, id: u64, alive: bool, fenced: bool) {
+    let outcome = match (alive, fenced) {
+        (true, true) => FenceOutcome::Fenced,
+        (true, false) => FenceOutcome::Refused,
+        (false, _) => FenceOutcome::NoAnswer,
+    };
     tell(core, Event::FenceTried { ticket: Ticket(id), outcome });
 }
 
@@ -261,6 +329,7 @@ fn tell_status(core: &mut Core, group: GroupId) {
 
 /// An entry was applied here.
 pub fn applied(core: &mut Core, group: GroupId, entry: &Arc<Entry>) {
+    core.procedures.traces.note(group, entry);
     if entry.step.is_some() && core.procedures.busy() {
         tell(core, Event::Applied { group, entry: Arc::clone(entry) });
     }
@@ -304,14 +373,35 @@ fn event_of(code: u8) -> Option<OperatorEvent> {
 /// Carries out work that waits.
 pub async fn background(cx: TaskCx, work: Background) {
     match work {
-        Background::Journal { ticket, proposal, locks } => {
+        Background::Journal { ticket, proposal, procedure } => {
+            let takes = proposal
+                .writes
+                .iter()
+                .any(|write| matches!(write, Write::Put { key, .. } if *key == journal::lock_key()));
             let done = cx.commit(GroupId::CMS, proposal).await;
-            let result = match done {
-                Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => Ok(()),
-                Done::Refused(Refusal::Conflict(_)) if locks => Err(JournalRefusal::Locked),
-                Done::Refused(_) => Err(JournalRefusal::Later),
+            cx.with(|core| {
+                let result = match done {
+                    Done::Committed(at) | Done::Duplicate(at) => {
+                        if takes {
+                            core.procedures.lock = Some((procedure, at));
+                        }
+                        Ok(())
+                    }
+                    Done::NoChange(_) => Ok(()),
+                    Done::Refused(Refusal::Conflict(_)) => Err(JournalRefusal::Locked),
+                    Done::Refused(_) => Err(JournalRefusal::Later),
+                };
+                tell(core, Event::JournalWritten { ticket, result });
+            });
+        }
+        Background::Fence { ticket, pool, order } => {
+            let answer = crate::admin::pass_on_within(&cx, pool, Actor::Server, order, FENCE_MS).await;
+            let outcome = match answer {
+                Ok(_) => FenceOutcome::Fenced,
+                Err(problem) if matches!(problem.status, 503 | 504) => FenceOutcome::NoAnswer,
+                Err(_) => FenceOutcome::Refused,
             };
-            cx.with(|core| tell(core, Event::JournalWritten { ticket, result }));
+            cx.with(|core| tell(core, Event::FenceTried { ticket, outcome }));
         }
         Background::Look { pool, lags } => {
             let Some(statuses) = crate::admin::look_at(&cx, pool).await else { return };

@@ -208,7 +208,7 @@ pub struct ProcedureView {
     pub kind: String,
     /// Affected pool.
     pub pool: String,
-    /// `running`, `done`, `stopped`, `aborted`.
+    /// `running`, `done`, `stopped`, `aborted`, `superseded`.
     pub state: String,
     /// Steps done, of how many.
     pub steps: (u32, u32),
@@ -216,8 +216,11 @@ pub struct ProcedureView {
     pub operator: String,
     /// Wall-clock milliseconds of its start.
     pub started: u64,
-    /// If stopped: why, and what to do.
+    /// If stopped: why, and what to do. If it runs at a pool that could not be asked: so.
     pub stopped: Option<String>,
+    /// The pool where it runs; only that one knows whether it still does.
+    #[serde(default)]
+    pub runs_at: String,
     /// The plan as text.
     pub plan: String,
     /// The report, once done.

@@ -28,4 +28,4 @@ pub use plan::{Command, Plan, Step, StepKind};
 pub use planner::{Refused, plan};
 pub use preflight::{Finding, GroupSight, Observed, PoolSight, Rule, RunningProcedure, Verdict, preflight};
 pub use report::Report;
-pub use runner::{Action, Event, Runner};
+pub use runner::{Action, Event, LockCheck, Runner};

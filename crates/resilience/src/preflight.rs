@@ -245,9 +245,17 @@ pub fn subject(command: &Command, seen: &Observed) -> Result<Subject, Finding> {
         Command::Failback { pool, .. } | Command::Reclaim { pool, .. } => {
             let source = partner_of(*pool)?;
             let mut groups = served_by(*pool, source);
-            // A reclaim needs a journal: a management store that went to the lost partner is taken back with the rest.
-            if matches!(command, Command::Reclaim { .. }) && cms_at(source) {
-                groups.insert(0, GroupId::CMS);
+            if matches!(command, Command::Reclaim { .. }) {
+                // A reclaim needs a journal: a management store that went to the lost partner is taken back with the rest.
+                if cms_at(source) {
+                    groups.insert(0, GroupId::CMS);
+                }
+                // While the partner answers, only what is stopped there, and so serves nobody, is taken back.
+                let stopped = |g: &GroupId| seen.copy(*g, source).is_some_and(|s| s.stopped.is_some());
+                let answers = seen.pool(source).is_some_and(|p| p.reachable);
+                if answers && groups.iter().any(stopped) {
+                    groups.retain(stopped);
+                }
             }
             Ok(Subject { pool: *pool, source, target: *pool, groups })
         }

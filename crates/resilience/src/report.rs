@@ -4,7 +4,7 @@
 //! added to a report that is otherwise complete.
 
 use crate::journal::{FenceOutcome, Procedure, ProcedureState, Stage, StepOutcome};
-use crate::plan::FencePath;
+use crate::plan::{Command, FencePath, Plan};
 use crate::plan_text::{lag_text, seconds, worst};
 use crate::preflight::{Finding, Verdict};
 use pairline_group::{Millis, Position};
@@ -196,18 +196,34 @@ fn actual(procedure: &Procedure) -> String {
     format!("{moved} of {all} groups promoted, {} at a known position, {behind} behind what was promised", points.len())
 }
 
+/// What to do about groups that had moved before an abort: where they are is where they stay.
+fn after_abort(plan: &Plan, moved: usize) -> String {
+    let pool = plan.name_of(plan.subject);
+    match plan.command {
+        Command::Failover { .. } => {
+            format!("{moved} groups have moved; hand them back: pairline pool failback {pool}")
+        }
+        Command::Failback { .. } | Command::Reclaim { .. } => {
+            let there = plan.groups().len() - moved;
+            let from = plan.name_of(plan.source);
+            format!(
+                "{moved} groups are at home, {there} are still at {from}: bring the rest home with pairline pool failback \
+                 {pool}, or the whole pool away again with pairline pool failover {pool}"
+            )
+        }
+        Command::ManagementFailover { .. } => {
+            "the management store has moved; give pairline management failover again to move it back".to_owned()
+        }
+    }
+}
+
 fn advice(procedure: &Procedure) -> Vec<String> {
     let plan = &procedure.plan;
     let mut all = Vec::new();
     let moved = procedure.moved().len();
     let id = plan.id;
     match &procedure.state {
-        ProcedureState::Aborted { .. } if moved > 0 => {
-            all.push(format!(
-                "{moved} groups have moved; hand them back: pairline pool failback {}",
-                plan.name_of(plan.subject)
-            ));
-        }
+        ProcedureState::Aborted { .. } if moved > 0 => all.push(after_abort(plan, moved)),
         ProcedureState::Stopped { .. } => {
             all.push(format!("pairline procedure resume {id:032x}, or pairline procedure abort {id:032x}"));
         }
@@ -217,10 +233,28 @@ fn advice(procedure: &Procedure) -> Vec<String> {
         }
         _ => {}
     }
-    if plan.command.is_disaster() && procedure.fences.iter().all(|(_, o)| *o != FenceOutcome::Fenced) {
-        all.push(format!("no path to {} confirmed that it stopped: see that it is off", plan.name_of(plan.source)));
-    }
+    all.extend(about_fences(procedure));
     all
+}
+
+/// Whether the source stopped, as far as it could be reached: one path that reached it speaks for it.
+fn about_fences(procedure: &Procedure) -> Option<String> {
+    let plan = &procedure.plan;
+    let from = plan.name_of(plan.source);
+    let ended = |wanted: FenceOutcome| procedure.fences.iter().find(|(_, outcome)| *outcome == wanted);
+    if !plan.command.is_disaster() || ended(FenceOutcome::Fenced).is_some() {
+        return None;
+    }
+    Some(match ended(FenceOutcome::Refused) {
+        Some((path, _)) => format!(
+            "{from} answered by its {} and did not stop: it lives and may go on serving in its old epoch; switch it off",
+            match path {
+                FencePath::Link => "link",
+                FencePath::Admin => "admin API",
+            }
+        ),
+        None => format!("no path to {from} confirmed that it stopped: see that it is off"),
+    })
 }
 
 impl fmt::Display for Report {

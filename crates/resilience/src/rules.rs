@@ -127,9 +127,10 @@ fn running(c: &mut Case<'_>) {
         running.id, running.what, running.operator, running.since
     );
     let remedy = format!("await it, or pairline procedure resume|abort {:032x}", running.id);
-    // In a disaster the procedure's other half may be gone for good: then, and only then, force (or the reclaim that
-    // aborts it) replaces it.
-    if c.disaster && c.source().is_none_or(|s| !s.reachable) {
+    // In a disaster the procedure's other half may be gone for good: then, and only then, force replaces it. A reclaim is
+    // what follows a procedure that went wrong; what it may take back, the other rules say.
+    let lost = c.disaster && c.source().is_none_or(|s| !s.reachable);
+    if lost || matches!(c.command, Command::Reclaim { .. }) {
         c.object(Rule::Running, reason, remedy);
     } else {
         c.refuse(Rule::Running, reason, remedy);
@@ -154,13 +155,24 @@ fn fail_back_first(c: &mut Case<'_>) {
         c.seen.group_ids().into_iter().filter(|g| !g.is_cms() && g.pool != *pool && serves(g)).collect();
     if !foreign.is_empty() {
         let reason = format!("{} serves groups of its partner: {}", c.source_name(), few(&foreign));
-        let remedy = format!("first pairline pool failback {}", c.target_name());
+        let home = c.target_name();
+        let remedy = if c.source().is_some_and(|s| s.reachable) {
+            format!("first pairline pool failback {home}")
+        } else {
+            format!("first take them back at home: pairline pool failback {home} --disaster")
+        };
         c.refuse(Rule::FailBackFirst, reason, remedy);
     }
 }
 
 fn healthy(c: &mut Case<'_>) {
     if c.disaster && c.source().is_some_and(|s| s.reachable) {
+        let stopped = |g: &GroupId| c.at_source(*g).is_some_and(|s| s.stopped.is_some());
+        if matches!(c.command, Command::Reclaim { .. }) && c.subject.groups.iter().all(stopped) {
+            let name = c.source_name();
+            c.ok(Rule::Healthy, format!("{name} answers, but its copies of these groups are stopped and serve nobody"));
+            return;
+        }
         let reason = format!("{} answers; a disaster procedure would give up what it has not shipped", c.source_name());
         c.object(Rule::Healthy, reason, "use the planned procedure: it needs no --disaster and loses nothing");
     }
@@ -189,13 +201,12 @@ fn fencing(c: &mut Case<'_>) {
     }
     let reason = format!("{name} may still run and serve in its old epoch; what it commits then is divergent tail");
     let remedy = format!("make sure that {name} is off and state it with --confirm");
-    if matches!(c.command, Command::Reclaim { .. }) {
-        c.refuse(Rule::Fencing, reason, format!("make sure that {name} is off and confirm it"));
-    } else if c.command.is_dry_run() {
+    if c.command.is_dry_run() {
         // The plan is shown to whoever has to decide; the word is asked for when it is to be carried out.
         c.say(Rule::Fencing, Verdict::Warn, reason, format!("before the real run, {remedy}"));
     } else {
-        c.object(Rule::Fencing, reason, remedy);
+        // Force accepts findings; only a person's word stands for what cannot be found out.
+        c.refuse(Rule::Fencing, reason, remedy);
     }
 }
 
@@ -203,7 +214,8 @@ fn management_store(c: &mut Case<'_>) {
     let moves = c.subject.groups.contains(&GroupId::CMS);
     match c.seen.serving(GroupId::CMS) {
         None => {
-            let remedy = "pairline management recover at a server that has a copy";
+            let remedy =
+                "give the command to a server of a pool that keeps a copy: pairline management failover --disaster";
             c.refuse(Rule::ManagementStore, "no copy of the management store is known here", remedy);
         }
         Some((epoch, at)) if moves => {
@@ -350,6 +362,10 @@ fn capacity(c: &mut Case<'_>) {
         }
         (Some(room), Some(own), Some(coming)) => {
             c.ok(Rule::Capacity, format!("{} of {room} users", own.saturating_add(coming)));
+        }
+        (None, Some(own), Some(coming)) => {
+            let reason = format!("{own} users, and {coming} would come; {} names no limit", target.name);
+            c.say(Rule::Capacity, Verdict::Warn, reason, "set what it can serve (capacity_users)");
         }
         _ => c.say(Rule::Capacity, Verdict::Warn, "the number of users or the capacity is not known", ""),
     }

@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 mod drive;
 
-/// What the shell is to do. Tickets are the runner's own and rise from 1.
+/// What the shell is to do. Tickets are the runner's own and rise; those of two runs never meet, so that a late answer to
+/// one is nobody's in the next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Commit these writes (`None` deletes) as one proposal in `cms`, wherever it is active; answer
@@ -32,8 +33,8 @@ pub enum Action {
         op: OpId,
         /// What to write.
         writes: Vec<(Key, Option<Bytes>)>,
-        /// A record that must be absent, else [`JournalRefusal::Locked`].
-        expect_absent: Option<Key>,
+        /// What the lock must be when this is written, else [`JournalRefusal::Locked`].
+        lock: LockCheck,
     },
     /// Try to make the pool fence itself by this path; answer [`Event::FenceTried`].
     TryFence {
@@ -109,12 +110,25 @@ pub enum Action {
     },
 }
 
+/// What the lock of procedures must be for a write of the journal to count. Every write says it, so a runner that was
+/// replaced while it was cut off cannot write over what came after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockCheck {
+    /// Nobody holds it.
+    Free,
+    /// This procedure holds it.
+    Held(u128),
+}
+
 /// Why a procedure stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopReason {
     /// Another procedure holds the lock.
     #[error("another procedure has not ended")]
     Locked,
+    /// Another procedure took the lock while this one was cut off; what it has written stays as it is.
+    #[error("another procedure has taken the place of this one")]
+    Replaced,
     /// The journal could not be written.
     #[error("the journal cannot be written: the management store does not answer")]
     Journal,
@@ -140,7 +154,7 @@ pub enum StopReason {
 /// Why the journal was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalRefusal {
-    /// The record that must be absent is there.
+    /// The lock is not what the write says.
     Locked,
     /// Not now (no answer, handing over, busy): the runner tries again.
     Later,
@@ -203,6 +217,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The journal, as it is known here, says that another procedure holds the lock.
+    LockLost,
     /// The link to the source is up.
     LinkUp,
     /// The link to the source is down.
@@ -228,6 +244,9 @@ pub enum StartError {
     /// The plan replaces a procedure, whose record was not given, or was for another one.
     #[error("the record of the procedure to be replaced is missing")]
     NotReplaced,
+    /// It does not hold the lock, so it had no effect yet, or another one has taken its place.
+    #[error("procedure {0:032x} holds the lock")]
+    NotHeld(u128),
 }
 
 /// A write of the journal that is on its way.
@@ -236,10 +255,13 @@ struct JournalWork {
     ticket: Ticket,
     op: OpId,
     writes: Vec<(Key, Option<Bytes>)>,
-    expect_absent: Option<Key>,
+    lock: LockCheck,
     tries: u32,
     until: Millis,
 }
+
+/// Tickets for each millisecond of a process; more than a run can use up before the next can begin.
+const TICKETS: u64 = 1 << 20;
 
 /// What the runner is at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,7 +300,8 @@ pub struct Runner {
     journal_counter: u64,
     /// Written together with the first record: the procedure that this one replaces.
     replaced: Option<Procedure>,
-    lock_taken: bool,
+    /// What the next write demands of the lock.
+    lock: LockCheck,
     work: Vec<StepWork>,
     fences: Vec<(Ticket, FencePath)>,
     deadline: Option<Millis>,
@@ -302,18 +325,27 @@ impl Runner {
         Runner::begin(plan, None, now)
     }
 
-    /// Starts a plan that replaces a procedure whose other half is lost.
+    /// Starts a plan that replaces a procedure whose other half is lost. `lock` is who holds the lock: that procedure, or
+    /// nobody where it crashed before its first record.
     ///
     /// # Errors
-    /// The plan is a dry run, or names another procedure.
-    pub fn start_replacing(plan: Plan, replaced: Procedure, now: Now) -> Result<Runner, StartError> {
+    /// The plan is a dry run, or names another procedure, or a third one holds the lock.
+    pub fn start_replacing(
+        plan: Plan,
+        replaced: Procedure,
+        lock: Option<u128>,
+        now: Now,
+    ) -> Result<Runner, StartError> {
         if plan.supersedes != Some(replaced.plan.id) {
             return Err(StartError::NotReplaced);
         }
-        Runner::begin(plan, Some(replaced), now)
+        if let Some(other) = lock.filter(|holder| *holder != replaced.plan.id) {
+            return Err(StartError::NotHeld(other));
+        }
+        Runner::begin(plan, Some((replaced, lock)), now)
     }
 
-    fn begin(plan: Plan, replaced: Option<Procedure>, now: Now) -> Result<Runner, StartError> {
+    fn begin(plan: Plan, replaced: Option<(Procedure, Option<u128>)>, now: Now) -> Result<Runner, StartError> {
         if plan.command.is_dry_run() {
             return Err(StartError::DryRun);
         }
@@ -322,7 +354,8 @@ impl Runner {
         let mut runner = Runner::with(Procedure::new(plan, now.wall), now);
         let took = now.wall.saturating_sub(made_at);
         runner.procedure.stages.push(StageTime { stage: Stage::Decide, took });
-        runner.replaced = replaced.map(|mut old| {
+        runner.lock = replaced.as_ref().and_then(|(_, lock)| *lock).map_or(LockCheck::Free, LockCheck::Held);
+        runner.replaced = replaced.map(|(mut old, _)| {
             old.state = ProcedureState::Superseded { by: id };
             old.ended = Some(now.wall);
             old
@@ -332,18 +365,22 @@ impl Runner {
         Ok(runner)
     }
 
-    /// Goes on with a procedure from its journal (see [`crate::journal::rebuild`] where that was lost).
+    /// Goes on with a procedure from its journal (see [`crate::journal::rebuild`] where that was lost). `lock` is who
+    /// holds the lock by the same journal: nobody where the procedure crashed before its first record.
     ///
     /// # Errors
-    /// It is over.
-    pub fn resume(mut procedure: Procedure, now: Now) -> Result<Runner, StartError> {
+    /// It is over, or another procedure holds the lock.
+    pub fn resume(mut procedure: Procedure, lock: Option<u128>, now: Now) -> Result<Runner, StartError> {
         if procedure.state.is_over() {
             return Err(StartError::Over);
+        }
+        if let Some(other) = lock.filter(|holder| *holder != procedure.plan.id) {
+            return Err(StartError::NotHeld(other));
         }
         procedure.state = ProcedureState::Running;
         procedure.resumed = procedure.resumed.saturating_add(1);
         let mut runner = Runner::with(procedure, now);
-        runner.lock_taken = true;
+        runner.lock = lock.map_or(LockCheck::Free, LockCheck::Held);
         runner.enter(0);
         runner.drive();
         Ok(runner)
@@ -362,10 +399,10 @@ impl Runner {
             now,
             stage_began: now.mono,
             out: VecDeque::new(),
-            last_ticket: 0,
+            last_ticket: now.mono.saturating_mul(TICKETS),
             journal: None,
             replaced: None,
-            lock_taken: false,
+            lock: LockCheck::Free,
             work: Vec::new(),
             fences: Vec::new(),
             deadline: None,
@@ -386,6 +423,16 @@ impl Runner {
     /// The journal's record as it stands.
     pub fn procedure(&self) -> &Procedure {
         &self.procedure
+    }
+
+    /// Whether its record is in the journal, and its lock with it. A run without is nothing that could be resumed.
+    pub fn is_journalled(&self) -> bool {
+        self.lock == LockCheck::Held(self.procedure.plan.id)
+    }
+
+    /// The procedure that it replaces, until that is written down.
+    pub fn replaces(&self) -> Option<u128> {
+        self.replaced.as_ref().map(|old| old.plan.id).or(self.procedure.plan.supersedes)
     }
 
     /// Whether nothing more will happen.
@@ -432,6 +479,8 @@ impl Runner {
             Event::Applied { group, entry } => self.applied(group, &entry),
             Event::GroupStatus { at, status } => self.learn(at, &status),
             Event::HandoverRefused { group, reason } => self.handover_refused(group, reason),
+            Event::LockLost if self.is_journalled() => self.lost_lock(),
+            Event::LockLost => {}
             Event::LinkUp => self.link_down_since = None,
             Event::LinkDown => {
                 self.link_down_since.get_or_insert(now.mono);
@@ -500,8 +549,10 @@ impl Runner {
         self.deadline = None;
         self.next_look = None;
         self.at = At::Closing(stop.clone());
-        let never_journalled = self.current < self.journal_from || !self.lock_taken;
-        let unwritable = matches!(stop, Some(StopReason::Journal | StopReason::Locked));
+        // Before the first record only a promotion of the management store leaves something to be written down.
+        let promoted = self.procedure.plan.promotes_cms() && self.procedure.moved().contains(&GroupId::CMS);
+        let never_journalled = !self.is_journalled() && !promoted;
+        let unwritable = matches!(stop, Some(StopReason::Journal | StopReason::Locked | StopReason::Replaced));
         let done = self.procedure.state == ProcedureState::Done;
         if unwritable || (never_journalled && !done) {
             self.journal = None;
@@ -515,7 +566,11 @@ impl Runner {
         let At::Closing(stop) = std::mem::replace(&mut self.at, At::Over) else {
             return;
         };
-        let report = Box::new(Report::of(&self.procedure));
+        let mut report = Report::of(&self.procedure);
+        if !self.is_journalled() && matches!(stop, Some(StopReason::Locked | StopReason::Replaced)) {
+            report.advice = vec!["see which procedure has not ended: pairline procedure list".to_owned()];
+        }
+        let report = Box::new(report);
         if self.procedure.plan.steps.iter().any(|s| matches!(s.kind, StepKind::Announce { .. })) {
             let pool = self.procedure.plan.subject;
             self.out.push_back(Action::SetMode { pool, event: OperatorEvent::ProcedureEnded });
@@ -526,6 +581,14 @@ impl Runner {
         });
     }
 
+    /// Another procedure has the lock: nothing more may have an effect, nor be written.
+    fn lost_lock(&mut self) {
+        let had = self.is_journalled();
+        self.journal = None;
+        self.lock = LockCheck::Free;
+        self.stop(if had { StopReason::Replaced } else { StopReason::Locked });
+    }
+
     fn stop(&mut self, reason: StopReason) {
         self.end(ProcedureState::Stopped { reason: reason.to_string() }, Some(reason), Vec::new());
     }
@@ -533,18 +596,20 @@ impl Runner {
     fn write_journal(&mut self, extra: Vec<(Key, Option<Bytes>)>) {
         let id = self.procedure.plan.id;
         let mut writes = vec![(key(id), Some(self.procedure.encode()))];
-        let lock = if self.procedure.state.is_over() { None } else { Some(encode_lock(id)) };
-        writes.push((lock_key(), lock));
+        if self.procedure.state.is_over() {
+            writes.push((lock_key(), None));
+        } else if !self.is_journalled() {
+            // Written once: its version then says to every later write that nobody else had it meanwhile.
+            writes.push((lock_key(), Some(encode_lock(id))));
+        }
         let replaced = self.replaced.take();
-        let first = !self.lock_taken && replaced.is_none();
         writes.extend(replaced.map(|old| (key(old.plan.id), Some(old.encode()))));
         writes.extend(extra);
         let op = OpId { session: id, counter: self.journal_counter };
         self.journal_counter += 1;
         let until = self.now.mono.saturating_add(self.procedure.plan.bounds.answer);
         let ticket = self.ticket();
-        let expect_absent = first.then(lock_key);
-        self.journal = Some(JournalWork { ticket, op, writes, expect_absent, tries: 0, until });
+        self.journal = Some(JournalWork { ticket, op, writes, lock: self.lock, tries: 0, until });
         self.send_journal();
     }
 
@@ -554,7 +619,7 @@ impl Runner {
             ticket: work.ticket,
             op: work.op,
             writes: work.writes.clone(),
-            expect_absent: work.expect_absent.clone(),
+            lock: work.lock,
         });
     }
 

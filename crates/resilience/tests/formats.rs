@@ -152,6 +152,13 @@ fn the_report_tells_the_story() {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(text.contains("no path to east confirmed"), "{text}");
+    let mut answered = procedure.clone();
+    answered.fences = vec![(FencePath::Link, FenceOutcome::NoAnswer), (FencePath::Admin, FenceOutcome::Refused)];
+    let text = Report::of(&answered).to_string();
+    assert!(text.contains("east answered by its admin API and did not stop"), "{text}");
+    answered.fences[0].1 = FenceOutcome::Fenced;
+    let text = Report::of(&answered).to_string();
+    assert!(!text.contains("did not stop") && !text.contains("see that it is off"), "{text}");
     assert!(report.actual.contains("5 of 5 groups promoted, 5 at a known position"), "{}", report.actual);
     let json = report.to_json();
     assert!(json.contains("\"procedure\": \"00000000000000000000000000000abc\""), "{json}");

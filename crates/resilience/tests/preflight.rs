@@ -88,7 +88,7 @@ fn a_lost_source_needs_the_disaster_procedure_and_a_word_on_it() {
     if let Command::Failover { confirm_source_off, .. } = &mut unsaid {
         *confirm_source_off = false;
     }
-    rule(unsaid.clone(), &lost, Rule::Fencing, Refuse, Warn);
+    rule(unsaid.clone(), &lost, Rule::Fencing, Refuse, Refuse);
     rule(unsaid.as_dry_run(), &lost, Rule::Fencing, Warn, Warn);
     assert!(unsaid.as_dry_run().is_dry_run() && !unsaid.is_dry_run());
     let reclaim =
@@ -118,6 +118,83 @@ fn the_management_store_must_carry_the_journal() {
     let mut away = observed_with(EAST, |_| WEST);
     away.pools[1].reachable = false;
     rule(failback(EAST), &away, Rule::ManagementStore, Refuse, Refuse);
+}
+
+#[test]
+fn a_partner_that_is_lost_after_a_failover_leaves_a_way_that_exists() {
+    let reclaim = |confirm_target_off, dry_run| Command::Reclaim {
+        pool: EAST,
+        dry_run,
+        confirm_target_off,
+        reason: "west is gone".to_owned(),
+    };
+    // East is served by west; west dies, and somebody wants to fail it over.
+    let mut stuck = observed_after_loss(WEST, |_| WEST);
+    let said = plan(&disaster(WEST), &stuck, "alice", 1, 0).unwrap_err().to_string();
+    assert!(said.contains("pairline pool failback east --disaster"), "{said}");
+    rule(reclaim(false, true), &stuck, Rule::Fencing, Warn, Warn);
+    // East's copies had been fenced and had not followed west yet.
+    for g in stuck.groups.iter_mut() {
+        g.status.role = Role::Fenced;
+    }
+    let made = plan(&reclaim(true, false), &stuck, "alice", 1, 0).unwrap();
+    assert_eq!((made.source, made.target, made.groups().len()), (WEST, EAST, usize::from(GROUPS) + 1));
+}
+
+#[test]
+fn a_group_whose_target_refused_it_is_taken_back_while_both_pools_live() {
+    let reclaim =
+        Command::Reclaim { pool: EAST, dry_run: false, confirm_target_off: true, reason: "refused".to_owned() };
+    let mut seen = observed_with(EAST, |g| if g.is_cms() { EAST } else { WEST });
+    spoil(&mut seen, WEST, |s| s.stopped = Some("digest differs".into()));
+    seen.running =
+        Some(RunningProcedure { id: 7, what: "pool failover".to_owned(), operator: "bob".to_owned(), since: 5 });
+    let made = plan(&reclaim, &seen, "alice", 1, 0).unwrap();
+    assert_eq!(made.groups(), vec![group(EAST, 0)], "what west serves stays with west");
+    assert_eq!(made.supersedes, Some(7), "in the place of the procedure that it stopped");
+    rule(reclaim.clone(), &seen, Rule::Healthy, Fine, Fine);
+    spoil(&mut seen, WEST, |s| s.stopped = None);
+    rule(reclaim, &seen, Rule::Healthy, Refuse, Refuse);
+}
+
+/// Options of the command line, by procedure (see the server's `args_pool`).
+fn options(command: &Command) -> &'static [&'static str] {
+    match command {
+        Command::Failover { .. } => &["--disaster", "--dry-run", "--force", "--confirm"],
+        Command::Failback { .. } => &["--disaster", "--dry-run", "--force"],
+        Command::ManagementFailover { .. } => &["--disaster", "--dry-run", "--force", "--confirm"],
+        Command::Reclaim { .. } => &["--disaster", "--dry-run", "--confirm"],
+    }
+}
+
+/// Commands that there are; a remedy names no other.
+const COMMANDS: [&str; 12] = [
+    "pool failover",
+    "pool failback",
+    "pool status",
+    "pool sync",
+    "pool verify",
+    "pool pair",
+    "pool divergence",
+    "management failover",
+    "procedure list",
+    "procedure resume",
+    "preflight cert",
+    "preflight dns",
+];
+
+proptest! {
+    #[test]
+    fn every_remedy_names_a_command_and_an_option_that_exist(command in any_command(), seen in any_facts()) {
+        for found in preflight(&command, &seen) {
+            for said in found.remedy.split("pairline ").skip(1) {
+                prop_assert!(COMMANDS.iter().any(|known| said.starts_with(known)), "{}", found);
+            }
+            if found.remedy.contains("or accept it with --force") {
+                prop_assert!(options(&command).contains(&"--force"), "{}", found);
+            }
+        }
+    }
 }
 
 /// Changes one copy of the first group that moves.
@@ -164,6 +241,7 @@ fn the_surroundings() {
     };
     check(Rule::Capacity, &|s| s.pools[1].capacity_users = Some(1_999), Refuse, Warn);
     check(Rule::Capacity, &|s| s.pools[1].users = None, Warn, Warn);
+    check(Rule::Capacity, &|s| s.pools[1].capacity_users = None, Warn, Warn);
     check(Rule::Version, &|s| s.pools[0].version = Some("0.2.0".to_owned()), Refuse, Warn);
     check(Rule::Version, &|s| s.pools[0].version = Some("0.1.9".to_owned()), Fine, Fine);
     check(Rule::Certificate, &|s| s.pools[0].certificate_days = Some(0), Refuse, Warn);
@@ -277,7 +355,7 @@ proptest! {
                     prop_assert!(command.is_disaster());
                     prop_assert_eq!(to, made.target);
                     prop_assert!(fence.is_some_and(|f| f < at), "fenced before {} is promoted", g);
-                    prop_assert!(command.says_source_off() || command.is_forced());
+                    prop_assert!(command.says_source_off() || command.is_dry_run(), "force is no confirmation");
                     prop_assert!(seen.copy(g, to).is_some_and(|s| s.role != Role::Active));
                 }
                 _ => {}

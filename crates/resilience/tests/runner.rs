@@ -180,6 +180,21 @@ fn abort_in_the_middle_leaves_each_group_with_one_owner_and_says_what_to_do() {
 }
 
 #[test]
+fn an_aborted_failback_is_not_advised_to_be_failed_back_only() {
+    let away = |_: GroupId| WEST;
+    let plan = make(&failback(EAST), &observed_with(EAST, away));
+    let before = World::new(away, None);
+    let mut world = before.clone();
+    let at = action_after(&plan, &before, 1);
+    let mut runner = Runner::start(plan, now(0)).unwrap();
+    let abort = Event::AbortRequested { operator: "bob".to_owned() };
+    let End::Finished(report) = run(&mut runner, &mut world, None, &[(at, abort)]) else { panic!() };
+    let advice = report.advice.join("; ");
+    assert!(advice.contains("at home") && advice.contains("still at west"), "{advice}");
+    assert!(advice.contains("pool failover east") && !advice.contains("hand them back"), "{advice}");
+}
+
+#[test]
 fn refusals_that_pass_are_retried_and_counted() {
     let (name, plan, before) = procedures().remove(0);
     let mut world = before.clone();
@@ -223,6 +238,77 @@ fn a_second_procedure_finds_the_lock() {
     let end = run(&mut runner, &mut world, None, &[]);
     assert!(matches!(end, End::Stopped(_, StopReason::Locked)), "{end:?}");
     assert!(world.effects.is_empty());
+}
+
+/// Lets a runner go on until so many groups have moved; what it wanted then is lost with its link.
+fn until_moved(runner: &mut Runner, world: &mut World, effects: usize) {
+    while world.effects.len() < effects {
+        let Some(action) = runner.poll() else {
+            world.time = runner.next_timeout().unwrap().max(world.time) + 1;
+            runner.handle(now(world.time), Event::Tick);
+            continue;
+        };
+        let events = world.perform(&action);
+        events.into_iter().for_each(|e| runner.handle(now(world.time), e));
+    }
+}
+
+#[test]
+fn of_two_commands_at_different_targets_one_wins_and_the_other_cannot_be_resumed_over_it() {
+    // East's users go to west, and at the same time somebody brings west's users, who are at east, home to west's partner:
+    // both plans were made before either wrote a record.
+    let (_, plan, before) = procedures().remove(0);
+    let mut other = make(&failover(WEST), &observed(EAST));
+    other.id = 0xdef;
+    let mut world = before.clone();
+    let mut winner = Runner::start(plan.clone(), now(0)).unwrap();
+    let mut loser = Runner::start(other.clone(), now(0)).unwrap();
+    until_moved(&mut winner, &mut world, 1);
+    let End::Stopped(report, StopReason::Locked) = run(&mut loser, &mut world, None, &[]) else { panic!() };
+    assert!(!loser.is_journalled() && world.record(other.id).is_none(), "it left nothing");
+    assert!(!report.advice.iter().any(|a| a.contains("resume")), "{:?}", report.advice);
+    let again = Runner::resume(loser.procedure().clone(), world.holder(), now(world.time));
+    assert_eq!(again.unwrap_err(), StartError::NotHeld(plan.id));
+    // Even a copy of the journal that does not know the lock yet gives it no way past the winner's.
+    let mut blind = Runner::resume(loser.procedure().clone(), None, now(world.time)).unwrap();
+    let end = run(&mut blind, &mut world, None, &[]);
+    assert!(matches!(end, End::Stopped(_, StopReason::Locked)), "{end:?}");
+    assert_eq!((world.holder(), world.effects.len()), (Some(plan.id), 1));
+    assert!(matches!(run(&mut winner, &mut world, None, &[]), End::Finished(_)));
+    check_end("winner", &plan, &before, &world);
+}
+
+#[test]
+fn a_runner_that_was_replaced_while_cut_off_writes_nothing_and_asks_for_nothing() {
+    for told in [false, true] {
+        let (_, plan, before) = procedures().remove(0);
+        let mut world = before.clone();
+        let mut runner = Runner::start(plan.clone(), now(0)).unwrap();
+        until_moved(&mut runner, &mut world, 2);
+        runner.handle(now(world.time), Event::LinkDown);
+        while runner.poll().is_some() {}
+        // Meanwhile another procedure took its place.
+        let mut record = world.record(plan.id).unwrap();
+        record.state = ProcedureState::Superseded { by: 5 };
+        world.journal.insert(pairline_resilience::journal::key(plan.id), record.encode());
+        world.journal.insert(lock_key(), encode_lock(5));
+        let journal = world.journal.clone();
+        world.time += 10_000;
+        runner.handle(now(world.time), Event::LinkUp);
+        if told {
+            runner.handle(now(world.time), Event::LockLost);
+            assert!(runner.is_over());
+        } else {
+            // It does not know: what it asks for is refused at the source, what it writes by the lock.
+            runner.handle(now(world.time), Event::AbortRequested { operator: "bob".to_owned() });
+            world.time += 10_000;
+            runner.handle(now(world.time), Event::Tick);
+        }
+        let end = run(&mut runner, &mut world, None, &[]);
+        assert!(matches!(end, End::Stopped(_, StopReason::Replaced)), "{end:?}");
+        assert!(world.journal == journal && world.effects.len() == 2 && !runner.is_journalled());
+        assert_eq!(Runner::resume(record, world.holder(), now(world.time)).unwrap_err(), StartError::Over);
+    }
 }
 
 #[test]
@@ -316,7 +402,7 @@ fn dry_runs_and_ended_procedures_do_not_start() {
     assert_eq!(Runner::start(plan, now(0)).unwrap_err(), StartError::DryRun);
     let (_, plan, mut world) = procedures().remove(0);
     run(&mut Runner::start(plan.clone(), now(0)).unwrap(), &mut world, None, &[]);
-    assert_eq!(Runner::resume(world.record(plan.id).unwrap(), now(0)).unwrap_err(), StartError::Over);
+    assert_eq!(Runner::resume(world.record(plan.id).unwrap(), None, now(0)).unwrap_err(), StartError::Over);
 }
 
 #[test]
@@ -353,7 +439,7 @@ fn a_disaster_may_replace_the_procedure_that_it_cut_short() {
     let plan = pairline_resilience::plan(&forced, &seen, "bob", 5, now(0).wall).unwrap();
     assert_eq!(plan.groups().len(), usize::from(GROUPS) + 1 - 3, "what has moved is left alone");
     assert_eq!(Runner::start(plan.clone(), now(0)).unwrap_err(), StartError::NotReplaced);
-    let mut second = Runner::start_replacing(plan, old, now(world.time)).unwrap();
+    let mut second = Runner::start_replacing(plan, old, world.holder(), now(world.time)).unwrap();
     let end = run(&mut second, &mut world, None, &[]);
     assert!(matches!(end, End::Finished(_)), "{end:?}");
     assert!(world.serving.values().all(|(_, pool)| *pool == WEST));

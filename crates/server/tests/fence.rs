@@ -5,7 +5,8 @@ mod support;
 
 use pairline_node::command::{Actor, Command};
 use pairline_node::io::{Input, Output};
-use pairline_server::shell::{Server, fence};
+use pairline_server::shell::Server;
+use pairline_server::shell::fence::{self, Answer};
 use pairline_server::tls::{Authority, Credentials};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ async fn admin_api(credentials: &Credentials, answer: &'static [u8]) -> SocketAd
             let Ok(mut stream) = acceptor.accept(tcp).await else { continue };
             let mut request = [0; 512];
             let length = stream.read(&mut request).await.unwrap_or(0);
-            assert!(request[..length].starts_with(b"GET /health HTTP/1.1\r\n"));
+            assert!(request[..length].starts_with(b"POST /api/v1/fence HTTP/1.1\r\n"));
             let _ = stream.write_all(answer).await;
             let _ = stream.shutdown().await;
         }
@@ -38,25 +39,29 @@ async fn admin_api(credentials: &Credentials, answer: &'static [u8]) -> SocketAd
 }
 
 #[tokio::test]
-async fn only_an_http_answer_of_the_expected_server_counts_as_alive() {
+async fn only_an_http_answer_of_the_expected_server_counts() {
     let authority = Authority::create("test").unwrap().0;
     let me = issue(&authority, 2, 2);
     let other = issue(&authority, 1, 1);
-    let healthy = admin_api(&other, b"HTTP/1.1 200 OK\r\n\r\n").await;
-    assert!(fence::is_alive(&me, identity(1, 1), healthy).await);
-    assert!(!fence::is_alive(&me, identity(1, 9), healthy).await, "another server's certificate");
-    let unwell = admin_api(&other, b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
-    assert!(fence::is_alive(&me, identity(1, 1), unwell).await, "unwell is alive, too");
+    let order = Command::Fence { procedure: "ab".into(), by: 2, groups: vec!["1/0@1.1".into()], proof: "00".into() };
+    let ask = async |expected, address| fence::order(&me, expected, address, &order).await;
+    let obeys = admin_api(&other, b"HTTP/1.1 200 OK\r\n\r\n").await;
+    assert_eq!(ask(identity(1, 1), obeys).await, Answer::Fenced);
+    assert_eq!(ask(identity(1, 9), obeys).await, Answer::Silence, "another server's certificate");
+    let refuses = admin_api(&other, b"HTTP/1.1 409 Conflict\r\n\r\n").await;
+    assert_eq!(ask(identity(1, 1), refuses).await, Answer::Alive, "it lives and goes on");
+    let older = admin_api(&other, b"HTTP/1.1 404 Not Found\r\n\r\n").await;
+    assert_eq!(ask(identity(1, 1), older).await, Answer::Alive, "an older release has no such route");
     let strange = admin_api(&other, b"SIP/2.0 200 OK\r\n\r\n").await;
-    assert!(!fence::is_alive(&me, identity(1, 1), strange).await);
+    assert_eq!(ask(identity(1, 1), strange).await, Answer::Silence);
     let stranger = issue(&Authority::create("test").unwrap().0, 1, 1);
     let foreign = admin_api(&stranger, b"HTTP/1.1 200 OK\r\n\r\n").await;
-    assert!(!fence::is_alive(&me, identity(1, 1), foreign).await, "another deployment's authority");
+    assert_eq!(ask(identity(1, 1), foreign).await, Answer::Silence, "another deployment's authority");
     let closed = SocketAddr::new(support::address(), 1);
-    assert!(!fence::is_alive(&me, identity(1, 1), closed).await);
+    assert_eq!(ask(identity(1, 1), closed).await, Answer::Silence);
     // Accepts, and says nothing: as a stopped process does.
     let silent = TcpListener::bind((support::address(), 0)).await.unwrap();
-    assert!(!fence::is_alive(&me, identity(1, 1), silent.local_addr().unwrap()).await);
+    assert_eq!(ask(identity(1, 1), silent.local_addr().unwrap()).await, Answer::Silence);
 }
 
 #[test]
@@ -71,9 +76,11 @@ fn the_node_hears_the_answer_and_the_shell_follows_its_topology() {
     let sent = next.clone();
     let script = scripted(move |_, input| match input {
         Input::Facts(_) => {
-            vec![Output::TopologyChanged(Box::new((*sent).clone())), Output::TryFence { id: 5, admin: west_admin }]
+            let order = Command::Fence { procedure: "ab".into(), by: 1, groups: Vec::new(), proof: String::new() };
+            let fence = Output::TryFence { id: 5, admin: west_admin, order };
+            vec![Output::TopologyChanged(Box::new((*sent).clone())), fence]
         }
-        Input::Admin { actor: Actor::Server, command: Command::FenceAnswer { id, alive }, .. } => {
+        Input::Admin { actor: Actor::Server, command: Command::FenceAnswer { id, alive, .. }, .. } => {
             let _ = told_in.try_send((id, alive));
             vec![]
         }

@@ -54,7 +54,7 @@ fn unanswered(world: &World) -> Vec<usize> {
         .values()
         .filter_map(|(_, what)| match what {
             Pending::Change(number) => Some(*number),
-            Pending::Repeat | Pending::Operator(_) | Pending::SetUp => None,
+            Pending::Repeat | Pending::Operator(_) | Pending::Script(_) | Pending::Fence(_) | Pending::SetUp => None,
         })
         .collect();
     let recent = world.history.changes.len().saturating_sub(60);

@@ -52,10 +52,14 @@ fn moved(world: &mut World) -> Command {
     let pool = if world.rng.chance(50) { "east" } else { "west" }.to_owned();
     let reason = Some("sim".to_owned());
     if world.rng.chance(50) {
-        Command::PoolFailback { pool, dry_run: false, reason }
+        failback(pool, reason)
     } else {
         Command::PoolFailover { pool, disaster: false, dry_run: false, force: false, confirm: None, reason }
     }
+}
+
+fn failback(pool: String, reason: Option<String>) -> Command {
+    Command::PoolFailback { pool, disaster: false, dry_run: false, force: false, confirm: None, reason }
 }
 
 fn drawn(world: &mut World) -> Command {
@@ -72,8 +76,14 @@ fn drawn(world: &mut World) -> Command {
             confirm,
             reason: Some("sim".to_owned()),
         },
-        4..=5 => Command::PoolFailback { pool, dry_run: false, reason: Some("sim".to_owned()) },
-        6 => Command::ManagementFailover { disaster, dry_run: false, confirm, reason: Some("sim".to_owned()) },
+        4..=5 => failback(pool, Some("sim".to_owned())),
+        6 => Command::ManagementFailover {
+            disaster,
+            dry_run: false,
+            force: false,
+            confirm,
+            reason: Some("sim".to_owned()),
+        },
         7 => Command::ProcedureList,
         8 => Command::PoolDivergence { pool, apply: world.rng.chance(50) },
         _ => Command::PoolVerify { pool },

@@ -47,10 +47,12 @@ pub enum Effect {
         /// Its answer.
         reply: Result<pairline_node::command::Reply, pairline_node::command::Problem>,
     },
-    /// The node asks whether the other site answers outside the link.
+    /// The node orders the other site to stand down, outside the link.
     Fence {
         /// Echoed.
         id: u64,
+        /// The order to stand down.
+        order: pairline_node::command::Command,
     },
     /// A SIP message for a phone.
     Sip {
@@ -279,7 +281,7 @@ impl Server {
             Output::ResolveTail { group, fork, resolved } => crate::tails::resolve(store, group, fork, &resolved),
             Output::PeerFrame { link, frame } => effects.push(Effect::Frame { link, frame }),
             Output::AdminReply { request, reply } => effects.push(Effect::Reply { request, reply }),
-            Output::TryFence { id, .. } => effects.push(Effect::Fence { id }),
+            Output::TryFence { id, order, .. } => effects.push(Effect::Fence { id, order }),
             Output::Event(event) => effects.push(Effect::Event(event)),
             Output::Fatal { reason } => effects.push(Effect::Dies { reason }),
             Output::Resolve { id, .. } => {

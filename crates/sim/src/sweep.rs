@@ -83,8 +83,14 @@ fn play(world: &mut World, script: Script) {
     match script {
         Script::Planned => order(world, 1, failover(false)),
         Script::Failback => {
-            let command =
-                Command::PoolFailback { pool: "east".to_owned(), dry_run: false, reason: Some("sweep".to_owned()) };
+            let command = Command::PoolFailback {
+                pool: "east".to_owned(),
+                disaster: false,
+                dry_run: false,
+                force: false,
+                confirm: None,
+                reason: Some("sweep".to_owned()),
+            };
             order(world, 0, command);
         }
         Script::Disaster => {
@@ -97,6 +103,7 @@ fn play(world: &mut World, script: Script) {
             let command = Command::ManagementFailover {
                 disaster: false,
                 dry_run: false,
+                force: false,
                 confirm: None,
                 reason: Some("sweep".to_owned()),
             };

@@ -56,6 +56,10 @@ pub enum Pending {
     Repeat,
     /// An operator's command.
     Operator(Command),
+    /// A command of a script: its answer is kept, and nothing follows from it by chance.
+    Script(Command),
+    /// The other site's order to stand down, with that site's number for it.
+    Fence(u64),
     /// Set-up.
     SetUp,
 }
@@ -108,6 +112,8 @@ pub struct World {
     pub applied: BTreeSet<pairline_group::OpId>,
     /// Operations in stored tails, gathered at the end.
     pub in_tails: BTreeSet<pairline_group::OpId>,
+    /// Whether the admin APIs reach each other while the link is cut.
+    pub admin_open: bool,
     /// Users of the run.
     pub users: Vec<String>,
     next_op: u64,
@@ -153,6 +159,7 @@ impl World {
             excused: BTreeSet::new(),
             applied: BTreeSet::new(),
             in_tails: BTreeSet::new(),
+            admin_open: false,
             users: Vec::new(),
             next_op: 0,
             fatal: None,
@@ -363,13 +370,7 @@ impl World {
                 Effect::Frame { link, frame } => self.send(site, link, frame),
                 Effect::Sip { flow, message } => crate::phones::received(self, site, flow, message),
                 Effect::Reply { request, reply } => self.answered(request, reply),
-                Effect::Fence { id } => {
-                    let alive = self.servers[1 - site].runs() && self.net.whole();
-                    self.give(
-                        site,
-                        Input::Admin { request: 0, actor: Actor::Server, command: Command::FenceAnswer { id, alive } },
-                    );
-                }
+                Effect::Fence { id, order } => self.fence(site, id, order),
                 Effect::Event(event) => {
                     if event.name == "seeded" {
                         self.met("a copy was seeded");
@@ -385,6 +386,24 @@ impl World {
                 Effect::Again(input) => self.give(site, input),
             }
         }
+    }
+
+    /// An order to stand down goes to the other site's admin API, if that can be reached.
+    fn fence(&mut self, site: usize, id: u64, order: Command) {
+        let other = 1 - site;
+        if !self.servers[other].runs() || !(self.net.whole() || self.admin_open) {
+            self.fenced(site, id, false, false);
+            return;
+        }
+        self.next_request += 1;
+        let request = self.next_request;
+        self.pending.insert(request, (other, Pending::Fence(id)));
+        self.give(other, Input::Admin { request, actor: Actor::User(String::new()), command: order });
+    }
+
+    fn fenced(&mut self, site: usize, id: u64, alive: bool, fenced: bool) {
+        let command = Command::FenceAnswer { id, alive, fenced };
+        self.give(site, Input::Admin { request: 0, actor: Actor::Server, command });
     }
 
     fn send(&mut self, site: usize, link: LinkId, frame: Bytes) {
@@ -477,6 +496,8 @@ impl World {
                 crate::operators::answered(self, site, &command, &reply);
                 self.answers.push((command, reply));
             }
+            Pending::Fence(id) => self.fenced(1 - site, id, true, reply.is_ok()),
+            Pending::Script(command) => self.answers.push((command, reply)),
             Pending::SetUp => {
                 if let Err(problem) = reply {
                     self.fatal = Some(format!("set-up refused: {problem}"));

@@ -29,6 +29,9 @@ impl Host {
                 let change = crate::instance::Change::Promote { operator, plan };
                 self.ask(ticket, group, |instance, cx| instance.change(cx, ticket, step, change));
             }
+            HostInput::Fence { ticket, group, epoch, by } => {
+                self.ask(ticket, group, |instance, cx| instance.stand_down(cx, ticket, epoch, by));
+            }
             HostInput::AssertActive => self.each(|instance, cx| instance.assert_active(cx)),
             HostInput::Verify { group } => self.with(group, |instance, cx| instance.verify(cx)),
             HostInput::Checkpoint { id } => self.checkpoint(id),

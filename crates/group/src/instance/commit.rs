@@ -39,7 +39,11 @@ impl Instance {
             Item::Seed(chunk) => self.seed_chunk(&chunk),
             Item::Swap(swap) => self.swap(cx, &swap),
             Item::SeedAbort => self.shadow = None,
-            Item::Fence(fence) => self.fenced(fence),
+            Item::Fence(fence) => {
+                self.fenced(fence);
+                let at = self.state.position;
+                waiters.into_iter().for_each(|(ticket, _)| cx.done(ticket, self.group, Done::Committed(at)));
+            }
             Item::TailStored(mark) => {
                 // Other tails may be open; the exact number comes from the tails' files.
                 self.tail = self.tail.max(mark.entries);

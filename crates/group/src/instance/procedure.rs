@@ -4,7 +4,7 @@
 //! of a procedure over groups and pools; that is the rooms' above.
 
 use super::{Cx, Instance, Wait};
-use crate::codec::{Item, Stored};
+use crate::codec::{Fence, Item, Stored};
 use crate::config::planted;
 use crate::entry::{Body, Entry, Handover, Promote, StepRef};
 use crate::ids::{Epoch, PoolId, Position, Ticket};
@@ -83,12 +83,58 @@ impl Instance {
             }
             (Change::Handover { .. }, Role::Backup | Role::Fenced) => Err(Refusal::NotActive(epoch, pool)),
             (Change::Promote { .. }, Role::Active) => not_now("active here already"),
-            (Change::Promote { .. }, Role::Fenced) => not_now("fenced: its tail is not re-based yet"),
-            (Change::Promote { .. }, Role::Backup) if self.state.position.seq == 0 => {
+            (Change::Promote { .. }, Role::Backup | Role::Fenced) if self.state.position.seq == 0 => {
                 not_now("this copy was never seeded")
             }
-            (Change::Promote { .. }, Role::Backup) => Ok(()),
+            // A fenced copy is promoted where the pool that fenced it is lost before this one followed it. Nothing is
+            // re-based by that: what this copy committed last stays its history, whether stored as a tail or not.
+            (Change::Promote { .. }, Role::Backup | Role::Fenced) => Ok(()),
         }
+    }
+
+    /// Stops serving because the partner is about to promote its copy: nothing more is committed here that it could miss.
+    pub(crate) fn stand_down(&mut self, cx: &mut Cx<'_>, ticket: Ticket, known: Epoch, by: PoolId) {
+        if self.role() != Role::Active {
+            cx.done(ticket, self.group, Done::NoChange(self.state.position));
+            return;
+        }
+        let Some(fence) = self
+            .may_stand_down(cx, known, by)
+            .map_err(|refusal| {
+                cx.done(ticket, self.group, Done::Refused(refusal));
+            })
+            .ok()
+        else {
+            return;
+        };
+        if !self.append(Item::Fence(fence), vec![(ticket, Wait::Committed)]) {
+            cx.done(ticket, self.group, Done::Refused(Refusal::Busy));
+            return;
+        }
+        self.fence = Some(fence);
+        self.confirmed = false;
+        self.tell_role(cx);
+    }
+
+    fn may_stand_down(&self, cx: &Cx<'_>, known: Epoch, by: PoolId) -> Result<Fence, Refusal> {
+        if let Some(reason) = &self.stopped {
+            return Err(Refusal::Stopped(reason.clone()));
+        }
+        if let Some(procedure) = &self.procedure {
+            return Err(procedure.refusal());
+        }
+        if cx.partner != Some(by) {
+            return Err(Refusal::NotNow("only the partner's procedure may ask".into()));
+        }
+        let epoch = self.state.epoch();
+        if epoch > known {
+            return Err(Refusal::NotActive(epoch, self.own));
+        }
+        // Above what is served here and below whatever is granted next, so that the true grant, with the place where the
+        // histories part, takes its place when it is heard of.
+        let epoch = Epoch { number: epoch.number, granted_by: PoolId(u16::MAX) };
+        let fork = self.head.position.seq.max(self.state.position.seq).saturating_add(1);
+        Ok(Fence { epoch, pool: by, fork, tail_stored: false })
     }
 
     fn may_ship(&self, cx: &Cx<'_>) -> Result<(), Refusal> {
@@ -130,7 +176,7 @@ impl Instance {
         let (pool, epoch) = self.serving().unwrap_or_default();
         match (change, self.role()) {
             (Change::Handover { .. }, Role::Active) => self.may_ship(cx),
-            (Change::Promote { .. }, Role::Backup) => Ok(()),
+            (Change::Promote { .. }, Role::Backup | Role::Fenced) => Ok(()),
             _ => Err(Refusal::NotActive(epoch, pool)),
         }
     }
@@ -153,7 +199,7 @@ impl Instance {
         let known = self.state.epoch().max(self.heard);
         // The source may have granted known + 1 by a handover that never arrived here. The promotion is the later order and
         // must win, so it skips a number where the order of pools would let the lost grant win.
-        let source = self.state.serving().map(|(pool, _)| pool).unwrap_or_default();
+        let source = self.serving().map(|(pool, _)| pool).unwrap_or_default();
         let step_up = if self.own > source || source == self.own { 1 } else { 2 };
         let number = known.number.saturating_add(step_up);
         let mut epoch = Epoch { number, granted_by: self.own };
@@ -188,6 +234,11 @@ impl Instance {
         let Some(procedure) = self.procedure.take() else {
             return;
         };
+        if matches!(stored.entry.body, Body::Promote(_)) && self.role() == Role::Active {
+            // What it wanted from the pool that serves no more.
+            self.sink.wants_seed = false;
+            self.sink.tail_out = false;
+        }
         let done = if stored.entry.step == Some(procedure.step) {
             Done::Committed(stored.entry.position)
         } else {

@@ -3,6 +3,7 @@
 //! Owns authorisation of actors and the choice of the pool that executes. Each family of commands has a file of its own.
 
 mod divergence;
+mod fencing;
 mod pairing;
 mod pools;
 mod procedure;
@@ -11,6 +12,7 @@ mod status;
 mod users;
 
 pub use divergence::{Recount, recount};
+pub use fencing::order as fence_order;
 pub use procedure::look_at;
 
 use crate::command::{Actor, Command, Problem, Reply};
@@ -22,6 +24,9 @@ use pairline_group::PoolId;
 
 /// How long a command that was passed on may take.
 const PASS_ON_MS: u64 = 120_000;
+
+/// How long a question that only completes an answer may take: what is known here is shown without it.
+const QUESTION_MS: u64 = 2_000;
 
 /// Executes one command. `passed_on` commands came from the partner and are never passed on again.
 pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: bool) -> Result<Reply, Problem> {
@@ -72,14 +77,15 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
         | Command::ProcedureShow { .. }
         | Command::ProcedureResume { .. }
         | Command::ProcedureAbort { .. }
-        | Command::Preflight { .. } => procedure::execute(cx, &actor, command).await,
+        | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed_on).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
         Command::UserProve { authorization, method, target } => {
             proof::execute(cx, authorization.as_deref(), &method, &target).await
         }
-        Command::FenceAnswer { id, alive } => {
-            cx.with(|core| crate::procedures::fence_answer(core, id, alive));
+        Command::Fence { procedure, by, groups, .. } => fencing::execute(cx, &procedure, by, &groups).await,
+        Command::FenceAnswer { id, alive, fenced } => {
+            cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
             Ok(Reply::Ok { message: "noted".to_owned() })
         }
     }
@@ -87,8 +93,26 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
 
 /// Passes a command on to another pool and waits for its answer.
 pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) -> Result<Reply, Problem> {
+    pass_on_within(cx, pool, actor, command, PASS_ON_MS).await
+}
+
+/// Asks the partner, if it is heard now, for its part of an answer; `None` if it does not give it at once.
+pub async fn ask_partner(cx: &TaskCx, command: Command) -> Option<Reply> {
+    let partner =
+        cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some() && !core.modes.away(*pool)))?;
+    pass_on_within(cx, partner, Actor::Server, command, QUESTION_MS).await.ok()
+}
+
+/// The same with a bound of its own in milliseconds.
+pub async fn pass_on_within(
+    cx: &TaskCx,
+    pool: PoolId,
+    actor: Actor,
+    command: Command,
+    millis: u64,
+) -> Result<Reply, Problem> {
     let name = cx.with(|core| core.topology.pool_name(pool));
-    let wait = cx.start_wait(PASS_ON_MS);
+    let wait = cx.start_peer_wait(pool, millis);
     let command = Bytes::from(serde_json::to_vec(&command).map_err(|_| Problem::bad_peer_answer())?);
     let frame = PeerFrame::Command { call: wait, actor, command };
     if !cx.with(|core| core.send_peer(pool, &frame)) {
@@ -96,6 +120,7 @@ pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) 
     }
     match cx.wait(wait).await {
         WaitResult::Reply(reply) => *reply,
+        _ if cx.with(|core| core.link_to(pool).is_none()) => Err(Problem::link_lost(&name)),
         _ => Err(Problem::timeout(&format!("the command at pool {name}"))),
     }
 }
@@ -111,6 +136,9 @@ pub fn pool_named(cx: &TaskCx, name: &str) -> Result<PoolId, Problem> {
 }
 
 fn authorise(cx: &TaskCx, actor: &Actor, command: &Command) -> Result<(), Problem> {
+    if matches!(command, Command::Fence { .. }) {
+        return if cx.with(|core| fencing::may(core, actor, command)) { Ok(()) } else { Err(Problem::forbidden()) };
+    }
     let Actor::User(me) = actor else { return Ok(()) };
     let whose = match command {
         Command::ContactList { user }
@@ -199,11 +227,16 @@ fn label(command: &Command) -> String {
         Command::PoolFailover { pool, disaster, dry_run, .. } => {
             format!("pool failover {pool} (disaster: {disaster}, dry run: {dry_run})")
         }
-        Command::PoolFailback { pool, dry_run, .. } => format!("pool failback {pool} (dry run: {dry_run})"),
+        Command::PoolFailback { pool, disaster, dry_run, .. } => {
+            format!("pool failback {pool} (disaster: {disaster}, dry run: {dry_run})")
+        }
         Command::PoolAssertActive { pool, .. } => format!("pool assert-active {pool}"),
         Command::PoolDivergence { pool, apply } => format!("pool divergence {pool} (apply: {apply})"),
         Command::PoolDivergenceSettle { pool } => format!("pool divergence {pool} (settle)"),
         Command::ManagementFailover { disaster, .. } => format!("management failover (disaster: {disaster})"),
+        Command::Fence { procedure, by, groups, .. } => {
+            format!("standing down of {} groups (procedure {procedure} of pool {by})", groups.len())
+        }
         Command::ProcedureResume { id } => format!("procedure resume {id}"),
         Command::ProcedureAbort { id, .. } => format!("procedure abort {id}"),
         _ => "a change".to_owned(),

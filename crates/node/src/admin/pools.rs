@@ -15,12 +15,10 @@ const SLOW_MS: u64 = 60_000;
 
 /// Both directions, as far as they can be seen: the own side's facts, and the partner's while the link is up.
 pub async fn status(cx: &TaskCx, passed_on: bool) -> Result<Reply, Problem> {
-    let (mut view, partner) =
-        cx.with(|core| (own_view(core), core.partner().filter(|pool| core.link_to(*pool).is_some())));
-    if let Some(pool) = partner.filter(|_| !passed_on)
-        && let Ok(Reply::Pools(theirs)) = super::pass_on(cx, pool, Actor::Server, Command::PoolStatus).await
-    {
-        merge(&mut view, theirs);
+    let mut view = cx.with(|core| own_view(core));
+    if !passed_on && let Some(Reply::Pools(theirs)) = super::ask_partner(cx, Command::PoolStatus).await {
+        let partner = cx.with(|core| core.partner().map(|pool| core.topology.pool_name(pool)));
+        merge(&mut view, theirs, &partner.unwrap_or_default());
     }
     Ok(Reply::Pools(view))
 }
@@ -39,7 +37,11 @@ fn own_view(core: &Core) -> PoolsView {
 fn pool_view(core: &Core, pool: PoolId, groups: &[GroupStatus]) -> PoolView {
     let topology = &core.topology;
     let document = topology.pool(pool);
-    let serves = |group: &&GroupStatus| group.serving == pool;
+    let here = pool == core.pool;
+    // Of itself a pool says only what it can do now: after a restart it serves nothing before it has heard its partner.
+    let serves = |group: &&GroupStatus| {
+        group.serving == pool && (!here || (group.role == Role::Active && group.confirmed && group.stopped.is_none()))
+    };
     let own = groups.iter().filter(|group| group.group.pool == pool).filter(serves).count();
     let others = groups.iter().filter(|group| group.group.pool != pool && !group.group.is_cms()).filter(serves).count();
     let mode = core.modes.describe(pool, core.now.mono);
@@ -51,12 +53,12 @@ fn pool_view(core: &Core, pool: PoolId, groups: &[GroupStatus]) -> PoolView {
         mode: mode.name,
         mode_reason: mode.reason,
         mode_since: mode.since_ms / 1_000,
-        alive: pool == core.pool || core.link_to(pool).is_some(),
+        alive: here || (core.link_to(pool).is_some() && !core.modes.away(pool)),
         serving_own: u32::try_from(own).unwrap_or(u32::MAX),
         serving_partner: u32::try_from(others).unwrap_or(u32::MAX),
         groups: document.map_or(0, |pool| u32::from(pool.routing_groups)),
-        management_store: groups.iter().any(|group| group.group.is_cms() && group.serving == pool),
-        tail: if pool == core.pool { groups.iter().map(|group| group.tail).sum() } else { 0 },
+        management_store: groups.iter().filter(|group| group.group.is_cms()).any(|group| serves(&group)),
+        tail: if here { groups.iter().map(|group| group.tail).sum() } else { 0 },
         epoch: groups
             .iter()
             .filter(|group| group.group.pool == pool)
@@ -146,7 +148,8 @@ fn export_word(state: ExportState) -> &'static str {
     }
 }
 
-fn merge(ours: &mut PoolsView, theirs: PoolsView) {
+/// Completes this side's view by the partner's: each pool's own word counts for what it serves.
+fn merge(ours: &mut PoolsView, theirs: PoolsView, partner: &str) {
     for row in &mut ours.shipping {
         let Some(other) =
             theirs.shipping.iter().find(|o| o.from == row.from && o.to == row.to && o.module == row.module)
@@ -172,6 +175,11 @@ fn merge(ours: &mut PoolsView, theirs: PoolsView) {
             && theirs.seen_by != ours.seen_by
         {
             pool.tail = pool.tail.max(other.tail);
+            if pool.name == partner {
+                pool.serving_own = other.serving_own;
+                pool.serving_partner = other.serving_partner;
+                pool.management_store = other.management_store;
+            }
         }
     }
     let named: Vec<String> = theirs.alarms.into_iter().map(|alarm| format!("{}: {alarm}", theirs.seen_by)).collect();
@@ -245,10 +253,7 @@ pub async fn assert_active(cx: &TaskCx, actor: &Actor, pool: &str, reason: Optio
     if home != cx.with(|core| core.pool) {
         return Err(Problem::unreachable(pool));
     }
-    let waiting = cx.with(|core| {
-        let unconfirmed = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
-        unconfirmed.filter(|group| group.role == Role::Active && !group.confirmed).count()
-    });
+    let waiting = cx.with(|core| unconfirmed(core));
     if waiting == 0 {
         return Err(Problem::new(
             409,
@@ -258,20 +263,39 @@ pub async fn assert_active(cx: &TaskCx, actor: &Actor, pool: &str, reason: Optio
             "see `pairline pool status`",
         ));
     }
-    cx.with(|core| {
+    let left = cx.with(|core| {
         let who = format!("{actor:?}");
         let why = reason.unwrap_or_else(|| "no reason given".to_owned());
         core.event(Level::Warn, "assert-active", format!("{who} asserts that pool {pool} is current: {why}"));
         let now = core.now;
         core.host.handle(now, HostInput::AssertActive);
         crate::modes::ownership_changed(core);
+        unconfirmed(core)
     });
+    let asserted = waiting.saturating_sub(left);
+    let behind = format!("{left} groups stay as they are: the partner is known to have more of them than this disk");
+    if asserted == 0 {
+        return Err(Problem::new(
+            409,
+            "partner-has-more",
+            "the partner has more",
+            behind,
+            "let the link come up: they catch up by themselves; if the partner is lost, `pairline pool failback --disaster`",
+        ));
+    }
+    let rest = if left == 0 { String::new() } else { format!("; {behind}") };
     Ok(Reply::Ok {
         message: format!(
-            "{waiting} groups of pool {pool} are active again by assertion; if the partner was promoted meanwhile, what is written \
-             from now on becomes a divergent tail"
+            "{asserted} groups of pool {pool} are active again by assertion{rest}; if the partner was promoted meanwhile, what is \
+             written from now on becomes a divergent tail"
         ),
     })
+}
+
+/// Groups that this pool holds as active and that nobody has confirmed since the restart.
+fn unconfirmed(core: &Core) -> usize {
+    let all = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
+    all.filter(|group| group.role == Role::Active && !group.confirmed).count()
 }
 
 /// What is not replicated, in words: shown by status, in plans and in reports.

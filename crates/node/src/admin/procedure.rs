@@ -16,7 +16,7 @@ use pairline_resilience::plan::{Command as Order, Plan};
 use pairline_resilience::planner::{self, Refused};
 use pairline_resilience::preflight::{Finding, GroupSight, Observed, PoolSight, RunningProcedure, Verdict, preflight};
 use pairline_resilience::report::Report;
-use pairline_resilience::runner::{Event, Runner};
+use pairline_resilience::runner::{Event, Runner, StartError};
 
 /// How long a command waits for its procedure before it answers that it goes on.
 const WATCH_MS: u64 = 100_000;
@@ -35,12 +35,20 @@ pub fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, P
             let (serving, _) = core.host.serving(GroupId::CMS)?;
             core.topology.partner(serving).map(|partner| partner.id)
         })),
+        // A reclaim is the home pool's; everything else of a procedure is where it runs. One that is not known here may be
+        // known at the partner.
         Command::ProcedureResume { id } | Command::ProcedureAbort { id, reclaim: false } => {
-            Ok(Some(find(cx, id)?.plan.target))
+            Ok(find(cx, id).ok().map(|found| found.plan.target).or_else(|| partner_heard(cx)))
         }
-        Command::ProcedureAbort { id, reclaim: true } => Ok(Some(find(cx, id)?.plan.source)),
+        Command::ProcedureAbort { id, reclaim: true } => {
+            Ok(find(cx, id).ok().map(|found| found.plan.subject).or_else(|| partner_heard(cx)))
+        }
         _ => Ok(None),
     }
+}
+
+fn partner_heard(cx: &TaskCx) -> Option<PoolId> {
+    cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some()))
 }
 
 fn not_paired(pool: &str) -> Problem {
@@ -49,17 +57,10 @@ fn not_paired(pool: &str) -> Problem {
 }
 
 /// Executes one command of this family.
-pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Problem> {
+pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command, passed_on: bool) -> Result<Reply, Problem> {
     match command {
-        Command::ProcedureList => {
-            let mut all = cx.with(|core| stored(core));
-            all.sort_by_key(|procedure| std::cmp::Reverse(procedure.started));
-            Ok(Reply::Procedures { procedures: all.iter().map(|p| cx.with(|core| view(core, p))).collect() })
-        }
-        Command::ProcedureShow { id } => {
-            let found = find(cx, &id)?;
-            Ok(Reply::Procedure(cx.with(|core| view(core, &found))))
-        }
+        Command::ProcedureList => Ok(Reply::Procedures { procedures: list(cx, passed_on).await }),
+        Command::ProcedureShow { id } => show(cx, &id, passed_on).await,
         Command::ProcedureResume { id } => resume(cx, &id).await,
         Command::ProcedureAbort { id, reclaim } => abort(cx, actor, &id, reclaim).await,
         Command::Preflight { pool } => {
@@ -79,6 +80,41 @@ pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Rep
     }
 }
 
+/// All procedures, newest first. How far one is, is known where it runs: the partner is asked for those that run there.
+async fn list(cx: &TaskCx, passed_on: bool) -> Vec<ProcedureView> {
+    let theirs = if passed_on { None } else { super::ask_partner(cx, Command::ProcedureList).await };
+    let (mut all, partner) = cx.with(|core| {
+        let all: Vec<ProcedureView> = stored(core).iter().map(|procedure| view(core, procedure)).collect();
+        (all, core.partner().map(|pool| core.topology.pool_name(pool)).unwrap_or_default())
+    });
+    if let Some(Reply::Procedures { procedures }) = theirs {
+        for other in procedures {
+            match all.iter_mut().find(|ours| ours.id == other.id) {
+                Some(ours) if ours.runs_at == partner => *ours = other,
+                Some(_) => {}
+                None => all.push(other),
+            }
+        }
+    }
+    all.sort_by_key(|procedure| std::cmp::Reverse(procedure.started));
+    all
+}
+
+async fn show(cx: &TaskCx, id: &str, passed_on: bool) -> Result<Reply, Problem> {
+    let found = find(cx, id);
+    let elsewhere = match &found {
+        Ok(procedure) => procedure.plan.target != cx.with(|core| core.pool),
+        Err(_) => true,
+    };
+    if elsewhere && !passed_on {
+        let asked = found.as_ref().map_or_else(|_| id.to_owned(), |procedure| format!("{:032x}", procedure.plan.id));
+        if let Some(reply @ Reply::Procedure(_)) = super::ask_partner(cx, Command::ProcedureShow { id: asked }).await {
+            return Ok(reply);
+        }
+    }
+    found.map(|procedure| Reply::Procedure(cx.with(|core| view(core, &procedure))))
+}
+
 fn order(cx: &TaskCx, command: &Command) -> Result<Order, Problem> {
     let text = |reason: &Option<String>| reason.clone().unwrap_or_default();
     let confirmed = |confirm: &Option<String>| confirm.as_deref() == Some("yes");
@@ -91,17 +127,23 @@ fn order(cx: &TaskCx, command: &Command) -> Result<Order, Problem> {
             confirm_source_off: confirmed(confirm),
             reason: text(reason),
         },
-        Command::PoolFailback { pool, dry_run, reason } => Order::Failback {
+        Command::PoolFailback { pool, disaster: true, dry_run, confirm, reason, .. } => Order::Reclaim {
             pool: super::pool_named(cx, pool)?,
             dry_run: *dry_run,
-            force: false,
+            confirm_target_off: confirmed(confirm),
             reason: text(reason),
         },
-        Command::ManagementFailover { disaster, dry_run, confirm, reason } => Order::ManagementFailover {
+        Command::PoolFailback { pool, dry_run, force, reason, .. } => Order::Failback {
+            pool: super::pool_named(cx, pool)?,
+            dry_run: *dry_run,
+            force: *force,
+            reason: text(reason),
+        },
+        Command::ManagementFailover { disaster, dry_run, force, confirm, reason } => Order::ManagementFailover {
             to: cx.with(|core| core.pool),
             disaster: *disaster,
             dry_run: *dry_run,
-            force: false,
+            force: *force,
             confirm_source_off: confirmed(confirm),
             reason: text(reason),
         },
@@ -123,7 +165,7 @@ async fn start(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Pr
     let operator = operator_of(actor);
     let (id, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
     // Whoever has not confirmed yet is told what there is to confirm.
-    let unsaid = order.is_disaster() && !order.says_source_off() && !order.is_forced() && !order.is_dry_run();
+    let unsaid = order.is_disaster() && !order.says_source_off() && !order.is_dry_run();
     let looked_at = if unsaid { order.as_dry_run() } else { order.clone() };
     let plan = match planner::plan(&looked_at, &seen, &operator, id, wall) {
         Ok(plan) => plan,
@@ -136,23 +178,28 @@ async fn start(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Pr
     if order.is_dry_run() {
         return Ok(Reply::Plan(plan_view(&plan)));
     }
-    begin(cx, |core| match plan.supersedes {
-        Some(old) => {
-            let old = stored(core).into_iter().find(|procedure| procedure.plan.id == old);
-            let old = old.ok_or_else(|| {
-                Problem::new(
-                    409,
-                    "procedure-unknown",
-                    "the procedure to be replaced is not known here",
-                    "its record is missing",
-                    "see `pairline procedure list`",
-                )
-            })?;
-            Runner::start_replacing(plan, old, core.now).map_err(|error| cannot_start(&error.to_string()))
-        }
-        None => Runner::start(plan, core.now).map_err(|error| cannot_start(&error.to_string())),
-    })?;
+    launch(cx, plan)?;
     watch(cx, id).await
+}
+
+/// Starts the runner of a plan, in the place of the procedure that it replaces, if it replaces one.
+fn launch(cx: &TaskCx, plan: Plan) -> Result<(), Problem> {
+    let failed = |error: StartError| cannot_start(&error.to_string());
+    cx.with(|core| {
+        let Some(old) = plan.supersedes else {
+            not_busy(core, None)?;
+            procedures::begin(core, Runner::start(plan, core.now).map_err(failed)?);
+            return Ok(());
+        };
+        not_busy(core, Some(old))?;
+        let record = stored(core).into_iter().find(|procedure| procedure.plan.id == old);
+        let record =
+            record.ok_or_else(|| cannot_start("the record of the procedure to be replaced is not known here"))?;
+        let lock = procedures::lock_holder(core);
+        let runner = Runner::start_replacing(plan, record, lock, core.now).map_err(failed)?;
+        procedures::begin(core, runner);
+        Ok(())
+    })
 }
 
 fn operator_of(actor: &Actor) -> String {
@@ -167,7 +214,7 @@ fn unconfirmed(plan: &Plan) -> Problem {
     Problem::new(
         428,
         "confirmation-needed",
-        "a disaster failover must be confirmed",
+        "a disaster procedure must be confirmed",
         view.expected_loss,
         "look at the plan with --dry-run; then repeat with `--confirm` once you know that the source is off, or accept what it \
          may go on to commit as its divergent tail",
@@ -178,22 +225,33 @@ fn cannot_start(why: &str) -> Problem {
     Problem::new(409, "cannot-start", "the procedure cannot start", why, "see `pairline procedure list`")
 }
 
-fn begin(cx: &TaskCx, make: impl FnOnce(&mut Core) -> Result<Runner, Problem>) -> Result<(), Problem> {
-    cx.with(|core| {
-        if core.procedures.busy() {
-            let detail = core.procedures.runner.as_ref().map(|r| r.procedure().plan.command.name()).unwrap_or_default();
-            return Err(Problem::new(
-                409,
-                "procedure-running",
-                "another procedure runs",
-                format!("{detail} runs here now"),
-                "wait for its end; see `pairline procedure list`",
-            ));
-        }
-        let runner = make(core)?;
-        procedures::begin(core, runner);
-        Ok(())
-    })
+/// A run that ended before its first record: it had no effect and is nothing to be resumed.
+fn not_carried_out(core: &Core, procedure: &Procedure) -> Problem {
+    let why = core.procedures.stopped.get(&procedure.plan.id).cloned().unwrap_or_default();
+    let holder = procedures::lock_holder(core).filter(|id| *id != procedure.plan.id);
+    let who = holder.map(|id| format!(" ({id:032x})")).unwrap_or_default();
+    Problem::new(
+        409,
+        "procedure-running",
+        "the procedure was not carried out",
+        format!("{}: {why}{who}", procedure.plan.command.name()),
+        "see `pairline procedure list`: what is not listed there had no effect",
+    )
+}
+
+/// One procedure at a time; but for the one that is about to be replaced.
+fn not_busy(core: &Core, replaced: Option<u128>) -> Result<(), Problem> {
+    let running = core.procedures.runner.as_ref().filter(|runner| !runner.is_over()).map(Runner::procedure);
+    match running {
+        Some(procedure) if Some(procedure.plan.id) != replaced => Err(Problem::new(
+            409,
+            "procedure-running",
+            "another procedure runs",
+            format!("{} runs here now", procedure.plan.command.name()),
+            "wait for its end; see `pairline procedure list`",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Waits until the runner is over, or long enough; then shows the procedure.
@@ -205,7 +263,24 @@ async fn watch(cx: &TaskCx, id: u128) -> Result<Reply, Problem> {
     cx.with(|core| {
         let running = core.procedures.runner.as_ref().map(|runner| runner.procedure().clone());
         let found = running.filter(|procedure| procedure.plan.id == id);
+        let left_nothing = core.procedures.runner.as_ref().is_some_and(|runner| {
+            runner.is_over() && !runner.is_journalled() && core.procedures.stopped.contains_key(&id)
+        });
+        if left_nothing && let Some(found) = &found {
+            return Err(not_carried_out(core, found));
+        }
         found.map(|procedure| Reply::Procedure(view(core, &procedure))).ok_or_else(|| no_such(&format!("{id:032x}")))
+    })
+}
+
+/// Goes on with a procedure, if nothing else runs here or holds the lock.
+fn go_on(cx: &TaskCx, found: Procedure) -> Result<(), Problem> {
+    cx.with(|core| {
+        not_busy(core, None)?;
+        let lock = procedures::lock_holder(core);
+        let runner = Runner::resume(found, lock, core.now).map_err(|error| cannot_start(&error.to_string()))?;
+        procedures::begin(core, runner);
+        Ok(())
     })
 }
 
@@ -217,7 +292,7 @@ async fn resume(cx: &TaskCx, id: &str) -> Result<Reply, Problem> {
     }) {
         return watch(cx, number).await;
     }
-    begin(cx, |core| Runner::resume(found, core.now).map_err(|error| cannot_start(&error.to_string())))?;
+    go_on(cx, found)?;
     watch(cx, number).await
 }
 
@@ -234,28 +309,33 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
         let seen = observe(cx).await;
         let (fresh, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
         let plan = planner::plan(&order, &seen, &operator_of(actor), fresh, wall).map_err(|Refused(f)| refused(&f))?;
-        begin(cx, |core| match plan.supersedes {
-            Some(_) => Runner::start_replacing(plan, found, core.now).map_err(|e| cannot_start(&e.to_string())),
-            None => Runner::start(plan, core.now).map_err(|e| cannot_start(&e.to_string())),
-        })?;
+        launch(cx, plan)?;
         return watch(cx, fresh).await;
     }
     let here = cx.with(|core| {
         core.procedures.busy() && core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == number)
     });
     if !here {
-        begin(cx, |core| Runner::resume(found, core.now).map_err(|error| cannot_start(&error.to_string())))?;
+        go_on(cx, found)?;
     }
     let operator = operator_of(actor);
     cx.with(|core| procedures::tell(core, Event::AbortRequested { operator }));
     watch(cx, number).await
 }
 
-/// All procedures in the local copy of the journal; the running one as it stands in memory.
+/// All procedures in the local copy of the journal, and those that crashed before their first record, from what they left
+/// in the groups; the running one as it stands in memory.
 fn stored(core: &Core) -> Vec<Procedure> {
     let records = core.host.scan(GroupId::CMS, journal::OWNER, Some(journal::KIND_PROCEDURE));
     let mut all: Vec<Procedure> = records.filter_map(|(_, record)| Procedure::decode(&record.value).ok()).collect();
-    if let Some(runner) = &core.procedures.runner {
+    for rebuilt in crate::traces::procedures(core) {
+        if all.iter().all(|procedure| procedure.plan.id != rebuilt.plan.id) {
+            all.push(rebuilt);
+        }
+    }
+    // A run that never took the lock left nothing, and one that was replaced is what the journal says of it.
+    let shown = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled() || !runner.is_over());
+    if let Some(runner) = shown {
         let live = runner.procedure();
         all.retain(|procedure| procedure.plan.id != live.plan.id);
         all.push(live.clone());
@@ -283,7 +363,7 @@ fn no_such(id: &str) -> Problem {
 
 /// Asks the other pool for the statuses of its copies.
 pub async fn look_at(cx: &TaskCx, pool: PoolId) -> Option<Vec<GroupStatus>> {
-    let wait = cx.start_wait(2_000);
+    let wait = cx.start_peer_wait(pool, 2_000);
     if !cx.with(|core| core.send_peer(pool, &PeerFrame::Look { call: wait })) {
         return None;
     }
@@ -403,18 +483,25 @@ fn plan_view(plan: &Plan) -> PlanView {
     PlanView { expected_loss, plan: plan.to_string(), ..only_findings(&plan.findings) }
 }
 
+fn runs_elsewhere(core: &Core, plan: &Plan) -> String {
+    let at = core.topology.pool_name(plan.target);
+    format!("it runs at {at}; this is the last that is known of it here")
+}
+
 fn view(core: &Core, procedure: &Procedure) -> ProcedureView {
     let plan = &procedure.plan;
     let live = core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == plan.id && !r.is_over());
     let (state, stopped) = match &procedure.state {
         ProcedureState::Running if live => ("running", None),
+        // Only where it runs can be said that it does not.
+        ProcedureState::Running if plan.target != core.pool => ("running", Some(runs_elsewhere(core, plan))),
         ProcedureState::Running => ("stopped", Some("it was interrupted; resume or abort it".to_owned())),
         ProcedureState::Done => ("done", None),
         ProcedureState::Aborted { .. } => ("aborted", None),
         ProcedureState::Stopped { reason } => ("stopped", Some(reason.clone())),
         ProcedureState::Superseded { .. } => ("superseded", None),
     };
-    let over = procedure.state.is_over() || stopped.is_some();
+    let over = procedure.state.is_over() || state == "stopped";
     let tails = crate::modes::statuses(core)
         .into_iter()
         .filter(|g| g.tail > 0)
@@ -429,6 +516,7 @@ fn view(core: &Core, procedure: &Procedure) -> ProcedureView {
         operator: plan.operator.clone(),
         started: procedure.started,
         stopped,
+        runs_at: core.topology.pool_name(plan.target),
         plan: plan.to_string(),
         report: over.then(|| report_view(Report::of(procedure).with_tails(tails), procedure)),
     }

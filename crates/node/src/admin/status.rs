@@ -23,7 +23,7 @@ pub fn of_server(core: &Core) -> StatusView {
     let groups: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
     let mut samples = Vec::new();
     for group in &groups {
-        of_group(&mut samples, group);
+        of_group(core, &mut samples, group);
     }
     for pool in &core.topology.pool {
         let mode = core.modes.describe(pool.id, core.now.mono);
@@ -68,11 +68,14 @@ fn of_figures(samples: &mut Vec<Sample>, core: &Core) {
     }
 }
 
-fn of_group(samples: &mut Vec<Sample>, group: &GroupStatus) {
+fn of_group(core: &Core, samples: &mut Vec<Sample>, group: &GroupStatus) {
     let id = group.group.to_string();
     let labels: &[(&str, &str)] = &[("group", &id)];
     sample(samples, "pairline_group_position", labels, number(group.position.seq));
-    sample(samples, "pairline_group_epoch", labels, number(group.epoch.number));
+    // Epochs compare by number, then by who granted them; both pools may have granted one number.
+    let granted_by = core.topology.pool_name(group.epoch.granted_by);
+    let epoch: &[(&str, &str)] = &[("group", &id), ("granted_by", &granted_by)];
+    sample(samples, "pairline_group_epoch", epoch, number(group.epoch.number));
     sample(samples, "pairline_group_records", labels, number(group.records));
     sample(samples, "pairline_group_bytes", labels, number(group.bytes));
     sample(samples, "pairline_group_behind_entries", labels, number(group.behind_entries));

@@ -3,7 +3,7 @@
 //! Owns retries, the limit of groups in flight, waiting for the link, and abort. The frame around it (journal, stages,
 //! end) is in `runner`.
 
-use super::{Action, At, Copy, JournalRefusal, Runner, StopReason};
+use super::{Action, At, Copy, JournalRefusal, LockCheck, Runner, StopReason};
 use crate::journal::{FenceOutcome, ProcedureState, Stage, StageTime, StepOutcome, StepResult};
 use crate::mode::OperatorEvent;
 use crate::plan::StepKind;
@@ -27,7 +27,7 @@ impl Runner {
         match result {
             Ok(()) => {
                 self.journal = None;
-                self.lock_taken = true;
+                self.lock = LockCheck::Held(self.procedure.plan.id);
                 match self.at {
                     At::Intent => {
                         self.at = At::Working;
@@ -37,10 +37,7 @@ impl Runner {
                     At::Working | At::Over => {}
                 }
             }
-            Err(JournalRefusal::Locked) => {
-                self.journal = None;
-                self.stop(StopReason::Locked);
-            }
+            Err(JournalRefusal::Locked) => self.lost_lock(),
             Err(JournalRefusal::Later) => work.until = now.saturating_add(pause(work.tries).min(answer)),
         }
     }

@@ -7,7 +7,7 @@ use pairline_group::{Body, ChainHash, Entry, Epoch, GroupId, Handover, Key, OpId
 use pairline_resilience::journal::{self, FenceOutcome};
 use pairline_resilience::runner::JournalRefusal;
 use pairline_resilience::{
-    Action, Command, Event, GroupSight, Mode, Observed, Plan, PoolSight, Procedure, Report, Runner, plan,
+    Action, Command, Event, GroupSight, LockCheck, Mode, Observed, Plan, PoolSight, Procedure, Report, Runner, plan,
 };
 use pairline_topology::policy::ProcedurePolicy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,6 +162,11 @@ impl World {
         self.journal.get(&journal::key(id)).map(|v| Procedure::decode(v).unwrap())
     }
 
+    /// Who holds the lock.
+    pub fn holder(&self) -> Option<u128> {
+        self.journal.get(&journal::lock_key()).map(|v| journal::decode_lock(v).unwrap())
+    }
+
     fn status_event(&self, group: GroupId, at: PoolId) -> Event {
         let (epoch, serving) = self.serving[&group];
         Event::GroupStatus { at, status: Box::new(status(group, at, serving, epoch)) }
@@ -198,8 +203,8 @@ impl World {
     /// Performs an action; what the runner would hear of it.
     pub fn perform(&mut self, action: &Action) -> Vec<Event> {
         match action.clone() {
-            Action::WriteJournal { ticket, op, writes, expect_absent } => {
-                let result = self.write(op, writes, expect_absent);
+            Action::WriteJournal { ticket, op, writes, lock } => {
+                let result = self.write(op, writes, lock);
                 vec![Event::JournalWritten { ticket, result }]
             }
             Action::TryFence { ticket, pool, .. } => {
@@ -217,6 +222,11 @@ impl World {
                 if self.lost == Some(at) {
                     return vec![Event::Unreachable { ticket }];
                 }
+                if self.holder() != Some(step.procedure) {
+                    // The source knows who holds the lock, and hands over for nobody else.
+                    let done = Done::Refused(Refusal::NotNow("not the procedure of the lock".into()));
+                    return vec![Event::Answered { ticket, done }];
+                }
                 let done = self.change(group, to, step, &Bytes::new(), true);
                 vec![Event::Answered { ticket, done }]
             }
@@ -233,19 +243,19 @@ impl World {
         }
     }
 
-    fn write(
-        &mut self,
-        op: OpId,
-        writes: Vec<(Key, Option<Bytes>)>,
-        expect_absent: Option<Key>,
-    ) -> Result<(), JournalRefusal> {
+    fn write(&mut self, op: OpId, writes: Vec<(Key, Option<Bytes>)>, lock: LockCheck) -> Result<(), JournalRefusal> {
         if self.lost.is_some_and(|lost| self.serving[&GroupId::CMS].1 == lost) {
             return Err(JournalRefusal::Later);
         }
         if !self.ops.insert(op) {
             return Ok(());
         }
-        if expect_absent.is_some_and(|key| self.journal.contains_key(&key)) {
+        let wanted = match lock {
+            LockCheck::Free => None,
+            LockCheck::Held(id) => Some(id),
+        };
+        if self.holder() != wanted {
+            self.ops.remove(&op);
             return Err(JournalRefusal::Locked);
         }
         for (key, value) in writes {
@@ -262,7 +272,9 @@ impl World {
         let entries = || self.entries.iter().map(|(g, e)| (*g, e));
         let promoted = entries().filter(|(g, _)| g.is_cms()).find_map(|(_, e)| journal::from_promotion(e));
         match self.record(plan.id).or(promoted) {
-            Some(procedure) => Runner::resume(journal::rebuild(procedure, entries()), now(self.time)).unwrap(),
+            Some(procedure) => {
+                Runner::resume(journal::rebuild(procedure, entries()), self.holder(), now(self.time)).unwrap()
+            }
             None => Runner::start(plan.clone(), now(self.time)).unwrap(),
         }
     }

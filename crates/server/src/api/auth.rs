@@ -85,15 +85,20 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         Command::PoolFailover { pool, disaster, dry_run, force, .. } => {
             ("pool-failover", format!("{pool} disaster={disaster} dry_run={dry_run} force={force}"))
         }
-        Command::PoolFailback { pool, dry_run, .. } => ("pool-failback", format!("{pool} dry_run={dry_run}")),
+        Command::PoolFailback { pool, disaster, dry_run, force, .. } => {
+            ("pool-failback", format!("{pool} disaster={disaster} dry_run={dry_run} force={force}"))
+        }
         Command::PoolAssertActive { pool, .. } => ("pool-assert-active", pool.clone()),
         Command::PoolDivergence { pool, apply: true } => ("pool-divergence-apply", pool.clone()),
         Command::PoolDivergenceSettle { pool } => ("pool-divergence-settle", pool.clone()),
-        Command::ManagementFailover { disaster, dry_run, .. } => {
-            ("management-failover", format!("disaster={disaster} dry_run={dry_run}"))
+        Command::ManagementFailover { disaster, dry_run, force, .. } => {
+            ("management-failover", format!("disaster={disaster} dry_run={dry_run} force={force}"))
         }
         Command::ProcedureResume { id } => ("procedure-resume", id.clone()),
         Command::ProcedureAbort { id, reclaim } => ("procedure-abort", format!("{id} reclaim={reclaim}")),
+        Command::Fence { procedure, by, groups, .. } => {
+            ("fence", format!("procedure={procedure} by={by} groups={}", groups.len()))
+        }
         Command::FenceAnswer { .. } => ("fence-answer", String::new()),
         Command::UserList { .. }
         | Command::UserShow { .. }

@@ -151,7 +151,14 @@ pub fn pool_failover(p: &Params) -> Built {
 
 /// `POST /pools/{pool}/failback`.
 pub fn pool_failback(p: &Params) -> Built {
-    Ok(Command::PoolFailback { pool: p.path("pool")?, dry_run: p.flag("dry_run")?, reason: p.get("reason")? })
+    Ok(Command::PoolFailback {
+        pool: p.path("pool")?,
+        disaster: p.flag("disaster")?,
+        dry_run: p.flag("dry_run")?,
+        force: p.flag("force")?,
+        confirm: p.get("confirm")?,
+        reason: p.get("reason")?,
+    })
 }
 
 /// `POST /pools/{pool}/assert-active`.
@@ -184,8 +191,19 @@ pub fn management_failover(p: &Params) -> Built {
     Ok(Command::ManagementFailover {
         disaster: p.flag("disaster")?,
         dry_run: p.flag("dry_run")?,
+        force: p.flag("force")?,
         confirm: p.get("confirm")?,
         reason: p.get("reason")?,
+    })
+}
+
+/// `POST /fence`.
+pub fn fence(p: &Params) -> Built {
+    Ok(Command::Fence {
+        procedure: p.need("procedure")?,
+        by: p.need("by")?,
+        groups: p.need("groups")?,
+        proof: p.need("proof")?,
     })
 }
 

@@ -127,11 +127,9 @@ const OPERATION: Field =
     may("op", Kind::Operation, "client session and counter: the same pair is applied once, also across a failover");
 const REASON: Field = may("reason", Kind::Text, "why, for report and audit");
 const DRY_RUN: Field = may("dry_run", Kind::Flag, "findings and plan only");
-const CONFIRM: Field = may(
-    "confirm",
-    Kind::Text,
-    "`yes`: the source is off, or what it may still commit is accepted as its divergent tail",
-);
+const FORCE: Field = may("force", Kind::Flag, "accept the findings that may be accepted");
+const CONFIRM: Field =
+    may("confirm", Kind::Text, "`yes`: the pool that is left is off, or what it still commits is accepted as its tail");
 
 const fn get(path: &'static str, summary: &'static str, make: fn(&Params) -> Result<Command, Problem>) -> Route {
     Route {
@@ -190,6 +188,19 @@ pub const ROUTES: &[Route] = &[
         Access::Administrator,
         &[need("command", Kind::Text, "which command, in kebab case; its members stand beside it")],
         Action::AnyCommand,
+    ),
+    Route::special(
+        Verb::Post,
+        "/api/v1/fence",
+        "Stand down: order of the partner's disaster procedure, proven by the deployment's secret",
+        Access::Open,
+        &[
+            need("procedure", Kind::Text, "the procedure, in hexadecimal"),
+            need("by", Kind::Number, "number of the pool that will serve"),
+            need("groups", Kind::Texts, "groups with the latest epoch that is meant: pool/index@epoch.granted-by"),
+            need("proof", Kind::Text, "keyed hash of the rest, in hexadecimal"),
+        ],
+        Action::Command(build::fence),
     ),
     get("/api/v1/users", "List users", build::user_list).with_query(PAGE),
     act(
@@ -306,7 +317,13 @@ pub const ROUTES: &[Route] = &[
         Verb::Post,
         "/api/v1/pools/{pool}/failback",
         "Fail a pool back to its home",
-        &[DRY_RUN, REASON],
+        &[
+            may("disaster", Kind::Flag, "the partner is lost: the home pool takes its groups back with what it has"),
+            DRY_RUN,
+            FORCE,
+            CONFIRM,
+            REASON,
+        ],
         build::pool_failback,
     ),
     act(
@@ -336,7 +353,7 @@ pub const ROUTES: &[Route] = &[
         Verb::Post,
         "/api/v1/management/failover",
         "Move the management store to the partner",
-        &[may("disaster", Kind::Flag, "without the source's help"), DRY_RUN, CONFIRM, REASON],
+        &[may("disaster", Kind::Flag, "without the source's help"), DRY_RUN, FORCE, CONFIRM, REASON],
         build::management_failover,
     ),
     get("/api/v1/procedures", "List procedures, newest first", build::procedure_list),

@@ -70,9 +70,18 @@ pub enum PoolCommand {
     Failback {
         /// The affected pool, the same name as in the failover.
         name: String,
+        /// The partner is lost: the home pool takes its groups back with what it has itself.
+        #[arg(long)]
+        disaster: bool,
         /// Print findings and plan, change nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Accept the findings that may be accepted.
+        #[arg(long, conflicts_with = "disaster")]
+        force: bool,
+        /// State that the partner is off, or accept what it may still commit as its divergent tail.
+        #[arg(long, value_name = "yes", num_args = 0..=1, default_missing_value = "yes", requires = "disaster")]
+        confirm: Option<String>,
         /// Why, for the report.
         #[arg(long)]
         reason: Option<String>,
@@ -122,6 +131,9 @@ pub enum ManagementCommand {
         /// Print findings and plan, change nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Accept the findings that may be accepted.
+        #[arg(long)]
+        force: bool,
         /// State that the source is off, or accept what it may still commit as its divergent tail.
         #[arg(long, value_name = "yes", num_args = 0..=1, default_missing_value = "yes")]
         confirm: Option<String>,

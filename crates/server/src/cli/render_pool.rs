@@ -171,7 +171,8 @@ pub fn procedure(view: &ProcedureView) -> String {
         view.operator
     );
     if let Some(stopped) = &view.stopped {
-        text.push_str(&format!("  STOPPED: {stopped}\n"));
+        let word = if view.state == "stopped" { "STOPPED" } else { "note" };
+        text.push_str(&format!("  {word}: {stopped}\n"));
     }
     match &view.report {
         Some(report) => text.push_str(&report_text(report)),

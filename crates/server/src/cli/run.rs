@@ -120,8 +120,8 @@ impl Asking {
             Top::Contact(command) => self.plain(contact(command), Prefer::Any).await,
             Top::Settings(command) => self.plain(settings(command), Prefer::Any).await,
             Top::Pool(command) => Box::pin(self.pool(command)).await,
-            Top::Management(ManagementCommand::Failover { disaster, dry_run, confirm, reason, no_wait }) => {
-                let command = Command::ManagementFailover { disaster, dry_run, confirm, reason };
+            Top::Management(ManagementCommand::Failover { disaster, dry_run, force, confirm, reason, no_wait }) => {
+                let command = Command::ManagementFailover { disaster, dry_run, force, confirm, reason };
                 self.procedure(command, Prefer::Any, !no_wait).await
             }
             Top::Procedure(command) => self.procedures(command).await,
@@ -258,9 +258,11 @@ impl Asking {
                 let command = Command::PoolFailover { pool: name, disaster, dry_run, force, confirm, reason };
                 self.procedure(command, prefer, !no_wait).await
             }
-            PoolCommand::Failback { name, dry_run, reason, no_wait } => {
-                let prefer = Prefer::PartnerOf(name.clone());
-                self.procedure(Command::PoolFailback { pool: name, dry_run, reason }, prefer, !no_wait).await
+            PoolCommand::Failback { name, disaster, dry_run, force, confirm, reason, no_wait } => {
+                // It runs at home; without the partner nobody else can be asked.
+                let prefer = if disaster { Prefer::Pool(name.clone()) } else { Prefer::PartnerOf(name.clone()) };
+                let command = Command::PoolFailback { pool: name, disaster, dry_run, force, confirm, reason };
+                self.procedure(command, prefer, !no_wait).await
             }
             PoolCommand::Divergence { name, settle: true, .. } => {
                 self.plain(Command::PoolDivergenceSettle { pool: name.clone() }, Prefer::Pool(name)).await

@@ -518,7 +518,14 @@ async fn failback(course: &mut Course) -> Result<(), DrillError> {
     let began = course.swarm.board.now();
     procedure(
         course,
-        &Command::PoolFailback { pool: "east".into(), dry_run: false, reason: Some("drill".into()) },
+        &Command::PoolFailback {
+            pool: "east".into(),
+            disaster: false,
+            dry_run: false,
+            force: false,
+            confirm: None,
+            reason: Some("drill".into()),
+        },
         seconds(120),
     )
     .await?;

@@ -31,8 +31,8 @@ const DISK_BACKLOG: usize = 64 * 1024 * 1024;
 pub enum Errand {
     /// Resolve a next hop.
     Resolve(u64, Bytes),
-    /// Ask a server's admin API whether it lives.
-    Fence(u64, SocketAddr),
+    /// Order a server by its admin API to stand down.
+    Fence(u64, SocketAddr, Box<Command>),
     /// The topology in force.
     Topology(Box<Topology>),
 }
@@ -132,9 +132,9 @@ impl Outgoing {
                     self.echo.push_back(Input::Resolved { id, addresses: Err(ResolveFailed) });
                 }
             }
-            Output::TryFence { id, admin } => {
-                if self.ports.errands.try_send(Errand::Fence(id, admin)).is_err() {
-                    let command = Command::FenceAnswer { id, alive: false };
+            Output::TryFence { id, admin, order } => {
+                if self.ports.errands.try_send(Errand::Fence(id, admin, Box::new(order))).is_err() {
+                    let command = Command::FenceAnswer { id, alive: false, fenced: false };
                     self.echo.push_back(Input::Admin { request: 0, actor: Actor::Server, command });
                 }
             }

@@ -59,9 +59,9 @@ impl Upkeep {
                         drop(place);
                     });
                 }
-                Errand::Fence(id, admin) => {
+                Errand::Fence(id, admin, order) => {
                     let upkeep = self.clone();
-                    tokio::spawn(async move { upkeep.fence(id, admin).await });
+                    tokio::spawn(async move { upkeep.fence(id, admin, &order).await });
                 }
                 Errand::Topology(topology) => self.follow(*topology),
             }
@@ -74,17 +74,18 @@ impl Upkeep {
         let _ = self.inbox.control(Input::Resolved { id, addresses }).await;
     }
 
-    async fn fence(&self, id: u64, admin: SocketAddr) {
+    async fn fence(&self, id: u64, admin: SocketAddr, order: &Command) {
         let topology = self.zone.topology();
         let server = topology.server.iter().find(|s| s.admin == admin);
-        let alive = match server {
+        let answer = match server {
             Some(s) => {
                 let expected = PeerIdentity { pool: s.pool, server: s.id };
-                fence::is_alive(&self.credentials, expected, admin).await
+                fence::order(&self.credentials, expected, admin, order).await
             }
-            None => false,
+            None => fence::Answer::Silence,
         };
-        let command = Command::FenceAnswer { id, alive };
+        let (alive, fenced) = (answer != fence::Answer::Silence, answer == fence::Answer::Fenced);
+        let command = Command::FenceAnswer { id, alive, fenced };
         // As above.
         let _ = self.inbox.control(Input::Admin { request: 0, actor: Actor::Server, command }).await;
     }
