@@ -15,7 +15,8 @@ use pairline_sip::uri::Aor;
 
 /// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and random bits.
 const BRANCH: &str = "z9hG4bKpl";
-/// Hops over peer links that one request may make (DESIGN §7).
+/// Hops over peer links that one request may make on its way to who serves (DESIGN §7). The last one, to the owner of a flow,
+/// does not count: it leads nowhere else.
 pub const MAX_PEER_HOPS: usize = 2;
 /// Max-Forwards where a request has none (RFC 3261 §16.6 step 3).
 const DEFAULT_HOPS: u8 = 70;

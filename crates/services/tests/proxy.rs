@@ -453,6 +453,24 @@ fn guests_count_as_bindings_and_flows_of_the_partner_go_through_it() {
 }
 
 #[test]
+fn the_owner_of_a_flow_is_reached_however_often_the_link_was_crossed() {
+    // carol (home west) is connected here and calls bob (home here), who is connected to west: here, west, here, west.
+    let fake = Fake::new();
+    fake.0.borrow_mut().guests.insert(BOB.into(), vec![carol_at_west()]);
+    let mut phone = client("carol");
+    phone.flow = peer_flow();
+    let crossed = [
+        "P-Asserted-Identity: <sip:carol@pairline.test>",
+        "Via: SIP/2.0/TLS a;branch=z9hG4bKplp00.1",
+        "Via: SIP/2.0/TLS b;branch=z9hG4bKplp11.2",
+    ];
+    let request = phone.message("MESSAGE", BOB, "<sip:bob@pairline.test>", &crossed, "");
+    assert!(Task::start(&fake, request, phone.flow).is_running());
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    assert!(fake.0.borrow().sent[0].2.has(Name::Route));
+}
+
+#[test]
 fn a_token_for_an_own_flow_is_delivered_on_it() {
     let fake = Fake::new();
     let own = FlowRef { pool: EAST, server: ServerId(11), boot: 1, flow: flow(Transport::Tcp, "127.0.0.1:7501", 99) };

@@ -51,7 +51,7 @@ pub fn to_peer<C: Cx>(cx: &C, request: &Message, pool: PoolId, uri: Option<&[u8]
 }
 
 /// A binding as next hop; `None` if it is stranded.
-pub fn to_binding<C: Cx>(cx: &C, request: &Message, binding: &Binding) -> Option<Hop> {
+pub fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
     let mut routes: Vec<Box<[u8]>> = binding.path.iter().map(|p| bracketed(p)).collect();
     let flow = match cx.reach(binding) {
         Reach::Open => open_flow(cx, binding)?,
@@ -60,7 +60,8 @@ pub fn to_binding<C: Cx>(cx: &C, request: &Message, binding: &Binding) -> Option
             let token = flow_token(&view.sealing_key, &binding.flow);
             let host = view.partner.as_ref().map(peer_host)?;
             routes.insert(0, format!("<sip:{token}@{host};lr>").into_bytes().into());
-            to_peer(cx, request, binding.flow.pool, None)?.flow
+            // Not counted as a hop between pools: the owner of a flow delivers on it or answers 430, it never sends on.
+            cx.peer_flow(binding.flow.pool)?
         }
         Reach::Stranded => return None,
     };

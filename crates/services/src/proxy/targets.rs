@@ -58,7 +58,7 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
             _ => None,
         };
         let Some(next) = next else {
-            return of_user(cx, request, group, &current).await;
+            return of_user(cx, group, &current).await;
         };
         if seen.contains(&next) || seen.len() > MAX_FORWARDS {
             return Found::ForwardLoop;
@@ -79,7 +79,7 @@ async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor
 }
 
 /// The hops of one user's bindings. Without a readable copy only guest bindings are known.
-pub async fn of_user<C: Cx>(cx: &C, request: &Message, group: Option<GroupId>, user: &Aor) -> Found {
+pub async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor) -> Found {
     let wall = cx.now().wall;
     let mut bindings = match group {
         Some(group) => read_bindings(cx, group, user).await,
@@ -90,7 +90,7 @@ pub async fn of_user<C: Cx>(cx: &C, request: &Message, group: Option<GroupId>, u
     if bindings.is_empty() {
         return if group.is_some() { Found::NotRegistered } else { Found::Unavailable };
     }
-    let hops = hops_of(cx, request, bindings);
+    let hops = hops_of(cx, bindings);
     if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }
 }
 
@@ -114,11 +114,11 @@ fn same_device(a: &Binding, b: &Binding) -> bool {
 }
 
 /// One hop per device: of several bindings of one instance or contact the freshest is tried, the others are alternates.
-fn hops_of<C: Cx>(cx: &C, request: &Message, mut bindings: Vec<Binding>) -> Vec<Hop> {
+fn hops_of<C: Cx>(cx: &C, mut bindings: Vec<Binding>) -> Vec<Hop> {
     bindings.sort_by(|a, b| b.refreshed.cmp(&a.refreshed).then_with(|| a.id.cmp(&b.id)));
     let mut devices: Vec<(Binding, Hop)> = Vec::new();
     for binding in bindings {
-        let Some(hop) = hop::to_binding(cx, request, &binding) else {
+        let Some(hop) = hop::to_binding(cx, &binding) else {
             cx.count(Counter::BindingStranded);
             continue;
         };
