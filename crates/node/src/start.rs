@@ -33,6 +33,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
     let host = host(&config, pool, now, recovered)?;
     let topology = Rc::new(config.topology.clone());
     let modes = Modes::new(&topology, pool, now);
+    let mut rng = Rng::new(config.seed);
+    let layer = Layer::with_seed(Timers::default(), MAX_TRANSACTIONS, rng.next_u64());
     Ok(Core {
         now,
         view: Rc::new(publish::view(&config, &topology)),
@@ -40,8 +42,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         topology_in_force: false,
         pool,
         host,
-        layer: Layer::new(Timers::default(), MAX_TRANSACTIONS),
-        rng: Rng::new(config.seed),
+        layer,
+        rng,
         out: VecDeque::new(),
         ready: ReadyQueue::new(config.order),
         states: Vec::new(),

@@ -118,7 +118,8 @@ pub struct Layer {
 
 impl Layer {
     /// A layer that holds at most `max_transactions` server transactions; client transactions
-    /// come from our own requests and are bounded by what the server transactions fork.
+    /// come from our own requests and are bounded by what the server transactions fork. Where strangers choose branches use
+    /// [`with_seed`](Self::with_seed).
     pub fn new(timers: Timers, max_transactions: usize) -> Layer {
         Self::with_seed(timers, max_transactions, 0)
     }
