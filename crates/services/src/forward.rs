@@ -2,6 +2,7 @@
 //!
 //! Owns what changes between a request received and the same request sent. Does not own where it goes.
 
+use crate::back;
 use crate::cx::Cx;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
@@ -13,7 +14,7 @@ use pairline_sip::message::Message;
 use pairline_sip::method::Method;
 use pairline_sip::uri::Aor;
 
-/// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and random bits.
+/// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and the mark of the way back.
 const BRANCH: &str = "z9hG4bKpl";
 /// Hops over peer links that one request may make on its way to who serves (DESIGN §7). The last one, to the owner of a flow,
 /// does not count: it leads nowhere else.
@@ -103,7 +104,8 @@ pub fn opens_dialog(request: &Message) -> bool {
 
 fn branch<C: Cx>(cx: &C, sending: &Sending<'_>, hash: &[u8; 8]) -> String {
     let way = if sending.hop.transport == Transport::Peer { 'p' } else { 'd' };
-    format!("{BRANCH}{way}{}.{:016x}", routes::hex(hash), cx.random())
+    let mark = back::mark(&cx.view(), &sending.request.via(), &sending.arrival, cx.random());
+    format!("{BRANCH}{way}{}.{mark}", routes::hex(hash))
 }
 
 /// The Via value of a request that leaves over `hop`.

@@ -108,23 +108,64 @@ fn the_ack_of_a_2xx_follows_the_route_without_a_transaction() {
     assert_eq!(fake.0.borrow().stateless.len(), 1);
 }
 
+/// A response to a request as a device sends it.
+fn response_to(sent: &Message, status: u16) -> Message {
+    Message::parse(pairline_sip::reply::Reply::to(sent, status).to_tag("device").build()).unwrap()
+}
+
 #[test]
 fn a_repeated_2xx_without_task_goes_to_the_next_via_and_nothing_else_does() {
     let fake = Fake::new();
-    let response = |status: &str, cseq: &str| {
-        let text = format!(
-            "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 127.0.1.1:5060;branch=z9hG4bKpld0123456789abcdef.1\r\nVia: SIP/2.0/UDP 10.0.0.1:9;branch=z9hG4bKc;received=127.0.0.1;rport=7001\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
-        );
-        Message::parse(Bytes::from(text)).unwrap()
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let task = client("alice").invite(&fake, "bob");
+    let invite = fake.0.borrow().sent[0].2.clone();
+    drop(task);
+    let edited = |from: &str, to: &str| {
+        let text = String::from_utf8(response_to(&invite, 200).as_bytes().to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        Message::parse(Bytes::from(text.replace(from, to))).unwrap()
     };
-    for (status, cseq) in [("180 Ringing", "1 INVITE"), ("486 Busy", "1 INVITE"), ("200 OK", "1 BYE")] {
-        dispatch::stateless(fake.clone(), response(status, cseq), udp("127.0.0.1:7101"));
+    for stray in [
+        response_to(&invite, 180),
+        response_to(&invite, 486),
+        edited("CSeq: 3 INVITE", "CSeq: 3 BYE"),
+        // Whoever saw our branch cannot aim our answers anywhere else.
+        edited("rport=7001", "rport=7002"),
+        edited("received=127.0.0.1", "received=127.0.0.9"),
+        edited("branch=z9hG4bKclient", "branch=z9hG4bKother"),
+        edited("SIP/2.0/UDP 127.0.0.1:7001", "SIP/2.0/TCP 127.0.0.1:7001"),
+        edited("branch=z9hG4bKpld", "branch=z9hG4bKpld.."),
+    ] {
+        dispatch::stateless(fake.clone(), stray, udp("127.0.0.1:7101"));
     }
     assert!(fake.0.borrow().stateless.is_empty());
-    dispatch::stateless(fake.clone(), response("200 OK", "1 INVITE"), udp("127.0.0.1:7101"));
+    dispatch::stateless(fake.clone(), response_to(&invite, 200), udp("127.0.0.1:7101"));
     let (hop, bytes) = fake.0.borrow().stateless[0].clone();
     assert_eq!(hop, udp("127.0.0.1:7001"));
     assert_eq!(Message::parse(bytes).unwrap().vias().count(), 1);
+}
+
+#[test]
+fn a_repeated_2xx_to_a_stream_takes_the_connection_of_its_request_and_no_new_one() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut phone = client("alice");
+    phone.flow = flow(Transport::Tcp, "127.0.0.1:7001", 66);
+    let task = phone.invite(&fake, "bob");
+    let invite = fake.0.borrow().sent[0].2.clone();
+    drop(task);
+    dispatch::stateless(fake.clone(), response_to(&invite, 200), udp("127.0.0.1:7101"));
+    assert_eq!(fake.0.borrow().stateless[0].0, phone.flow);
+    let text = String::from_utf8(response_to(&invite, 200).as_bytes().to_vec()).unwrap();
+    assert!(text.contains(".42."), "{text}");
+    for connection in [".0.", ".43."] {
+        let forged = Message::parse(Bytes::from(text.replace(".42.", connection))).unwrap();
+        dispatch::stateless(fake.clone(), forged, udp("127.0.0.1:7101"));
+    }
+    // After a restart the number may be another client's.
+    fake.edit_view(|view| view.own.boot = 2);
+    dispatch::stateless(fake.clone(), response_to(&invite, 200), udp("127.0.0.1:7101"));
+    assert_eq!(fake.0.borrow().stateless.len(), 1);
 }
 
 #[test]
