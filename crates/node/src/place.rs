@@ -11,6 +11,7 @@ use pairline_services::records;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::uri::{Aor, Host, Uri};
 use pairline_topology::directory::{self, DirectoryEntry};
+use std::collections::BTreeSet;
 
 /// The home pool of a user, from the local copy of the management store.
 pub fn home_of(core: &Core, user: &str) -> Option<PoolId> {
@@ -44,14 +45,14 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
             // Heartbeats decide before the link does: a frozen server keeps its connection open.
             if limited {
                 Place::Resiliency { group }
-            } else if core.link_to(serving).is_some() {
+            } else if core.peer_flow(serving).is_some() {
                 Place::Elsewhere { group, pool: serving }
             } else {
                 Place::Unavailable { pool: serving }
             }
         }
         Some(_) => Place::Unavailable { pool: serving },
-        None if core.link_to(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
+        None if core.peer_flow(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
         None => Place::Unavailable { pool: group.pool },
     }
 }
@@ -82,7 +83,7 @@ pub fn reach(core: &Core, binding: &Binding) -> Reach {
     let owner = &binding.flow;
     let datagram = owner.flow.transport == Transport::Udp;
     if owner.pool != core.pool {
-        return match core.link_to(owner.pool) {
+        return match core.peer_flow(owner.pool) {
             Some(_) => Reach::ThroughPeer,
             None if datagram => Reach::Open,
             None => Reach::Stranded,
@@ -98,6 +99,14 @@ pub fn reach(core: &Core, binding: &Binding) -> Reach {
 /// Wakes tasks that watch a user's bindings.
 pub fn wake_watchers(core: &mut Core, user: &str) {
     let Some(tasks) = core.watchers.get(user).cloned() else { return };
+    for task in tasks {
+        core.deliver(task, TaskEvent::BindingsChanged);
+    }
+}
+
+/// Wakes every task that waits for bindings: a link or a mode has changed, and with it what can be reached.
+pub fn wake_all_watchers(core: &mut Core) {
+    let tasks: BTreeSet<_> = core.watchers.values().flatten().copied().collect();
     for task in tasks {
         core.deliver(task, TaskEvent::BindingsChanged);
     }
