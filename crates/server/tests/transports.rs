@@ -78,6 +78,35 @@ fn short_datagrams_are_ignored_before_the_node() {
 }
 
 #[test]
+fn one_datagram_that_is_too_large_does_not_close_the_way_to_its_destination() {
+    let deployment = Deployment::new();
+    let (told_in, told) = mpsc::sync_channel(16);
+    let script = scripted(move |_, input| match input {
+        Input::Sip { flow, message } => vec![
+            Output::Sip { flow, message: bytes::Bytes::from(vec![b'x'; 65_508]) },
+            Output::Sip { flow: Flow { remote: "[::1]:9".parse().unwrap(), ..flow }, message: message.clone() },
+            Output::Sip { flow, message },
+        ],
+        Input::FlowClosed { flow } => {
+            let _ = told_in.try_send(flow);
+            vec![]
+        }
+        _ => vec![],
+    });
+    let server = Server::start_with(deployment.options("east"), script).unwrap();
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    socket.send(b"long enough to be answered").unwrap();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"long enough to be answered", "the small one behind it arrives");
+    // A destination that this socket cannot send to is told, and it is the first and only one.
+    assert_eq!(until(&told, |_| true).remote, "[::1]:9".parse().unwrap());
+    assert_eq!(counter(&server, "pairline_udp_send_failed_total"), 2);
+}
+
+#[test]
 fn a_stream_is_framed_whatever_its_segments() {
     let deployment = Deployment::new();
     let (server, _told) = start(&deployment);

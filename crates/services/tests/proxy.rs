@@ -302,6 +302,83 @@ fn a_flow_that_breaks_while_sending_is_a_stranded_binding() {
 }
 
 #[test]
+fn a_binding_that_came_before_the_old_flow_broke_is_found_when_the_hold_begins() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut task = client("alice").invite(&fake, "bob");
+    // The phone registers anew first; only then its old connection's error arrives.
+    device(&fake, "bob", "127.0.0.1:7102", "");
+    task.deliver(TaskEvent::BindingsChanged);
+    let branch = task.branch(0);
+    task.deliver(TaskEvent::TransportError(branch));
+    assert_eq!(fake.0.borrow().sent[1].1, udp("127.0.0.1:7102"));
+    task.respond(1, 200, &[]);
+    assert_eq!(statuses(&fake), [200]);
+}
+
+#[test]
+fn a_way_that_opens_unnoticed_is_found_by_the_last_look_of_a_hold() {
+    let fake = stranded_bob();
+    let mut task = client("alice").invite(&fake, "bob");
+    fake.0.borrow_mut().stranded.clear();
+    task.advance(8_000);
+    assert_eq!(fake.0.borrow().sent[0].1.connection, 42);
+    task.respond(0, 200, &[]);
+    assert_eq!(statuses(&fake), [200]);
+}
+
+#[test]
+fn when_the_other_pool_is_lost_in_mid_call_its_user_is_tried_directly() {
+    let fake = Fake::new();
+    let carol = aor("sip:carol@pairline.test");
+    let mut task = client("alice").invite(&fake, "carol");
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    fake.set_place(&carol, Place::Resiliency { group: group_of(WEST, &carol) });
+    let mut direct = carol_at_west();
+    direct.flow.pool = EAST;
+    fake.0.borrow_mut().guests.insert(carol.as_str().into(), vec![direct]);
+    let branch = task.branch(0);
+    task.deliver(TaskEvent::TransportError(branch));
+    assert_eq!(fake.0.borrow().sent[1].1.remote.port(), 7401);
+}
+
+#[test]
+fn a_100_of_the_next_hop_is_no_ringing_device() {
+    let fake = Fake::new();
+    let instance = ";reg-id=REG;+sip.instance=\"<urn:uuid:9>\"";
+    device(&fake, "bob", "127.0.0.1:7101", &instance.replace("REG", "1"));
+    fake.0.borrow_mut().mono += 1_000;
+    device(&fake, "bob", "127.0.0.1:7102", &instance.replace("REG", "2"));
+    for (provisional, legs) in [(100, 2), (180, 1)] {
+        let mut task = client("alice").invite(&fake, "bob");
+        task.respond(0, provisional, &[]);
+        let branch = task.branch(0);
+        task.deliver(TaskEvent::TransportError(branch));
+        assert_eq!(fake.0.borrow().sent.len(), legs, "after {provisional}");
+        fake.0.borrow_mut().sent.clear();
+    }
+}
+
+#[test]
+fn what_fits_no_datagram_is_answered_513_and_fails_nothing_else() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut phone = client("alice");
+    phone.flow = flow(Transport::Tcp, "127.0.0.1:7001", 5);
+    let body = "x".repeat(65_200);
+    let mut task = phone.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[], &body);
+    assert_eq!((last(&fake).0, task.poll(), fake.0.borrow().sent.len()), (513, false, 0));
+    // Another device, on a stream, still rings.
+    let mut second = client("bob");
+    second.call_id = "second".into();
+    second.flow = flow(Transport::Tcp, "127.0.0.1:7201", 42);
+    assert_eq!(second.register(&fake, &["Contact: <sip:bob@127.0.0.1:7201;transport=tcp>"]).0, 200);
+    task = phone.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[], &body);
+    task.respond(0, 200, &[]);
+    assert_eq!((last(&fake).0, fake.0.borrow().sent[0].1.connection), (200, 42));
+}
+
+#[test]
 fn a_user_of_the_other_pool_is_reached_through_it() {
     let fake = Fake::new();
     let mut task = client("alice").invite(&fake, "carol");
