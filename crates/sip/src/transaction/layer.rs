@@ -196,14 +196,13 @@ impl Layer {
 
     /// The transport cannot send on `flow`, or its connection has closed. Client transactions on
     /// it, also those that were sent with connection 0 to the same remote, fail at once; answers
-    /// of server transactions go to a new connection (RFC 3261 §18.2.2).
+    /// of server transactions go to a new connection (RFC 3261 §18.2.2). What rings over the link to
+    /// another pool waits a little for [`transport_restored`](Self::transport_restored).
     pub fn transport_failed(&mut self, now: Millis, flow: Flow) {
         let any = Flow { connection: 0, ..flow };
-        let mut hit: Vec<(bool, u64)> = Vec::new();
-        for wanted in [Some(flow), (any != flow).then_some(any)] {
-            let Some(wanted) = wanted else { continue };
-            let range = (wanted, false, 0)..=(wanted, true, u64::MAX);
-            hit.extend(self.by_flow.range(range).map(|(_, server, id)| (*server, *id)));
+        let mut hit = self.on_flow(flow);
+        if any != flow {
+            hit.extend(self.on_flow(any));
         }
         for (server, id) in hit {
             if server {
@@ -212,6 +211,23 @@ impl Layer {
                 self.client_transport_error(now, id);
             }
         }
+    }
+
+    /// The link that `flow` names is up again: answers that may have been lost with it are sent once more, and so are CANCELs.
+    pub fn transport_restored(&mut self, now: Millis, flow: Flow) {
+        for (server, id) in self.on_flow(flow) {
+            if server {
+                self.repeat_request(now, id);
+            } else {
+                self.client_transport_restored(now, id);
+            }
+        }
+    }
+
+    /// The transactions that send on a flow: whether it is a server's, and its id.
+    fn on_flow(&self, flow: Flow) -> Vec<(bool, u64)> {
+        let range = (flow, false, 0)..=(flow, true, u64::MAX);
+        self.by_flow.range(range).map(|(_, server, id)| (*server, *id)).collect()
     }
 
     /// All transactions, server and client.

@@ -10,7 +10,7 @@ use super::layer::{Gone, Layer, Output, Received, ServerTx};
 use super::timers::{Armed, Due, Queue, Timer};
 use super::{invite_server, server};
 use crate::Millis;
-use crate::flow::Flow;
+use crate::flow::{Flow, Transport};
 use crate::message::Message;
 use crate::method::Method;
 use crate::reply::{self, Reply};
@@ -158,7 +158,8 @@ impl Layer {
         let Some(slot) = self.servers.get_mut(id) else {
             return;
         };
-        if failed.connection == 0 || slot.flow.connection != failed.connection {
+        // The link to the other pool comes back under the same name; there is no address to connect to.
+        if slot.flow.transport == Transport::Peer || failed.connection == 0 || slot.flow.connection != failed.connection {
             return;
         }
         let old = slot.flow;

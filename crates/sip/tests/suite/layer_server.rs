@@ -294,3 +294,19 @@ fn ids_are_not_mistaken_for_older_ones() {
     assert_eq!(layer.respond(0, first, 200, bytes), Err(Gone));
     assert!(layer.request_of(second).is_some());
 }
+
+#[test]
+fn answers_to_the_other_pool_survive_its_link() {
+    let link = Flow { transport: Transport::Peer, ..tcp("0.0.0.0:2", 2) };
+    let mut layer = layer();
+    let (tx, message) = accept(&mut layer, 0, link, &request("INVITE", ""));
+    answer(&mut layer, 10, tx, &message, 180);
+    drain(&mut layer);
+    layer.transport_failed(20, link);
+    // Lost with the link, and nobody would repeat it.
+    let busy = answer(&mut layer, 30, tx, &message, 486);
+    assert_eq!(drain(&mut layer), [Output::Transmit { flow: link, bytes: busy.clone() }]);
+    layer.transport_failed(30, link);
+    layer.transport_restored(100, link);
+    assert_eq!(drain(&mut layer), [Output::Transmit { flow: link, bytes: busy }]);
+}
