@@ -40,7 +40,7 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
     let limited = core.modes.resiliency(serving);
     match core.host.role(group) {
         Some(Role::Active) if limited => Place::Resiliency { group },
-        Some(Role::Active) => Place::Unavailable { pool: serving },
+        Some(Role::Active) => Place::Unavailable { group, pool: serving },
         Some(Role::Backup | Role::Fenced) if serving != core.pool => {
             // Heartbeats decide before the link does: a frozen server keeps its connection open.
             if limited {
@@ -48,12 +48,12 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
             } else if core.peer_flow(serving).is_some() {
                 Place::Elsewhere { group, pool: serving }
             } else {
-                Place::Unavailable { pool: serving }
+                Place::Unavailable { group, pool: serving }
             }
         }
-        Some(_) => Place::Unavailable { pool: serving },
+        Some(_) => Place::Unavailable { group, pool: serving },
         None if core.peer_flow(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
-        None => Place::Unavailable { pool: group.pool },
+        None => Place::Unavailable { group, pool: group.pool },
     }
 }
 

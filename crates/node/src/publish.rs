@@ -178,13 +178,14 @@ fn auth_rules(policies: &Policies, server: &Server) -> Vec<AuthRule> {
         .authentication
         .rule
         .iter()
-        .map(|rule| AuthRule {
-            listener: rule
-                .listener
-                .as_ref()
-                .and_then(|name| server.listener.iter().zip(1_u16..).find(|(l, _)| l.id == *name).map(|(_, id)| id)),
-            user_agent: rule.user_agent.clone().unwrap_or_default(),
-            algorithm: algorithm(rule.algorithm),
+        .filter_map(|rule| {
+            // A rule for a listener of other servers only: without the condition it would hold for everybody here.
+            let listener = match &rule.listener {
+                Some(name) => Some(server.listener.iter().zip(1_u16..).find(|(l, _)| l.id == *name).map(|(_, id)| id)?),
+                None => None,
+            };
+            let user_agent = rule.user_agent.clone().unwrap_or_default();
+            Some(AuthRule { listener, user_agent, algorithm: algorithm(rule.algorithm) })
         })
         .collect();
     let fallback = algorithm(policies.authentication.default_algorithm);

@@ -15,6 +15,8 @@ use pairline_services::cx::Reach;
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::{Flow, Transport};
+use pairline_topology::Topology;
+use pairline_topology::policy::{Algorithm, AuthRule};
 
 const WEST: PoolId = PoolId(2);
 const LINK: LinkId = LinkId(1);
@@ -31,8 +33,12 @@ struct East {
 
 impl East {
     fn start() -> East {
+        East::with(pairline_topology::demo_topology())
+    }
+
+    fn with(topology: Topology) -> East {
         let config = NodeConfig {
-            topology: pairline_topology::demo_topology(),
+            topology,
             server: ServerId(1),
             boot: 1,
             seed: [5; 32],
@@ -151,4 +157,16 @@ fn a_partner_that_is_not_heard_is_no_way_even_while_its_link_stands() {
     // It thaws: reachable at once, though its users only go home after the failback interval.
     east.heartbeat();
     assert_eq!(east.reach(Transport::Tcp), Reach::ThroughPeer);
+}
+
+#[test]
+fn a_rule_for_a_listener_that_this_server_lacks_is_no_rule_for_all() {
+    let mut topology = pairline_topology::demo_topology();
+    let rule =
+        |listener: &str| AuthRule { listener: Some(listener.to_owned()), user_agent: None, algorithm: Algorithm::Md5 };
+    topology.policies.authentication.rule = vec![rule("lobby"), rule("tcp")];
+    topology.server[1].listener[0].id = "lobby".to_owned();
+    let east = East::with(topology);
+    let rules: Vec<_> = east.look(|core| core.view.auth_rules.iter().map(|r| (r.listener, r.algorithm)).collect());
+    assert_eq!(rules, [(Some(2), pairline_sip::auth::Algorithm::Md5), (None, pairline_sip::auth::Algorithm::Sha256)]);
 }

@@ -44,6 +44,8 @@ pub enum Place {
     },
     /// The serving pool cannot be reached and the detection interval is not over.
     Unavailable {
+        /// The user's group: if a copy is here, it can be read to tell who asks.
+        group: GroupId,
         /// The pool that should serve.
         pool: PoolId,
     },

@@ -2,6 +2,7 @@
 //!
 //! Owns what changes between a request received and the same request sent. Does not own where it goes.
 
+use crate::auth;
 use crate::back;
 use crate::cx::Cx;
 use crate::routes::{self, RouteSet};
@@ -149,7 +150,12 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     let (received, rport) = request.via().fix_for(sending.arrival.remote);
     edit.fix_top_via(received, rport);
     let hash = loop_hash(view, request, &sending.arrival);
-    edit.push_via(via_value(view, &sending.hop, &branch(cx, sending, &hash)).as_bytes());
+    let mut via = via_value(view, &sending.hop, &branch(cx, sending, &hash));
+    if sending.hop.transport == Transport::Peer {
+        let algorithm = auth::algorithm_for(view, request, sending.arrival);
+        via = format!("{via};{}={}", auth::ALGORITHM_PARAM, algorithm.as_str());
+    }
+    edit.push_via(via.as_bytes());
     for _ in 0..sending.routes.own {
         edit.pop_route();
     }

@@ -582,7 +582,7 @@ fn emergency_calls_need_no_mode_and_no_password() {
     fake.edit_view(|view| view.proxy.emergency = Some(BOB.into()));
     device(&fake, "bob", "127.0.0.1:7101", "");
     for place in [
-        Place::Unavailable { pool: WEST },
+        Place::Unavailable { group: group_of(WEST, &aor("sip:carol@pairline.test")), pool: WEST },
         Place::Resiliency { group: group_of(WEST, &aor("sip:carol@pairline.test")) },
     ] {
         fake.set_place(&aor("sip:carol@pairline.test"), place);

@@ -217,6 +217,20 @@ fn while_the_group_moves_the_registrar_looks_again() {
 }
 
 #[test]
+fn a_second_look_does_not_ask_for_the_password_again() {
+    for refusal in [Refusal::NotActive(Epoch::default(), WEST), Refusal::Unconfirmed] {
+        let fake = Fake::new();
+        fake.0.borrow_mut().refusals.push_back(refusal);
+        let mut phone = client("alice");
+        let extra = ["Contact: <sip:a@127.0.0.1:7001>"];
+        let mut task = phone.request(&fake, "REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &extra, "");
+        task.advance(500);
+        assert_eq!((last(&fake).0, task.is_running()), (200, false));
+        assert_eq!(fake.count_of(Counter::AuthStale), 0);
+    }
+}
+
+#[test]
 fn a_user_of_the_other_pool_is_registered_there_with_path() {
     let fake = Fake::new();
     let mut phone = client("carol");
@@ -253,7 +267,7 @@ fn when_the_serving_pool_is_away_the_client_is_told_to_come_back() {
     let fake = Fake::new();
     let carol = aor("sip:carol@pairline.test");
     for (place, link) in [
-        (Place::Unavailable { pool: WEST }, true),
+        (Place::Unavailable { group: group_of(WEST, &carol), pool: WEST }, true),
         (Place::Elsewhere { group: group_of(WEST, &carol), pool: WEST }, false),
     ] {
         fake.set_place(&carol, place);

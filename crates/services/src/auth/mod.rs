@@ -22,6 +22,8 @@ use pairline_sip::uri::Aor;
 
 /// Most credentials that are looked at in one request.
 const MAX_CREDENTIALS: usize = 4;
+/// Via parameter in which a request over the peer link names the algorithm of its arrival.
+pub const ALGORITHM_PARAM: &str = "alg";
 /// What an unknown user's digest is computed against: nobody's HA1.
 const NOBODY: &[u8] = b"0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -77,12 +79,19 @@ pub(crate) enum Worth {
     Wrong,
 }
 
-/// The one algorithm that is offered to, and accepted from, a request's sender (never by user).
+/// The one algorithm that is offered to, and accepted from, a request's sender (never by user). For a request over the peer
+/// link it is the one that the partner names, at whose listener the sender is.
 pub fn algorithm_for(view: &DeploymentView, request: &Message, flow: Flow) -> Algorithm {
+    if flow.transport == Transport::Peer
+        && let Some(named) = request.via().param(ALGORITHM_PARAM).and_then(Algorithm::from_token)
+    {
+        return named;
+    }
     let agent = request.header(Name::UserAgent).unwrap_or_default();
     let fits = |rule: &&crate::settings::AuthRule| {
-        let listener = flow.transport == Transport::Peer || rule.listener.is_none_or(|l| l == flow.listener);
-        listener && agent.starts_with(rule.user_agent.as_bytes())
+        let prefix = rule.user_agent.as_bytes();
+        let named = agent.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+        named && rule.listener.is_none_or(|l| l == flow.listener)
     };
     view.auth_rules.iter().find(fits).map_or(Algorithm::Sha256, |rule| rule.algorithm)
 }
@@ -112,13 +121,15 @@ pub fn claimed_user(view: &DeploymentView, request: &Message) -> Option<Aor> {
     named_user(&credentials_for(request, Realm::Proxy, view.realm(domain))?, domain)
 }
 
-/// Answers with a challenge.
+/// Answers with a challenge. Its To tag is random like all else in it: one that followed from the request would tell a
+/// challenge made here from one that the other pool made.
 pub fn challenge<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, domain: &str, stale: bool) {
     cx.count(if stale { Counter::AuthStale } else { Counter::AuthChallenge });
     let view = cx.view();
     let algorithm = algorithm_for(&view, request, flow);
     let value = fresh_challenge(cx, &view, domain, algorithm, stale, realm == Realm::Proxy);
-    let reply = Reply::to(request, realm.status()).header(realm.challenge(), value);
+    let tag = format!("{:016x}", cx.random());
+    let reply = Reply::to(request, realm.status()).to_tag(&tag).header(realm.challenge(), value);
     cx.respond(realm.status(), reply.build());
 }
 

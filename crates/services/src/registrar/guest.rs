@@ -2,13 +2,12 @@
 //!
 //! Owns their making. They live at most two minutes, in the own pool's groups, and are never merged into the home group.
 
-use super::{admit, answer, count_change, read_ask, refuse};
+use super::{answer, count_change, read_ask, refuse};
 use crate::binding::Binding;
 use crate::cx::Cx;
 use crate::metrics::Counter;
 use crate::registrar::plan::{Changes, Plan, plan};
 use crate::replies;
-use pairline_group::GroupId;
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
 use pairline_sip::uri::Aor;
@@ -18,11 +17,8 @@ pub const LIMITED: &str = "limited mode: calls and messages work, changes are re
 /// Longest life of a guest binding in seconds, whatever policy says.
 const CEILING_S: u32 = 120;
 
-/// Serves one REGISTER from the readable copy in `group`.
-pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: GroupId) {
-    if !admit(cx, request, flow, user, Some(group)).await {
-        return;
-    }
+/// Serves one REGISTER of a user who is known to be the sender.
+pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) {
     let Some(ask) = read_ask(cx, request, flow, user) else {
         return;
     };

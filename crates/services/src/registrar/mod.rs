@@ -41,19 +41,25 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     if !extensions_known(&cx, &request) {
         return;
     }
+    let mut admitted = false;
     for round in 0..ROUNDS {
-        let again = match cx.place(&user) {
-            Place::NoSuchUser => serve(&cx, &request, flow, &user, None).await,
-            Place::Here { group } => serve(&cx, &request, flow, &user, Some(group)).await,
-            Place::Elsewhere { pool, .. } => {
-                return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
-            }
-            Place::Resiliency { group } => {
-                return guest::serve(&cx, &request, flow, &user, group).await;
-            }
-            Place::Unavailable { .. } => {
-                return replies::try_later(&cx, &request, "Serving Pool Not Reachable");
-            }
+        let place = cx.place(&user);
+        if let Place::Elsewhere { pool, .. } = place {
+            return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
+        }
+        let group = match place {
+            Place::Here { group } | Place::Resiliency { group } | Place::Unavailable { group, .. } => Some(group),
+            _ => None,
+        };
+        // Once: a second look at the same credentials would find their nonce count used.
+        admitted = admitted || admit(&cx, &request, flow, &user, group).await;
+        if !admitted {
+            return;
+        }
+        let again = match place {
+            Place::Here { group } => serve(&cx, &request, flow, &user, group).await,
+            Place::Resiliency { .. } => return guest::serve(&cx, &request, flow, &user).await,
+            _ => return replies::try_later(&cx, &request, "Serving Pool Not Reachable"),
         };
         match again {
             Outcome::Answered => return,
@@ -189,11 +195,8 @@ fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)]) -> Prop
     proposal
 }
 
-async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: Option<GroupId>) -> Outcome {
-    if !admit(cx, request, flow, user, group).await {
-        return Outcome::Answered;
-    }
-    let (Some(group), Some(ask)) = (group, read_ask(cx, request, flow, user)) else {
+async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: GroupId) -> Outcome {
+    let Some(ask) = read_ask(cx, request, flow, user) else {
         return Outcome::Answered;
     };
     // One retry: a conflict means that another REGISTER of the user was faster, and that one counts first.

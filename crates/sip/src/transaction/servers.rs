@@ -159,7 +159,8 @@ impl Layer {
             return;
         };
         // The link to the other pool comes back under the same name; there is no address to connect to.
-        if slot.flow.transport == Transport::Peer || failed.connection == 0 || slot.flow.connection != failed.connection {
+        if slot.flow.transport == Transport::Peer || failed.connection == 0 || slot.flow.connection != failed.connection
+        {
             return;
         }
         let old = slot.flow;
