@@ -548,6 +548,29 @@ fn the_owner_of_a_flow_is_reached_however_often_the_link_was_crossed() {
 }
 
 #[test]
+fn the_owner_of_a_datagram_flow_sends_to_the_contacts_port_unless_the_client_keeps_the_flow() {
+    for (reg_id, port) in [(None, 17_001), (Some(1), 17_000)] {
+        let fake = Fake::new();
+        let mut guest = carol_at_west();
+        guest.contact = (*b"sip:bob@127.0.0.1:17001").into();
+        guest.reg_id = reg_id;
+        guest.flow.flow = udp("127.0.0.1:17000");
+        fake.0.borrow_mut().guests.insert(BOB.into(), vec![guest]);
+        assert!(client("alice").invite(&fake, "bob").is_running());
+        let sent = fake.0.borrow().sent[0].2.clone();
+        // The owner, who finds the flow among its own.
+        let west = Fake::new();
+        west.edit_view(|view| {
+            view.own.addresses = vec!["127.0.2.1:5060".parse().unwrap()];
+            view.partner = None;
+        });
+        west.0.borrow_mut().own_pool = WEST;
+        assert!(Task::start(&west, sent, peer_flow()).is_running());
+        assert_eq!(west.0.borrow().sent[0].1, udp(&format!("127.0.0.1:{port}")));
+    }
+}
+
+#[test]
 fn a_token_for_an_own_flow_is_delivered_on_it() {
     let fake = Fake::new();
     let own = FlowRef { pool: EAST, server: ServerId(11), boot: 1, flow: flow(Transport::Tcp, "127.0.0.1:7501", 99) };

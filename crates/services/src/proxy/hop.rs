@@ -57,7 +57,12 @@ pub fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
         Reach::Open => open_flow(cx, binding)?,
         Reach::ThroughPeer => {
             let view = cx.view();
-            let token = flow_token(&view.sealing_key, &binding.flow);
+            // The owner of a datagram's flow sends where this server would.
+            let mut owner = binding.flow;
+            if owner.flow.transport == Transport::Udp {
+                owner.flow.remote = datagram_target(binding);
+            }
+            let token = flow_token(&view.sealing_key, &owner);
             let host = view.partner.as_ref().map(peer_host)?;
             routes.insert(0, format!("<sip:{token}@{host};lr>").into_bytes().into());
             // Not counted as a hop between pools: the owner of a flow delivers on it or answers 430, it never sends on.

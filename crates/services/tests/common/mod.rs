@@ -50,6 +50,8 @@ pub struct World {
     pub watched: BTreeSet<String>,
     pub stranded: BTreeSet<u64>,
     pub peer_up: bool,
+    /// Flows of this pool's servers count as its own.
+    pub own_pool: PoolId,
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub nonces: BTreeSet<(u128, u32)>,
     pub counters: BTreeMap<Counter, u64>,
@@ -151,6 +153,7 @@ impl Fake {
             watched: BTreeSet::new(),
             stranded: BTreeSet::new(),
             peer_up: true,
+            own_pool: EAST,
             names: BTreeMap::new(),
             nonces: BTreeSet::new(),
             counters: BTreeMap::new(),
@@ -359,7 +362,7 @@ impl Cx for Fake {
         let world = self.0.borrow();
         if world.stranded.contains(&binding.flow.flow.connection) {
             Reach::Stranded
-        } else if binding.flow.pool != EAST {
+        } else if binding.flow.pool != world.own_pool {
             if world.peer_up { Reach::ThroughPeer } else { Reach::Stranded }
         } else {
             Reach::Open
