@@ -4,6 +4,7 @@
 
 use crate::auth;
 use crate::back;
+use crate::binding::FlowRef;
 use crate::cx::Cx;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
@@ -13,7 +14,7 @@ use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
-use pairline_sip::uri::Aor;
+use pairline_sip::uri::{Aor, Host, Uri};
 
 /// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and the mark of the way back.
 const BRANCH: &str = "z9hG4bKpl";
@@ -116,17 +117,34 @@ pub fn via_value(view: &DeploymentView, hop: &Flow, branch: &str) -> String {
     format!("SIP/2.0/{} {host};branch={branch}{rport}", hop.transport.via_token())
 }
 
+/// The flow to one side of a dialog, if that side is not sure to be reached by its contact: a stream, whose contact need not
+/// listen, or datagrams through a NAT or of a client that keeps its flow (RFC 5626 §5.3).
+fn kept_flow(view: &DeploymentView, flow: &Flow, contact: &[u8], any_port: bool) -> Option<FlowRef> {
+    let direct = match flow.transport {
+        Transport::Udp => Uri::parse(contact).is_ok_and(|uri| {
+            let same_port = uri.port.unwrap_or(5060) == flow.remote.port();
+            uri.host == Host::Ip(flow.remote.ip()) && (same_port || any_port) && !uri.has_param("ob")
+        }),
+        _ => flow.connection == 0,
+    };
+    let own = &view.own;
+    (!direct).then_some(FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow: *flow })
+}
+
 /// Record-Route values in the order in which they are pushed: the caller's side, then the callee's if it differs (RFC 5658).
 /// A side over the peer link needs none of its own: the partner finds us by any of our names.
 fn record_routes(view: &DeploymentView, sending: &Sending<'_>) -> Vec<String> {
-    let call_id = sending.request.call_id();
+    let request = sending.request;
+    let caller = request.contacts().next().map_or(&b""[..], |contact| contact.uri);
+    let callee = sending.uri.unwrap_or(request.request_uri());
     let mut sides = Vec::with_capacity(2);
-    for flow in [&sending.arrival, &sending.hop] {
+    for (flow, contact, any_port) in [(&sending.arrival, caller, true), (&sending.hop, callee, false)] {
         if flow.transport == Transport::Peer {
             continue;
         }
         if let Some(listener) = view.listener(flow.listener, flow.transport) {
-            let value = routes::record_route(&view.sealing_key, listener, call_id);
+            let kept = kept_flow(view, flow, contact, any_port);
+            let value = routes::record_route(&view.sealing_key, listener, request.call_id(), kept.as_ref());
             if sides.last() != Some(&value) {
                 sides.push(value);
             }
@@ -135,7 +153,7 @@ fn record_routes(view: &DeploymentView, sending: &Sending<'_>) -> Vec<String> {
     if sides.is_empty()
         && let Some(listener) = view.listeners.first()
     {
-        sides.push(routes::record_route(&view.sealing_key, listener, call_id));
+        sides.push(routes::record_route(&view.sealing_key, listener, request.call_id(), None));
     }
     sides
 }

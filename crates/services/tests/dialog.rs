@@ -180,7 +180,7 @@ fn record_route_is_doubled_where_the_transport_changes() {
     let sent = fake.0.borrow().sent[0].2.clone();
     let routes: Vec<String> = sent.record_routes().map(|r| String::from_utf8(r.uri.to_vec()).unwrap()).collect();
     assert_eq!(routes.len(), 2);
-    assert!(routes[0].starts_with("sip:127.0.1.1:5060;transport=tcp;lr;pl="), "the callee's side on top");
+    assert!(routes[0].contains("@127.0.1.1:5060;transport=tcp;lr;pl="), "the callee's side on top");
     assert!(routes[1].starts_with("sip:127.0.1.1:5060;lr;pl="));
     // Coming back inside the dialog both go.
     let lines: Vec<String> = routes.iter().map(|r| format!("Route: <{r}>")).collect();
@@ -193,6 +193,97 @@ fn record_route_is_doubled_where_the_transport_changes() {
     let (_, hop, sent) = fake.0.borrow().sent[1].clone();
     assert_eq!(hop, udp("127.0.0.1:7001"));
     assert!(!sent.has(Name::Route) && !sent.has(Name::RecordRoute));
+}
+
+/// A call between two phones; for each direction where an in-dialog request with what that phone learnt goes.
+fn directions(
+    caller: pairline_sip::Flow,
+    caller_contact: &str,
+    callee: pairline_sip::Flow,
+    contact: &str,
+) -> [String; 2] {
+    let fake = Fake::new();
+    let mut bob = client("bob");
+    bob.flow = callee;
+    assert_eq!(bob.register(&fake, &[&format!("Contact: {contact}")]).0, 200);
+    fake.0.borrow_mut().responses.clear();
+    let mut alice = client("alice");
+    alice.flow = caller;
+    let extra = format!("Contact: {caller_contact}");
+    let mut task = alice.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[&extra], "");
+    let invite = fake.0.borrow().sent[0].2.clone();
+    task.respond(0, 200, &[]);
+    let mut set: Vec<String> = invite.record_routes().map(|r| String::from_utf8(r.raw().to_vec()).unwrap()).collect();
+    let target = |contact: &str| contact.split(['<', '>']).nth(1).unwrap().to_owned();
+    let way = |from: &common::sip::Client, uri: &str, set: &[String]| {
+        let lines: Vec<String> = set.iter().map(|route| format!("Route: {route}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let before = fake.0.borrow().sent.len();
+        let mut from = from.clone();
+        from.call_id = "call-alice".into();
+        let request = from.message("BYE", uri, "<sip:x@pairline.test>;tag=device0", &lines, "");
+        assert!(Task::start(&fake, request, from.flow).is_running());
+        let ack = from.message("ACK", uri, "<sip:x@pairline.test>;tag=device0", &lines, "");
+        dispatch::stateless(fake.clone(), ack, from.flow);
+        let hop = fake.0.borrow().sent[before].1;
+        assert_eq!(fake.0.borrow().stateless.last().unwrap().0, hop, "the ACK goes the same way");
+        // In another dialog the same Route opens nothing.
+        from.call_id = "stolen".into();
+        let request = from.message("BYE", uri, "<sip:x@pairline.test>;tag=device0", &lines, "");
+        assert!(!Task::start(&fake, request, from.flow).is_running());
+        format!("{}#{}", hop.remote, hop.connection)
+    };
+    let to_caller = way(&bob, &target(caller_contact), &set);
+    set.reverse();
+    [way(&alice, &target(contact), &set), to_caller]
+}
+
+#[test]
+fn inside_a_dialog_a_flow_is_used_where_the_contact_is_not_sure_to_listen() {
+    let tcp = |remote, connection| flow(Transport::Tcp, remote, connection);
+    // Both directly reachable, the port of the contact being another than the source's.
+    let ways =
+        directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7009>", udp("127.0.0.1:7101"), "<sip:b@127.0.0.1:7108>");
+    assert_eq!(ways, ["127.0.0.1:7108#0", "127.0.0.1:7009#0"]);
+    // Both behind NATs.
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@10.0.0.1>", udp("127.0.0.1:7101"), "<sip:b@10.0.0.2>");
+    assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+    // Streams, and a mixture in each direction.
+    let stream = "<sip:b@127.0.0.1:7101;transport=tcp>";
+    let ways =
+        directions(tcp("127.0.0.1:7001", 5), "<sip:a@127.0.0.1:9;transport=tcp>", tcp("127.0.0.1:7101", 6), stream);
+    assert_eq!(ways, ["127.0.0.1:7101#6", "127.0.0.1:7001#5"]);
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7001>", tcp("127.0.0.1:7101", 6), stream);
+    assert_eq!(ways, ["127.0.0.1:7101#6", "127.0.0.1:7001#0"]);
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@10.0.0.1>", udp("127.0.0.1:7101"), "<sip:b@127.0.0.1:7101>");
+    assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+    // A client that keeps its flow is called back on it, whatever port its contact names.
+    let kept = "<sip:b@127.0.0.1:7199;ob>;reg-id=1;+sip.instance=\"<urn:uuid:1>\"";
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7009;ob>", udp("127.0.0.1:7101"), kept);
+    assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+}
+
+#[test]
+fn inside_a_dialog_a_flow_that_is_gone_gives_way_to_the_contact() {
+    let fake = Fake::new();
+    let mut bob = client("bob");
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7201", 5);
+    bob.register(&fake, &["Contact: <sip:bob@127.0.0.1:7299;transport=tcp>"]);
+    let mut alice = client("alice");
+    let mut task = alice.invite(&fake, "bob");
+    task.respond(0, 200, &[]);
+    let mut lines: Vec<String> = fake.0.borrow().sent[0]
+        .2
+        .record_routes()
+        .map(|r| format!("Route: {}", String::from_utf8(r.raw().to_vec()).unwrap()))
+        .collect();
+    lines.reverse();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    fake.0.borrow_mut().stranded.insert(5);
+    let uri = "sip:bob@127.0.0.1:7299;transport=tcp";
+    let request = alice.message("BYE", uri, "<sip:bob@pairline.test>;tag=device0", &lines, "");
+    assert!(Task::start(&fake, request, alice.flow).is_running());
+    assert_eq!(fake.0.borrow().sent[1].1, flow(Transport::Tcp, "127.0.0.1:7299", 0));
 }
 
 #[test]
