@@ -205,6 +205,15 @@ impl Cx for TaskCx {
         });
     }
 
+    fn respond_once(&self, _status: u16, reply: Bytes) {
+        self.with(|core| {
+            let Some(tx) = core.state(self.task).and_then(|state| state.server_tx) else { return };
+            if core.layer.respond_once(tx, reply).is_err() {
+                core.count("sip_responses_without_transaction");
+            }
+        });
+    }
+
     fn forward(&self, flow: Flow, request: Bytes) -> Branch {
         self.with(|core| {
             let branch = Branch(core.fresh());

@@ -117,6 +117,8 @@ pub trait Cx: Clone {
     fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> impl Future<Output = bool>;
     /// Answers the task's server transaction (provisional or final). A second final answer is ignored, except 2xx to INVITE.
     fn respond(&self, status: u16, reply: Bytes);
+    /// Gives a final answer and keeps nothing of it: for challenges, which strangers with forged sources ask for.
+    fn respond_once(&self, status: u16, reply: Bytes);
     /// Sends a request as a client transaction owned by this task; its events come through [`Cx::event`].
     fn forward(&self, flow: Flow, request: Bytes) -> Branch;
     /// Sends CANCEL for a branch, once it may be sent.

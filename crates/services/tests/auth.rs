@@ -102,6 +102,7 @@ fn a_challenge_tells_nothing_of_whether_and_where_the_user_is() {
     let fake = Fake::new();
     let carol = aor("sip:carol@pairline.test");
     fake.set_place(&carol, Place::Unavailable { group: group_of(WEST, &carol), pool: WEST });
+    let before = fake.0.borrow().once;
     let tags: std::collections::BTreeSet<Vec<u8>> = ["alice", "alice", "carol", "carol", "nobody", "nobody"]
         .into_iter()
         .flat_map(|user| ["REGISTER", "MESSAGE"].map(|method| (user, method)))
@@ -116,6 +117,7 @@ fn a_challenge_tells_nothing_of_whether_and_where_the_user_is() {
         })
         .collect();
     assert_eq!(tags.len(), 12, "each random, however alike the requests are");
+    assert_eq!(fake.0.borrow().once - before, 12, "and kept nowhere");
     // A wrong password too; only carol herself learns that her pool is away.
     for (password, expected) in [("guess", 401), ("secret", 500)] {
         let mut phone = client("carol");
@@ -288,6 +290,7 @@ fn a_caller_served_elsewhere_is_authenticated_there() {
     assert!(!sent.has(pairline_sip::header::Name::PAssertedIdentity));
     task.respond(0, 407, &[("Proxy-Authenticate", "Digest realm=\"pairline.test\", nonce=\"n\"")]);
     assert_eq!(statuses(&fake), [407]);
+    assert_eq!(fake.0.borrow().once, 1, "kept nowhere, like our own challenge");
     assert!(!task.is_running());
     // In resiliency mode the readable copy decides.
     let carol = aor("sip:carol@pairline.test");

@@ -130,7 +130,7 @@ pub fn challenge<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, dom
     let value = fresh_challenge(cx, &view, domain, algorithm, stale, realm == Realm::Proxy);
     let tag = format!("{:016x}", cx.random());
     let reply = Reply::to(request, realm.status()).to_tag(&tag).header(realm.challenge(), value);
-    cx.respond(realm.status(), reply.build());
+    cx.respond_once(realm.status(), reply.build());
 }
 
 fn fresh_challenge<C: Cx>(

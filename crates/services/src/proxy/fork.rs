@@ -328,7 +328,12 @@ impl<'a, C: Cx> Fork<'a, C> {
             None => replies::unavailable(self.cx, request, "No Device Reachable"),
             Some(Ended::Final(message)) if !matches!(message.status(), Some(503 | 430)) => {
                 let status = message.status().unwrap_or(500);
-                self.cx.respond(status, best::returned(message, &self.ended));
+                let reply = best::returned(message, &self.ended);
+                // The other pool's challenge to a caller whom it serves.
+                match status {
+                    407 if self.challenged_elsewhere() => self.cx.respond_once(status, reply),
+                    _ => self.cx.respond(status, reply),
+                }
             }
             Some(Ended::TooLarge) => replies::refuse(self.cx, request, 513, "Message Too Large"),
             Some(Ended::Timeout) if self.invite => replies::refuse(self.cx, request, 408, "Request Timeout"),
@@ -340,6 +345,10 @@ impl<'a, C: Cx> Fork<'a, C> {
             }
             Some(_) => replies::try_later(self.cx, request, "Next Hop Not Reachable"),
         }
+    }
+
+    fn challenged_elsewhere(&self) -> bool {
+        *self.job.asserted == Asserted::Strip && self.tried.iter().all(|hop| hop.flow.transport == Transport::Peer)
     }
 
     fn tried_peer_only(&self) -> bool {

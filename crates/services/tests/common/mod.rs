@@ -42,6 +42,8 @@ pub struct World {
     pub guests: BTreeMap<String, Vec<Binding>>,
     pub guests_full: bool,
     pub responses: Vec<(u16, Message)>,
+    /// How many of the answers are not kept.
+    pub once: usize,
     pub sent: Vec<(Branch, Flow, Message)>,
     pub cancelled: Vec<Branch>,
     pub stateless: Vec<(Flow, Bytes)>,
@@ -145,6 +147,7 @@ impl Fake {
             guests: BTreeMap::new(),
             guests_full: false,
             responses: Vec::new(),
+            once: 0,
             sent: Vec::new(),
             cancelled: Vec::new(),
             stateless: Vec::new(),
@@ -324,6 +327,11 @@ impl Cx for Fake {
         let message = Message::parse(reply).unwrap();
         assert_eq!(message.status(), Some(status));
         self.0.borrow_mut().responses.push((status, message));
+    }
+
+    fn respond_once(&self, status: u16, reply: Bytes) {
+        self.respond(status, reply);
+        self.0.borrow_mut().once += 1;
     }
 
     fn forward(&self, flow: Flow, request: Bytes) -> Branch {

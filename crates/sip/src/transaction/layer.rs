@@ -15,6 +15,9 @@ use crate::flow::Flow;
 use crate::message::Message;
 use crate::method::Method;
 
+/// Bytes that a server transaction may keep, on average of all that are allowed: large messages leave room for fewer.
+pub const BYTES_EACH: usize = 4096;
+
 /// A server transaction. Ids are not used again within the life of a layer's slot generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerTx(pub(super) u64);
@@ -105,6 +108,8 @@ pub enum Output {
 pub struct Layer {
     pub(super) timers: Timers,
     max: usize,
+    /// Bytes of requests and responses that server transactions keep.
+    pub(super) held: usize,
     pub(super) servers: Slab<ServerSlot>,
     pub(super) clients: Slab<ClientSlot>,
     pub(super) server_keys: key::Map,
@@ -130,6 +135,7 @@ impl Layer {
         Layer {
             timers,
             max: max_transactions.min(1 << 30),
+            held: 0,
             servers: Slab::new(),
             clients: Slab::new(),
             server_keys: key::Map::with_hasher(key::Seeded(seed)),
@@ -160,7 +166,7 @@ impl Layer {
             self.repeat_request(now, id);
             return Received::Absorbed;
         }
-        if self.servers.len() >= self.max {
+        if self.is_full() {
             self.refuse(flow, &message);
             return Received::Refused;
         }
@@ -168,9 +174,14 @@ impl Layer {
         Received::Request { tx, message }
     }
 
-    /// Whether the bytes that the caller is about to parse would be refused for want of room.
+    /// Whether a new request would be refused for want of room: transactions, or bytes that they keep.
     pub fn is_full(&self) -> bool {
-        self.servers.len() >= self.max
+        self.servers.len() >= self.max || self.held >= self.max.saturating_mul(BYTES_EACH)
+    }
+
+    /// Bytes of requests and responses that server transactions keep.
+    pub fn held_bytes(&self) -> usize {
+        self.held
     }
 
     /// The next thing to do or to know.
