@@ -191,7 +191,9 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     }
     edit_identity(&mut edit, sending);
     if sending.consumed {
-        edit.remove(Name::ProxyAuthorization);
+        for index in auth::own_credentials(view, request) {
+            edit.remove_line(Name::ProxyAuthorization, index);
+        }
     }
     edit.finish()
 }

@@ -343,6 +343,20 @@ fn when_the_other_pool_is_lost_in_mid_call_its_user_is_tried_directly() {
 }
 
 #[test]
+fn only_credentials_of_our_realm_are_consumed() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut phone = client("alice");
+    let theirs =
+        "Proxy-Authorization: Digest username=\"a\", realm=\"elsewhere\", nonce=\"n\", uri=\"sip:x\", response=\"0\"";
+    let task = phone.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[theirs], "");
+    assert!(task.is_running());
+    let sent = fake.0.borrow().sent[0].2.clone();
+    let left: Vec<&[u8]> = sent.headers(Name::ProxyAuthorization).collect();
+    assert_eq!(left, [&theirs.as_bytes()["Proxy-Authorization: ".len()..]]);
+}
+
+#[test]
 fn a_100_of_the_next_hop_is_no_ringing_device() {
     let fake = Fake::new();
     let instance = ";reg-id=REG;+sip.instance=\"<urn:uuid:9>\"";
@@ -397,6 +411,51 @@ fn a_user_of_the_other_pool_is_reached_through_it() {
     assert!(Task::start(&fake, request, phone.flow).is_running());
     let sent = fake.0.borrow().sent.last().unwrap().2.clone();
     assert_eq!(sent.header(Name::PAssertedIdentity).unwrap(), b"<sip:carol@pairline.test>");
+}
+
+#[test]
+fn in_resiliency_mode_the_other_pool_is_tried_last_and_once() {
+    let carol = aor("sip:carol@pairline.test");
+    let fake = Fake::new();
+    fake.set_place(&carol, Place::Resiliency { group: group_of(WEST, &carol) });
+    // Nothing is known here: the link may still lead to who knows.
+    assert!(client("alice").invite(&fake, "carol").is_running());
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    // A device that cannot be reached here, then the other pool.
+    let mut guest = carol_at_west();
+    guest.flow.pool = EAST;
+    fake.0.borrow_mut().guests.insert(carol.as_str().into(), vec![guest]);
+    let mut task = client("alice").invite(&fake, "carol");
+    assert_eq!(fake.0.borrow().sent[1].1.connection, 8);
+    let branch = task.branch(1);
+    task.deliver(TaskEvent::TransportError(branch));
+    assert_eq!(fake.0.borrow().sent[2].1, peer_flow());
+    // A device that answers is an answer.
+    let mut task = client("alice").invite(&fake, "carol");
+    task.respond(3, 486, &[]);
+    assert_eq!((last(&fake).0, fake.0.borrow().sent.len()), (486, 4));
+    // What came from there does not go back.
+    fake.0.borrow_mut().guests.clear();
+    let mut phone = client("dave");
+    phone.flow = peer_flow();
+    let crossed = ["P-Asserted-Identity: <sip:dave@pairline.test>", "Via: SIP/2.0/TLS a;branch=z9hG4bKplp00.1"];
+    let request = phone.message("INVITE", "sip:carol@pairline.test", "<sip:carol@pairline.test>", &crossed, "");
+    assert!(!Task::start(&fake, request, phone.flow).is_running());
+    assert_eq!(last(&fake).0, 480);
+}
+
+#[test]
+fn a_binding_whose_flow_is_gone_is_tried_by_its_path() {
+    let fake = Fake::new();
+    let mut phone = client("bob");
+    phone.flow = flow(Transport::Tcp, "10.0.0.5:5060", 42);
+    let lines = ["Path: <sip:edge.example;lr>", "Contact: <sip:bob@192.168.0.9;transport=tcp>"];
+    assert_eq!(phone.register(&fake, &lines).0, 200);
+    fake.0.borrow_mut().stranded.insert(42);
+    fake.0.borrow_mut().names.insert(b"sip:edge.example;lr".to_vec(), vec![udp("10.0.0.5:5060")]);
+    assert!(client("alice").invite(&fake, "bob").is_running());
+    let (_, hop, sent) = fake.0.borrow().sent[0].clone();
+    assert_eq!((hop, sent.routes().next().unwrap().uri), (udp("10.0.0.5:5060"), &b"sip:edge.example;lr"[..]));
 }
 
 #[test]

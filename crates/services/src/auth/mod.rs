@@ -104,15 +104,19 @@ fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option
         .find(|c| *c.realm == *name.as_bytes())
 }
 
-/// The user that credentials name; clients write `user` or `user@domain`.
+/// The user that credentials name: without the domain, as HA1 is stored.
 fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
     let name = std::str::from_utf8(&credentials.username).ok()?;
-    let user = match name.rsplit_once('@') {
-        Some((user, at)) if at.eq_ignore_ascii_case(domain) => user,
-        Some(_) => return None,
-        None => name,
+    user_of(domain, name).filter(|_| !name.contains('@'))
+}
+
+/// Which of a request's proxy credentials are for a realm of ours, counted from 0.
+pub fn own_credentials(view: &DeploymentView, request: &Message) -> Vec<usize> {
+    let own = |value: &[u8]| {
+        Credentials::parse(value).is_ok_and(|c| view.domains.iter().any(|d| *c.realm == *d.realm.as_bytes()))
     };
-    user_of(domain, user)
+    let values = request.headers(Name::ProxyAuthorization).enumerate();
+    values.filter(|(_, value)| own(value)).map(|(index, _)| index).collect()
 }
 
 /// The user that a request's proxy credentials for the default domain name, whatever its From says (RFC 3323).

@@ -50,8 +50,8 @@ pub fn to_peer<C: Cx>(cx: &C, request: &Message, pool: PoolId, uri: Option<&[u8]
     Some(Hop::plain(cx.peer_flow(pool)?, uri))
 }
 
-/// A binding as next hop; `None` if it is stranded.
-pub fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
+/// A binding as next hop; `None` if it is stranded. One whose flow is gone is tried by the first server of its Path.
+pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
     let mut routes: Vec<Box<[u8]>> = binding.path.iter().map(|p| bracketed(p)).collect();
     let flow = match cx.reach(binding) {
         Reach::Open => open_flow(cx, binding)?,
@@ -68,7 +68,7 @@ pub fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
             // Not counted as a hop between pools: the owner of a flow delivers on it or answers 430, it never sends on.
             cx.peer_flow(binding.flow.pool)?
         }
-        Reach::Stranded => return None,
+        Reach::Stranded => located(cx, binding.path.first()?, None).await?.flow,
     };
     Some(Hop { flow, uri: Some(binding.contact.clone()), routes, q: binding.q, alternates: Vec::new() })
 }
