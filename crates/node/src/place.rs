@@ -9,7 +9,7 @@ use pairline_services::binding::Binding;
 use pairline_services::cx::{Place, Reach, TaskEvent};
 use pairline_services::records;
 use pairline_sip::flow::{Flow, Transport};
-use pairline_sip::uri::{Aor, Host, Uri};
+use pairline_sip::uri::{Aor, Host, Scheme, Uri};
 use pairline_topology::directory::{self, DirectoryEntry};
 use std::collections::BTreeSet;
 
@@ -116,11 +116,14 @@ pub fn wake_all_watchers(core: &mut Core) {
 pub fn literal_target(uri: &[u8]) -> Option<Flow> {
     let uri = Uri::parse(uri).ok()?;
     let Host::Ip(address) = uri.host else { return None };
+    let secure = matches!(uri.scheme, Scheme::Sips);
     let transport = match uri.param("transport").map(<[u8]>::to_ascii_lowercase).as_deref() {
+        // RFC 3261 §26.2.2: a sips URI is never followed over a transport without TLS.
+        None | Some(b"tcp" | b"tls") if secure => Transport::Tls,
         Some(b"tcp") => Transport::Tcp,
         Some(b"tls") => Transport::Tls,
-        None | Some(b"udp") => Transport::Udp,
-        Some(_) => return None,
+        None | Some(b"udp") if !secure => Transport::Udp,
+        _ => return None,
     };
     let port = uri.port.unwrap_or(if transport == Transport::Tls { 5061 } else { 5060 });
     Some(Flow { transport, listener: 0, remote: std::net::SocketAddr::new(address, port), connection: 0 })

@@ -167,7 +167,8 @@ fn registrar(policies: &Policies) -> RegistrarPolicy {
         min_s: registration.min_expiry_s,
         default_s: registration.default_expiry_s,
         max_s: registration.max_expiry_s,
-        refuse_brief: false,
+        // RFC 3261 §10.3 step 7: too short is refused with the minimum; too long is lowered (DESIGN §12).
+        refuse_brief: true,
         max_bindings: usize::from(registration.max_endpoints_per_user),
         guest_max_s: registration.guest_expiry_s.min(120),
     }

@@ -170,3 +170,49 @@ fn a_rule_for_a_listener_that_this_server_lacks_is_no_rule_for_all() {
     let rules: Vec<_> = east.look(|core| core.view.auth_rules.iter().map(|r| (r.listener, r.algorithm)).collect());
     assert_eq!(rules, [(Some(2), pairline_sip::auth::Algorithm::Md5), (None, pairline_sip::auth::Algorithm::Sha256)]);
 }
+
+#[test]
+fn a_refusal_of_what_cannot_be_parsed_goes_back_as_any_answer_does() {
+    let mut east = East::start();
+    let text = "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKx;rport\r\nFrom: <sip:a@b>;tag=1\r\n\
+                To: <sip:x>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\r\n";
+    let flow = Flow::udp(1, "192.0.2.9:4321".parse().unwrap());
+    east.give(Input::Sip { flow, message: text.into() });
+    let reply = pairline_sip::Message::parse(east.sip[0].1.clone()).unwrap();
+    assert_eq!((reply.status(), reply.via().rport()), (Some(400), Some(4321)));
+    assert_eq!(reply.via().received(), Some("192.0.2.9".parse().unwrap()));
+}
+
+#[test]
+fn a_sips_uri_is_never_followed_without_tls() {
+    for (uri, expected) in [
+        ("sips:a@192.0.2.1", Some(Transport::Tls)),
+        ("sips:a@192.0.2.1;transport=tcp", Some(Transport::Tls)),
+        ("sips:a@192.0.2.1;transport=udp", None),
+        ("sip:a@192.0.2.1", Some(Transport::Udp)),
+        ("sip:a@192.0.2.1;transport=tcp", Some(Transport::Tcp)),
+        ("sip:a@192.0.2.1;transport=sctp", None),
+    ] {
+        let found = place::literal_target(uri.as_bytes());
+        assert_eq!(found.map(|flow| flow.transport), expected, "{uri}");
+    }
+}
+
+#[test]
+fn the_policys_bounds_are_in_force() {
+    let mut topology = pairline_topology::demo_topology();
+    topology.policies.limits.transactions_per_server = 2;
+    let mut east = East::with(topology);
+    assert!(east.look(|core| core.view.registrar.refuse_brief), "an expiry below the minimum is refused");
+    let flow = Flow::udp(1, "192.0.2.9:4321".parse().unwrap());
+    for n in 0..3 {
+        let text = format!(
+            "FANCY sip:pairline.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:4321;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:x>\r\nCall-ID: c\r\nCSeq: 1 FANCY\r\nMax-Forwards: 9\r\n\r\n"
+        );
+        east.give(Input::Sip { flow, message: text.into() });
+    }
+    let statuses: Vec<Option<u16>> =
+        east.sip.iter().map(|(_, bytes)| pairline_sip::Message::parse(bytes.clone()).unwrap().status()).collect();
+    assert_eq!(statuses, [Some(404), Some(404), Some(503)]);
+}
