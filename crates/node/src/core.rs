@@ -326,9 +326,9 @@ impl Core {
         }
     }
 
-    /// The flow that stands for the link to a pool, while it is up.
+    /// The flow that stands for the link to a pool, while it is up and the pool is heard.
     pub fn peer_flow(&self, pool: PoolId) -> Option<Flow> {
-        self.link_to(pool).map(|_| peer_flow_of(pool))
+        self.link_to(pool).filter(|_| self.modes.hears(pool, self.now.mono)).map(|_| peer_flow_of(pool))
     }
 }
 

@@ -89,6 +89,10 @@ impl TaskCx {
     }
 
     async fn commit_here(&self, group: GroupId, proposal: Proposal) -> Done {
+        let limit = self.with(|core| core.topology.policies.limits.commits_in_flight as usize);
+        if self.with(|core| core.commit_started.len()) >= limit {
+            return Done::Refused(Refusal::Busy);
+        }
         let wait = self.with(|core| {
             let wait = core.fresh();
             core.propose(TicketOwner::Task(self.task, wait), group, proposal);
@@ -98,6 +102,25 @@ impl TaskCx {
             WaitResult::Done(done) => done,
             _ => Done::Refused(Refusal::Busy),
         }
+    }
+
+    /// Removes a guest binding wherever it was made: in this pool, in its memory, or in the other pool, which is asked to.
+    async fn remove_guest(&self, user: &Aor, id: &[u8; 16]) -> bool {
+        let found = self.with(|core| {
+            core.local_guests.remove(&(user.as_str().to_owned(), id.to_vec()));
+            let home = crate::place::home_of(core, user.as_str()).unwrap_or_default();
+            let key = records::guest_key(user.as_str(), home, id);
+            let pools = [Some(core.pool), core.partner()].into_iter().flatten();
+            let groups = pools.filter_map(|pool| crate::place::guest_group(core, pool, user));
+            let found = groups.filter(|group| core.host.get(*group, &key).is_some());
+            found.map(|group| (group, key.clone())).collect::<Vec<_>>()
+        });
+        let mut gone = true;
+        for (group, key) in found {
+            let proposal = Proposal { writes: vec![Write::Delete { key }], ..Proposal::default() };
+            gone &= !matches!(self.commit(group, proposal).await, Done::Refused(_));
+        }
+        gone
     }
 
     async fn commit_there(&self, pool: PoolId, group: GroupId, proposal: Proposal, patience: u64) -> Done {
@@ -180,6 +203,9 @@ impl Cx for TaskCx {
 
     async fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> bool {
         let item = binding.id;
+        if lives_ms == 0 {
+            return self.remove_guest(user, &item).await;
+        }
         let (group, writable) = self.with(|core| {
             let group = crate::place::guest_group(core, core.pool, user);
             (group, group.is_some_and(|group| core.host.can_commit(group)))
@@ -187,10 +213,7 @@ impl Cx for TaskCx {
         if let (Some(group), true) = (group, writable) {
             let home = self.with(|core| crate::place::home_of(core, user.as_str())).unwrap_or_default();
             let key = records::guest_key(user.as_str(), home, &item);
-            let write = match lives_ms {
-                0 => Write::Delete { key },
-                lives => Write::Put { key, class: WriteClass::Soft { lives }, value: binding.encode() },
-            };
+            let write = Write::Put { key, class: WriteClass::Soft { lives: lives_ms }, value: binding.encode() };
             let proposal = Proposal { writes: vec![write], ..Proposal::default() };
             let done = self.commit_here(group, proposal).await;
             return !matches!(done, Done::Refused(_));
@@ -198,10 +221,6 @@ impl Cx for TaskCx {
         self.with(|core| {
             let key = (user.as_str().to_owned(), item.to_vec());
             let until = core.now.mono + lives_ms;
-            if lives_ms == 0 {
-                core.local_guests.remove(&key);
-                return true;
-            }
             if core.local_guests.len() >= MAX_LOCAL_GUESTS && !core.local_guests.contains_key(&key) {
                 return false;
             }
@@ -216,6 +235,15 @@ impl Cx for TaskCx {
             let now = core.now.mono;
             let Some(tx) = core.state(self.task).and_then(|state| state.server_tx) else { return };
             if core.layer.respond(now, tx, status, reply).is_err() {
+                core.count("sip_responses_without_transaction");
+            }
+        });
+    }
+
+    fn respond_once(&self, _status: u16, reply: Bytes) {
+        self.with(|core| {
+            let Some(tx) = core.state(self.task).and_then(|state| state.server_tx) else { return };
+            if core.layer.respond_once(tx, reply).is_err() {
                 core.count("sip_responses_without_transaction");
             }
         });

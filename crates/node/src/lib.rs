@@ -21,7 +21,7 @@ mod peer_side;
 pub mod place;
 mod problem;
 pub mod procedures;
-mod publish;
+pub mod publish;
 mod rng;
 mod sip_side;
 mod start;

@@ -81,6 +81,13 @@ impl Modes {
         self.machines.get(&pool).is_some_and(ModeMachine::is_away)
     }
 
+    /// Whether a pool can be expected to answer: a frozen server keeps its connection open, but sends no heartbeats.
+    pub fn hears(&self, pool: PoolId, now: Millis) -> bool {
+        self.machines.get(&pool).is_none_or(|machine| {
+            !machine.is_away() || now.saturating_sub(machine.last_heard()) < self.interval.saturating_mul(3)
+        })
+    }
+
     /// The mode of a pool in words.
     pub fn describe(&self, pool: PoolId, now: Millis) -> Described {
         let (since, reason) =
@@ -187,6 +194,7 @@ pub fn heartbeat(core: &mut Core, pool: PoolId, bytes: &Bytes) {
 pub fn link_changed(core: &mut Core, pool: PoolId) {
     let event = if core.link_to(pool).is_some() { ModeEvent::LinkUp } else { ModeEvent::LinkDown };
     feed(core, pool, event);
+    crate::place::wake_all_watchers(core);
 }
 
 /// Roles, epochs or confirmations changed: who serves is counted anew at the next tick.
@@ -238,4 +246,5 @@ fn changed(core: &mut Core, change: &ModeChange) {
     let level = if matches!(change.to, Mode::Normal | Mode::Starting) { Level::Info } else { Level::Warn };
     let text = format!("pool {name}: {} → {}: {}", change.from, change.to, change.reason);
     core.event(level, "mode-changed", text);
+    crate::place::wake_all_watchers(core);
 }

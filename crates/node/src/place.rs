@@ -9,8 +9,9 @@ use pairline_services::binding::Binding;
 use pairline_services::cx::{Place, Reach, TaskEvent};
 use pairline_services::records;
 use pairline_sip::flow::{Flow, Transport};
-use pairline_sip::uri::{Aor, Host, Uri};
+use pairline_sip::uri::{Aor, Host, Scheme, Uri};
 use pairline_topology::directory::{self, DirectoryEntry};
+use std::collections::BTreeSet;
 
 /// The home pool of a user, from the local copy of the management store.
 pub fn home_of(core: &Core, user: &str) -> Option<PoolId> {
@@ -41,20 +42,20 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
     let limited = ours && core.modes.resiliency(serving);
     match core.host.role(group) {
         Some(Role::Active) if limited => Place::Resiliency { group },
-        Some(Role::Active) => Place::Unavailable { pool: serving },
+        Some(Role::Active) => Place::Unavailable { group, pool: serving },
         Some(Role::Backup | Role::Fenced) if serving != core.pool => {
             // Heartbeats decide before the link does: a frozen server keeps its connection open.
             if limited {
                 Place::Resiliency { group }
-            } else if core.link_to(serving).is_some() {
+            } else if core.peer_flow(serving).is_some() {
                 Place::Elsewhere { group, pool: serving }
             } else {
-                Place::Unavailable { pool: serving }
+                Place::Unavailable { group, pool: serving }
             }
         }
-        Some(_) => Place::Unavailable { pool: serving },
-        None if core.link_to(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
-        None => Place::Unavailable { pool: group.pool },
+        Some(_) => Place::Unavailable { group, pool: serving },
+        None if core.peer_flow(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
+        None => Place::Unavailable { group, pool: group.pool },
     }
 }
 
@@ -84,7 +85,7 @@ pub fn reach(core: &Core, binding: &Binding) -> Reach {
     let owner = &binding.flow;
     let datagram = owner.flow.transport == Transport::Udp;
     if owner.pool != core.pool {
-        return match core.link_to(owner.pool) {
+        return match core.peer_flow(owner.pool) {
             Some(_) => Reach::ThroughPeer,
             None if datagram => Reach::Open,
             None => Reach::Stranded,
@@ -105,15 +106,26 @@ pub fn wake_watchers(core: &mut Core, user: &str) {
     }
 }
 
+/// Wakes every task that waits for bindings: a link or a mode has changed, and with it what can be reached.
+pub fn wake_all_watchers(core: &mut Core) {
+    let tasks: BTreeSet<_> = core.watchers.values().flatten().copied().collect();
+    for task in tasks {
+        core.deliver(task, TaskEvent::BindingsChanged);
+    }
+}
+
 /// A next hop that needs no resolver: an address, with the transport that the URI names (RFC 3263 §4.1).
 pub fn literal_target(uri: &[u8]) -> Option<Flow> {
     let uri = Uri::parse(uri).ok()?;
     let Host::Ip(address) = uri.host else { return None };
+    let secure = matches!(uri.scheme, Scheme::Sips);
     let transport = match uri.param("transport").map(<[u8]>::to_ascii_lowercase).as_deref() {
+        // RFC 3261 §26.2.2: a sips URI is never followed over a transport without TLS.
+        None | Some(b"tcp" | b"tls") if secure => Transport::Tls,
         Some(b"tcp") => Transport::Tcp,
         Some(b"tls") => Transport::Tls,
-        None | Some(b"udp") => Transport::Udp,
-        Some(_) => return None,
+        None | Some(b"udp") if !secure => Transport::Udp,
+        _ => return None,
     };
     let port = uri.port.unwrap_or(if transport == Transport::Tls { 5061 } else { 5060 });
     Some(Flow { transport, listener: 0, remote: std::net::SocketAddr::new(address, port), connection: 0 })

@@ -176,7 +176,8 @@ fn registrar(policies: &Policies) -> RegistrarPolicy {
         min_s: registration.min_expiry_s,
         default_s: registration.default_expiry_s,
         max_s: registration.max_expiry_s,
-        refuse_brief: false,
+        // RFC 3261 §10.3 step 7: too short is refused with the minimum; too long is lowered (DESIGN §12).
+        refuse_brief: true,
         max_bindings: usize::from(registration.max_endpoints_per_user),
         guest_max_s: registration.guest_expiry_s.min(120),
     }
@@ -187,13 +188,14 @@ fn auth_rules(policies: &Policies, server: &Server) -> Vec<AuthRule> {
         .authentication
         .rule
         .iter()
-        .map(|rule| AuthRule {
-            listener: rule
-                .listener
-                .as_ref()
-                .and_then(|name| server.listener.iter().zip(1_u16..).find(|(l, _)| l.id == *name).map(|(_, id)| id)),
-            user_agent: rule.user_agent.clone().unwrap_or_default(),
-            algorithm: algorithm(rule.algorithm),
+        .filter_map(|rule| {
+            // A rule for a listener of other servers only: without the condition it would hold for everybody here.
+            let listener = match &rule.listener {
+                Some(name) => Some(server.listener.iter().zip(1_u16..).find(|(l, _)| l.id == *name).map(|(_, id)| id)?),
+                None => None,
+            };
+            let user_agent = rule.user_agent.clone().unwrap_or_default();
+            Some(AuthRule { listener, user_agent, algorithm: algorithm(rule.algorithm) })
         })
         .collect();
     let fallback = algorithm(policies.authentication.default_algorithm);

@@ -29,7 +29,7 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
             }
             Err(error) => {
                 core.count("sip_messages_malformed");
-                if let Some(reply) = error.reply() {
+                if let Some(reply) = error.reply_to(flow.remote) {
                     core.send_sip(flow, reply);
                 }
                 return;

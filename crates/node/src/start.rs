@@ -23,9 +23,6 @@ use std::rc::Rc;
 /// Nonces whose counts are remembered at one time.
 const NONCE_WINDOW: usize = 200_000;
 
-/// Transactions that may live at one time.
-const MAX_TRANSACTIONS: usize = 400_000;
-
 /// Builds the shared state.
 pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Result<Core, RecoverError> {
     let server = config.topology.server(config.server).expect("the shell checked that the server is in its topology");
@@ -33,6 +30,9 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
     let host = host(&config, pool, now, recovered)?;
     let topology = Rc::new(config.topology.clone());
     let modes = Modes::new(&topology, pool, now);
+    let mut rng = Rng::new(config.seed);
+    let transactions = topology.policies.limits.transactions_per_server;
+    let layer = Layer::with_seed(Timers::default(), transactions as usize, rng.next_u64());
     Ok(Core {
         now,
         view: Rc::new(publish::view(&config, &topology)),
@@ -40,8 +40,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         topology_in_force: false,
         pool,
         host,
-        layer: Layer::new(Timers::default(), MAX_TRANSACTIONS),
-        rng: Rng::new(config.seed),
+        layer,
+        rng,
         out: VecDeque::new(),
         ready: ReadyQueue::new(config.order),
         states: Vec::new(),

@@ -78,6 +78,35 @@ fn short_datagrams_are_ignored_before_the_node() {
 }
 
 #[test]
+fn one_datagram_that_is_too_large_does_not_close_the_way_to_its_destination() {
+    let deployment = Deployment::new();
+    let (told_in, told) = mpsc::sync_channel(16);
+    let script = scripted(move |_, input| match input {
+        Input::Sip { flow, message } => vec![
+            Output::Sip { flow, message: bytes::Bytes::from(vec![b'x'; 65_508]) },
+            Output::Sip { flow: Flow { remote: "[::1]:9".parse().unwrap(), ..flow }, message: message.clone() },
+            Output::Sip { flow, message },
+        ],
+        Input::FlowClosed { flow } => {
+            let _ = told_in.try_send(flow);
+            vec![]
+        }
+        _ => vec![],
+    });
+    let server = Server::start_with(deployment.options("east"), script).unwrap();
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    socket.send(b"long enough to be answered").unwrap();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"long enough to be answered", "the small one behind it arrives");
+    // A destination that this socket cannot send to is told, and it is the first and only one.
+    assert_eq!(until(&told, |_| true).remote, "[::1]:9".parse().unwrap());
+    assert_eq!(counter(&server, "pairline_udp_send_failed_total"), 2);
+}
+
+#[test]
 fn a_stream_is_framed_whatever_its_segments() {
     let deployment = Deployment::new();
     let (server, _told) = start(&deployment);
@@ -106,24 +135,32 @@ fn a_keep_alive_is_answered_and_reaches_no_node() {
     assert_eq!(counter(&server, "pairline_stream_messages_total"), 1);
 }
 
+const HEAD: &str = "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+                    To: <sip:x>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n";
+
 #[test]
-fn garbage_and_oversized_messages_close_the_connection_and_the_node_learns_it() {
+fn garbage_and_oversized_messages_close_the_connection_with_an_answer_if_there_is_one_to_give() {
     let deployment = Deployment::new();
     let (server, told) = start(&deployment);
-    let huge = format!("OPTIONS sip:x SIP/2.0\r\nContent-Length: {}\r\n\r\n", 10_000_000);
-    let endless = format!("OPTIONS sip:x SIP/2.0\r\nSubject: {}", "x".repeat(100_000));
-    let cases = ["OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n", huge.as_str(), endless.as_str(), "\n\n\n\n\0\0\0\0"];
-    for case in cases {
+    let huge = format!("{HEAD}Content-Length: 10000000\r\n\r\n{}", "x".repeat(200_000));
+    let endless = format!("{HEAD}Subject: {}", "x".repeat(100_000));
+    let cases = [
+        ("OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n".to_owned(), ""),
+        ("\n\n\n\n\0\0\0\0".to_owned(), ""),
+        (format!("{HEAD}\r\n"), "SIP/2.0 400 Bad Request"),
+        (endless, "SIP/2.0 400 Bad Request"),
+        (huge, "SIP/2.0 513 "),
+    ];
+    for (case, expected) in cases {
         let mut stream = client(&server);
-        // The server may close while it is written to.
-        let _ = stream.write_all(case.as_bytes());
-        let mut rest = Vec::new();
-        // An end or a reset: closed either way.
-        let _ = stream.read_to_end(&mut rest);
-        assert!(rest.is_empty(), "answered: {rest:?}");
+        stream.write_all(case.as_bytes()).unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert!(rest.starts_with(expected) && rest.is_empty() == expected.is_empty(), "answered: {rest:?}");
+        drop(stream);
         until(&told, |t| t.starts_with("FlowClosed"));
     }
-    assert_eq!(counter(&server, "pairline_stream_malformed_total"), 4);
+    assert_eq!(counter(&server, "pairline_stream_malformed_total"), 5);
     let mut stream = client(&server);
     stream.write_all(REQUEST.as_bytes()).unwrap();
     assert_eq!(read(&mut stream, REQUEST.len()), REQUEST, "others are still served");
@@ -134,33 +171,40 @@ fn connections_beyond_the_limit_of_a_source_are_refused_and_granted_ones_make_ro
     let deployment = Deployment::new();
     let mut options = deployment.options("east");
     options.streams.unproven_per_source = 2;
-    // This node grants everything.
+    // This node answers everything 200.
     let grant = scripted(|_, input| match input {
-        Input::Sip { flow, .. } => {
-            vec![Output::Sip { flow, message: bytes::Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n") }]
+        Input::Sip { flow, message } => {
+            let method = std::str::from_utf8(&message).unwrap().split(' ').next().unwrap();
+            let reply = format!("SIP/2.0 200 OK\r\ncseq: 1 {method}\r\n\r\n");
+            vec![Output::Sip { flow, message: reply.into() }]
         }
         _ => vec![],
     });
+    let register = REQUEST.replace("OPTIONS", "REGISTER");
+    let granted = "SIP/2.0 200 OK\r\ncseq: 1 REGISTER\r\n\r\n";
     let server = Server::start_with(options, grant).unwrap();
     let mut first = client(&server);
-    first.write_all(REQUEST.as_bytes()).unwrap();
-    read(&mut first, 18);
+    first.write_all(register.as_bytes()).unwrap();
+    read(&mut first, granted.len());
     let mut more: Vec<TcpStream> = (0..2).map(|_| client(&server)).collect();
     // The two are known to be accepted once their keep-alives are answered, which grants nothing.
     for stream in &mut more {
         stream.write_all(b"\r\n\r\n").unwrap();
         assert_eq!(read(stream, 2), "\r\n");
+        // Nor does what needs no password.
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        assert!(read(stream, granted.len() - 1).contains("OPTIONS"));
     }
     let mut third = client(&server);
     let mut rest = Vec::new();
     let _ = third.read_to_end(&mut rest);
     assert!(rest.is_empty());
     assert_eq!(counter(&server, "pairline_stream_refused_total"), 1);
-    more[0].write_all(REQUEST.as_bytes()).unwrap();
-    read(&mut more[0], 18);
+    more[0].write_all(register.as_bytes()).unwrap();
+    read(&mut more[0], granted.len());
     let mut fourth = client(&server);
-    fourth.write_all(REQUEST.as_bytes()).unwrap();
-    assert_eq!(read(&mut fourth, 18), "SIP/2.0 200 OK\r\n\r\n");
+    fourth.write_all(register.as_bytes()).unwrap();
+    assert_eq!(read(&mut fourth, granted.len()), granted);
 }
 
 #[test]
@@ -175,6 +219,16 @@ fn an_idle_connection_is_closed() {
     stream.read_to_end(&mut rest).unwrap();
     until(&told, |t| t.starts_with("FlowClosed"));
     assert_eq!(counter(&server, "pairline_stream_idle_total"), 1);
+    // Keep-alives alone keep nothing open: each gets its answer, until the end comes all the same.
+    let mut stream = client(&server);
+    while stream.write_all(b"\r\n\r\n").is_ok() {
+        let mut pong = [0; 2];
+        if stream.read_exact(&mut pong).is_err() {
+            break;
+        }
+    }
+    until(&told, |t| t.starts_with("FlowClosed"));
+    assert_eq!(counter(&server, "pairline_stream_idle_total"), 2);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub enum Place {
     },
     /// The serving pool cannot be reached and the detection interval is not over.
     Unavailable {
+        /// The user's group: if a copy is here, it can be read to tell who asks.
+        group: GroupId,
         /// The pool that should serve.
         pool: PoolId,
     },
@@ -115,6 +117,8 @@ pub trait Cx: Clone {
     fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> impl Future<Output = bool>;
     /// Answers the task's server transaction (provisional or final). A second final answer is ignored, except 2xx to INVITE.
     fn respond(&self, status: u16, reply: Bytes);
+    /// Gives a final answer and keeps nothing of it: for challenges, which strangers with forged sources ask for.
+    fn respond_once(&self, status: u16, reply: Bytes);
     /// Sends a request as a client transaction owned by this task; its events come through [`Cx::event`].
     fn forward(&self, flow: Flow, request: Bytes) -> Branch;
     /// Sends CANCEL for a branch, once it may be sent.

@@ -2,6 +2,7 @@
 //!
 //! Owns the sanity checks of RFC 3261 §16.3 and the choice of who handles a request. Handles nothing itself.
 
+use crate::back;
 use crate::cx::Cx;
 use crate::forward;
 use crate::ident::{Whose, classify};
@@ -16,10 +17,7 @@ use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
-use pairline_sip::uri::Host;
-use pairline_sip::via::Via;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
@@ -152,31 +150,14 @@ fn response<C: Cx>(cx: &C, message: &Message, flow: Flow) {
         return;
     }
     let mut vias = message.vias();
-    let ours = vias.next().is_some_and(|via| via.branch().is_some_and(forward::is_our_branch));
-    let Some(next) = vias.next().filter(|_| ours) else {
+    let (Some(ours), Some(next)) = (vias.next(), vias.next()) else {
         return;
     };
-    let Some(to) = via_target(cx, &next, flow) else {
+    let Some(to) = back::way(cx, &ours, &next, flow) else {
+        cx.count(Counter::Refused);
         return;
     };
     cx.count(Counter::Stateless);
     let bytes: Bytes = forward::response_back(message);
     cx.send_stateless(to, bytes);
-}
-
-fn via_target<C: Cx>(cx: &C, via: &Via<'_>, flow: Flow) -> Option<Flow> {
-    let view = cx.view();
-    let ip = match (via.received(), via.sent_by()) {
-        (Some(ip), _) | (None, Host::Ip(ip)) => ip,
-        _ => return None,
-    };
-    let transport = Transport::from_token(via.transport)?;
-    let port = via.rport().or(via.port).unwrap_or(transport.default_port());
-    if let Some(partner) = view.partner.as_ref()
-        && via.branch().is_some_and(forward::is_peer_branch)
-    {
-        return cx.peer_flow(partner.pool);
-    }
-    let listener = view.listener(flow.listener, transport)?.id;
-    Some(Flow { transport, listener, remote: SocketAddr::new(ip, port), connection: 0 })
 }

@@ -2,6 +2,9 @@
 //!
 //! Owns what changes between a request received and the same request sent. Does not own where it goes.
 
+use crate::auth;
+use crate::back;
+use crate::binding::FlowRef;
 use crate::cx::Cx;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
@@ -11,11 +14,12 @@ use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
-use pairline_sip::uri::Aor;
+use pairline_sip::uri::{Aor, Host, Uri};
 
-/// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and random bits.
+/// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and the mark of the way back.
 const BRANCH: &str = "z9hG4bKpl";
-/// Hops over peer links that one request may make (DESIGN §7).
+/// Hops over peer links that one request may make on its way to who serves (DESIGN §7). The last one, to the owner of a flow,
+/// does not count: it leads nowhere else.
 pub const MAX_PEER_HOPS: usize = 2;
 /// Max-Forwards where a request has none (RFC 3261 §16.6 step 3).
 const DEFAULT_HOPS: u8 = 70;
@@ -102,7 +106,8 @@ pub fn opens_dialog(request: &Message) -> bool {
 
 fn branch<C: Cx>(cx: &C, sending: &Sending<'_>, hash: &[u8; 8]) -> String {
     let way = if sending.hop.transport == Transport::Peer { 'p' } else { 'd' };
-    format!("{BRANCH}{way}{}.{:016x}", routes::hex(hash), cx.random())
+    let mark = back::mark(&cx.view(), &sending.request.via(), &sending.arrival, cx.random());
+    format!("{BRANCH}{way}{}.{mark}", routes::hex(hash))
 }
 
 /// The Via value of a request that leaves over `hop`.
@@ -112,17 +117,34 @@ pub fn via_value(view: &DeploymentView, hop: &Flow, branch: &str) -> String {
     format!("SIP/2.0/{} {host};branch={branch}{rport}", hop.transport.via_token())
 }
 
+/// The flow to one side of a dialog, if that side is not sure to be reached by its contact: a stream, whose contact need not
+/// listen, or datagrams through a NAT or of a client that keeps its flow (RFC 5626 §5.3).
+fn kept_flow(view: &DeploymentView, flow: &Flow, contact: &[u8], any_port: bool) -> Option<FlowRef> {
+    let direct = match flow.transport {
+        Transport::Udp => Uri::parse(contact).is_ok_and(|uri| {
+            let same_port = uri.port.unwrap_or(5060) == flow.remote.port();
+            uri.host == Host::Ip(flow.remote.ip()) && (same_port || any_port) && !uri.has_param("ob")
+        }),
+        _ => flow.connection == 0,
+    };
+    let own = &view.own;
+    (!direct).then_some(FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow: *flow })
+}
+
 /// Record-Route values in the order in which they are pushed: the caller's side, then the callee's if it differs (RFC 5658).
 /// A side over the peer link needs none of its own: the partner finds us by any of our names.
 fn record_routes(view: &DeploymentView, sending: &Sending<'_>) -> Vec<String> {
-    let call_id = sending.request.call_id();
+    let request = sending.request;
+    let caller = request.contacts().next().map_or(&b""[..], |contact| contact.uri);
+    let callee = sending.uri.unwrap_or(request.request_uri());
     let mut sides = Vec::with_capacity(2);
-    for flow in [&sending.arrival, &sending.hop] {
+    for (flow, contact, any_port) in [(&sending.arrival, caller, true), (&sending.hop, callee, false)] {
         if flow.transport == Transport::Peer {
             continue;
         }
         if let Some(listener) = view.listener(flow.listener, flow.transport) {
-            let value = routes::record_route(&view.sealing_key, listener, call_id);
+            let kept = kept_flow(view, flow, contact, any_port);
+            let value = routes::record_route(&view.sealing_key, listener, request.call_id(), kept.as_ref());
             if sides.last() != Some(&value) {
                 sides.push(value);
             }
@@ -131,7 +153,7 @@ fn record_routes(view: &DeploymentView, sending: &Sending<'_>) -> Vec<String> {
     if sides.is_empty()
         && let Some(listener) = view.listeners.first()
     {
-        sides.push(routes::record_route(&view.sealing_key, listener, call_id));
+        sides.push(routes::record_route(&view.sealing_key, listener, request.call_id(), None));
     }
     sides
 }
@@ -146,7 +168,12 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     let (received, rport) = request.via().fix_for(sending.arrival.remote);
     edit.fix_top_via(received, rport);
     let hash = loop_hash(view, request, &sending.arrival);
-    edit.push_via(via_value(view, &sending.hop, &branch(cx, sending, &hash)).as_bytes());
+    let mut via = via_value(view, &sending.hop, &branch(cx, sending, &hash));
+    if sending.hop.transport == Transport::Peer {
+        let algorithm = auth::algorithm_for(view, request, sending.arrival);
+        via = format!("{via};{}={}", auth::ALGORITHM_PARAM, algorithm.as_str());
+    }
+    edit.push_via(via.as_bytes());
     for _ in 0..sending.routes.own {
         edit.pop_route();
     }
@@ -164,7 +191,9 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     }
     edit_identity(&mut edit, sending);
     if sending.consumed {
-        edit.remove(Name::ProxyAuthorization);
+        for index in auth::own_credentials(view, request) {
+            edit.remove_line(Name::ProxyAuthorization, index);
+        }
     }
     edit.finish()
 }

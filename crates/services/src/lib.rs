@@ -8,6 +8,7 @@
 #![allow(async_fn_in_trait)]
 
 pub mod auth;
+mod back;
 pub mod binding;
 pub mod contacts;
 pub mod cx;

@@ -135,7 +135,7 @@ pub(crate) fn readable<C: Cx>(cx: &C, user: &Aor) -> Result<Readable, CommandErr
         Place::NoSuchUser => Err(CommandError::NoSuchUser(user.as_str().to_owned())),
         Place::Here { group } | Place::Elsewhere { group, .. } => Ok(Readable { group, read_only: false }),
         Place::Resiliency { group } => Ok(Readable { group, read_only: true }),
-        Place::Unavailable { pool } => Err(CommandError::Unreachable(cx.view().pool_label(pool))),
+        Place::Unavailable { pool, .. } => Err(CommandError::Unreachable(cx.view().pool_label(pool))),
     }
 }
 

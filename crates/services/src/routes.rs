@@ -39,19 +39,28 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Compares without stopping at the first difference.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0_u8, |d, (x, y)| d | (x ^ y)) == 0
 }
 
-/// The mark that a dialog's Record-Route carries: a keyed hash of its Call-ID.
-pub fn dialog_mark(key: &Secret, call_id: &[u8]) -> String {
-    let hash = blake3::keyed_hash(&derive(key, b"dialog mark"), call_id);
-    hex(&hash.as_bytes()[..8])
+/// The mark that a dialog's Record-Route carries: a keyed hash of its Call-ID, and of the flow token if it has one, so that
+/// a token opens a flow inside its own dialog only.
+pub fn dialog_mark(key: &Secret, call_id: &[u8], token: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new_keyed(&derive(key, b"dialog mark"));
+    hasher.update(call_id);
+    if !token.is_empty() {
+        hasher.update(&[0]);
+        hasher.update(token);
+    }
+    hex(&hasher.finalize().as_bytes()[..8])
 }
 
-/// Our Record-Route for one side of a dialog.
-pub fn record_route(key: &Secret, listener: &Listener, call_id: &[u8]) -> String {
-    format!("<sip:{};lr;{MARK}={}>", listener.record_route, dialog_mark(key, call_id))
+/// Our Record-Route for one side of a dialog, with the flow to that side if only that reaches it (RFC 5626 §5.3.1).
+pub fn record_route(key: &Secret, listener: &Listener, call_id: &[u8], flow: Option<&FlowRef>) -> String {
+    let token = flow.map(|flow| flow_token(key, flow)).unwrap_or_default();
+    let mark = dialog_mark(key, call_id, token.as_bytes());
+    let at = if token.is_empty() { "" } else { "@" };
+    format!("<sip:{token}{at}{};lr;{MARK}={mark}>", listener.record_route)
 }
 
 /// The user part of a Path or Route that names a flow of one server (RFC 5626 §5.2).
@@ -85,6 +94,8 @@ pub struct RouteSet {
     pub marked: bool,
     /// A flow of a server of ours that the request must be delivered on.
     pub token: Option<FlowRef>,
+    /// The flow that the last of our marked values names: the one to the far end.
+    pub flow: Option<FlowRef>,
     /// The next hop's URI, if a Route is left.
     pub next: Option<Box<[u8]>>,
     /// The next hop is the partner.
@@ -111,9 +122,12 @@ pub fn read(view: &DeploymentView, request: &Message, partner_up: bool) -> Route
             break;
         }
         set.own += 1;
-        set.token = token;
-        if let Some(mark) = uri.param(MARK) {
-            set.marked |= same(mark, dialog_mark(&view.sealing_key, request.call_id()).as_bytes());
+        let mark = dialog_mark(&view.sealing_key, request.call_id(), uri.user.unwrap_or_default());
+        if uri.param(MARK).is_some_and(|found| same(found, mark.as_bytes())) {
+            set.marked = true;
+            set.flow = token;
+        } else {
+            set.token = token;
         }
     }
     set

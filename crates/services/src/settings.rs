@@ -128,9 +128,9 @@ impl Default for ProxyPolicy {
 /// One rule of which challenge is sent; the first that fits counts. Never depends on the user (DESIGN §11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthRule {
-    /// Only on this listener; over the peer link the listener condition counts as met, since the partner keeps the same rules.
+    /// Only for what arrived on this listener, also if the other pool authenticates it.
     pub listener: Option<u16>,
-    /// Only for a User-Agent that begins so (empty: any).
+    /// Only for a User-Agent that begins so, in any case (empty: any).
     pub user_agent: String,
     /// The one algorithm that is offered and accepted.
     pub algorithm: Algorithm,

@@ -9,7 +9,7 @@ use pairline_services::auth::{HttpVerdict, http_digest};
 use pairline_services::cx::Place;
 use pairline_services::metrics::Counter;
 use pairline_sip::auth::{Algorithm, Challenge, NONCE_PERIOD_MS, answer};
-use pairline_sip::flow::Flow;
+use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 
 const BOB: &str = "sip:bob@pairline.test";
@@ -98,6 +98,35 @@ fn unknown_user_and_wrong_password_look_the_same() {
 }
 
 #[test]
+fn a_challenge_tells_nothing_of_whether_and_where_the_user_is() {
+    let fake = Fake::new();
+    let carol = aor("sip:carol@pairline.test");
+    fake.set_place(&carol, Place::Unavailable { group: group_of(WEST, &carol), pool: WEST });
+    let before = fake.0.borrow().once;
+    let tags: std::collections::BTreeSet<Vec<u8>> = ["alice", "alice", "carol", "carol", "nobody", "nobody"]
+        .into_iter()
+        .flat_map(|user| ["REGISTER", "MESSAGE"].map(|method| (user, method)))
+        .map(|(user, method)| {
+            let phone = client(user);
+            let to = format!("<sip:{user}@pairline.test>");
+            let uri = if method == "MESSAGE" { BOB } else { "sip:pairline.test" };
+            assert!(!Task::start(&fake, phone.message(method, uri, &to, &[], ""), phone.flow).is_running());
+            let (status, reply) = last(&fake);
+            assert_eq!(status, if method == "MESSAGE" { 407 } else { 401 }, "{user}");
+            reply.to().tag().unwrap().to_vec()
+        })
+        .collect();
+    assert_eq!(tags.len(), 12, "each random, however alike the requests are");
+    assert_eq!(fake.0.borrow().once - before, 12, "and kept nowhere");
+    // A wrong password too; only carol herself learns that her pool is away.
+    for (password, expected) in [("guess", 401), ("secret", 500)] {
+        let mut phone = client("carol");
+        phone.password = password;
+        assert_eq!(phone.register(&fake, &["Contact: <sip:x@127.0.0.1:7001>"]).0, expected);
+    }
+}
+
+#[test]
 fn the_algorithm_depends_on_the_user_agent_alone() {
     for (agent, user, expected) in [
         ("TestPhone", "alice", Algorithm::Sha256),
@@ -122,6 +151,55 @@ fn the_algorithm_depends_on_the_user_agent_alone() {
             assert_eq!(phone.register(&fake, &["Contact: <sip:a@127.0.0.1:7001>"]).0, 200);
         }
     }
+}
+
+/// The algorithm that a REGISTER without credentials is offered.
+fn offered(fake: &Fake, phone: &Client, line: &str) -> Algorithm {
+    let request = phone.message("REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &[line], "");
+    assert!(!Task::start(fake, request, phone.flow).is_running());
+    Challenge::parse(last(fake).1.header_named("WWW-Authenticate").unwrap()).unwrap().algorithm
+}
+
+#[test]
+fn a_listeners_rule_holds_for_what_arrived_there_also_over_the_link() {
+    let fake = Fake::new();
+    fake.edit_view(|view| {
+        view.auth_rules[0].user_agent = "oldphone".into();
+        view.auth_rules[0].listener = Some(2);
+    });
+    let mut phone = client("alice");
+    phone.agent = "OldPhone/3";
+    assert_eq!(offered(&fake, &phone, "X-A: b"), Algorithm::Sha256, "another listener");
+    phone.flow = common::flow(Transport::Tcp, "127.0.0.1:7001", 4);
+    assert_eq!(offered(&fake, &phone, "X-A: b"), Algorithm::Md5, "whatever the case");
+    // For a user of the other pool the arrival's algorithm goes along.
+    let mut carol = client("carol");
+    carol.agent = "OldPhone/3";
+    for (flow, said, expected) in [
+        (common::flow(Transport::Tcp, "127.0.0.1:7001", 4), &b"MD5"[..], Algorithm::Md5),
+        (common::udp("127.0.0.1:7001"), &b"SHA-256"[..], Algorithm::Sha256),
+    ] {
+        carol.flow = flow;
+        let request = carol.message("REGISTER", "sip:pairline.test", "<sip:carol@pairline.test>", &[], "");
+        assert!(Task::start(&fake, request, carol.flow).is_running());
+        let sent = fake.0.borrow().sent.last().unwrap().2.clone();
+        assert_eq!(sent.via().param("alg"), Some(said));
+        let west = Fake::new();
+        let carol_there = aor("sip:carol@pairline.test");
+        west.set_place(&carol_there, Place::Here { group: group_of(WEST, &carol_there) });
+        west.edit_view(|view| view.auth_rules = fake.0.borrow().view.auth_rules.clone());
+        assert!(!Task::start(&west, sent, peer_flow()).is_running());
+        let (_, reply) = last(&west);
+        let value = reply.header_named("WWW-Authenticate").unwrap();
+        assert_eq!(Challenge::parse(value).unwrap().algorithm, expected);
+    }
+    // Whoever says it outside the link is not heard.
+    let mut text = String::from_utf8(phone.bytes("REGISTER", "sip:pairline.test", BOB, &[], "").to_vec()).unwrap();
+    text = text.replace(";rport", ";rport;alg=MD5");
+    let request = Message::parse(text.into()).unwrap();
+    assert!(!Task::start(&fake, request, common::udp("127.0.0.1:7001")).is_running());
+    let value = last(&fake).1.header_named("WWW-Authenticate").unwrap().to_vec();
+    assert_eq!(Challenge::parse(&value).unwrap().algorithm, Algorithm::Sha256);
 }
 
 #[test]
@@ -230,6 +308,7 @@ fn a_caller_served_elsewhere_is_authenticated_there() {
     assert!(!sent.has(pairline_sip::header::Name::PAssertedIdentity));
     task.respond(0, 407, &[("Proxy-Authenticate", "Digest realm=\"pairline.test\", nonce=\"n\"")]);
     assert_eq!(statuses(&fake), [407]);
+    assert_eq!(fake.0.borrow().once, 1, "kept nowhere, like our own challenge");
     assert!(!task.is_running());
     // In resiliency mode the readable copy decides.
     let carol = aor("sip:carol@pairline.test");
@@ -238,7 +317,7 @@ fn a_caller_served_elsewhere_is_authenticated_there() {
     assert!(!task.is_running());
     assert_eq!(last(&fake).0, 480);
     // Nobody can tell: come back later.
-    fake.set_place(&carol, Place::Unavailable { pool: WEST });
+    fake.set_place(&carol, Place::Unavailable { group: group_of(WEST, &carol), pool: WEST });
     let task = client("carol").invite(&fake, "bob");
     assert!(!task.is_running());
     assert_eq!(last(&fake).0, 500);

@@ -263,6 +263,6 @@ fn in_resiliency_mode_everything_is_read_and_nothing_changed() {
         assert!(error.remedy().contains("failover"));
     }
     assert_eq!(fake.0.borrow().commits.len(), commits);
-    fake.set_place(&alice, Place::Unavailable { pool: WEST });
+    fake.set_place(&alice, Place::Unavailable { group: group_of(EAST, &alice), pool: WEST });
     assert_eq!(now(contacts::list(&fake, &alice)).unwrap_err().kind(), "pool-unreachable");
 }

@@ -108,23 +108,64 @@ fn the_ack_of_a_2xx_follows_the_route_without_a_transaction() {
     assert_eq!(fake.0.borrow().stateless.len(), 1);
 }
 
+/// A response to a request as a device sends it.
+fn response_to(sent: &Message, status: u16) -> Message {
+    Message::parse(pairline_sip::reply::Reply::to(sent, status).to_tag("device").build()).unwrap()
+}
+
 #[test]
 fn a_repeated_2xx_without_task_goes_to_the_next_via_and_nothing_else_does() {
     let fake = Fake::new();
-    let response = |status: &str, cseq: &str| {
-        let text = format!(
-            "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 127.0.1.1:5060;branch=z9hG4bKpld0123456789abcdef.1\r\nVia: SIP/2.0/UDP 10.0.0.1:9;branch=z9hG4bKc;received=127.0.0.1;rport=7001\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
-        );
-        Message::parse(Bytes::from(text)).unwrap()
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let task = client("alice").invite(&fake, "bob");
+    let invite = fake.0.borrow().sent[0].2.clone();
+    drop(task);
+    let edited = |from: &str, to: &str| {
+        let text = String::from_utf8(response_to(&invite, 200).as_bytes().to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        Message::parse(Bytes::from(text.replace(from, to))).unwrap()
     };
-    for (status, cseq) in [("180 Ringing", "1 INVITE"), ("486 Busy", "1 INVITE"), ("200 OK", "1 BYE")] {
-        dispatch::stateless(fake.clone(), response(status, cseq), udp("127.0.0.1:7101"));
+    for stray in [
+        response_to(&invite, 180),
+        response_to(&invite, 486),
+        edited("CSeq: 3 INVITE", "CSeq: 3 BYE"),
+        // Whoever saw our branch cannot aim our answers anywhere else.
+        edited("rport=7001", "rport=7002"),
+        edited("received=127.0.0.1", "received=127.0.0.9"),
+        edited("branch=z9hG4bKclient", "branch=z9hG4bKother"),
+        edited("SIP/2.0/UDP 127.0.0.1:7001", "SIP/2.0/TCP 127.0.0.1:7001"),
+        edited("branch=z9hG4bKpld", "branch=z9hG4bKpld.."),
+    ] {
+        dispatch::stateless(fake.clone(), stray, udp("127.0.0.1:7101"));
     }
     assert!(fake.0.borrow().stateless.is_empty());
-    dispatch::stateless(fake.clone(), response("200 OK", "1 INVITE"), udp("127.0.0.1:7101"));
+    dispatch::stateless(fake.clone(), response_to(&invite, 200), udp("127.0.0.1:7101"));
     let (hop, bytes) = fake.0.borrow().stateless[0].clone();
     assert_eq!(hop, udp("127.0.0.1:7001"));
     assert_eq!(Message::parse(bytes).unwrap().vias().count(), 1);
+}
+
+#[test]
+fn a_repeated_2xx_to_a_stream_takes_the_connection_of_its_request_and_no_new_one() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut phone = client("alice");
+    phone.flow = flow(Transport::Tcp, "127.0.0.1:7001", 66);
+    let task = phone.invite(&fake, "bob");
+    let invite = fake.0.borrow().sent[0].2.clone();
+    drop(task);
+    dispatch::stateless(fake.clone(), response_to(&invite, 200), udp("127.0.0.1:7101"));
+    assert_eq!(fake.0.borrow().stateless[0].0, phone.flow);
+    let text = String::from_utf8(response_to(&invite, 200).as_bytes().to_vec()).unwrap();
+    assert!(text.contains(".42."), "{text}");
+    for connection in [".0.", ".43."] {
+        let forged = Message::parse(Bytes::from(text.replace(".42.", connection))).unwrap();
+        dispatch::stateless(fake.clone(), forged, udp("127.0.0.1:7101"));
+    }
+    // After a restart the number may be another client's.
+    fake.edit_view(|view| view.own.boot = 2);
+    dispatch::stateless(fake.clone(), response_to(&invite, 200), udp("127.0.0.1:7101"));
+    assert_eq!(fake.0.borrow().stateless.len(), 1);
 }
 
 #[test]
@@ -139,7 +180,7 @@ fn record_route_is_doubled_where_the_transport_changes() {
     let sent = fake.0.borrow().sent[0].2.clone();
     let routes: Vec<String> = sent.record_routes().map(|r| String::from_utf8(r.uri.to_vec()).unwrap()).collect();
     assert_eq!(routes.len(), 2);
-    assert!(routes[0].starts_with("sip:127.0.1.1:5060;transport=tcp;lr;pl="), "the callee's side on top");
+    assert!(routes[0].contains("@127.0.1.1:5060;transport=tcp;lr;pl="), "the callee's side on top");
     assert!(routes[1].starts_with("sip:127.0.1.1:5060;lr;pl="));
     // Coming back inside the dialog both go.
     let lines: Vec<String> = routes.iter().map(|r| format!("Route: <{r}>")).collect();
@@ -152,6 +193,97 @@ fn record_route_is_doubled_where_the_transport_changes() {
     let (_, hop, sent) = fake.0.borrow().sent[1].clone();
     assert_eq!(hop, udp("127.0.0.1:7001"));
     assert!(!sent.has(Name::Route) && !sent.has(Name::RecordRoute));
+}
+
+/// A call between two phones; for each direction where an in-dialog request with what that phone learnt goes.
+fn directions(
+    caller: pairline_sip::Flow,
+    caller_contact: &str,
+    callee: pairline_sip::Flow,
+    contact: &str,
+) -> [String; 2] {
+    let fake = Fake::new();
+    let mut bob = client("bob");
+    bob.flow = callee;
+    assert_eq!(bob.register(&fake, &[&format!("Contact: {contact}")]).0, 200);
+    fake.0.borrow_mut().responses.clear();
+    let mut alice = client("alice");
+    alice.flow = caller;
+    let extra = format!("Contact: {caller_contact}");
+    let mut task = alice.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[&extra], "");
+    let invite = fake.0.borrow().sent[0].2.clone();
+    task.respond(0, 200, &[]);
+    let mut set: Vec<String> = invite.record_routes().map(|r| String::from_utf8(r.raw().to_vec()).unwrap()).collect();
+    let target = |contact: &str| contact.split(['<', '>']).nth(1).unwrap().to_owned();
+    let way = |from: &common::sip::Client, uri: &str, set: &[String]| {
+        let lines: Vec<String> = set.iter().map(|route| format!("Route: {route}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let before = fake.0.borrow().sent.len();
+        let mut from = from.clone();
+        from.call_id = "call-alice".into();
+        let request = from.message("BYE", uri, "<sip:x@pairline.test>;tag=device0", &lines, "");
+        assert!(Task::start(&fake, request, from.flow).is_running());
+        let ack = from.message("ACK", uri, "<sip:x@pairline.test>;tag=device0", &lines, "");
+        dispatch::stateless(fake.clone(), ack, from.flow);
+        let hop = fake.0.borrow().sent[before].1;
+        assert_eq!(fake.0.borrow().stateless.last().unwrap().0, hop, "the ACK goes the same way");
+        // In another dialog the same Route opens nothing.
+        from.call_id = "stolen".into();
+        let request = from.message("BYE", uri, "<sip:x@pairline.test>;tag=device0", &lines, "");
+        assert!(!Task::start(&fake, request, from.flow).is_running());
+        format!("{}#{}", hop.remote, hop.connection)
+    };
+    let to_caller = way(&bob, &target(caller_contact), &set);
+    set.reverse();
+    [way(&alice, &target(contact), &set), to_caller]
+}
+
+#[test]
+fn inside_a_dialog_a_flow_is_used_where_the_contact_is_not_sure_to_listen() {
+    let tcp = |remote, connection| flow(Transport::Tcp, remote, connection);
+    // Both directly reachable, the port of the contact being another than the source's.
+    let ways =
+        directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7009>", udp("127.0.0.1:7101"), "<sip:b@127.0.0.1:7108>");
+    assert_eq!(ways, ["127.0.0.1:7108#0", "127.0.0.1:7009#0"]);
+    // Both behind NATs.
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@10.0.0.1>", udp("127.0.0.1:7101"), "<sip:b@10.0.0.2>");
+    assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+    // Streams, and a mixture in each direction.
+    let stream = "<sip:b@127.0.0.1:7101;transport=tcp>";
+    let ways =
+        directions(tcp("127.0.0.1:7001", 5), "<sip:a@127.0.0.1:9;transport=tcp>", tcp("127.0.0.1:7101", 6), stream);
+    assert_eq!(ways, ["127.0.0.1:7101#6", "127.0.0.1:7001#5"]);
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7001>", tcp("127.0.0.1:7101", 6), stream);
+    assert_eq!(ways, ["127.0.0.1:7101#6", "127.0.0.1:7001#0"]);
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@10.0.0.1>", udp("127.0.0.1:7101"), "<sip:b@127.0.0.1:7101>");
+    assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+    // A client that keeps its flow is called back on it, whatever port its contact names.
+    let kept = "<sip:b@127.0.0.1:7199;ob>;reg-id=1;+sip.instance=\"<urn:uuid:1>\"";
+    let ways = directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7009;ob>", udp("127.0.0.1:7101"), kept);
+    assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+}
+
+#[test]
+fn inside_a_dialog_a_flow_that_is_gone_gives_way_to_the_contact() {
+    let fake = Fake::new();
+    let mut bob = client("bob");
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7201", 5);
+    bob.register(&fake, &["Contact: <sip:bob@127.0.0.1:7299;transport=tcp>"]);
+    let mut alice = client("alice");
+    let mut task = alice.invite(&fake, "bob");
+    task.respond(0, 200, &[]);
+    let mut lines: Vec<String> = fake.0.borrow().sent[0]
+        .2
+        .record_routes()
+        .map(|r| format!("Route: {}", String::from_utf8(r.raw().to_vec()).unwrap()))
+        .collect();
+    lines.reverse();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    fake.0.borrow_mut().stranded.insert(5);
+    let uri = "sip:bob@127.0.0.1:7299;transport=tcp";
+    let request = alice.message("BYE", uri, "<sip:bob@pairline.test>;tag=device0", &lines, "");
+    assert!(Task::start(&fake, request, alice.flow).is_running());
+    assert_eq!(fake.0.borrow().sent[1].1, flow(Transport::Tcp, "127.0.0.1:7299", 0));
 }
 
 #[test]

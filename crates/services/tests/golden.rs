@@ -106,7 +106,7 @@ fn flow_token_v1() {
         assert_eq!(routes::read_flow_token(&KEY, &frozen.as_bytes()[..cut]), None);
     }
     let mark = include_str!("golden/dialog_mark_v1.txt").trim();
-    assert_eq!(routes::dialog_mark(&KEY, b"abc@192.0.2.7"), mark);
+    assert_eq!(routes::dialog_mark(&KEY, b"abc@192.0.2.7", b""), mark);
 }
 
 #[test]

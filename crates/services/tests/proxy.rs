@@ -302,6 +302,97 @@ fn a_flow_that_breaks_while_sending_is_a_stranded_binding() {
 }
 
 #[test]
+fn a_binding_that_came_before_the_old_flow_broke_is_found_when_the_hold_begins() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut task = client("alice").invite(&fake, "bob");
+    // The phone registers anew first; only then its old connection's error arrives.
+    device(&fake, "bob", "127.0.0.1:7102", "");
+    task.deliver(TaskEvent::BindingsChanged);
+    let branch = task.branch(0);
+    task.deliver(TaskEvent::TransportError(branch));
+    assert_eq!(fake.0.borrow().sent[1].1, udp("127.0.0.1:7102"));
+    task.respond(1, 200, &[]);
+    assert_eq!(statuses(&fake), [200]);
+}
+
+#[test]
+fn a_way_that_opens_unnoticed_is_found_by_the_last_look_of_a_hold() {
+    let fake = stranded_bob();
+    let mut task = client("alice").invite(&fake, "bob");
+    fake.0.borrow_mut().stranded.clear();
+    task.advance(8_000);
+    assert_eq!(fake.0.borrow().sent[0].1.connection, 42);
+    task.respond(0, 200, &[]);
+    assert_eq!(statuses(&fake), [200]);
+}
+
+#[test]
+fn when_the_other_pool_is_lost_in_mid_call_its_user_is_tried_directly() {
+    let fake = Fake::new();
+    let carol = aor("sip:carol@pairline.test");
+    let mut task = client("alice").invite(&fake, "carol");
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    fake.set_place(&carol, Place::Resiliency { group: group_of(WEST, &carol) });
+    let mut direct = carol_at_west();
+    direct.flow.pool = EAST;
+    fake.0.borrow_mut().guests.insert(carol.as_str().into(), vec![direct]);
+    let branch = task.branch(0);
+    task.deliver(TaskEvent::TransportError(branch));
+    assert_eq!(fake.0.borrow().sent[1].1.remote.port(), 7401);
+}
+
+#[test]
+fn only_credentials_of_our_realm_are_consumed() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut phone = client("alice");
+    let theirs =
+        "Proxy-Authorization: Digest username=\"a\", realm=\"elsewhere\", nonce=\"n\", uri=\"sip:x\", response=\"0\"";
+    let task = phone.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[theirs], "");
+    assert!(task.is_running());
+    let sent = fake.0.borrow().sent[0].2.clone();
+    let left: Vec<&[u8]> = sent.headers(Name::ProxyAuthorization).collect();
+    assert_eq!(left, [&theirs.as_bytes()["Proxy-Authorization: ".len()..]]);
+}
+
+#[test]
+fn a_100_of_the_next_hop_is_no_ringing_device() {
+    let fake = Fake::new();
+    let instance = ";reg-id=REG;+sip.instance=\"<urn:uuid:9>\"";
+    device(&fake, "bob", "127.0.0.1:7101", &instance.replace("REG", "1"));
+    fake.0.borrow_mut().mono += 1_000;
+    device(&fake, "bob", "127.0.0.1:7102", &instance.replace("REG", "2"));
+    for (provisional, legs) in [(100, 2), (180, 1)] {
+        let mut task = client("alice").invite(&fake, "bob");
+        task.respond(0, provisional, &[]);
+        let branch = task.branch(0);
+        task.deliver(TaskEvent::TransportError(branch));
+        assert_eq!(fake.0.borrow().sent.len(), legs, "after {provisional}");
+        fake.0.borrow_mut().sent.clear();
+    }
+}
+
+#[test]
+fn what_fits_no_datagram_is_answered_513_and_fails_nothing_else() {
+    let fake = Fake::new();
+    device(&fake, "bob", "127.0.0.1:7101", "");
+    let mut phone = client("alice");
+    phone.flow = flow(Transport::Tcp, "127.0.0.1:7001", 5);
+    let body = "x".repeat(65_200);
+    let mut task = phone.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[], &body);
+    assert_eq!((last(&fake).0, task.poll(), fake.0.borrow().sent.len()), (513, false, 0));
+    // Another device, on a stream, still rings.
+    let mut second = client("bob");
+    second.call_id = "second".into();
+    second.flow = flow(Transport::Tcp, "127.0.0.1:7201", 42);
+    assert_eq!(second.register(&fake, &["Contact: <sip:bob@127.0.0.1:7201;transport=tcp>"]).0, 200);
+    task = phone.request(&fake, "INVITE", BOB, "<sip:bob@pairline.test>", &[], &body);
+    task.respond(0, 200, &[]);
+    assert_eq!((last(&fake).0, fake.0.borrow().sent[0].1.connection), (200, 42));
+}
+
+#[test]
 fn a_user_of_the_other_pool_is_reached_through_it() {
     let fake = Fake::new();
     let mut task = client("alice").invite(&fake, "carol");
@@ -320,6 +411,51 @@ fn a_user_of_the_other_pool_is_reached_through_it() {
     assert!(Task::start(&fake, request, phone.flow).is_running());
     let sent = fake.0.borrow().sent.last().unwrap().2.clone();
     assert_eq!(sent.header(Name::PAssertedIdentity).unwrap(), b"<sip:carol@pairline.test>");
+}
+
+#[test]
+fn in_resiliency_mode_the_other_pool_is_tried_last_and_once() {
+    let carol = aor("sip:carol@pairline.test");
+    let fake = Fake::new();
+    fake.set_place(&carol, Place::Resiliency { group: group_of(WEST, &carol) });
+    // Nothing is known here: the link may still lead to who knows.
+    assert!(client("alice").invite(&fake, "carol").is_running());
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    // A device that cannot be reached here, then the other pool.
+    let mut guest = carol_at_west();
+    guest.flow.pool = EAST;
+    fake.0.borrow_mut().guests.insert(carol.as_str().into(), vec![guest]);
+    let mut task = client("alice").invite(&fake, "carol");
+    assert_eq!(fake.0.borrow().sent[1].1.connection, 8);
+    let branch = task.branch(1);
+    task.deliver(TaskEvent::TransportError(branch));
+    assert_eq!(fake.0.borrow().sent[2].1, peer_flow());
+    // A device that answers is an answer.
+    let mut task = client("alice").invite(&fake, "carol");
+    task.respond(3, 486, &[]);
+    assert_eq!((last(&fake).0, fake.0.borrow().sent.len()), (486, 4));
+    // What came from there does not go back.
+    fake.0.borrow_mut().guests.clear();
+    let mut phone = client("dave");
+    phone.flow = peer_flow();
+    let crossed = ["P-Asserted-Identity: <sip:dave@pairline.test>", "Via: SIP/2.0/TLS a;branch=z9hG4bKplp00.1"];
+    let request = phone.message("INVITE", "sip:carol@pairline.test", "<sip:carol@pairline.test>", &crossed, "");
+    assert!(!Task::start(&fake, request, phone.flow).is_running());
+    assert_eq!(last(&fake).0, 480);
+}
+
+#[test]
+fn a_binding_whose_flow_is_gone_is_tried_by_its_path() {
+    let fake = Fake::new();
+    let mut phone = client("bob");
+    phone.flow = flow(Transport::Tcp, "10.0.0.5:5060", 42);
+    let lines = ["Path: <sip:edge.example;lr>", "Contact: <sip:bob@192.168.0.9;transport=tcp>"];
+    assert_eq!(phone.register(&fake, &lines).0, 200);
+    fake.0.borrow_mut().stranded.insert(42);
+    fake.0.borrow_mut().names.insert(b"sip:edge.example;lr".to_vec(), vec![udp("10.0.0.5:5060")]);
+    assert!(client("alice").invite(&fake, "bob").is_running());
+    let (_, hop, sent) = fake.0.borrow().sent[0].clone();
+    assert_eq!((hop, sent.routes().next().unwrap().uri), (udp("10.0.0.5:5060"), &b"sip:edge.example;lr"[..]));
 }
 
 #[test]
@@ -453,6 +589,47 @@ fn guests_count_as_bindings_and_flows_of_the_partner_go_through_it() {
 }
 
 #[test]
+fn the_owner_of_a_flow_is_reached_however_often_the_link_was_crossed() {
+    // carol (home west) is connected here and calls bob (home here), who is connected to west: here, west, here, west.
+    let fake = Fake::new();
+    fake.0.borrow_mut().guests.insert(BOB.into(), vec![carol_at_west()]);
+    let mut phone = client("carol");
+    phone.flow = peer_flow();
+    let crossed = [
+        "P-Asserted-Identity: <sip:carol@pairline.test>",
+        "Via: SIP/2.0/TLS a;branch=z9hG4bKplp00.1",
+        "Via: SIP/2.0/TLS b;branch=z9hG4bKplp11.2",
+    ];
+    let request = phone.message("MESSAGE", BOB, "<sip:bob@pairline.test>", &crossed, "");
+    assert!(Task::start(&fake, request, phone.flow).is_running());
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    assert!(fake.0.borrow().sent[0].2.has(Name::Route));
+}
+
+#[test]
+fn the_owner_of_a_datagram_flow_sends_to_the_contacts_port_unless_the_client_keeps_the_flow() {
+    for (reg_id, port) in [(None, 17_001), (Some(1), 17_000)] {
+        let fake = Fake::new();
+        let mut guest = carol_at_west();
+        guest.contact = (*b"sip:bob@127.0.0.1:17001").into();
+        guest.reg_id = reg_id;
+        guest.flow.flow = udp("127.0.0.1:17000");
+        fake.0.borrow_mut().guests.insert(BOB.into(), vec![guest]);
+        assert!(client("alice").invite(&fake, "bob").is_running());
+        let sent = fake.0.borrow().sent[0].2.clone();
+        // The owner, who finds the flow among its own.
+        let west = Fake::new();
+        west.edit_view(|view| {
+            view.own.addresses = vec!["127.0.2.1:5060".parse().unwrap()];
+            view.partner = None;
+        });
+        west.0.borrow_mut().own_pool = WEST;
+        assert!(Task::start(&west, sent, peer_flow()).is_running());
+        assert_eq!(west.0.borrow().sent[0].1, udp(&format!("127.0.0.1:{port}")));
+    }
+}
+
+#[test]
 fn a_token_for_an_own_flow_is_delivered_on_it() {
     let fake = Fake::new();
     let own = FlowRef { pool: EAST, server: ServerId(11), boot: 1, flow: flow(Transport::Tcp, "127.0.0.1:7501", 99) };
@@ -487,7 +664,7 @@ fn emergency_calls_need_no_mode_and_no_password() {
     fake.edit_view(|view| view.proxy.emergency = Some(BOB.into()));
     device(&fake, "bob", "127.0.0.1:7101", "");
     for place in [
-        Place::Unavailable { pool: WEST },
+        Place::Unavailable { group: group_of(WEST, &aor("sip:carol@pairline.test")), pool: WEST },
         Place::Resiliency { group: group_of(WEST, &aor("sip:carol@pairline.test")) },
     ] {
         fake.set_place(&aor("sip:carol@pairline.test"), place);

@@ -217,6 +217,20 @@ fn while_the_group_moves_the_registrar_looks_again() {
 }
 
 #[test]
+fn a_second_look_does_not_ask_for_the_password_again() {
+    for refusal in [Refusal::NotActive(Epoch::default(), WEST), Refusal::Unconfirmed] {
+        let fake = Fake::new();
+        fake.0.borrow_mut().refusals.push_back(refusal);
+        let mut phone = client("alice");
+        let extra = ["Contact: <sip:a@127.0.0.1:7001>"];
+        let mut task = phone.request(&fake, "REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &extra, "");
+        task.advance(500);
+        assert_eq!((last(&fake).0, task.is_running()), (200, false));
+        assert_eq!(fake.count_of(Counter::AuthStale), 0);
+    }
+}
+
+#[test]
 fn a_user_of_the_other_pool_is_registered_there_with_path() {
     let fake = Fake::new();
     let mut phone = client("carol");
@@ -253,7 +267,7 @@ fn when_the_serving_pool_is_away_the_client_is_told_to_come_back() {
     let fake = Fake::new();
     let carol = aor("sip:carol@pairline.test");
     for (place, link) in [
-        (Place::Unavailable { pool: WEST }, true),
+        (Place::Unavailable { group: group_of(WEST, &carol), pool: WEST }, true),
         (Place::Elsewhere { group: group_of(WEST, &carol), pool: WEST }, false),
     ] {
         fake.set_place(&carol, place);
@@ -343,4 +357,67 @@ fn required_extensions_must_be_known() {
     let (status, reply) = client("alice").register(&fake, &[contact, "Require: path, gruu, magic"]);
     assert_eq!(status, 420);
     assert_eq!(reply.header(pairline_sip::header::Name::Unsupported).unwrap(), b"gruu, magic");
+}
+
+/// Carol signs in here as a guest, at these ports.
+fn guest_carol(ports: &[u16]) -> Fake {
+    let fake = Fake::new();
+    let carol = aor("sip:carol@pairline.test");
+    fake.set_place(&carol, Place::Resiliency { group: group_of(WEST, &carol) });
+    for port in ports {
+        let mut phone = client("carol");
+        phone.call_id = format!("c{port}");
+        assert_eq!(phone.register(&fake, &[&format!("Contact: <sip:carol@127.0.0.1:{port}>")]).0, 200);
+    }
+    fake
+}
+
+#[test]
+fn at_home_a_register_of_the_same_contact_ends_its_guest_binding() {
+    let carol = aor("sip:carol@pairline.test");
+    for (line, left) in [
+        ("Contact: <sip:carol@127.0.0.1:7001>", 1),
+        ("Contact: <sip:carol@127.0.0.1:7001>;expires=0", 1),
+        ("Contact: *", 0),
+    ] {
+        let fake = guest_carol(&[7001, 7002]);
+        // The outage is over and the user's home is served: for this test, here.
+        fake.edit_view(|view| view.own.pool = WEST);
+        fake.set_place(&carol, Place::Here { group: group_of(WEST, &carol) });
+        let mut phone = client("carol");
+        phone.call_id = "home".into();
+        phone.register(&fake, &["Contact: <sip:carol@127.0.0.1:7009>"]);
+        assert_eq!(fake.0.borrow().guests[carol.as_str()].len(), 2, "another contact ends none");
+        let extra = if line.ends_with('*') { vec![line, "Expires: 0"] } else { vec![line] };
+        let (status, reply) = phone.register(&fake, &extra);
+        assert_eq!(status, 200);
+        assert!(contacts(&reply).iter().all(|c| !c.contains("7002")), "never merged into the home group");
+        assert_eq!(fake.0.borrow().guests[carol.as_str()].len(), left, "{line}");
+    }
+}
+
+#[test]
+fn a_promoted_pool_commits_guests_as_ordinary_bindings() {
+    let carol = aor("sip:carol@pairline.test");
+    let fake = guest_carol(&[7001, 7002]);
+    fake.set_place(&carol, Place::Here { group: group_of(WEST, &carol) });
+    fake.0.borrow_mut().mono += 20_000;
+    let (status, reply) = client("carol").register(&fake, &[]);
+    assert_eq!((status, contacts(&reply).len()), (200, 2), "a fetch shows them");
+    assert!(contacts(&reply)[0].ends_with(";expires=100"), "as long as they had been granted");
+    assert_eq!(fake.bindings(carol.as_str()).len(), 2);
+    assert!(fake.0.borrow().guests[carol.as_str()].is_empty());
+
+    // A refresh takes its own guest over and keeps the other, in one commit; the very REGISTER again is a repeat.
+    for (cseq, count) in [(50, Counter::RegisterRefresh), (3, Counter::RegisterRepeat)] {
+        let fake = guest_carol(&[7001, 7002]);
+        fake.set_place(&carol, Place::Here { group: group_of(WEST, &carol) });
+        let mut phone = client("carol");
+        phone.call_id = "c7001".into();
+        let (before, commits) = (fake.count_of(count), fake.0.borrow().commits.len());
+        assert_eq!(with_cseq(&fake, &mut phone, cseq, "Contact: <sip:carol@127.0.0.1:7001>").0, 200);
+        assert_eq!(fake.count_of(count), before + 1);
+        assert_eq!((fake.bindings(carol.as_str()).len(), fake.0.borrow().commits.len() - commits), (2, 1));
+        assert!(fake.0.borrow().guests[carol.as_str()].is_empty());
+    }
 }

@@ -166,6 +166,15 @@ impl<'a> Edit<'a> {
         self
     }
 
+    /// Removes one line of a header, counted from 0: for headers whose values contain commas.
+    pub fn remove_line(&mut self, name: Name, index: usize) -> &mut Self {
+        let found = self.message.lines.as_slice().iter().filter(|line| line.name == name).nth(index);
+        if let Some(start) = found.map(Line::start) {
+            self.remove_lines(|line, _| line.start() == start);
+        }
+        self
+    }
+
     /// Removes one comma-separated value of a header, counted across its lines from 0; the line
     /// goes with its last value.
     pub fn remove_value(&mut self, name: Name, index: usize) -> &mut Self {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::error::{ParseError, ParseErrorKind};
 use crate::header::Name;
 use crate::message::MAX_HEADER_BYTES;
 use crate::{parse, scan};
@@ -43,6 +44,20 @@ pub enum FramingError {
     ControlByte,
 }
 
+impl FramingError {
+    /// What is wrong with the message, in the words of the parser.
+    fn kind(self) -> ParseErrorKind {
+        match self {
+            FramingError::HeaderTooLong => ParseErrorKind::HeaderTooLong,
+            FramingError::MessageTooLong => ParseErrorKind::MessageTooLong,
+            FramingError::NoContentLength => ParseErrorKind::Missing(Name::ContentLength),
+            FramingError::DuplicateContentLength => ParseErrorKind::Duplicate(Name::ContentLength),
+            FramingError::BadContentLength => ParseErrorKind::Malformed(Name::ContentLength),
+            FramingError::ControlByte => ParseErrorKind::ControlByte,
+        }
+    }
+}
+
 /// Cuts one stream into messages. Holds at most one unfinished message and what was pushed
 /// behind it; the caller stops reading while `buffered` is above its own bound.
 #[derive(Debug)]
@@ -56,7 +71,7 @@ pub struct StreamFramer {
     expected: Option<usize>,
     half_ping: bool,
     limit: usize,
-    failed: bool,
+    failed: Option<ParseError>,
 }
 
 impl StreamFramer {
@@ -68,20 +83,12 @@ impl StreamFramer {
 
     /// A framer that accepts messages of up to `limit` bytes, headers up to 16 KiB of it.
     pub fn new(limit: usize) -> StreamFramer {
-        StreamFramer {
-            buffer: Vec::new(),
-            start: 0,
-            scanned: 0,
-            expected: None,
-            half_ping: false,
-            limit,
-            failed: false,
-        }
+        StreamFramer { buffer: Vec::new(), start: 0, scanned: 0, expected: None, half_ping: false, limit, failed: None }
     }
 
     /// Adds received bytes; after an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.failed {
+        if self.failed.is_some() {
             return;
         }
         if self.start == self.buffer.len() {
@@ -101,16 +108,23 @@ impl StreamFramer {
         self.buffer.len() - self.start
     }
 
+    /// After an error: what is wrong, with the beginning of the message, from which a reply may be made.
+    pub fn refused(&self) -> Option<&ParseError> {
+        self.failed.as_ref()
+    }
+
     /// The next frame; `None` until more bytes come, and for ever after an error.
     #[allow(clippy::should_implement_trait)] // `None` here is not the end.
     pub fn next(&mut self) -> Option<Result<Frame, FramingError>> {
-        if self.failed {
+        if self.failed.is_some() {
             return None;
         }
         match self.step() {
             Ok(frame) => frame.map(Ok),
             Err(error) => {
-                self.failed = true;
+                let end = self.buffer.len().min(self.start + MAX_HEADER_BYTES);
+                let message = Bytes::copy_from_slice(&self.buffer[self.start..end]);
+                self.failed = Some(ParseError { kind: error.kind(), message });
                 self.buffer = Vec::new();
                 self.start = 0;
                 Some(Err(error))

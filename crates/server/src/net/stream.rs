@@ -11,12 +11,16 @@ use pairline_sip::flow::Flow;
 use pairline_sip::framing::{Frame, StreamFramer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
 const READ: usize = 16 * 1024;
+/// How long a connection that is closed after an answer is still read.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it.
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +51,23 @@ pub struct Context {
 /// Serves a connection until it ends, then tells the node and gives its place back.
 pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S, place: Place, context: Context) -> End {
     let Place { shared, queue } = place;
-    let (reader, writer) = tokio::io::split(stream);
+    let (mut reader, writer) = tokio::io::split(stream);
     let end = {
-        let read = read(reader, &shared, &context);
         let write = write(writer, queue, &shared, &context);
-        tokio::pin!(read, write);
-        tokio::select! {
-            end = &mut read => end,
+        tokio::pin!(write);
+        let end = tokio::select! {
+            end = read(&mut reader, &shared, &context) => end,
             end = &mut write => end,
             () = shared.abort.notified() => End::Closed,
+        };
+        if end == End::Malformed {
+            // The answer is written before the end; reading on for a moment, since unread bytes would turn the end into a
+            // reset that may overtake it.
+            context.streams.close(&shared.flow);
+            write.await;
+            let _ = tokio::time::timeout(LINGER, discard(&mut reader)).await;
         }
+        end
     };
     match end {
         End::Idle => count(&context.counters.stream_idle),
@@ -79,17 +90,21 @@ pub async fn ended(shared: &Shared, context: &Context) {
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(mut reader: R, shared: &Shared, context: &Context) -> End {
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &Context) -> End {
     let limits = context.streams.limits();
     let mut framer = StreamFramer::new(limits.message);
     let mut buffer = vec![0_u8; READ];
-    let mut last_frame = Instant::now();
+    let mut last_message = Instant::now();
     loop {
-        // Until something was granted, whole frames count, not bytes: a message sent byte by byte holds no place for ever.
+        // Until something was granted, whole messages count, not bytes or keep-alives: neither holds a place for ever.
         let idle = match shared.proven.load(Ordering::Relaxed) {
             true => limits.idle,
-            false => limits.unproven_idle.saturating_sub(last_frame.elapsed()),
+            false => limits.unproven_idle.saturating_sub(last_message.elapsed()),
         };
+        // Over, even if something is there to be read.
+        if idle.is_zero() {
+            return End::Idle;
+        }
         let got = match tokio::time::timeout(idle, reader.read(&mut buffer)).await {
             Err(_) => return End::Idle,
             Ok(Err(_) | Ok(0)) => return End::Closed,
@@ -97,9 +112,9 @@ async fn read<R: AsyncRead + Unpin>(mut reader: R, shared: &Shared, context: &Co
         };
         framer.push(&buffer[..got]);
         while let Some(frame) = framer.next() {
-            last_frame = Instant::now();
             match frame {
                 Ok(Frame::Message(message)) => {
+                    last_message = Instant::now();
                     count(&context.counters.stream_messages);
                     let input = Input::Sip { flow: shared.flow, message };
                     if context.inbox.stream(input).await.is_err() {
@@ -111,8 +126,25 @@ async fn read<R: AsyncRead + Unpin>(mut reader: R, shared: &Shared, context: &Co
                     let _ = context.streams.send(&shared.flow, Bytes::from_static(b"\r\n"));
                 }
                 Ok(Frame::Pong) => {}
-                Err(_) => return End::Malformed,
+                Err(_) => {
+                    let reply = framer.refused().and_then(|error| error.reply_to(shared.flow.remote));
+                    // A full queue means that this client does not read anyway.
+                    let _ = reply.map(|reply| context.streams.send(&shared.flow, reply));
+                    return End::Malformed;
+                }
             }
+        }
+    }
+}
+
+/// Reads up to [`LINGER_BYTES`] of what still comes.
+async fn discard<R: AsyncRead + Unpin>(reader: &mut R) {
+    let mut buffer = vec![0_u8; READ];
+    let mut left = LINGER_BYTES;
+    while let Ok(got @ 1..) = reader.read(&mut buffer).await {
+        left = left.saturating_sub(got);
+        if left == 0 {
+            return;
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct StreamLimits {
     pub connections: usize,
     /// Connections from one address.
     pub per_source: usize,
-    /// Connections from one address on which no request has been granted yet (no 2xx sent).
+    /// Connections from one address on which no request has been granted yet (no 2xx sent but to OPTIONS and CANCEL, which
+    /// need no password).
     pub unproven_per_source: usize,
     /// Largest message in bytes.
     pub message: usize,
@@ -179,9 +180,7 @@ impl Streams {
         {
             entry.shared.by_address.store(true, Ordering::Relaxed);
         }
-        if message.starts_with(b"SIP/2.0 2") {
-            table.prove(id);
-        }
+        table.prove(id, &message);
         if table.push(id, message, self.limits.write_bytes) {
             return Sent::Queued;
         }
@@ -214,6 +213,19 @@ impl Streams {
     }
 }
 
+/// Whether a message that is sent grants what needed a password: a 2xx to anything but OPTIONS and CANCEL.
+fn grants(message: &[u8]) -> bool {
+    if !message.starts_with(b"SIP/2.0 2") {
+        return false;
+    }
+    let cseq = message
+        .split(|b| *b == b'\n')
+        .take_while(|line| line.len() > 1)
+        .find_map(|line| line.get(5..).filter(|_| line[..5].eq_ignore_ascii_case(b"CSeq:")));
+    let method = cseq.and_then(|value| value.trim_ascii().rsplit(u8::is_ascii_whitespace).next());
+    method.is_some_and(|method| !matches!(method, b"OPTIONS" | b"CANCEL"))
+}
+
 impl Table {
     fn insert(&mut self, transport: Transport, listener: u16, remote: SocketAddr, incoming: bool) -> Place {
         self.last += 1;
@@ -242,12 +254,14 @@ impl Table {
         entry.queue.try_send(message).is_ok()
     }
 
-    fn prove(&mut self, id: u64) {
+    fn prove(&mut self, id: u64, message: &[u8]) {
         let Some(entry) = self.by_id.get(&id) else { return };
         let shared = &entry.shared;
-        if !shared.proven.swap(true, Ordering::Relaxed)
-            && let Some(source) = self.sources.get_mut(&shared.flow.remote.ip())
-        {
+        if shared.proven.load(Ordering::Relaxed) || !grants(message) {
+            return;
+        }
+        shared.proven.store(true, Ordering::Relaxed);
+        if let Some(source) = self.sources.get_mut(&shared.flow.remote.ip()) {
             source.unproven = source.unproven.saturating_sub(1);
         }
     }

@@ -88,8 +88,9 @@ impl UdpListener {
         }
     }
 
-    /// Sends all of `batch` and empties it. Returns the destinations that the system refused (no route, not allowed,
-    /// too large); when its buffer is full the rest is dropped and counted, as a network would.
+    /// Sends all of `batch` and empties it. Returns the destinations that the system refused (no route, not allowed). One
+    /// datagram that is too large says nothing of its destination: it is dropped and counted, and so is the rest when the
+    /// system's buffer is full, as a network would.
     pub fn send_all(&self, batch: &mut Vec<(SocketAddr, Bytes)>, counters: &Counters) -> Vec<SocketAddr> {
         let mut refused = Vec::new();
         let mut rest = batch.as_slice();
@@ -107,9 +108,11 @@ impl UdpListener {
                 }
                 // The report of an earlier datagram's ICMP error: the one at hand was not sent and may be tried.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(_) => {
+                Err(e) => {
                     count(&counters.udp_send_failed);
-                    refused.push(rest[0].0);
+                    if e.raw_os_error() != Some(libc::EMSGSIZE) {
+                        refused.push(rest[0].0);
+                    }
                     rest = &rest[1..];
                 }
             }

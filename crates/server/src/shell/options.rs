@@ -168,12 +168,13 @@ impl ServerOptions {
 
     /// From what is in memory, with production values for the rest.
     pub fn new(config: ServerConfig, topology: Topology, credentials: Credentials, secrets: Secrets) -> ServerOptions {
+        let connections = usize::try_from(topology.policies.limits.connections_per_server).unwrap_or(usize::MAX);
         ServerOptions {
             config,
             topology,
             credentials: Arc::new(credentials),
             secrets,
-            streams: StreamLimits::default(),
+            streams: StreamLimits { connections, ..StreamLimits::default() },
             links: LinkTimes::default(),
             facts_every: Duration::from_secs(5),
             liveness_every: Duration::from_secs(1),

@@ -22,6 +22,8 @@ use pairline_sip::uri::Aor;
 
 /// Most credentials that are looked at in one request.
 const MAX_CREDENTIALS: usize = 4;
+/// Via parameter in which a request over the peer link names the algorithm of its arrival.
+pub const ALGORITHM_PARAM: &str = "alg";
 /// What an unknown user's digest is computed against: nobody's HA1.
 const NOBODY: &[u8] = b"0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -77,12 +79,19 @@ pub(crate) enum Worth {
     Wrong,
 }
 
-/// The one algorithm that is offered to, and accepted from, a request's sender (never by user).
+/// The one algorithm that is offered to, and accepted from, a request's sender (never by user). For a request over the peer
+/// link it is the one that the partner names, at whose listener the sender is.
 pub fn algorithm_for(view: &DeploymentView, request: &Message, flow: Flow) -> Algorithm {
+    if flow.transport == Transport::Peer
+        && let Some(named) = request.via().param(ALGORITHM_PARAM).and_then(Algorithm::from_token)
+    {
+        return named;
+    }
     let agent = request.header(Name::UserAgent).unwrap_or_default();
     let fits = |rule: &&crate::settings::AuthRule| {
-        let listener = flow.transport == Transport::Peer || rule.listener.is_none_or(|l| l == flow.listener);
-        listener && agent.starts_with(rule.user_agent.as_bytes())
+        let prefix = rule.user_agent.as_bytes();
+        let named = agent.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+        named && rule.listener.is_none_or(|l| l == flow.listener)
     };
     view.auth_rules.iter().find(fits).map_or(Algorithm::Sha256, |rule| rule.algorithm)
 }
@@ -95,15 +104,19 @@ fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option
         .find(|c| *c.realm == *name.as_bytes())
 }
 
-/// The user that credentials name; clients write `user` or `user@domain`.
+/// The user that credentials name: without the domain, as HA1 is stored.
 fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
     let name = std::str::from_utf8(&credentials.username).ok()?;
-    let user = match name.rsplit_once('@') {
-        Some((user, at)) if at.eq_ignore_ascii_case(domain) => user,
-        Some(_) => return None,
-        None => name,
+    user_of(domain, name).filter(|_| !name.contains('@'))
+}
+
+/// Which of a request's proxy credentials are for a realm of ours, counted from 0.
+pub fn own_credentials(view: &DeploymentView, request: &Message) -> Vec<usize> {
+    let own = |value: &[u8]| {
+        Credentials::parse(value).is_ok_and(|c| view.domains.iter().any(|d| *c.realm == *d.realm.as_bytes()))
     };
-    user_of(domain, user)
+    let values = request.headers(Name::ProxyAuthorization).enumerate();
+    values.filter(|(_, value)| own(value)).map(|(index, _)| index).collect()
 }
 
 /// The user that a request's proxy credentials for the default domain name, whatever its From says (RFC 3323).
@@ -112,14 +125,16 @@ pub fn claimed_user(view: &DeploymentView, request: &Message) -> Option<Aor> {
     named_user(&credentials_for(request, Realm::Proxy, view.realm(domain))?, domain)
 }
 
-/// Answers with a challenge.
+/// Answers with a challenge. Its To tag is random like all else in it: one that followed from the request would tell a
+/// challenge made here from one that the other pool made.
 pub fn challenge<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, domain: &str, stale: bool) {
     cx.count(if stale { Counter::AuthStale } else { Counter::AuthChallenge });
     let view = cx.view();
     let algorithm = algorithm_for(&view, request, flow);
     let value = fresh_challenge(cx, &view, domain, algorithm, stale, realm == Realm::Proxy);
-    let reply = Reply::to(request, realm.status()).header(realm.challenge(), value);
-    cx.respond(realm.status(), reply.build());
+    let tag = format!("{:016x}", cx.random());
+    let reply = Reply::to(request, realm.status()).to_tag(&tag).header(realm.challenge(), value);
+    cx.respond_once(realm.status(), reply.build());
 }
 
 fn fresh_challenge<C: Cx>(

@@ -18,6 +18,8 @@ pub enum Ended {
     Timeout,
     /// It could not be sent or its flow broke: as if 503.
     Flow,
+    /// It does not fit into a datagram: as if 513.
+    TooLarge,
 }
 
 impl Ended {
@@ -27,6 +29,7 @@ impl Ended {
             Ended::Final(message) => message.status().unwrap_or(500),
             Ended::Timeout => 408,
             Ended::Flow => 503,
+            Ended::TooLarge => 513,
         }
     }
 

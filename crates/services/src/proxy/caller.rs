@@ -68,17 +68,19 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
     let Some(user) = claimed(cx, request, flow) else {
         return Caller::Answered;
     };
-    let group = match cx.place(&user) {
-        Place::NoSuchUser => None,
-        Place::Here { group } | Place::Resiliency { group } => Some(group),
+    let (group, reachable) = match cx.place(&user) {
+        Place::NoSuchUser => (None, true),
+        Place::Here { group } | Place::Resiliency { group } => (Some(group), true),
         Place::Elsewhere { pool, .. } => return Caller::ServedBy(pool),
-        Place::Unavailable { .. } => {
-            replies::try_later(cx, request, "Caller's Pool Not Reachable");
-            return Caller::Answered;
-        }
+        Place::Unavailable { group, .. } => (Some(group), false),
     };
     let who = Who { user: &user, group };
     if !auth::authenticate(cx, request, flow, Realm::Proxy, who).await {
+        return Caller::Answered;
+    }
+    // Only told to who has proven to be that user: strangers learn from it who exists.
+    if !reachable {
+        replies::try_later(cx, request, "Caller's Pool Not Reachable");
         return Caller::Answered;
     }
     Caller::Known { asserted: Asserted::Set(user), consumed: true }

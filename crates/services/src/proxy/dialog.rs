@@ -3,9 +3,10 @@
 //! Owns their next hop. The mark in our Record-Route says that the dialog came through here; without it a request is
 //! treated like any other.
 
+use super::edge::probe;
 use super::fork::{Fork, Job};
 use super::hop::{self, Hop};
-use crate::cx::Cx;
+use crate::cx::{Cx, Reach};
 use crate::forward::{self, Asserted, Sending};
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
@@ -13,6 +14,13 @@ use crate::replies;
 use crate::routes::RouteSet;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
+
+/// The flow to the far end, if our own Route names one that is open (RFC 5626 §5.3.2).
+fn kept<C: Cx>(cx: &C, arrival: Flow, routes: &RouteSet) -> Option<Hop> {
+    let kept = routes.flow.filter(|kept| routes.next.is_none() && kept.flow != arrival)?;
+    let open = cx.reach(&probe(kept)) == Reach::Open;
+    open.then(|| Hop::plain(hop::own_listener(cx, kept.flow), None))
+}
 
 /// Where a request with that Route set goes: the next Route, else its Request-URI.
 async fn next_hop<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<Hop> {
@@ -43,6 +51,10 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
         consumed: false,
         record_route: false,
     };
+    if let Some(hop) = kept(&cx, flow, &routes) {
+        replies::trying(&cx, &request);
+        return Fork::new(&cx, job, None).run(vec![hop]).await;
+    }
     // A remote target that is an address of record of ours goes to that user's devices.
     if routes.next.is_none()
         && let Whose::User(user) = classify(&cx.view(), request.request_uri())
@@ -58,7 +70,11 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
 
 /// Passes the ACK of a 2xx on (RFC 3261 §16.11): it has no transaction.
 pub async fn ack<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
-    if let Some(hop) = next_hop(&cx, &request, &routes).await {
+    let hop = match kept(&cx, flow, &routes) {
+        Some(hop) => Some(hop),
+        None => next_hop(&cx, &request, &routes).await,
+    };
+    if let Some(hop) = hop {
         ack_on(&cx, &request, flow, &routes, hop.flow);
     }
 }

@@ -38,7 +38,7 @@ pub async fn deliver<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSe
 }
 
 /// A binding that has nothing but a flow, to ask how that can be used.
-fn probe(flow: FlowRef) -> Binding {
+pub(super) fn probe(flow: FlowRef) -> Binding {
     Binding {
         id: [0; 16],
         contact: Box::default(),

@@ -13,11 +13,14 @@ use crate::metrics::Counter;
 use crate::replies;
 use crate::routes::RouteSet;
 use pairline_group::Millis;
-use pairline_sip::flow::Flow;
+use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
 use pairline_sip::uri::Aor;
 use std::collections::VecDeque;
+
+/// Most bytes of one datagram (over IPv6, whose limit is the lower one).
+const MAX_DATAGRAM: usize = 65_487;
 
 /// What is to be forwarded, as received, and what is changed on the way.
 #[derive(Clone, Copy, Debug)]
@@ -74,13 +77,8 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// Runs until a final answer is given and every leg has ended.
     pub async fn run(mut self, hops: Vec<Hop>) {
-        let held_from_start = hops.is_empty();
         self.waiting = by_preference(hops).into();
-        if held_from_start {
-            self.begin_hold();
-            self.look_again().await;
-        }
-        self.settle();
+        self.settle().await;
         while !self.is_over() {
             self.cx.set_deadline(self.next_timer());
             match self.cx.event().await {
@@ -88,11 +86,12 @@ impl<'a, C: Cx> Fork<'a, C> {
                 TaskEvent::Timeout(branch) => self.on_failed(branch, Ended::Timeout),
                 TaskEvent::TransportError(branch) => self.on_failed(branch, Ended::Flow),
                 TaskEvent::Cancelled => self.on_cancelled(),
-                TaskEvent::Deadline => self.on_timer(),
+                TaskEvent::Deadline => self.on_timer().await,
                 TaskEvent::BindingsChanged if self.hold_until.is_some() => self.look_again().await,
+                // Bindings are read when a hold begins.
                 TaskEvent::BindingsChanged => {}
             }
-            self.settle();
+            self.settle().await;
         }
         self.cx.set_deadline(None);
     }
@@ -122,6 +121,10 @@ impl<'a, C: Cx> Fork<'a, C> {
             consumed: self.job.consumed,
         };
         let bytes = forward::build(self.cx, &view, &sending);
+        if hop.flow.transport == Transport::Udp && bytes.len() > MAX_DATAGRAM {
+            self.tried.push(hop);
+            return self.ended.push(Ended::TooLarge);
+        }
         let branch = self.cx.forward(hop.flow, bytes);
         self.cx.count(Counter::ProxyBranch);
         let timer = self.invite.then(|| self.cx.now().mono + view.proxy.timer_c_ms);
@@ -161,6 +164,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         let timer = self.cx.now().mono + self.cx.view().proxy.timer_c_ms;
         let Some(leg) = self.leg(branch) else { return };
         leg.provisional = true;
+        leg.rang |= status > 100;
         // §16.7 step 2: 101 to 199 reset Timer C; a cancelled leg keeps its shorter one.
         if status > 100 && leg.timer.is_some() && !leg.cancelled {
             leg.timer = Some(timer);
@@ -194,8 +198,9 @@ impl<'a, C: Cx> Fork<'a, C> {
         if !std::mem::replace(&mut leg.live, false) {
             return;
         }
-        // A device that rang and then fell silent was reached; another way to it would ring it twice.
-        let another_way = !leg.provisional && (self.invite || ended.unreached());
+        // A device that rang and then fell silent was reached; another way to it would ring it twice. A 100 is only the next
+        // hop's.
+        let another_way = !leg.rang && (self.invite || ended.unreached());
         if another_way && self.try_alternate(branch) {
             return;
         }
@@ -243,9 +248,11 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
     }
 
-    fn on_timer(&mut self) {
+    async fn on_timer(&mut self) {
         let now = self.cx.now().mono;
         if self.hold_until.is_some_and(|at| at <= now) {
+            // Not every way that opens is told: a last look before the caller is sent away.
+            self.look_again().await;
             self.hold_until = None;
             self.hold = None;
         }
@@ -266,36 +273,30 @@ impl<'a, C: Cx> Fork<'a, C> {
     }
 
     /// Goes on where no leg is open: next group of hops, hold, or the final answer.
-    fn settle(&mut self) {
-        if self.answered || self.legs.iter().any(|leg| leg.live) {
-            return;
-        }
-        if !self.cancelled && !self.declined {
+    async fn settle(&mut self) {
+        while !self.answered && !self.legs.iter().any(|leg| leg.live) {
+            if self.cancelled || self.declined {
+                return self.answer();
+            }
             if let Some(group) = self.waiting.pop_front() {
                 for hop in group {
                     self.send(hop);
                 }
+                continue;
+            }
+            let unreached = self.ended.iter().all(Ended::unreached);
+            if self.hold_until.is_some() && unreached {
                 return;
             }
-            if self.hold_until.is_some() && self.ended.iter().all(Ended::unreached) {
-                return;
+            if self.hold_until.is_some() || self.hold.is_none() || !self.invite || !unreached {
+                return self.answer();
             }
-            if self.hold_until.is_none()
-                && self.hold.is_some()
-                && !self.ended.is_empty()
-                && self.ended.iter().all(Ended::unreached)
-            {
+            if !self.ended.is_empty() {
                 self.cx.count(Counter::ProxyHeld);
-                self.begin_hold();
-                return;
             }
-        }
-        self.answer();
-    }
-
-    fn begin_hold(&mut self) {
-        if self.invite && self.hold.is_some() {
             self.hold_until = Some(self.cx.now().mono + self.cx.view().proxy.hold_ms);
+            // What was written, or became reachable, while the legs were still open.
+            self.look_again().await;
         }
     }
 
@@ -327,8 +328,14 @@ impl<'a, C: Cx> Fork<'a, C> {
             None => replies::unavailable(self.cx, request, "No Device Reachable"),
             Some(Ended::Final(message)) if !matches!(message.status(), Some(503 | 430)) => {
                 let status = message.status().unwrap_or(500);
-                self.cx.respond(status, best::returned(message, &self.ended));
+                let reply = best::returned(message, &self.ended);
+                // The other pool's challenge to a caller whom it serves.
+                match status {
+                    407 if self.challenged_elsewhere() => self.cx.respond_once(status, reply),
+                    _ => self.cx.respond(status, reply),
+                }
             }
+            Some(Ended::TooLarge) => replies::refuse(self.cx, request, 513, "Message Too Large"),
             Some(Ended::Timeout) if self.invite => replies::refuse(self.cx, request, 408, "Request Timeout"),
             // RFC 4320 §4.2: no 408 to anything but INVITE.
             Some(Ended::Timeout) => replies::unavailable(self.cx, request, "Device Did Not Answer"),
@@ -338,6 +345,10 @@ impl<'a, C: Cx> Fork<'a, C> {
             }
             Some(_) => replies::try_later(self.cx, request, "Next Hop Not Reachable"),
         }
+    }
+
+    fn challenged_elsewhere(&self) -> bool {
+        *self.job.asserted == Asserted::Strip && self.tried.iter().all(|hop| hop.flow.transport == Transport::Peer)
     }
 
     fn tried_peer_only(&self) -> bool {

@@ -50,19 +50,25 @@ pub fn to_peer<C: Cx>(cx: &C, request: &Message, pool: PoolId, uri: Option<&[u8]
     Some(Hop::plain(cx.peer_flow(pool)?, uri))
 }
 
-/// A binding as next hop; `None` if it is stranded.
-pub fn to_binding<C: Cx>(cx: &C, request: &Message, binding: &Binding) -> Option<Hop> {
+/// A binding as next hop; `None` if it is stranded. One whose flow is gone is tried by the first server of its Path.
+pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
     let mut routes: Vec<Box<[u8]>> = binding.path.iter().map(|p| bracketed(p)).collect();
     let flow = match cx.reach(binding) {
         Reach::Open => open_flow(cx, binding)?,
         Reach::ThroughPeer => {
             let view = cx.view();
-            let token = flow_token(&view.sealing_key, &binding.flow);
+            // The owner of a datagram's flow sends where this server would.
+            let mut owner = binding.flow;
+            if owner.flow.transport == Transport::Udp {
+                owner.flow.remote = datagram_target(binding);
+            }
+            let token = flow_token(&view.sealing_key, &owner);
             let host = view.partner.as_ref().map(peer_host)?;
             routes.insert(0, format!("<sip:{token}@{host};lr>").into_bytes().into());
-            to_peer(cx, request, binding.flow.pool, None)?.flow
+            // Not counted as a hop between pools: the owner of a flow delivers on it or answers 430, it never sends on.
+            cx.peer_flow(binding.flow.pool)?
         }
-        Reach::Stranded => return None,
+        Reach::Stranded => located(cx, binding.path.first()?, None).await?.flow,
     };
     Some(Hop { flow, uri: Some(binding.contact.clone()), routes, q: binding.q, alternates: Vec::new() })
 }

@@ -16,8 +16,10 @@ pub struct Leg {
     pub branch: Branch,
     /// No final response yet.
     pub live: bool,
-    /// A provisional response came.
+    /// A provisional response came, also a 100.
     pub provisional: bool,
+    /// A provisional response of the device itself came.
+    pub rang: bool,
     /// CANCEL was asked for.
     pub cancelled: bool,
     /// Monotonic time of Timer C, or of giving up after a CANCEL; `None` for non-INVITE.
@@ -29,7 +31,7 @@ pub struct Leg {
 impl Leg {
     /// A leg that was just sent.
     pub fn new(branch: Branch, alternates: Vec<Hop>, timer: Option<Millis>) -> Leg {
-        Leg { branch, live: true, provisional: false, cancelled: false, timer, alternates }
+        Leg { branch, live: true, provisional: false, rang: false, cancelled: false, timer, alternates }
     }
 }
 

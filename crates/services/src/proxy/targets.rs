@@ -5,6 +5,7 @@
 use super::hop::{self, Hop};
 use crate::binding::Binding;
 use crate::cx::{Cx, Place};
+use crate::forward::peer_hops;
 use crate::ident::parse_user;
 use crate::metrics::Counter;
 use crate::records::{BINDING, Settings, settings_key};
@@ -39,7 +40,8 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
     loop {
         let current = seen.last().expect("begins with one").clone();
         let forwarded = seen.len() > 1;
-        let group = match cx.place(&current) {
+        let place = cx.place(&current);
+        let group = match place {
             Place::NoSuchUser if forwarded => return Found::NotRegistered,
             Place::NoSuchUser => return Found::NoSuchUser,
             Place::Here { group } | Place::Resiliency { group } => Some(group),
@@ -58,13 +60,37 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
             _ => None,
         };
         let Some(next) = next else {
-            return of_user(cx, request, group, &current).await;
+            let found = of_user(cx, group, &current).await;
+            return match place {
+                Place::Resiliency { .. } => then_other_pool(cx, request, &current, forwarded, found),
+                _ => found,
+            };
         };
         if seen.contains(&next) || seen.len() > MAX_FORWARDS {
             return Found::ForwardLoop;
         }
         cx.count(Counter::ProxyCallForward);
         seen.push(next);
+    }
+}
+
+/// In a cut that is one-way, or not over for long enough, each pool tries what it has, then the other pool, once (DESIGN §8): what
+/// came over the link does not go back.
+fn then_other_pool<C: Cx>(cx: &C, request: &Message, user: &Aor, forwarded: bool, found: Found) -> Found {
+    let partner = cx.view().partner.as_ref().map(|partner| partner.pool).filter(|_| peer_hops(request) == 0);
+    let uri = forwarded.then(|| user.as_str().as_bytes());
+    let Some(peer) = partner.and_then(|pool| hop::to_peer(cx, request, pool, uri)) else {
+        return found;
+    };
+    match found {
+        Found::Hops(mut hops) => {
+            if let Some(first) = hops.first_mut() {
+                first.alternates.push(peer);
+            }
+            Found::Hops(hops)
+        }
+        Found::Stranded(_) | Found::NotRegistered | Found::Unavailable => Found::Hops(vec![peer]),
+        other => other,
     }
 }
 
@@ -79,7 +105,7 @@ async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor
 }
 
 /// The hops of one user's bindings. Without a readable copy only guest bindings are known.
-pub async fn of_user<C: Cx>(cx: &C, request: &Message, group: Option<GroupId>, user: &Aor) -> Found {
+pub async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor) -> Found {
     let wall = cx.now().wall;
     let mut bindings = match group {
         Some(group) => read_bindings(cx, group, user).await,
@@ -90,7 +116,7 @@ pub async fn of_user<C: Cx>(cx: &C, request: &Message, group: Option<GroupId>, u
     if bindings.is_empty() {
         return if group.is_some() { Found::NotRegistered } else { Found::Unavailable };
     }
-    let hops = hops_of(cx, request, bindings);
+    let hops = hops_of(cx, bindings).await;
     if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }
 }
 
@@ -114,11 +140,11 @@ fn same_device(a: &Binding, b: &Binding) -> bool {
 }
 
 /// One hop per device: of several bindings of one instance or contact the freshest is tried, the others are alternates.
-fn hops_of<C: Cx>(cx: &C, request: &Message, mut bindings: Vec<Binding>) -> Vec<Hop> {
+async fn hops_of<C: Cx>(cx: &C, mut bindings: Vec<Binding>) -> Vec<Hop> {
     bindings.sort_by(|a, b| b.refreshed.cmp(&a.refreshed).then_with(|| a.id.cmp(&b.id)));
     let mut devices: Vec<(Binding, Hop)> = Vec::new();
     for binding in bindings {
-        let Some(hop) = hop::to_binding(cx, request, &binding) else {
+        let Some(hop) = hop::to_binding(cx, &binding).await else {
             cx.count(Counter::BindingStranded);
             continue;
         };

@@ -125,6 +125,11 @@ fn operation(user: &Aor, request: &Message) -> [u8; 16] {
 }
 
 impl Ask {
+    /// Whether it says anything of a binding: its contact, or all.
+    pub fn means(&self, binding: &Binding) -> bool {
+        self.star || self.contacts.iter().any(|contact| contact.is_of(binding))
+    }
+
     /// Reads a REGISTER. `flow` reaches the client; `own_path` values at the top of Path are ours and are not kept.
     pub fn read(user: &Aor, request: &Message, flow: FlowRef, own_path: usize) -> Result<Ask, AskError> {
         let list = request.contacts();

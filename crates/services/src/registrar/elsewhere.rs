@@ -41,8 +41,10 @@ pub async fn relay<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteS
         match cx.event().await {
             TaskEvent::Response(_, response) => {
                 let status = response.status().unwrap_or(500);
-                if status >= 200 {
-                    return cx.respond(status, forward::response_back(&response));
+                match status {
+                    ..200 => {}
+                    401 => return cx.respond_once(status, forward::response_back(&response)),
+                    _ => return cx.respond(status, forward::response_back(&response)),
                 }
             }
             TaskEvent::Timeout(_) | TaskEvent::TransportError(_) => {

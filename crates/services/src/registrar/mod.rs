@@ -19,7 +19,7 @@ use crate::replies;
 use crate::routes::{RouteSet, read_flow_token};
 use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Position};
+use pairline_group::{GroupId, Millis, Position};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -41,19 +41,25 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     if !extensions_known(&cx, &request) {
         return;
     }
+    let mut admitted = false;
     for round in 0..ROUNDS {
-        let again = match cx.place(&user) {
-            Place::NoSuchUser => serve(&cx, &request, flow, &user, None).await,
-            Place::Here { group } => serve(&cx, &request, flow, &user, Some(group)).await,
-            Place::Elsewhere { pool, .. } => {
-                return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
-            }
-            Place::Resiliency { group } => {
-                return guest::serve(&cx, &request, flow, &user, group).await;
-            }
-            Place::Unavailable { .. } => {
-                return replies::try_later(&cx, &request, "Serving Pool Not Reachable");
-            }
+        let place = cx.place(&user);
+        if let Place::Elsewhere { pool, .. } = place {
+            return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
+        }
+        let group = match place {
+            Place::Here { group } | Place::Resiliency { group } | Place::Unavailable { group, .. } => Some(group),
+            _ => None,
+        };
+        // Once: a second look at the same credentials would find their nonce count used.
+        admitted = admitted || admit(&cx, &request, flow, &user, group).await;
+        if !admitted {
+            return;
+        }
+        let again = match place {
+            Place::Here { group } => serve(&cx, &request, flow, &user, group).await,
+            Place::Resiliency { .. } => return guest::serve(&cx, &request, flow, &user).await,
+            _ => return replies::try_later(&cx, &request, "Serving Pool Not Reachable"),
         };
         match again {
             Outcome::Answered => return,
@@ -172,13 +178,13 @@ async fn bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<(Binding, Po
 }
 
 /// The proposal for some changes, based on the versions that were read.
-fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)]) -> Proposal {
+fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)], wall: Millis) -> Proposal {
     let version = |id: &[u8; 16]| read.iter().find(|(b, _)| b.id == *id).map(|(_, v)| *v);
     let mut proposal = Proposal::default();
     for binding in &changes.puts {
         let key = binding_key(user.as_str(), &binding.id);
         proposal.reads.push((key.clone(), version(&binding.id)));
-        let lives = u64::from(binding.granted) * 1000;
+        let lives = binding.expires.saturating_sub(wall).max(1);
         proposal.writes.push(Write::Put { key, class: WriteClass::Soft { lives }, value: binding.encode() });
     }
     for id in &changes.deletes {
@@ -189,20 +195,20 @@ fn proposal(user: &Aor, changes: &Changes, read: &[(Binding, Position)]) -> Prop
     proposal
 }
 
-async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: Option<GroupId>) -> Outcome {
-    if !admit(cx, request, flow, user, group).await {
-        return Outcome::Answered;
-    }
-    let (Some(group), Some(ask)) = (group, read_ask(cx, request, flow, user)) else {
+async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: GroupId) -> Outcome {
+    let Some(ask) = read_ask(cx, request, flow, user) else {
         return Outcome::Answered;
     };
+    let guests = guest::live(cx, user);
     // One retry: a conflict means that another REGISTER of the user was faster, and that one counts first.
     for last in [false, true] {
         let read = bindings(cx, group, user).await;
-        let existing: Vec<Binding> = read.iter().map(|(b, _)| b.clone()).collect();
+        let mut existing: Vec<Binding> = read.iter().map(|(b, _)| b.clone()).collect();
         let view = cx.view();
+        let adopted = guest::adopted(&view, group, &existing, &guests);
+        existing.extend(adopted.iter().cloned());
         let plan = plan::plan(&existing, &ask, &view.registrar, view.registrar.max_s, cx.now().wall);
-        let changes = match plan {
+        let mut changes = match plan {
             Plan::Refuse(why) => {
                 refuse(cx, request, why);
                 return Outcome::Answered;
@@ -220,13 +226,17 @@ async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: 
                 changes
             }
         };
+        changes.keep(adopted);
         if changes.puts.is_empty() && changes.deletes.is_empty() {
             answer::ok(cx, request, &existing, None);
+            guest::drain(cx, user, &ask, &existing, &guests).await;
             return Outcome::Answered;
         }
-        match cx.commit(group, proposal(user, &changes, &read)).await {
+        match cx.commit(group, proposal(user, &changes, &read, cx.now().wall)).await {
             Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => {
-                answer::ok(cx, request, &after(existing, changes), None);
+                let bindings = after(existing, changes);
+                answer::ok(cx, request, &bindings, None);
+                guest::drain(cx, user, &ask, &bindings, &guests).await;
                 return Outcome::Answered;
             }
             Done::Refused(Refusal::Conflict(_)) if !last => {}

@@ -32,6 +32,17 @@ pub struct Changes {
     pub new: usize,
 }
 
+impl Changes {
+    /// Adds what is to be written as it is, unless it is changed anyway.
+    pub fn keep(&mut self, bindings: Vec<Binding>) {
+        for binding in bindings {
+            if !self.deletes.contains(&binding.id) && !self.puts.iter().any(|put| put.id == binding.id) {
+                self.puts.push(binding);
+            }
+        }
+    }
+}
+
 /// Why a REGISTER is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refuse {
@@ -95,13 +106,12 @@ pub fn plan(existing: &[Binding], ask: &Ask, policy: &RegistrarPolicy, longest: 
     if !ask.star && ask.contacts.is_empty() {
         return Plan::Fetch;
     }
-    let touched = |b: &&Binding| ask.star || ask.contacts.iter().any(|c| c.is_of(b));
     let mut repeat = false;
     // One operation writes all its bindings at once, so one that stands at this very operation tells that it was applied.
     for binding in existing {
         match order(ask, binding) {
             Order::Same => repeat = true,
-            Order::Stale if touched(&binding) => return Plan::Refuse(Refuse::OutOfOrder),
+            Order::Stale if ask.means(binding) => return Plan::Refuse(Refuse::OutOfOrder),
             _ => {}
         }
     }

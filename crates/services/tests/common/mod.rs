@@ -42,6 +42,8 @@ pub struct World {
     pub guests: BTreeMap<String, Vec<Binding>>,
     pub guests_full: bool,
     pub responses: Vec<(u16, Message)>,
+    /// How many of the answers are not kept.
+    pub once: usize,
     pub sent: Vec<(Branch, Flow, Message)>,
     pub cancelled: Vec<Branch>,
     pub stateless: Vec<(Flow, Bytes)>,
@@ -50,6 +52,8 @@ pub struct World {
     pub watched: BTreeSet<String>,
     pub stranded: BTreeSet<u64>,
     pub peer_up: bool,
+    /// Flows of this pool's servers count as its own.
+    pub own_pool: PoolId,
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub nonces: BTreeSet<(u128, u32)>,
     pub counters: BTreeMap<Counter, u64>,
@@ -143,6 +147,7 @@ impl Fake {
             guests: BTreeMap::new(),
             guests_full: false,
             responses: Vec::new(),
+            once: 0,
             sent: Vec::new(),
             cancelled: Vec::new(),
             stateless: Vec::new(),
@@ -151,6 +156,7 @@ impl Fake {
             watched: BTreeSet::new(),
             stranded: BTreeSet::new(),
             peer_up: true,
+            own_pool: EAST,
             names: BTreeMap::new(),
             nonces: BTreeSet::new(),
             counters: BTreeMap::new(),
@@ -323,6 +329,11 @@ impl Cx for Fake {
         self.0.borrow_mut().responses.push((status, message));
     }
 
+    fn respond_once(&self, status: u16, reply: Bytes) {
+        self.respond(status, reply);
+        self.0.borrow_mut().once += 1;
+    }
+
     fn forward(&self, flow: Flow, request: Bytes) -> Branch {
         let message = Message::parse(request).unwrap();
         let mut world = self.0.borrow_mut();
@@ -359,7 +370,7 @@ impl Cx for Fake {
         let world = self.0.borrow();
         if world.stranded.contains(&binding.flow.flow.connection) {
             Reach::Stranded
-        } else if binding.flow.pool != EAST {
+        } else if binding.flow.pool != world.own_pool {
             if world.peer_up { Reach::ThroughPeer } else { Reach::Stranded }
         } else {
             Reach::Open

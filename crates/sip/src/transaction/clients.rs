@@ -8,7 +8,7 @@ use super::layer::{ClientTx, Layer, Output, Received};
 use super::timers::{Armed, Due, Queue, Timer};
 use super::{client, invite_client};
 use crate::Millis;
-use crate::flow::Flow;
+use crate::flow::{Flow, Transport};
 use crate::message::Message;
 use crate::method::Method;
 use crate::reply::Reply;
@@ -25,6 +25,8 @@ enum Happening {
     Status(u16),
     Cancel,
     TransportError,
+    Interrupted,
+    Restored,
     Timer(Timer),
 }
 
@@ -43,6 +45,8 @@ pub(super) struct ClientSlot {
     /// The Reason of a CANCEL that waits for a provisional response.
     cancel_reason: Option<Box<str>>,
     armed: Armed,
+    /// A provisional response of a device came (101 to 199).
+    rang: bool,
     /// Ours alone: the transaction of a CANCEL.
     internal: bool,
 }
@@ -104,6 +108,7 @@ impl Layer {
             ack: None,
             cancel_reason: None,
             armed: Armed::default(),
+            rang: false,
             internal,
         });
         self.client_keys.insert(key, id);
@@ -138,8 +143,19 @@ impl Layer {
         }
     }
 
+    /// A call that rings in the other pool outlives a short interruption of the link: failed here, it would ring on there.
     pub(super) fn client_transport_error(&mut self, now: Millis, id: u64) {
-        self.run_client(now, id, Happening::TransportError, None);
+        let Some(slot) = self.clients.get(id).filter(|slot| !slot.armed.awaits(Timer::Interrupted)) else {
+            return;
+        };
+        let cancelling = matches!(slot.machine, Machine::Invite(invite_client::State::Cancelling));
+        let rings = slot.flow.transport == Transport::Peer && (slot.rang || cancelling);
+        let happening = if rings { Happening::Interrupted } else { Happening::TransportError };
+        self.run_client(now, id, happening, None);
+    }
+
+    pub(super) fn client_transport_restored(&mut self, now: Millis, id: u64) {
+        self.run_client(now, id, Happening::Restored, None);
     }
 
     /// Steps a machine and does what it says; whether a response goes to the user.
@@ -152,6 +168,7 @@ impl Layer {
             return false;
         };
         slot.machine = machine;
+        slot.rang |= matches!(happening, Happening::Status(101..=199));
         for effect in effects {
             self.apply_client(now, id, *effect, happening, response);
         }
@@ -270,6 +287,8 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
                 Happening::Status(_) => Event::Failure,
                 Happening::Cancel => Event::Cancel,
                 Happening::TransportError => Event::TransportError,
+                Happening::Interrupted => Event::Interrupted,
+                Happening::Restored => Event::Restored,
                 Happening::Timer(timer) => Event::Timer(timer),
             };
             let (next, effects) = invite_client::step(state, event, reliable);
@@ -280,7 +299,7 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
             let event = match happening {
                 Happening::Status(100..=199) => Event::Provisional,
                 Happening::Status(_) => Event::Final,
-                Happening::Cancel => return None,
+                Happening::Cancel | Happening::Interrupted | Happening::Restored => return None,
                 Happening::TransportError => Event::TransportError,
                 Happening::Timer(timer) => Event::Timer(timer),
             };

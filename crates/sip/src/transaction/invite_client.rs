@@ -38,13 +38,17 @@ pub enum Event {
     Cancel,
     /// The transport failed.
     TransportError,
+    /// The link to the other pool is interrupted, while a device there rings.
+    Interrupted,
+    /// It is back.
+    Restored,
     /// A timer fired.
     Timer(Timer),
 }
 
 /// The next state and what to do. An event that means nothing in a state changes nothing.
 pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
-    use Effect::{Cancel, PassUp, Resend, Start, StopResend, Timeout};
+    use Effect::{Cancel, Failed, PassUp, Resend, Start, StopResend, Timeout};
     match (state, event) {
         (State::Calling, Event::Trying | Event::Provisional) => {
             (State::Proceeding, &[StopResend, Start(Timer::C), PassUp])
@@ -60,6 +64,11 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
         (State::Proceeding, Event::Cancel | Event::Timer(Timer::C)) => {
             (State::Cancelling, &[Start(Timer::Cancelled), Cancel])
         }
+        (State::Proceeding, Event::Interrupted) => (state, &[Start(Timer::Interrupted)]),
+        (State::Proceeding, Event::Restored) => (state, &[Start(Timer::C)]),
+        (State::Proceeding, Event::Timer(Timer::Interrupted)) => (State::Terminated, &[Failed]),
+        // The CANCEL may have been lost with the link; one that was not is a repetition there. Its timer runs on.
+        (State::Cancelling, Event::Restored) => (state, &[Cancel]),
         (State::Cancelling, Event::Trying | Event::Provisional) => (state, &[PassUp]),
         (State::Cancelling, Event::Timer(Timer::Cancelled)) => (State::Terminated, &[Timeout]),
         (State::Calling | State::CancelPending | State::Proceeding | State::Cancelling, event) => {

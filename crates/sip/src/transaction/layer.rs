@@ -15,6 +15,9 @@ use crate::flow::Flow;
 use crate::message::Message;
 use crate::method::Method;
 
+/// Bytes that a server transaction may keep, on average of all that are allowed: large messages leave room for fewer.
+pub const BYTES_EACH: usize = 4096;
+
 /// A server transaction. Ids are not used again within the life of a layer's slot generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerTx(pub(super) u64);
@@ -105,6 +108,8 @@ pub enum Output {
 pub struct Layer {
     pub(super) timers: Timers,
     max: usize,
+    /// Bytes of requests and responses that server transactions keep.
+    pub(super) held: usize,
     pub(super) servers: Slab<ServerSlot>,
     pub(super) clients: Slab<ClientSlot>,
     pub(super) server_keys: key::Map,
@@ -118,7 +123,8 @@ pub struct Layer {
 
 impl Layer {
     /// A layer that holds at most `max_transactions` server transactions; client transactions
-    /// come from our own requests and are bounded by what the server transactions fork.
+    /// come from our own requests and are bounded by what the server transactions fork. Where strangers choose branches use
+    /// [`with_seed`](Self::with_seed).
     pub fn new(timers: Timers, max_transactions: usize) -> Layer {
         Self::with_seed(timers, max_transactions, 0)
     }
@@ -129,6 +135,7 @@ impl Layer {
         Layer {
             timers,
             max: max_transactions.min(1 << 30),
+            held: 0,
             servers: Slab::new(),
             clients: Slab::new(),
             server_keys: key::Map::with_hasher(key::Seeded(seed)),
@@ -159,7 +166,7 @@ impl Layer {
             self.repeat_request(now, id);
             return Received::Absorbed;
         }
-        if self.servers.len() >= self.max {
+        if self.is_full() {
             self.refuse(flow, &message);
             return Received::Refused;
         }
@@ -167,9 +174,14 @@ impl Layer {
         Received::Request { tx, message }
     }
 
-    /// Whether the bytes that the caller is about to parse would be refused for want of room.
+    /// Whether a new request would be refused for want of room: transactions, or bytes that they keep.
     pub fn is_full(&self) -> bool {
-        self.servers.len() >= self.max
+        self.servers.len() >= self.max || self.held >= self.max.saturating_mul(BYTES_EACH)
+    }
+
+    /// Bytes of requests and responses that server transactions keep.
+    pub fn held_bytes(&self) -> usize {
+        self.held
     }
 
     /// The next thing to do or to know.
@@ -195,14 +207,13 @@ impl Layer {
 
     /// The transport cannot send on `flow`, or its connection has closed. Client transactions on
     /// it, also those that were sent with connection 0 to the same remote, fail at once; answers
-    /// of server transactions go to a new connection (RFC 3261 §18.2.2).
+    /// of server transactions go to a new connection (RFC 3261 §18.2.2). What rings over the link to
+    /// another pool waits a little for [`transport_restored`](Self::transport_restored).
     pub fn transport_failed(&mut self, now: Millis, flow: Flow) {
         let any = Flow { connection: 0, ..flow };
-        let mut hit: Vec<(bool, u64)> = Vec::new();
-        for wanted in [Some(flow), (any != flow).then_some(any)] {
-            let Some(wanted) = wanted else { continue };
-            let range = (wanted, false, 0)..=(wanted, true, u64::MAX);
-            hit.extend(self.by_flow.range(range).map(|(_, server, id)| (*server, *id)));
+        let mut hit = self.on_flow(flow);
+        if any != flow {
+            hit.extend(self.on_flow(any));
         }
         for (server, id) in hit {
             if server {
@@ -211,6 +222,23 @@ impl Layer {
                 self.client_transport_error(now, id);
             }
         }
+    }
+
+    /// The link that `flow` names is up again: answers that may have been lost with it are sent once more, and so are CANCELs.
+    pub fn transport_restored(&mut self, now: Millis, flow: Flow) {
+        for (server, id) in self.on_flow(flow) {
+            if server {
+                self.repeat_request(now, id);
+            } else {
+                self.client_transport_restored(now, id);
+            }
+        }
+    }
+
+    /// The transactions that send on a flow: whether it is a server's, and its id.
+    fn on_flow(&self, flow: Flow) -> Vec<(bool, u64)> {
+        let range = (flow, false, 0)..=(flow, true, u64::MAX);
+        self.by_flow.range(range).map(|(_, server, id)| (*server, *id)).collect()
     }
 
     /// All transactions, server and client.

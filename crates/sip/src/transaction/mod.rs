@@ -17,5 +17,5 @@ mod servers;
 mod slab;
 pub mod timers;
 
-pub use layer::{ClientTx, Gone, Layer, Output, Received, ServerTx};
+pub use layer::{BYTES_EACH, ClientTx, Gone, Layer, Output, Received, ServerTx};
 pub use timers::{Timer, Timers};

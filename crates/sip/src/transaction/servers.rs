@@ -10,7 +10,7 @@ use super::layer::{Gone, Layer, Output, Received, ServerTx};
 use super::timers::{Armed, Due, Queue, Timer};
 use super::{invite_server, server};
 use crate::Millis;
-use crate::flow::Flow;
+use crate::flow::{Flow, Transport};
 use crate::message::Message;
 use crate::method::Method;
 use crate::reply::{self, Reply};
@@ -46,6 +46,8 @@ pub(super) struct ServerSlot {
     armed: Armed,
     /// Ours alone: the transaction of a CANCEL.
     internal: bool,
+    /// Bytes of request and response that the layer's budget counts.
+    held: usize,
 }
 
 impl Layer {
@@ -53,6 +55,15 @@ impl Layer {
     /// layer's, except that of a 2xx to INVITE, which each call sends once.
     pub fn respond(&mut self, now: Millis, tx: ServerTx, status: u16, bytes: Bytes) -> Result<(), Gone> {
         if self.run_server(now, tx.0, Happening::Status(status), Some(bytes)) { Ok(()) } else { Err(Gone) }
+    }
+
+    /// Gives the final response and forgets the transaction: nothing is kept, repeated or absorbed. For answers to strangers,
+    /// whose source may be forged (RFC 3261 §26.3.2.4, §22.1: a challenge needs no state).
+    pub fn respond_once(&mut self, tx: ServerTx, bytes: Bytes) -> Result<(), Gone> {
+        let flow = self.server_flow(tx).ok_or(Gone)?;
+        self.transmit(flow, bytes);
+        self.close_server(tx.0);
+        Ok(())
     }
 
     /// Where the answers of a transaction go.
@@ -84,7 +95,9 @@ impl Layer {
             response: None,
             armed: Armed::default(),
             internal,
+            held: 0,
         });
+        self.weigh(id);
         self.server_keys.insert(key, id);
         if flow.transport.reliable() {
             self.by_flow.insert((flow, true, id));
@@ -158,7 +171,9 @@ impl Layer {
         let Some(slot) = self.servers.get_mut(id) else {
             return;
         };
-        if failed.connection == 0 || slot.flow.connection != failed.connection {
+        // The link to the other pool comes back under the same name; there is no address to connect to.
+        if slot.flow.transport == Transport::Peer || failed.connection == 0 || slot.flow.connection != failed.connection
+        {
             return;
         }
         let old = slot.flow;
@@ -189,6 +204,7 @@ impl Layer {
             let accepted = matches!(machine, Machine::Invite(invite_server::State::Accepted));
             slot.response = (!accepted).then(|| bytes.clone());
             self.transmit(flow, bytes);
+            self.weigh(id);
         }
         self.apply_server(now, id, effects, happening);
         if is_over(machine) {
@@ -234,6 +250,18 @@ impl Layer {
         let flow = slot.flow;
         slot.response = Some(bytes.clone());
         self.transmit(flow, bytes);
+        self.weigh(id);
+    }
+
+    /// Counts anew what a transaction keeps.
+    fn weigh(&mut self, id: u64) {
+        let Some(slot) = self.servers.get_mut(id) else {
+            return;
+        };
+        let request = slot.request.as_ref().map_or(0, |request| request.as_bytes().len());
+        let held = request + slot.response.as_ref().map_or(0, Bytes::len);
+        let before = std::mem::replace(&mut slot.held, held);
+        self.held = self.held + held - before;
     }
 
     fn start_server_timer(&mut self, now: Millis, id: u64, timer: Timer, again: bool) {
@@ -256,6 +284,7 @@ impl Layer {
         let Some(mut slot) = self.servers.remove(id) else {
             return;
         };
+        self.held -= slot.held;
         self.queue.stop_all(&mut slot.armed);
         if self.server_keys.get(&slot.key) == Some(&id) {
             self.server_keys.remove(&slot.key);

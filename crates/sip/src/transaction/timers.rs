@@ -19,11 +19,13 @@ pub struct Timers {
     pub timer_d: Millis,
     /// After which silence of the transaction user an INVITE is answered 100.
     pub trying: Millis,
+    /// How long a ringing INVITE outlives the link to the other pool.
+    pub interrupted: Millis,
 }
 
 impl Default for Timers {
     fn default() -> Timers {
-        Timers { t1: 500, t2: 4_000, t4: 5_000, timer_c: 185_000, timer_d: 32_000, trying: 200 }
+        Timers { t1: 500, t2: 4_000, t4: 5_000, timer_c: 185_000, timer_d: 32_000, trying: 200, interrupted: 5_000 }
     }
 }
 
@@ -67,6 +69,8 @@ pub enum Timer {
     Trying,
     /// INVITE client: no final response after CANCEL (RFC 3261 §9.1).
     Cancelled,
+    /// INVITE client: the link to the other pool did not come back.
+    Interrupted,
     /// Server: the transaction user never answered, and the client has given up long ago.
     Abandoned,
 }
@@ -97,6 +101,7 @@ impl Timer {
             Timer::D => timers.timer_d,
             Timer::I | Timer::K => timers.t4,
             Timer::Trying => timers.trying,
+            Timer::Interrupted => timers.interrupted,
             Timer::B | Timer::F | Timer::H | Timer::J | Timer::L | Timer::M | Timer::Cancelled | Timer::Abandoned => {
                 timers.patience()
             }
@@ -131,6 +136,13 @@ pub(super) struct Armed {
     life: Option<Due>,
     /// The interval of the growing timer.
     pub(super) interval: Millis,
+}
+
+impl Armed {
+    /// Whether this timer is the one that may end the transaction's state.
+    pub(super) fn awaits(&self, timer: Timer) -> bool {
+        self.life.is_some_and(|due| due.timer == timer)
+    }
 }
 
 /// All waiting timers, first first; ties by transaction, so that a run can be repeated.

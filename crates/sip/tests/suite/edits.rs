@@ -2,7 +2,7 @@
 
 use pairline_sip::{Edit, Message, Name};
 
-use crate::bytes_of::{parse, text};
+use crate::bytes_of::{parse, request, text};
 
 const INVITE: &str = "INVITE sip:bob%40x@example.com;foo=%41 SIP/2.0\n\
     v: SIP/2.0/UDP a.example:5062;rport;branch=z9hG4bK1 , SIP/2.0/TCP b;branch=z9hG4bK2\n\
@@ -186,4 +186,17 @@ fn rport_is_not_added_where_it_was_not_asked_for() {
     let message = parse(&INVITE.replace(";rport", ""));
     let out = Edit::new(&message).fix_top_via(None, Some(5)).finish();
     assert_eq!(text(&out), INVITE.replace(";rport", ""));
+}
+
+#[test]
+fn one_line_of_several_goes_with_its_commas() {
+    let message = parse(&request(
+        "INVITE",
+        "Proxy-Authorization: Digest realm=\"a\", nonce=\"1\"\nProxy-Authorization: Digest realm=\"b\", nonce=\"2\"\n",
+    ));
+    let mut edit = Edit::new(&message);
+    edit.remove_line(Name::ProxyAuthorization, 0).remove_line(Name::ProxyAuthorization, 2);
+    let left = Message::parse(edit.finish()).unwrap();
+    let values: Vec<&[u8]> = left.headers(Name::ProxyAuthorization).collect();
+    assert_eq!(values, [b"Digest realm=\"b\", nonce=\"2\""]);
 }

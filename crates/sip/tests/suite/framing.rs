@@ -153,3 +153,27 @@ proptest! {
         prop_assert_eq!(frames_of(&stream, &cuts), frames_of(&stream, &[]));
     }
 }
+
+#[test]
+fn what_cannot_be_framed_can_still_be_answered() {
+    let request = |length: &str| crate::bytes_of::request("MESSAGE", "").replace("Content-Length: 0\n", length);
+    for (length, status) in [
+        ("Content-Length: 9999999\n", 513),
+        ("", 400),
+        ("Content-Length: 0\nl: 0\n", 400),
+        ("Content-Length: -1\n", 400),
+    ] {
+        let mut framer = StreamFramer::new(StreamFramer::DEFAULT_LIMIT);
+        framer.push(&wire(&request(length)));
+        assert!(framer.refused().is_none());
+        assert!(matches!(framer.next(), Some(Err(_))));
+        let reply = framer.refused().unwrap().reply_to("192.0.2.9:1".parse().unwrap()).unwrap();
+        let reply = pairline_sip::Message::parse(reply).unwrap();
+        assert_eq!(reply.status(), Some(status), "{length}");
+        assert_eq!(reply.via().received(), Some("192.0.2.9".parse().unwrap()));
+    }
+    let mut garbage = StreamFramer::new(StreamFramer::DEFAULT_LIMIT);
+    garbage.push(b"\n\n\0");
+    assert!(garbage.next().unwrap().is_err());
+    assert_eq!(garbage.refused().unwrap().reply(), None);
+}

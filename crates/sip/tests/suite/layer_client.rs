@@ -1,7 +1,7 @@
 //! The layer as a client: sending, repeating, responses, ACK, CANCEL, timeouts, failures.
 
 use bytes::Bytes;
-use pairline_sip::{ClientTx, Flow, Layer, Message, Method, Name, Output, Received, Reply, Timers};
+use pairline_sip::{ClientTx, Flow, Layer, Message, Method, Name, Output, Received, Reply, Timers, Transport};
 
 use crate::bytes_of::{parse, request};
 use crate::layer_server::{drain, sent, tcp, udp};
@@ -194,6 +194,54 @@ fn a_failed_transport_fails_its_transactions_at_once() {
     }
     assert_eq!(outputs.len(), 4);
     assert!(layer.client_flow(elsewhere).is_some());
+}
+
+/// The link to another pool.
+fn link() -> Flow {
+    Flow { transport: Transport::Peer, ..tcp("0.0.0.0:2", 2) }
+}
+
+#[test]
+fn what_rings_in_the_other_pool_outlives_a_short_interruption_of_the_link() {
+    let (mut layer, tx, message) = start(link(), "INVITE");
+    takes(&mut layer, 0, link(), response(&message, 180));
+    layer.transport_failed(1_000, link());
+    layer.transport_failed(3_000, link());
+    assert!(drain(&mut layer).is_empty());
+    layer.transport_restored(5_999, link());
+    assert_eq!(layer.next_timeout(), Some(190_999), "Timer C again");
+    assert_eq!(takes(&mut layer, 8_000, link(), response(&message, 200)), Some((tx, 200)));
+}
+
+#[test]
+fn an_interruption_that_lasts_fails_what_rang_and_at_once_what_did_not() {
+    for (status, fails_at) in [(180, 6_000), (100, 1_000)] {
+        let (mut layer, tx, message) = start(link(), "INVITE");
+        takes(&mut layer, 0, link(), response(&message, status));
+        layer.transport_failed(1_000, link());
+        // Another message that finds no link does not prolong it.
+        layer.transport_failed(fails_at - 1, link());
+        layer.on_time(fails_at - 1);
+        assert_eq!(drain(&mut layer).is_empty(), status == 180);
+        layer.on_time(fails_at);
+        let rest = drain(&mut layer);
+        assert_eq!(rest.contains(&Output::TransportError { tx }), status == 180);
+        assert!(layer.is_empty());
+    }
+}
+
+#[test]
+fn a_cancel_is_sent_again_when_the_link_is_back() {
+    let (mut layer, tx, message) = start(link(), "INVITE");
+    takes(&mut layer, 0, link(), response(&message, 180));
+    layer.cancel(500, tx);
+    drain(&mut layer);
+    layer.transport_failed(1_000, link());
+    assert!(drain(&mut layer).iter().all(|output| !matches!(output, Output::TransportError { .. })));
+    layer.transport_restored(2_000, link());
+    let methods: Vec<Method> = sent(&drain(&mut layer)).iter().map(|m| m.method().clone()).collect();
+    assert_eq!(methods, [Method::Cancel]);
+    assert_eq!(takes(&mut layer, 2_100, link(), response(&message, 487)), Some((tx, 487)));
 }
 
 #[test]

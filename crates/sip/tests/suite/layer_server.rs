@@ -294,3 +294,60 @@ fn ids_are_not_mistaken_for_older_ones() {
     assert_eq!(layer.respond(0, first, 200, bytes), Err(Gone));
     assert!(layer.request_of(second).is_some());
 }
+
+#[test]
+fn answers_to_the_other_pool_survive_its_link() {
+    let link = Flow { transport: Transport::Peer, ..tcp("0.0.0.0:2", 2) };
+    let mut layer = layer();
+    let (tx, message) = accept(&mut layer, 0, link, &request("INVITE", ""));
+    answer(&mut layer, 10, tx, &message, 180);
+    drain(&mut layer);
+    layer.transport_failed(20, link);
+    // Lost with the link, and nobody would repeat it.
+    let busy = answer(&mut layer, 30, tx, &message, 486);
+    assert_eq!(drain(&mut layer), [Output::Transmit { flow: link, bytes: busy.clone() }]);
+    layer.transport_failed(30, link);
+    layer.transport_restored(100, link);
+    assert_eq!(drain(&mut layer), [Output::Transmit { flow: link, bytes: busy }]);
+}
+
+#[test]
+fn an_answer_to_a_stranger_is_sent_once_and_nothing_is_kept() {
+    for method in ["INVITE", "REGISTER"] {
+        let mut layer = layer();
+        let text = request(method, "");
+        let (tx, message) = accept(&mut layer, 0, udp(SOURCE), &text);
+        let bytes = Reply::to(&message, 401).build();
+        layer.respond_once(tx, bytes).unwrap();
+        assert_eq!(sent(&drain(&mut layer)).len(), 1);
+        assert!(layer.is_empty() && layer.held_bytes() == 0);
+        assert_eq!(layer.next_timeout(), None, "never repeated to a source that may be forged");
+        assert_eq!(layer.respond(1, tx, 200, Bytes::new()), Err(Gone));
+        // The request again is a new one.
+        accept(&mut layer, 500, udp(SOURCE), &text);
+    }
+}
+
+#[test]
+fn large_messages_leave_room_for_fewer_transactions() {
+    let mut layer = Layer::new(Timers::default(), 10);
+    let padding = format!("Subject: {}\n", "x".repeat(12_000));
+    let text = |n: u64| request("REGISTER", &padding).replace("776asdhds", &format!("b{n}"));
+    let mut open = Vec::new();
+    let refused = (0..10).find(|n| match layer.receive(0, udp(SOURCE), parse(&text(*n))) {
+        Received::Request { tx, message } => {
+            open.push((tx, message));
+            false
+        }
+        _ => true,
+    });
+    assert_eq!(refused, Some(4), "ten times 4 KiB hold four of 12 KiB");
+    for (tx, message) in open {
+        answer(&mut layer, 1, tx, &message, 200);
+    }
+    assert!(layer.held_bytes() < 4_000, "the answers are small: {}", layer.held_bytes());
+    accept(&mut layer, 2, udp(SOURCE), &text(20));
+    layer.on_time(100_000);
+    layer.on_time(200_000);
+    assert_eq!((layer.held_bytes(), layer.server_len()), (0, 0));
+}

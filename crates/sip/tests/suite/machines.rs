@@ -7,7 +7,7 @@ use pairline_sip::transaction::effect::Effect::{
 };
 use pairline_sip::transaction::{client, invite_client, invite_server, server};
 
-const TIMERS: [Timer; 16] = [
+const TIMERS: [Timer; 17] = [
     Timer::A,
     Timer::B,
     Timer::C,
@@ -23,6 +23,7 @@ const TIMERS: [Timer; 16] = [
     Timer::M,
     Timer::Trying,
     Timer::Cancelled,
+    Timer::Interrupted,
     Timer::Abandoned,
 ];
 
@@ -112,6 +113,7 @@ fn invite_client_table() {
     use invite_client::State::{self, Accepted, Calling, CancelPending, Cancelling, Completed, Proceeding, Terminated};
     let states = [Calling, CancelPending, Proceeding, Cancelling, Accepted, Completed, Terminated];
     let mut events = vec![Event::Trying, Provisional, Success, Failure, Event::Cancel, TransportError];
+    events.extend([Event::Interrupted, Event::Restored]);
     events.extend(TIMERS.map(Event::Timer));
     let first: &[Effect] = &[StopResend, Start(Timer::C), PassUp];
     let pending: &[Effect] = &[StopResend, Start(Timer::Cancelled), Cancel, PassUp];
@@ -126,6 +128,10 @@ fn invite_client_table() {
         (Proceeding, Event::Trying, None, Proceeding, &[PassUp]),
         (Proceeding, Event::Cancel, None, Cancelling, cancels),
         (Proceeding, Event::Timer(Timer::C), None, Cancelling, cancels),
+        (Proceeding, Event::Interrupted, None, Proceeding, &[Start(Timer::Interrupted)]),
+        (Proceeding, Event::Restored, None, Proceeding, &[Start(Timer::C)]),
+        (Proceeding, Event::Timer(Timer::Interrupted), None, Terminated, &[Failed]),
+        (Cancelling, Event::Restored, None, Cancelling, &[Cancel]),
         (Cancelling, Event::Trying, None, Cancelling, &[PassUp]),
         (Cancelling, Provisional, None, Cancelling, &[PassUp]),
         (Cancelling, Event::Timer(Timer::Cancelled), None, Terminated, &[Timeout]),
