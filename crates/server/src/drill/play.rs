@@ -30,6 +30,9 @@ use tokio::task::JoinSet;
 /// Promotion must be done within this many milliseconds.
 const PROMOTE_MS: u64 = 2_000;
 
+/// What was acknowledged this many milliseconds before the line was held had been shipped: the pair was steady.
+const SHIPPED_MS: u64 = 2_000;
+
 /// Calls that are made before the failback and outlive it.
 const LONG_CALLS: usize = 20;
 
@@ -87,7 +90,7 @@ async fn play(course: &mut Course, phones: &mut Vec<Phone>) -> Result<(), DrillE
     sign_in(course, phones).await?;
     normal(course).await?;
     let killed = kill(course).await?;
-    resiliency(course).await?;
+    resiliency(course, &killed).await?;
     let failed_over = failover(course, &killed, phones).await?;
     let lost = recovery_point(course, &failed_over).await?;
     come_back(course).await?;
@@ -195,7 +198,7 @@ async fn kill(course: &mut Course) -> Result<Killed, DrillError> {
 }
 
 /// Resiliency mode: calls work, contacts are readable, changes are refused.
-async fn resiliency(course: &mut Course) -> Result<(), DrillError> {
+async fn resiliency(course: &mut Course, killed: &Killed) -> Result<(), DrillError> {
     course.stage("resiliency mode");
     let users = course.swarm.of(Side::East, Some(true));
     let mut good = 0;
@@ -213,8 +216,11 @@ async fn resiliency(course: &mut Course) -> Result<(), DrillError> {
         good == tries && tries > 0,
         format!("{good} of {tries} pairs of users of the dead pool"),
     ));
-    let changed: BTreeSet<usize> =
-        course.ledger.acknowledged(&users.iter().copied().collect()).iter().map(|c| c.user).collect();
+    // Lists with something that was shipped: what was acknowledged while the line was held is not to be read here.
+    let shipped = killed.at.saturating_sub(course.args.hold + SHIPPED_MS);
+    let before = |change: &Change| matches!(change.state, State::Acknowledged(at) if at < shipped);
+    let all = course.ledger.acknowledged(&users.iter().copied().collect());
+    let changed: BTreeSet<usize> = all.iter().filter(|change| before(change)).map(|change| change.user).collect();
     let people: Vec<_> = changed.iter().take(20).filter_map(|user| course.swarm.people.get(*user)).collect();
     let (lists, read_only) = course.arena.contacts(Side::West, &people).await?;
     let filled = lists.values().filter(|list| !list.is_empty()).count();

@@ -116,22 +116,29 @@ async fn relay(front: TcpStream, behind: SocketAddr, generation: u64, changes: w
     let (back_in, back_out) = tokio::io::split(back);
     let mut over = changes.clone();
     tokio::select! {
-        () = pass(front_in, back_out, changes.clone()) => {}
-        () = pass(back_in, front_out, changes) => {}
         // An error means that the line itself is gone.
         _ = over.wait_for(|state| state.generation != generation) => {}
+        () = pass(front_in, back_out, generation, changes.clone()) => {}
+        () = pass(back_in, front_out, generation, changes) => {}
     }
 }
 
-/// One direction. Bytes read while the line is held wait here; those behind them wait in the sender's kernel.
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut changes: watch::Receiver<State>) {
+/// One direction. Bytes read while the line is held wait here; those behind them wait in the sender's kernel. None of them
+/// passes once the connection's generation is over.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    generation: u64,
+    mut changes: watch::Receiver<State>,
+) {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
             Ok(length) => length,
         };
-        if changes.wait_for(|state| state.passing != Passing::Nothing).await.is_err() {
+        let open = changes.wait_for(|state| state.passing != Passing::Nothing || state.generation != generation).await;
+        if !open.is_ok_and(|state| state.generation == generation) {
             return;
         }
         if to.write_all(&buffer[..length]).await.is_err() {
