@@ -312,9 +312,16 @@ pub struct DrillArgs {
     /// Share of simulated users on UDP, in per cent; they notice a dead pool only at their refresh.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub udp: u32,
-    /// How long the partner is held still before the kill, in milliseconds, so that there is something to lose.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(0..=1_500))]
+    /// How long the line between the pools is held still before the kill, in milliseconds, so that there is something to lose.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=1_500))]
     pub hold: u64,
+    /// Instead of one disaster: this many rounds of a planned failover or failback with a server killed at a drawn moment, then
+    /// a pool that is cut off but alive, then cold starts.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub kills: u32,
+    /// Seed of what is drawn with --kills; drawn itself, and shown, if absent.
+    #[arg(long, value_name = "S", requires = "kills")]
+    pub seed: Option<u64>,
     /// Keep the drill's data folder and logs.
     #[arg(long)]
     pub keep: bool,

@@ -206,6 +206,9 @@ impl Agent {
         for call in self.calls.due(now) {
             self.hang_up(call);
         }
+        for call in self.calls.unanswered(now) {
+            self.ended(&call, Err("no final answer".into()));
+        }
         for bytes in self.calls.repeat(now) {
             let remote = self.remote();
             self.wire.send(remote, &bytes).await;

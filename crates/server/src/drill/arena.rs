@@ -5,16 +5,18 @@
 use super::DrillError;
 use super::agent::Persona;
 use super::board::Side;
+use super::proxy::Line;
 use crate::cli::args::DrillArgs;
 use crate::cli::import;
 use crate::client::{Access, Prefer, Session};
+use crate::tls::files;
 use crate::up::children::{Said, ServerProcess, channel};
 use crate::up::layout::Layout;
 use crate::up::{clients, create, ports, ready};
 use pairline_node::command::{Command, ImportRow, Reply};
 use pairline_node::view::PoolsView;
 use pairline_sip::Transport;
-use pairline_topology::{Topology, demo};
+use pairline_topology::{Topology, demo, parse_server_config};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -30,6 +32,9 @@ const START: Duration = Duration::from_secs(60);
 /// Questions for contact lists that are asked at one time.
 const READERS: usize = 8;
 
+/// Port on which west accepts links in truth; the topology's port leads to the line between the servers.
+const BEHIND_THE_LINE: u16 = 7445;
+
 /// The deployment.
 pub struct Arena {
     /// Its folder.
@@ -38,68 +43,111 @@ pub struct Arena {
     pub topology: Topology,
     /// How to ask it.
     pub access: Access,
-    east: ServerProcess,
-    west: ServerProcess,
+    /// The line between the two servers.
+    pub line: Line,
+    east: Option<ServerProcess>,
+    west: Option<ServerProcess>,
     tell: mpsc::Sender<Said>,
     _log: JoinHandle<()>,
     keep: bool,
 }
 
 impl Arena {
-    /// Creates the folder and starts both servers.
-    pub async fn start(beside: &Path, args: &DrillArgs) -> Result<Arena, DrillError> {
+    /// Creates the folder and the line; no server runs yet. What fails leaves no folder behind.
+    ///
+    /// # Errors
+    /// Addresses that are taken, or a folder or line that cannot be made.
+    pub fn create(beside: &Path, args: &DrillArgs) -> Result<Arena, DrillError> {
         raise_descriptors();
         let mut topology = demo::two_pools(ip(3), ip(4), 5060);
         topology.deployment.name = "Pairline drill".into();
         topology.policies.registration.max_contacts = 10_000;
-        let taken = ports::taken(&topology);
+        let behind = SocketAddr::new(ip(4), BEHIND_THE_LINE);
+        let taken = taken(&topology, behind);
         if !taken.is_empty() {
-            return Err(DrillError::Taken(taken.iter().map(ToString::to_string).collect()));
+            return Err(DrillError::Taken(taken));
         }
         let beside = std::path::absolute(beside).unwrap_or_else(|_| beside.to_owned());
         let folder = beside.with_file_name(format!("pairline-drill-{}", std::process::id()));
         let layout = create::create(&folder, &topology)?;
+        Arena::on(layout.clone(), topology, behind, args.keep).inspect_err(|_| {
+            // The error says more than a folder that cannot be removed.
+            let _ = layout.remove();
+        })
+    }
+
+    fn on(layout: Layout, topology: Topology, behind: SocketAddr, keep: bool) -> Result<Arena, DrillError> {
+        let west = server_of(&topology, Side::West);
+        // Of two servers the one with the lower identity dials: east. It finds the line where it looks for west.
+        let shown = topology.server_named(&west).map_or(behind, |server| server.link);
+        move_link(&layout, &west, behind)?;
+        let line = Line::start(shown, behind).map_err(DrillError::Line)?;
         let access = Access::find(&[], layout.root(), None, None)?;
         let (tell, said) = channel();
         let log = tokio::spawn(keep_log(layout.root().join("log.jsonl"), said));
-        let server = |side: Side| {
-            let pool = topology.pool_named(side.name()).map(|pool| pool.id).unwrap_or_default();
-            topology.servers_of(pool).first().map(|server| server.name.clone()).unwrap_or_default()
-        };
-        let east = ServerProcess::start(&layout, &server(Side::East), "east", &tell)?;
-        let west = ServerProcess::start(&layout, &server(Side::West), "west", &tell)?;
-        let mut arena = Arena { layout, access, east, west, tell, _log: log, keep: args.keep, topology };
-        for side in [Side::East, Side::West] {
-            arena.wait(side, true).await?;
-        }
-        Ok(arena)
+        Ok(Arena { layout, topology, access, line, east: None, west: None, tell, _log: log, keep })
     }
 
-    /// The process of a side.
-    pub fn process(&mut self, side: Side) -> &mut ServerProcess {
+    /// Starts both servers and waits until they serve.
+    ///
+    /// # Errors
+    /// A server that cannot be started or does not come up.
+    pub async fn start(&mut self) -> Result<(), DrillError> {
+        for side in [Side::East, Side::West] {
+            self.launch(side)?;
+        }
+        for side in [Side::East, Side::West] {
+            self.wait(side, true).await?;
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, side: Side) -> &mut Option<ServerProcess> {
         match side {
             Side::East => &mut self.east,
             Side::West => &mut self.west,
         }
     }
 
+    /// Starts a side's server and does not wait for it.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn launch(&mut self, side: Side) -> Result<(), DrillError> {
+        let name = server_of(&self.topology, side);
+        let started = ServerProcess::start(&self.layout, &name, side.name(), &self.tell)?;
+        *self.slot(side) = Some(started);
+        Ok(())
+    }
+
+    /// Kills a side's server with SIGKILL and waits until it is gone.
+    pub async fn kill(&mut self, side: Side) {
+        if let Some(process) = self.slot(side) {
+            process.kill().await;
+        }
+    }
+
     /// Waits until a side's server answers.
+    ///
+    /// # Errors
+    /// It did not, with the end of the log.
     pub async fn wait(&mut self, side: Side, fully: bool) -> Result<(), DrillError> {
         let access = self.access.clone();
-        let process = self.process(side);
-        if ready::wait(&access, side.name(), fully, START, || process.ended().is_some()).await {
+        let slot = self.slot(side);
+        let gone = || slot.as_mut().is_none_or(|process| process.ended().is_some());
+        if ready::wait(&access, side.name(), fully, START, gone).await {
             return Ok(());
         }
         let log = self.layout.root().join("log.jsonl");
         Err(DrillError::NotReady { pool: side.name(), log: tail_of(&log) })
     }
 
-    /// Starts a dead side's server again.
+    /// Starts a dead side's server again and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Arena::launch`] and [`Arena::wait`].
     pub async fn restart(&mut self, side: Side) -> Result<(), DrillError> {
-        let pool = self.topology.pool_named(side.name()).map(|pool| pool.id).unwrap_or_default();
-        let name = self.topology.servers_of(pool).first().map(|server| server.name.clone()).unwrap_or_default();
-        let started = ServerProcess::start(&self.layout, &name, side.name(), &self.tell)?;
-        *self.process(side) = started;
+        self.launch(side)?;
         self.wait(side, false).await
     }
 
@@ -190,8 +238,12 @@ impl Arena {
 
     /// Stops both servers and removes the folder, unless it is to be kept.
     pub async fn end(mut self) {
-        self.east.stop().await;
-        self.west.stop().await;
+        let stop = |process: Option<ServerProcess>| async move {
+            if let Some(mut process) = process {
+                process.stop().await;
+            }
+        };
+        tokio::join!(stop(self.east.take()), stop(self.west.take()));
         if !self.keep {
             // Left behind it does no harm; the next drill has a folder of its own.
             let _ = self.layout.remove();
@@ -204,6 +256,36 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 fn ip(third: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, third, 1))
+}
+
+/// Name of a side's server in the topology.
+fn server_of(topology: &Topology, side: Side) -> String {
+    let pool = topology.pool_named(side.name()).map(|pool| pool.id).unwrap_or_default();
+    topology.servers_of(pool).first().map(|server| server.name.clone()).unwrap_or_default()
+}
+
+/// Addresses that are not free, in words; `behind` is where west accepts links in truth.
+fn taken(topology: &Topology, behind: SocketAddr) -> Vec<String> {
+    let mut true_places = topology.clone();
+    let west = server_of(topology, Side::West);
+    for server in true_places.server.iter_mut().filter(|server| server.name == west) {
+        server.link = behind;
+    }
+    let all = [topology, &true_places].into_iter().flat_map(ports::taken).map(|taken| taken.to_string());
+    all.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+/// Has a server accept links elsewhere than the topology says.
+fn move_link(layout: &Layout, server: &str, link: SocketAddr) -> Result<(), DrillError> {
+    let path = layout.server_config(server);
+    let text = files::read(&path).map_err(create::CreateError::from)?;
+    let read = parse_server_config(&path.to_string_lossy(), &String::from_utf8_lossy(&text));
+    let mut config = read.map_err(|findings| {
+        let why = findings.first().map_or_else(String::new, ToString::to_string);
+        DrillError::Configuration { path: path.clone(), why }
+    })?;
+    config.link = Some(link);
+    Ok(files::write_public(&path, config.to_toml().as_bytes()).map_err(create::CreateError::from)?)
 }
 
 async fn read_lists(

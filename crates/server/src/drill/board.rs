@@ -56,7 +56,7 @@ pub struct Status {
     pub signed_in: Option<(Side, u64)>,
     /// Successes so far.
     pub count: u64,
-    /// The first success after the last mark, in milliseconds of the drill.
+    /// The first success after the last mark at the side that it named, in milliseconds of the drill.
     pub first_after_mark: Option<u64>,
     /// Longest expiry granted, in seconds.
     pub granted: u32,
@@ -73,7 +73,18 @@ pub struct Counts {
     pub reasons: BTreeMap<String, u64>,
 }
 
+impl Counts {
+    /// Adds those of another stage.
+    pub fn add(&mut self, other: &Counts) {
+        for (mine, theirs) in [(&mut self.good, &other.good), (&mut self.bad, &other.bad)] {
+            theirs.iter().for_each(|(what, count)| *mine.entry(*what).or_default() += count);
+        }
+        other.reasons.iter().for_each(|(why, count)| *self.reasons.entry(why.clone()).or_default() += count);
+    }
+}
+
 struct Inner {
+    marked: Option<Side>,
     statuses: Vec<Status>,
     stages: Vec<(String, Counts)>,
     in_flight: BTreeMap<What, u64>,
@@ -89,6 +100,7 @@ impl Board {
     /// For that many users.
     pub fn new(users: usize) -> Board {
         let inner = Inner {
+            marked: None,
             statuses: vec![Status::default(); users],
             stages: vec![("start".into(), Counts::default())],
             in_flight: BTreeMap::new(),
@@ -164,11 +176,15 @@ impl Board {
     /// A user is signed in.
     pub fn signed_in(&self, user: usize, side: Side, granted: u32) {
         let now = self.now();
-        if let Some(status) = self.lock().statuses.get_mut(user) {
+        let mut inner = self.lock();
+        let counts = inner.marked.is_none_or(|marked| marked == side);
+        if let Some(status) = inner.statuses.get_mut(user) {
             status.signed_in = Some((side, now + u64::from(granted) * 1_000));
             status.count += 1;
             status.granted = status.granted.max(granted);
-            status.first_after_mark.get_or_insert(now);
+            if counts {
+                status.first_after_mark.get_or_insert(now);
+            }
         }
     }
 
@@ -179,9 +195,12 @@ impl Board {
         }
     }
 
-    /// From now on `first_after_mark` is the next success.
-    pub fn mark(&self) {
-        self.lock().statuses.iter_mut().for_each(|status| status.first_after_mark = None);
+    /// From now on `first_after_mark` is the next success at this side. An answer of the other side that is still on its way
+    /// counts for nothing.
+    pub fn mark(&self, side: Side) {
+        let mut inner = self.lock();
+        inner.marked = Some(side);
+        inner.statuses.iter_mut().for_each(|status| status.first_after_mark = None);
     }
 
     /// Status of every user.

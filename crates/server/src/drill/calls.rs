@@ -19,8 +19,14 @@ const REPEAT: u64 = 500;
 /// A 200 is repeated at most so long, in milliseconds (64 × T1).
 const REPEAT_UNTIL: u64 = 32_000;
 
+/// A caller gives up on a call without a final answer after this many milliseconds: once a proxy has answered 100, an INVITE
+/// has no timer of its own (RFC 3261 §17.1.1.2), and the proxy may die.
+const GIVE_UP: u64 = 35_000;
+
 /// A call that this user made.
 struct Made {
+    /// When the caller gives up; none once it is answered.
+    give_up_at: Option<u64>,
     draft: Draft,
     invite: Option<Message>,
     ack: Option<Bytes>,
@@ -50,7 +56,7 @@ pub struct Calls {
 impl Calls {
     /// When something is due next.
     pub fn next(&self) -> Option<u64> {
-        let ends = self.made.values().filter_map(|call| call.hang_up_at);
+        let ends = self.made.values().filter_map(|call| call.hang_up_at.or(call.give_up_at));
         let repeats = self.taken.values().filter(|call| call.reply.is_some()).map(|call| call.next);
         ends.chain(repeats).min()
     }
@@ -65,6 +71,12 @@ impl Calls {
             }
         }
         due
+    }
+
+    /// Call-IDs of calls that nobody has answered for too long.
+    pub fn unanswered(&self, now: u64) -> Vec<String> {
+        let late = self.made.iter().filter(|(_, call)| call.give_up_at.is_some_and(|at| at <= now));
+        late.map(|(id, _)| id.clone()).collect()
     }
 
     /// 200s that are to be repeated now, since their ACK has not come.
@@ -124,7 +136,9 @@ impl Agent {
             body: Some(("application/sdp", SDP)),
         };
         let stage = self.board.begin(What::Call);
-        let made = Made { draft: draft.clone(), invite: None, ack: None, hold, hang_up_at: None, done, stage };
+        let give_up_at = Some(self.board.now() + GIVE_UP);
+        let made =
+            Made { give_up_at, draft: draft.clone(), invite: None, ack: None, hold, hang_up_at: None, done, stage };
         self.calls.made.insert(call_id.clone(), made);
         self.send(Pending { draft, purpose: Purpose::Invite(call_id), challenged: 0, stage });
     }
@@ -143,6 +157,7 @@ impl Agent {
         made.draft.to = text(response.to().raw());
         made.draft.routes = routes;
         made.draft.cseq = response.cseq().0;
+        made.give_up_at = None;
         made.hang_up_at = Some(now + made.hold);
         let draft = made.draft.clone();
         let via = made.invite.as_ref().map(|invite| text(invite.via().raw())).unwrap_or_default();

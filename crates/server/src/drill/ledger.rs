@@ -67,6 +67,16 @@ impl Ledger {
             .collect()
     }
 
+    /// Every acknowledged change, whoever's.
+    pub fn all_acknowledged(&self) -> Vec<Change> {
+        self.lock().values().filter(|change| matches!(change.state, State::Acknowledged(_))).cloned().collect()
+    }
+
+    /// Everything that was asked, whatever became of it.
+    pub fn all(&self) -> Vec<Change> {
+        self.lock().values().cloned().collect()
+    }
+
     /// How many stand acknowledged.
     pub fn count(&self) -> usize {
         self.lock().values().filter(|change| matches!(change.state, State::Acknowledged(_))).count()

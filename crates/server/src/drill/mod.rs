@@ -4,17 +4,26 @@
 
 pub mod agent;
 pub mod arena;
+pub mod ask;
 pub mod board;
 pub mod calls;
+pub mod cold;
+pub mod cut;
 pub mod draft;
+pub mod kills;
 pub mod ledger;
 pub mod phones;
 pub mod play;
 pub mod proofs;
+pub mod proxy;
 pub mod report;
+pub mod returning;
+pub mod rounds;
 pub mod stages;
+pub mod stop;
 pub mod swarm;
 pub mod traffic;
+pub mod watch;
 pub mod wire;
 
 pub use play::run;
@@ -61,6 +70,23 @@ pub enum DrillError {
         /// What was seen last.
         seen: String,
     },
+    /// The line between the servers could not be made.
+    #[error("the line between the servers: {0}")]
+    Line(std::io::Error),
+    /// A server's configuration, just written, cannot be read back.
+    #[error("{path}: {why}")]
+    Configuration {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// First finding.
+        why: String,
+    },
+    /// Signals cannot be listened to.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// Somebody ended the drill.
+    #[error("ended by {0}")]
+    Interrupted(&'static str),
     /// A server answered something that the drill does not understand.
     #[error("unexpected: {0}")]
     Unexpected(String),

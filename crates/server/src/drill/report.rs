@@ -3,7 +3,9 @@
 //! Owns its form.
 
 use super::board::{Counts, What};
+use super::kills;
 use super::proofs::Proof;
+use super::rounds::Round;
 use crate::cli::table::{millis, table};
 use serde::Serialize;
 
@@ -53,6 +55,8 @@ pub struct Report {
     pub setting: String,
     /// Stages in order.
     pub stages: Vec<StageLine>,
+    /// Rounds of `--kills`, in order.
+    pub rounds: Vec<Round>,
     /// Figures.
     pub figures: Vec<Figure>,
     /// Proofs.
@@ -125,6 +129,10 @@ impl Report {
             "requests by stage in which they began (calls under way at the kill began before it): good / failed\n",
         );
         text.push_str(&table(&["STAGE", "TIME", "REGISTER", "CALLS", "MESSAGES", "CHANGES"], &rows));
+        if !self.rounds.is_empty() {
+            text.push('\n');
+            text.push_str(&table(&kills::HEADER, &kills::lines(&self.rounds)));
+        }
         let rows: Vec<Vec<String>> =
             self.figures.iter().map(|f| vec![f.name.clone(), f.promised.clone(), f.actual.clone()]).collect();
         text.push('\n');

@@ -39,7 +39,7 @@ impl Course {
     /// A course on a deployment that runs.
     pub fn new(arena: Arena, swarm: Swarm, args: DrillArgs, quiet: bool) -> Course {
         let setting = format!(
-            "{} users ({} % on UDP), {} contact changes/s, {} calls/s, {} messages/s; partner held {} ms before the kill",
+            "{} users ({} % on UDP), {} contact changes/s, {} calls/s, {} messages/s; line held {} ms before the kill",
             args.users, args.udp, args.rate, args.calls, args.messages, args.hold
         );
         Course {

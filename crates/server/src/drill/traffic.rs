@@ -132,6 +132,17 @@ async fn change_worker(swarm: &Swarm, ledger: &Ledger, mut session: Session, eac
 
 /// Asks one change; the home pool's server first, the other if it cannot be reached.
 pub async fn change(session: &mut Session, who: &Persona, contact: &str, op: &Op) -> Result<(), CallError> {
+    change_at(session, who, contact, op, &Prefer::Pool(home(who.home))).await
+}
+
+/// Asks one change of the servers that are named.
+pub async fn change_at(
+    session: &mut Session,
+    who: &Persona,
+    contact: &str,
+    op: &Op,
+    prefer: &Prefer,
+) -> Result<(), CallError> {
     let command = Command::ContactPut {
         user: format!("{}@{}", who.user, who.domain),
         contact: contact.to_owned(),
@@ -139,7 +150,7 @@ pub async fn change(session: &mut Session, who: &Persona, contact: &str, op: &Op
         groups: vec!["drill".into()],
         op: Some(op.clone()),
     };
-    match session.call(&command, &Prefer::Pool(home(who.home))).await? {
+    match session.call(&command, prefer).await? {
         Reply::Ok { .. } | Reply::Contacts { .. } => Ok(()),
         other => Err(CallError::Unexpected { address: "the server".into(), why: format!("{other:?}") }),
     }
