@@ -41,12 +41,12 @@ fn store_at(pairline: &Deployment, pool: &str) {
 fn round(pairline: &Deployment, mark: &str, asked: &str) {
     let before = [contacts(pairline, "alice"), contacts(pairline, "carol")];
     pairline.must(&["pool", "unpair", "east", "west"]);
-    let status = pairline.status();
-    assert_eq!(status["shipping"], Value::Array(Vec::new()), "unpaired, and something is shipped");
-    assert!(
-        status["pools"].as_array().is_some_and(|p| p.iter().all(|pool| pool["partner"] == Value::Null)),
-        "{status}"
-    );
+    until(SOON, "both servers know that they are unpaired", || {
+        let alone =
+            |server| ["east", "west"].iter().all(|pool| pairline.pool_at(server, pool)["partner"] == Value::Null);
+        (alone("east") && alone("west")).then_some(())
+    });
+    assert_eq!(pairline.status()["shipping"], Value::Array(Vec::new()), "unpaired, and something is shipped");
     let failover = pairline.cli(&["pool", "failover", "east"]);
     assert!(!failover.success && failover.err.contains("pool pair"), "{}", failover.all());
     for (user, server) in [("alice", "east"), ("carol", "west")] {
