@@ -3,15 +3,20 @@
 //! Owns the `up` process, servers that were started again by hand, and the data folder. Speaks to them through the command line only.
 
 use crate::program::{Program, signal};
+use crate::tmpfs::Tmpfs;
 use crate::wait::until;
 use serde_json::Value;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 /// Time for both pools to be ready.
 const START: Duration = Duration::from_secs(90);
+
+/// Last line of the greeting: passwords stand above it, what the servers say stands below.
+const GREETED: &str = "Ctrl-C stops everything";
 
 /// SIP domain of the demo.
 pub const DOMAIN: &str = "pairline.test";
@@ -47,7 +52,13 @@ pub struct Deployment {
     binary: PathBuf,
     folder: PathBuf,
     up: Program,
+    /// Earlier `up`s of this folder.
+    past: Vec<Program>,
+    /// Servers started by hand.
     again: Vec<Program>,
+    /// What must not be in any log, beside what lies in the folder.
+    secrets: Vec<String>,
+    disk: Option<Tmpfs>,
 }
 
 /// The binary under test: `PAIRLINE_BIN`, or the release build.
@@ -64,11 +75,24 @@ impl Deployment {
     /// # Panics
     /// If it does not get ready, with its last lines.
     pub fn start(binary: &Path, folder: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new(binary);
-        command.arg("up").arg("--fresh").args(options).arg("--data").arg(folder);
-        let up = Program::start("pairline up", &mut command);
-        up.expect_line(0, START, "Ctrl-C stops everything");
-        Self { binary: binary.to_owned(), folder: folder.to_owned(), up, again: Vec::new() }
+        let up = run_up(binary, folder, &[&["--fresh"], options].concat());
+        let (binary, folder) = (binary.to_owned(), folder.to_owned());
+        Self { binary, folder, up, past: Vec::new(), again: Vec::new(), secrets: Vec::new(), disk: None }
+    }
+
+    /// Starts `up` on the same folder after it was ended, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not get ready, with its last lines.
+    pub fn up_again(&mut self, options: &[&str]) {
+        let up = run_up(&self.binary, &self.folder, options);
+        self.past.push(std::mem::replace(&mut self.up, up));
+    }
+
+    /// Ends `up` as Ctrl-C does, and servers started by hand. True if everything ended cleanly.
+    pub fn interrupt(&mut self) -> bool {
+        let again = self.again.iter_mut().map(Program::stop).filter(|clean| !clean).count() == 0;
+        self.up.interrupt() && self.up.ended().is_some_and(|status| status.success()) && again
     }
 
     /// The `up` process.
@@ -86,17 +110,46 @@ impl Deployment {
     /// # Panics
     /// If it cannot be started.
     pub fn cli(&self, args: &[&str]) -> Said {
-        let output: Output = Command::new(&self.binary)
-            .arg("--data")
-            .arg(&self.folder)
-            .args(args)
-            .output()
-            .unwrap_or_else(|error| panic!("pairline {args:?}: {error}"));
+        self.cli_in(&self.folder, args, "")
+    }
+
+    /// The same with something on its standard input.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn cli_with(&self, args: &[&str], input: &str) -> Said {
+        self.cli_in(&self.folder, args, input)
+    }
+
+    /// The same with another data folder.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn cli_in(&self, folder: &Path, args: &[&str], input: &str) -> Said {
+        let mut command = Command::new(&self.binary);
+        command.arg("--data").arg(folder).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = || -> std::io::Result<Output> {
+            let mut child = command.spawn()?;
+            if let Some(mut pipe) = child.stdin.take() {
+                // A command that reads nothing may be gone already.
+                let _ = pipe.write_all(input.as_bytes());
+            }
+            child.wait_with_output()
+        };
+        let output = { run }().unwrap_or_else(|error| panic!("pairline {args:?}: {error}"));
         Said {
             success: output.status.success(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Starts a command of the command line that is not waited for.
+    pub fn start_cli(&self, args: &[&str]) -> Program {
+        let mut command = Command::new(&self.binary);
+        command.arg("--data").arg(&self.folder).args(args);
+        Program::start(&format!("pairline {}", args.join(" ")), &mut command)
     }
 
     /// Runs a command that must succeed.
@@ -159,8 +212,30 @@ impl Deployment {
     pub fn kill(&mut self, pool: &str) {
         let pid = self.server_pid(pool).unwrap_or_else(|| panic!("{pool} does not run"));
         assert!(signal(pid, "KILL"), "{pool} cannot be killed");
-        self.again.retain_mut(|program| program.ended().is_none());
-        until(Duration::from_secs(10), "the killed server is gone", || self.server_pid(pool).is_none().then_some(()));
+        self.gone(pool);
+    }
+
+    /// Waits until no server of a pool runs.
+    ///
+    /// # Panics
+    /// If one still does after a while.
+    pub fn gone(&mut self, pool: &str) {
+        until(Duration::from_secs(20), "the server is gone", || {
+            self.again.iter_mut().for_each(|program| {
+                program.ended();
+            });
+            self.server_pid(pool).is_none().then_some(())
+        });
+    }
+
+    /// Ends the server of a pool as its service manager would (SIGTERM), and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end.
+    pub fn end(&mut self, pool: &str) {
+        let pid = self.server_pid(pool).unwrap_or_else(|| panic!("{pool} does not run"));
+        assert!(signal(pid, "TERM"), "{pool} cannot be asked to end");
+        self.gone(pool);
     }
 
     /// Starts the server of a pool again, as `up` tells an operator to.
@@ -178,9 +253,82 @@ impl Deployment {
         self.must(&["pool", "status", "--json"]).json()
     }
 
+    /// Address of the admin API of a pool's only server, for `--server`.
+    ///
+    /// # Panics
+    /// If the demo has no such pool.
+    pub fn admin(pool: &str) -> &'static str {
+        match pool {
+            "east" => "127.0.1.1:7443",
+            "west" => "127.0.2.1:7443",
+            other => panic!("the demo has no pool {other}"),
+        }
+    }
+
+    /// The row of a pool in the status that one server gives.
+    ///
+    /// # Panics
+    /// If that server does not answer.
+    pub fn pool_at(&self, server: &str, pool: &str) -> Value {
+        let status = self.must(&["--server", Self::admin(server), "pool", "status", "--json"]).json();
+        let rows = status["pools"].as_array().cloned().unwrap_or_default();
+        let found = rows.into_iter().find(|row| row["name"] == pool);
+        found.unwrap_or_else(|| panic!("no pool {pool} in {status}"))
+    }
+
+    /// Puts the data of a pool's server on a small file system of its own. Its server must not run.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn put_on_small_disk(&mut self, pool: &str, mebibytes: u32) {
+        let data = self.server_config(pool).with_file_name("data");
+        self.disk = Some(Tmpfs::over(&data, mebibytes));
+    }
+
+    /// The small file system.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn disk(&self) -> &Tmpfs {
+        self.disk.as_ref().expect("the group has put a server on a small disk")
+    }
+
+    /// Remembers something that must not be in any log.
+    pub fn keep_secret(&mut self, secret: &str) {
+        self.secrets.push(secret.to_owned());
+    }
+
+    /// What was to be remembered.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+
+    /// Every line that the servers have said, without the greetings of `up`.
+    pub fn server_lines(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for up in self.past.iter().chain([&self.up]) {
+            let lines = up.lines(0);
+            let greeted = lines.iter().position(|line| line.contains(GREETED)).map_or(0, |at| at + 1);
+            all.extend(lines.into_iter().skip(greeted));
+        }
+        all.extend(self.again.iter().flat_map(|server| server.lines(0)));
+        all
+    }
+
     /// Stops everything. True if it stopped cleanly when asked.
     pub fn stop(&mut self) -> bool {
         let again = self.again.iter_mut().map(Program::stop).filter(|clean| !clean).count() == 0;
-        self.up.stop() && again
+        let clean = self.up.stop() && again;
+        self.disk = None;
+        clean
     }
+}
+
+/// Runs `up` and waits until it is ready.
+fn run_up(binary: &Path, folder: &Path, options: &[&str]) -> Program {
+    let mut command = Command::new(binary);
+    command.arg("up").args(options).arg("--data").arg(folder);
+    let up = Program::start("pairline up", &mut command);
+    up.expect_line(0, START, GREETED);
+    up
 }

@@ -5,8 +5,11 @@
 
 pub mod baresip;
 pub mod deployment;
+pub mod digest;
+pub mod phone;
 pub mod program;
 pub mod raw;
 pub mod sipp;
 pub mod suite;
+pub mod tmpfs;
 pub mod wait;

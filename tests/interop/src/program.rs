@@ -96,6 +96,12 @@ impl Program {
         }
     }
 
+    /// The lines after `mark`.
+    pub fn lines(&self, mark: usize) -> Vec<String> {
+        let lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().skip(mark).cloned().collect()
+    }
+
     /// The last `count` lines.
     pub fn tail(&self, count: usize) -> String {
         let lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,10 +135,19 @@ impl Program {
 
     /// Asks it to end (SIGTERM), then makes it end. True if it ended when asked.
     pub fn stop(&mut self) -> bool {
+        self.stop_by("TERM")
+    }
+
+    /// As [`Program::stop`], but asked by Ctrl-C at its terminal (SIGINT).
+    pub fn interrupt(&mut self) -> bool {
+        self.stop_by("INT")
+    }
+
+    fn stop_by(&mut self, name: &str) -> bool {
         if self.ended().is_some() {
             return true;
         }
-        signal(self.pid(), "TERM");
+        signal(self.pid(), name);
         let ends = Instant::now() + ENDING;
         while Instant::now() < ends {
             if self.ended().is_some() {
@@ -163,8 +178,16 @@ pub fn signal(pid: u32, name: &str) -> bool {
         .is_ok_and(|s| s.success())
 }
 
+/// Why something that a case needs is not to be had here: a program, or `tmpfs` for a file system of its own.
+pub fn lacks(need: &str) -> Option<String> {
+    match need {
+        "tmpfs" => crate::tmpfs::lacks(),
+        program => (!installed(program)).then(|| format!("{program} is not installed")),
+    }
+}
+
 /// Whether a program can be found.
-pub fn installed(name: &str) -> bool {
+fn installed(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }

@@ -27,20 +27,33 @@ pub struct Sipp<'a> {
     pub keys: Vec<(&'a str, String)>,
     /// Who authenticates (`-au`, `-ap`).
     pub user: Option<(&'a str, String)>,
+    /// Scenario for requests that belong to no call of its own (`-oocsf`).
+    pub others: Option<&'a str>,
+}
+
+/// The file of a scenario.
+fn file_of(scenario: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{scenario}.xml"))
 }
 
 impl<'a> Sipp<'a> {
     /// One call of a scenario over UDP.
     pub fn new(scenario: &'a str, server: SocketAddr, port: u16) -> Self {
-        Self { scenario, server, transport: "u1", port, calls: 1, rate: 10, keys: Vec::new(), user: None }
+        Self { scenario, server, transport: "u1", port, calls: 1, rate: 10, keys: Vec::new(), user: None, others: None }
     }
 
     /// Starts it.
     pub fn start(&self, folder: &Path) -> Program {
-        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{}.xml", self.scenario));
         let mut command = Command::new("sipp");
         command.current_dir(folder);
-        command.arg("-sf").arg(file).args(["-t", self.transport, "-i", "127.0.0.1", "-nostdin", "-trace_err"]);
+        command.arg("-sf").arg(file_of(self.scenario)).args([
+            "-t",
+            self.transport,
+            "-i",
+            "127.0.0.1",
+            "-nostdin",
+            "-trace_err",
+        ]);
         command.args(["-p", &self.port.to_string(), "-m", &self.calls.to_string(), "-r", &self.rate.to_string()]);
         command.args(["-timeout", "40s", "-timeout_error", "-recv_timeout", "20000"]);
         for (key, value) in &self.keys {
@@ -48,6 +61,9 @@ impl<'a> Sipp<'a> {
         }
         if let Some((user, password)) = &self.user {
             command.args(["-au", user, "-ap", password]);
+        }
+        if let Some(others) = self.others {
+            command.arg("-oocsf").arg(file_of(others));
         }
         command.arg(self.server.to_string());
         Program::start(&format!("sipp {}", self.scenario), &mut command)

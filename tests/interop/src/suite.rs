@@ -3,7 +3,7 @@
 //! Owns order, counting and the folder. A case that panics has failed; the others go on.
 
 use crate::deployment::{Deployment, binary};
-use crate::program::installed;
+use crate::program::lacks;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use std::time::Instant;
 pub struct Case {
     /// Its name.
     pub name: &'static str,
-    /// Programs without which it is skipped.
+    /// Programs without which it is skipped; `tmpfs`: the right to mount one.
     pub needs: &'static [&'static str],
     /// What it does; it panics if something is wrong.
     pub run: fn(&mut Deployment),
@@ -36,7 +36,7 @@ struct Count {
     skipped: u32,
 }
 
-/// Runs all groups whose cases' names contain `filter`. True if nothing failed.
+/// Runs the cases whose own or whose group's name contains `filter`. True if nothing failed.
 pub fn run(groups: &[Group], filter: Option<&str>) -> bool {
     let mut count = Count::default();
     match binary() {
@@ -56,10 +56,11 @@ pub fn run(groups: &[Group], filter: Option<&str>) -> bool {
 
 fn run_group(group: &Group, binary: &Path, filter: Option<&str>, count: &mut Count) {
     let mut cases = Vec::new();
-    for case in group.cases.iter().filter(|case| filter.is_none_or(|f| case.name.contains(f))) {
-        match case.needs.iter().find(|program| !installed(program)) {
-            Some(missing) => {
-                println!("skipped: {}: {missing} is not installed", case.name);
+    let wanted = |case: &&Case| filter.is_none_or(|f| case.name.contains(f) || group.name.contains(f));
+    for case in group.cases.iter().filter(wanted) {
+        match case.needs.iter().find_map(|need| lacks(need)) {
+            Some(why) => {
+                println!("skipped: {}: {why}", case.name);
                 count.skipped += 1;
             }
             None => cases.push(*case),

@@ -5,6 +5,7 @@
 
 mod cases;
 
+use pairline_interop::deployment::Deployment;
 use pairline_interop::suite::{self, Case, Group};
 use std::process::ExitCode;
 
@@ -17,39 +18,125 @@ fn main() -> ExitCode {
     if suite::run(&groups(), filter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Every group's last case looks at what its servers have said until then.
+const NO_SECRET: &str = "no secret in what the servers said";
+const NOTHING: &[&str] = &[];
+
+const fn case(name: &'static str, needs: &'static [&'static str], run: fn(&mut Deployment)) -> Case {
+    Case { name, needs, run }
+}
+
 fn groups() -> Vec<Group> {
+    vec![
+        Group { name: "demo", start: cases::start::demo, cases: demo() },
+        Group { name: "procedures", start: cases::start::demo, cases: procedures() },
+        Group { name: "pairing", start: cases::start::demo, cases: pairing() },
+        Group { name: "afar", start: cases::start::demo, cases: pairing_from_afar() },
+        Group { name: "unpaired", start: cases::start::demo, cases: unpaired() },
+        Group { name: "life", start: cases::start::demo, cases: life() },
+        Group { name: "disk", start: cases::disk::start, cases: disk() },
+        Group { name: "named", start: cases::named::start, cases: named() },
+    ]
+}
+
+/// What leaves the deployment as it was, then the loss of a site with real phones.
+fn demo() -> Vec<Case> {
     const SIPP: &[&str] = &["sipp"];
     const BARESIP: &[&str] = &["baresip"];
-    let case = |name, needs, run| Case { name, needs, run };
-    let demo = Group {
-        name: "demo",
-        start: cases::start::demo,
-        cases: vec![
-            case("up says what runs where", &[], cases::start::greeting),
-            case("both directions get steady and equal", &[], cases::start::steady),
-            case("a second up on the same folder is refused", &[], cases::start::second_up),
-            case("sipp registers over udp", SIPP, cases::sipp::register_udp),
-            case("sipp registers over tcp", SIPP, cases::sipp::register_tcp),
-            case("sipp with a wrong password is not let in", SIPP, cases::sipp::wrong_password),
-            case("sipp messages over udp within a pool", SIPP, cases::sipp::message_udp),
-            case("sipp messages over tcp across pools", SIPP, cases::sipp::message_tcp),
-            case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
-            case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
-            case("garbage datagrams are survived", &[], cases::hostile::datagrams),
-            case("a stream may be cut anywhere", &[], cases::hostile::cut_stream),
-            case("oversized and malformed streams are closed", &[], cases::hostile::bad_streams),
-            case("an unknown user and a wrong password look the same", &[], cases::hostile::enumeration),
-            case("baresip calls within a pool, both directions", BARESIP, cases::baresip::within),
-            case("baresip calls and writes across pools, both directions", BARESIP, cases::baresip::across),
-            case("baresip over two tcp flows", BARESIP, cases::baresip::outbound),
-            case("a planned failover and failback under a call", BARESIP, cases::site::planned),
-            case("a lost site: resiliency mode, disaster failover, failback", BARESIP, cases::site::lost),
-        ],
-    };
-    let named = Group {
-        name: "named",
-        start: cases::named::start,
-        cases: vec![case("a call is ended after its server has died", BARESIP, cases::named::dead_server)],
-    };
-    vec![demo, named]
+    const CURL: &[&str] = &["curl"];
+    vec![
+        case("up says what runs where", NOTHING, cases::start::greeting),
+        case("both directions get steady and equal", NOTHING, cases::start::steady),
+        case("a second up on the same folder is refused", NOTHING, cases::start::second_up),
+        case("ports in use are named and nothing is touched", NOTHING, cases::life::ports_in_use),
+        case("foreign and newer folders are left alone", NOTHING, cases::life::foreign_folders),
+        case("files with secrets are their owner's only", NOTHING, cases::secrets::modes),
+        case("a user from its adding to its removal", NOTHING, cases::commands::user_life),
+        case("settings are shown as they were set", NOTHING, cases::commands::settings),
+        case("registrations are listed and dropped", NOTHING, cases::commands::registrations),
+        case("a user's token reaches its own data only", CURL, cases::commands::own_token),
+        case("a user's password reaches its own data only", CURL, cases::commands::own_digest),
+        case("preflight dns prints the very records", NOTHING, cases::commands::preflight_dns),
+        case("preflight cert and clients", NOTHING, cases::commands::preflight_cert_and_clients),
+        case("a wrong pool name is answered with the right ones", NOTHING, cases::wrong::pool_name),
+        case("sipp registers over udp", SIPP, cases::sipp::register_udp),
+        case("sipp registers over tcp", SIPP, cases::sipp::register_tcp),
+        case("sipp with a wrong password is not let in", SIPP, cases::sipp::wrong_password),
+        case("sipp messages over udp within a pool", SIPP, cases::sipp::message_udp),
+        case("sipp messages over tcp across pools", SIPP, cases::sipp::message_tcp),
+        case("sipp messages over tcp on both sides", SIPP, cases::sipp::message_tcp_both),
+        case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
+        case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
+        case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
+        case("garbage datagrams are survived", NOTHING, cases::hostile::datagrams),
+        case("a stream may be cut anywhere", NOTHING, cases::hostile::cut_stream),
+        case("a stream may end in the middle of a message", NOTHING, cases::wrong::closed_stream),
+        case("oversized and malformed streams are closed", NOTHING, cases::hostile::bad_streams),
+        case("an unknown user and a wrong password look the same", NOTHING, cases::hostile::enumeration),
+        case("a forged, changed or used nonce is stale", NOTHING, cases::wrong::forged_nonce),
+        case("baresip calls within a pool, both directions", BARESIP, cases::baresip::within),
+        case("baresip calls and writes across pools, both directions", BARESIP, cases::baresip::across),
+        case("baresip over two tcp flows", BARESIP, cases::baresip::outbound),
+        case("a planned failover and failback under a call", BARESIP, cases::site::planned),
+        case("a lost site: resiliency mode, disaster failover, failback", BARESIP, cases::site::lost),
+        case(NO_SECRET, NOTHING, cases::secrets::logs),
+    ]
+}
+
+/// Where groups and the management store are moved, and servers die meanwhile.
+fn procedures() -> Vec<Case> {
+    vec![
+        case("the management store moves to its standby and back", NOTHING, cases::pairing::management),
+        case("a healthy pool is not given up unasked", NOTHING, cases::wrong::healthy_disaster),
+        case("of two failovers at once one is refused", NOTHING, cases::wrong::two_failovers),
+        case("servers killed in a failover lose nothing", NOTHING, cases::kill::in_failover),
+        case("servers killed in a failback lose nothing", NOTHING, cases::kill::in_failback),
+        case(NO_SECRET, NOTHING, cases::secrets::logs),
+    ]
+}
+
+/// Unpairing and pairing: groups of their own, because what fails here leaves no pair behind.
+fn pairing() -> Vec<Case> {
+    vec![
+        case("pools with data are unpaired and paired again", NOTHING, cases::pairing::again),
+        case(NO_SECRET, NOTHING, cases::secrets::logs),
+    ]
+}
+
+fn pairing_from_afar() -> Vec<Case> {
+    vec![case("pairing again with the management store at the other pool", NOTHING, cases::pairing::again_from_afar)]
+}
+
+fn unpaired() -> Vec<Case> {
+    vec![case("a verification without a partner says so at once", NOTHING, cases::pairing::verify_alone)]
+}
+
+/// Starts and stops of the whole deployment.
+fn life() -> Vec<Case> {
+    vec![
+        case("ctrl-c stops cleanly and a second up finds the data", NOTHING, cases::life::second_start),
+        case("a cold start alone waits for the partner", NOTHING, cases::kill::cold_until_return),
+        case("a cold start alone goes on by the administrator's word", NOTHING, cases::kill::cold_until_word),
+        case("fresh starts over", NOTHING, cases::life::fresh),
+        case(NO_SECRET, NOTHING, cases::secrets::logs),
+    ]
+}
+
+/// One server on a file system that gets full.
+fn disk() -> Vec<Case> {
+    const TMPFS: &[&str] = &["tmpfs"];
+    vec![
+        case("a full disk refuses changes and loses nothing", TMPFS, cases::disk::full),
+        case("a server starts again after its disk was full", TMPFS, cases::disk::restarted),
+        case("no secret in what a server with a full disk said", TMPFS, cases::secrets::logs),
+    ]
+}
+
+/// Record-Routes by name.
+fn named() -> Vec<Case> {
+    const BARESIP: &[&str] = &["baresip"];
+    vec![
+        case("a call is ended after its server has died", BARESIP, cases::named::dead_server),
+        case("no secret in what was said of a dead server", BARESIP, cases::secrets::logs),
+    ]
 }

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// An OPTIONS gets an answer, over UDP and TCP.
-fn serves(server: SocketAddr, mark: &str) {
+pub fn serves(server: SocketAddr, mark: &str) {
     let uri = "sip:pairline.test";
     let datagram = raw::request("OPTIONS", uri, "UDP 127.0.0.1:9", &format!("{mark}u"), "");
     let told = raw::ask(server, datagram.as_bytes(), raw::ANSWER).expect("an OPTIONS over UDP gets an answer");

@@ -1,11 +1,21 @@
 //! The cases, one file a subject.
 
 pub mod baresip;
+pub mod commands;
+pub mod disk;
 pub mod hostile;
+pub mod kept;
+pub mod kill;
+pub mod life;
 pub mod named;
+pub mod pairing;
+pub mod secrets;
 pub mod sipp;
 pub mod site;
 pub mod start;
+pub mod wrong;
+
+pub use hostile::serves as raw_serves;
 
 use std::net::SocketAddr;
 

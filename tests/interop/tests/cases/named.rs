@@ -22,8 +22,9 @@ pub fn start(binary: &Path, folder: &Path) -> Deployment {
     let topology = folder.join("named.toml");
     fs::write(&topology, named).expect("the folder can be written");
     let topology = topology.to_string_lossy().into_owned();
-    let deployment = Deployment::start(binary, &folder.join("data"), &["--topology", &topology]);
+    let mut deployment = Deployment::start(binary, &folder.join("data"), &["--topology", &topology]);
     for (user, pool) in USERS {
+        deployment.keep_secret(&demo.password(user));
         deployment.must(&["user", "add", user, "--pool", pool, "--password", &demo.password(user)]);
     }
     deployment.must(&["pool", "status", "--wait", "steady", "--timeout", "60"]);

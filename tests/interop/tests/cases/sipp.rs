@@ -3,7 +3,9 @@
 use super::{east, west};
 use pairline_interop::deployment::Deployment;
 use pairline_interop::sipp::{Sipp, finish};
+use pairline_interop::wait::until;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 fn register<'a>(
     pairline: &Deployment,
@@ -95,4 +97,37 @@ pub fn call_udp(pairline: &mut Deployment) {
 /// Twenty calls with a re-INVITE from bob to carol of the other pool, made over a connection.
 pub fn call_tcp(pairline: &mut Deployment) {
     pair(pairline, "call", ("carol", west()), ("bob", east()), "t1", 17_130);
+}
+
+/// Both sides over connections: the called side registers over one, and is reached over that one.
+fn pair_on_connections(pairline: &Deployment, kind: &str, called: &str, caller: &str, port: u16) {
+    let contact = format!("sip:{called}@127.0.0.1:{port};transport=tcp");
+    let mut staying = register(pairline, called, east(), port, &contact, 300);
+    let uas = format!("{kind}_uas");
+    staying.scenario = "register_and_stay";
+    staying.transport = "t1";
+    staying.others = Some(&uas);
+    let mut staying = staying.start(pairline.folder());
+    until(Duration::from_secs(10), "the called side is registered", || {
+        pairline.must(&["registration", "list", called]).out.contains(&contact).then_some(())
+    });
+    let uac = format!("{kind}_uac");
+    let mut calling = Sipp::new(&uac, east(), port + 1);
+    calling.calls = 20;
+    calling.transport = "t1";
+    calling.keys = vec![("user", caller.to_owned()), ("other", called.to_owned())];
+    calling.user = Some((caller, pairline.password(caller)));
+    calling.run(pairline.folder());
+    finish(&mut staying);
+    pairline.must(&["registration", "drop", called]);
+}
+
+/// Twenty messages from alice to bob; both sides use connections.
+pub fn message_tcp_both(pairline: &mut Deployment) {
+    pair_on_connections(pairline, "message", "bob", "alice", 17_140);
+}
+
+/// Twenty calls with a re-INVITE from alice to bob; both sides use connections.
+pub fn call_tcp_both(pairline: &mut Deployment) {
+    pair_on_connections(pairline, "call", "bob", "alice", 17_150);
 }
