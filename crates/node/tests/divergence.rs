@@ -105,7 +105,14 @@ fn name(pair: &mut Pair, at: usize, contact: &str) -> Option<String> {
 }
 
 fn failback_allowed(pair: &mut Pair) -> Result<(), String> {
-    let command = Command::PoolFailback { pool: "east".to_owned(), dry_run: true, reason: None };
+    let command = Command::PoolFailback {
+        pool: "east".to_owned(),
+        disaster: false,
+        dry_run: true,
+        force: false,
+        confirm: None,
+        reason: None,
+    };
     match pair.ask(EAST, command) {
         Ok(Reply::Plan(plan)) if plan.allowed => Ok(()),
         other => Err(format!("{other:?}")),

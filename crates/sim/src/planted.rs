@@ -32,6 +32,9 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             Some("no proposal of the node names an epoch, and the chain hash refuses the entry first")
         }
         Planted::HandoverWithoutDigest => Some("needs two copies that differ unseen: a changed record in a checkpoint"),
+        Planted::SeedLogPurged => {
+            Some("needs a checkpoint in the middle of a seed, and seeds of few records are too short for one")
+        }
         Planted::SwapBackwards => Some("needs an old seed whose ranges fit the present copy: a forged frame"),
         _ => None,
     }

@@ -301,9 +301,11 @@ impl Pair {
                 site.replies.insert(request, reply);
             }
             Output::TryFence { id, .. } => {
-                let command = Command::FenceAnswer { id, alive: false };
+                let command = Command::FenceAnswer { id, alive: false, fenced: false };
                 self.take(at, Input::Admin { request: 0, actor: Actor::Server, command });
             }
+            // These tests never end a pairing.
+            Output::Forget { group } => panic!("site {at} gives up group {group}"),
             Output::Event(event) => site.events.push(event),
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("site {at}: {reason}"),

@@ -34,7 +34,14 @@ pub fn failover(pool: Side, disaster: bool, reason: &str) -> Command {
 
 /// The order to fail a pool back.
 pub fn failback(pool: Side, reason: &str) -> Command {
-    Command::PoolFailback { pool: pool.name().into(), dry_run: false, reason: Some(reason.to_owned()) }
+    Command::PoolFailback {
+        pool: pool.name().into(),
+        disaster: false,
+        dry_run: false,
+        force: false,
+        confirm: None,
+        reason: Some(reason.to_owned()),
+    }
 }
 
 /// Starts a procedure at the pool that will serve and waits for its end.
