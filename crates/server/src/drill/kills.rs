@@ -15,11 +15,18 @@ use super::rounds::{self, Hit, Round};
 use super::stages::Course;
 use super::watch::Watch;
 use crate::cli::table::millis;
+use pairline_node::command::Command;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// From this number of kills on, some must have fallen into a failover and some into a failback.
 const ENOUGH: u32 = 20;
+
+/// Longest delay from an order to the kill, in milliseconds.
+const LATEST: u64 = 1_500;
+
+/// The shortest stretch that kills are aimed at, in milliseconds.
+const NARROWEST: u64 = 6;
 
 /// What is drawn (SplitMix64).
 pub struct Dice(u64);
@@ -45,6 +52,44 @@ impl Dice {
     }
 }
 
+/// How late after an order a kill falls: anywhere up to the longest delay, or aimed at the short stretch in which a procedure
+/// runs. Every kill is aimed until one has fallen into a procedure of that kind, and every other one after that.
+pub struct Aim {
+    span: u64,
+    fell: bool,
+}
+
+impl Aim {
+    /// For a kind of procedure that took this many milliseconds when nobody disturbed it.
+    fn new(span: u64) -> Aim {
+        Aim { span: span.max(NARROWEST), fell: false }
+    }
+
+    /// Draws a delay in milliseconds.
+    pub fn delay(&self, dice: &mut Dice) -> u64 {
+        let aimed = dice.below(2) == 0 || !self.fell;
+        dice.below(if aimed { self.span } else { LATEST })
+    }
+
+    /// Learns where a kill fell.
+    pub fn learn(&mut self, after_ms: u64, hit: Hit) {
+        match hit {
+            Hit::Within => self.fell = true,
+            Hit::After if after_ms < self.span => self.span = after_ms.max(NARROWEST),
+            Hit::Before => self.span = self.span.max(after_ms.min(LATEST / 2) * 2),
+            Hit::After => {}
+        }
+    }
+}
+
+/// Aims at both kinds of procedures.
+pub struct Aims {
+    /// At failovers.
+    pub failover: Aim,
+    /// At failbacks.
+    pub failback: Aim,
+}
+
 /// Plays the whole course.
 ///
 /// # Errors
@@ -64,11 +109,11 @@ pub async fn play(course: &mut Course, seed: u64) -> Result<(), DrillError> {
     tokio::time::sleep(Duration::from_secs(4)).await;
     course.steady(Duration::from_secs(30)).await?;
     course.stage("undisturbed");
-    let span = undisturbed(course).await?;
+    let mut aims = undisturbed(course).await?;
     course.stage("kills");
     let mut dice = Dice::new(seed);
     for number in 1..=course.args.kills {
-        let round = Box::pin(rounds::play(course, &watch, &mut dice, span, number)).await?;
+        let round = Box::pin(rounds::play(course, &watch, &mut dice, &mut aims, number)).await?;
         course.report.rounds.push(round);
     }
     judge(course);
@@ -84,30 +129,28 @@ pub async fn play(course: &mut Course, seed: u64) -> Result<(), DrillError> {
     Ok(())
 }
 
-/// A failover and a failback without a kill: how long they take, in milliseconds from the order to its answer. Half of the
-/// kills are drawn from such a stretch, since it is short against the longest delay.
-async fn undisturbed(course: &mut Course) -> Result<u64, DrillError> {
-    let mut longest = 1;
-    for (name, command, target) in [
-        ("failover without a kill", ask::failover(Side::East, false, "drill"), Side::West),
-        ("failback without a kill", ask::failback(Side::East, "drill"), Side::East),
-    ] {
-        ask::settled(course, Duration::from_secs(60)).await?;
-        let began = course.swarm.board.now();
-        ask::procedure(course, &command, target, Duration::from_secs(60)).await?;
-        let took = course.swarm.board.now() - began;
-        course.report.figure(name, "-", millis(took));
-        longest = longest.max(took);
-    }
+/// A failover and a failback without a kill: how long they take from the order to its answer is what kills are aimed at.
+async fn undisturbed(course: &mut Course) -> Result<Aims, DrillError> {
+    let failover = timed(course, ask::failover(Side::East, false, "drill"), Side::West).await?;
+    course.report.figure("failover without a kill", "-", millis(failover));
+    let failback = timed(course, ask::failback(Side::East, "drill"), Side::East).await?;
+    course.report.figure("failback without a kill", "-", millis(failback));
     ask::settled(course, Duration::from_secs(60)).await?;
-    Ok(longest)
+    Ok(Aims { failover: Aim::new(failover), failback: Aim::new(failback) })
+}
+
+async fn timed(course: &Course, command: Command, target: Side) -> Result<u64, DrillError> {
+    ask::settled(course, Duration::from_secs(60)).await?;
+    let began = course.swarm.board.now();
+    ask::procedure(course, &command, target, Duration::from_secs(60)).await?;
+    Ok(course.swarm.board.now() - began)
 }
 
 /// Brings everything home that the last round left at the partner.
 async fn home(course: &mut Course, dice: &mut Dice) -> Result<(), DrillError> {
     loop {
         let order = rounds::next_order(course, dice).await?;
-        if !order.words.starts_with("failback") {
+        if !order.back {
             return Ok(());
         }
         ask::procedure(course, &order.command, order.target, Duration::from_secs(60)).await?;

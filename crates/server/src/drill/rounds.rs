@@ -5,7 +5,7 @@
 use super::DrillError;
 use super::ask;
 use super::board::Side;
-use super::kills::Dice;
+use super::kills::{Aims, Dice};
 use super::stages::{Course, PAUSE};
 use super::watch::Watch;
 use crate::cli::table::millis;
@@ -16,9 +16,6 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-
-/// Longest delay from the order to the kill, in milliseconds.
-const LATEST: u64 = 1_500;
 
 /// Longest time for which a killed server stays dead, in milliseconds: longer than the detection interval.
 const DEAD: u64 = 3_000;
@@ -99,6 +96,8 @@ pub struct Order {
     pub command: Command,
     /// Where users will be served.
     pub target: Side,
+    /// A failback rather than a failover.
+    pub back: bool,
     /// In words.
     pub words: String,
 }
@@ -112,16 +111,15 @@ pub async fn next_order(course: &Course, dice: &mut Dice) -> Result<Order, Drill
         let view = ask::pool(course, side, side).await?;
         if view.serving_own < view.groups {
             let command = ask::failback(side, "drill --kills");
-            return Ok(Order { command, target: side, words: format!("failback {}", side.name()) });
+            return Ok(Order { command, target: side, back: true, words: format!("failback {}", side.name()) });
         }
     }
     let side = dice.side();
     let command = ask::failover(side, false, "drill --kills");
-    Ok(Order { command, target: side.other(), words: format!("failover {}", side.name()) })
+    Ok(Order { command, target: side.other(), back: false, words: format!("failover {}", side.name()) })
 }
 
-/// Plays one round up to the settled pair. Half of the kills fall into `span` milliseconds after the order, in which an
-/// undisturbed procedure ends.
+/// Plays one round up to the settled pair.
 ///
 /// # Errors
 /// A server that does not come up, a procedure that does not end, a pair that does not settle.
@@ -129,13 +127,14 @@ pub async fn play(
     course: &mut Course,
     watch: &Watch,
     dice: &mut Dice,
-    span: u64,
+    aims: &mut Aims,
     number: u32,
 ) -> Result<Round, DrillError> {
     let known = procedures(course, &[Side::East, Side::West]).await.into_iter().map(|view| view.id).collect();
     let order = next_order(course, dice).await?;
     let (killed, dead_ms) = (dice.side(), dice.below(DEAD));
-    let delay = if dice.below(2) == 0 { dice.below(span) } else { dice.below(LATEST) };
+    let aim = if order.back { &mut aims.failback } else { &mut aims.failover };
+    let delay = aim.delay(dice);
     let mut ordered = give(course, &order).await?;
     let asked = Instant::now();
     tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -151,6 +150,7 @@ pub async fn play(
     let settled_ms = millis_since(began);
     let last = fresh(procedures(course, &[order.target]).await, &known);
     let hit = hit(&order, killed, survivor.as_ref(), last.as_ref(), &settled);
+    aim.learn(after_ms, hit);
     let acknowledged = course.ledger.all_acknowledged();
     let round = Round {
         number,
