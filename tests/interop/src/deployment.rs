@@ -100,6 +100,12 @@ impl Deployment {
         &self.up
     }
 
+    /// The last lines of `up` and of servers started by hand.
+    pub fn last_lines(&self) -> String {
+        let again: Vec<String> = self.again.iter().map(|server| format!("by hand:\n{}", server.tail(10))).collect();
+        format!("last lines of `pairline up`:\n{}\n{}", self.up.tail(60), again.join("\n"))
+    }
+
     /// The data folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -212,30 +218,23 @@ impl Deployment {
     pub fn kill(&mut self, pool: &str) {
         let pid = self.server_pid(pool).unwrap_or_else(|| panic!("{pool} does not run"));
         assert!(signal(pid, "KILL"), "{pool} cannot be killed");
-        self.gone(pool);
+        self.gone(pid);
     }
 
-    /// Waits until no server of a pool runs.
+    /// Waits until a server's process is over: its sockets and its store's lock are free only then, a moment after its command line
+    /// has gone from the list of processes.
     ///
     /// # Panics
-    /// If one still does after a while.
-    pub fn gone(&mut self, pool: &str) {
-        until(Duration::from_secs(20), "the server is gone", || {
+    /// If it still runs after a while.
+    pub fn gone(&mut self, pid: u32) {
+        until(Duration::from_secs(20), "the server's process is over", || {
             self.again.iter_mut().for_each(|program| {
                 program.ended();
             });
-            self.server_pid(pool).is_none().then_some(())
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+            state.is_none_or(|state| state.starts_with('Z')).then_some(())
         });
-    }
-
-    /// Ends the server of a pool as its service manager would (SIGTERM), and waits until it is gone.
-    ///
-    /// # Panics
-    /// If it does not run, or does not end.
-    pub fn end(&mut self, pool: &str) {
-        let pid = self.server_pid(pool).unwrap_or_else(|| panic!("{pool} does not run"));
-        assert!(signal(pid, "TERM"), "{pool} cannot be asked to end");
-        self.gone(pool);
     }
 
     /// Starts the server of a pool again, as `up` tells an operator to.

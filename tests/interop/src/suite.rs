@@ -85,7 +85,7 @@ fn run_group(group: &Group, binary: &Path, filter: Option<&str>, count: &mut Cou
         if good { count.passed += 1 } else { count.failed += 1 }
     }
     if count.failed > before {
-        println!("last lines of `pairline up`:\n{}\ndata folder kept: {}", deployment.up().tail(60), folder.display());
+        println!("{}\ndata folder kept: {}", deployment.last_lines(), folder.display());
     }
     if deployment.stop() {
         count.passed += 1;

@@ -100,9 +100,9 @@ fn play(pairline: &mut Deployment, round: &Round) {
     let Round { procedure, victim, after_ms } = *round;
     let mark = format!("{procedure}{victim}{after_ms}");
     let stop = AtomicBool::new(false);
+    let pid = pairline.server_pid(victim).unwrap_or_else(|| panic!("{victim} does not run"));
     let (acknowledged, _command) = thread::scope(|scope| {
         let writing = scope.spawn(|| write(pairline, &mark, &stop));
-        let pid = pairline.server_pid(victim).unwrap_or_else(|| panic!("{victim} does not run"));
         let order = format!("asked for pool {procedure} east");
         let before = said(pairline, &order);
         let command = pairline.start_cli(&["pool", procedure, "east", "--reason", "interop"]);
@@ -113,7 +113,7 @@ fn play(pairline: &mut Deployment, round: &Round) {
         stop.store(true, Ordering::Release);
         (writing.join().expect("the writer does not panic"), command)
     });
-    pairline.gone(victim);
+    pairline.gone(pid);
     pairline.start_again(victim);
     until(SOON, "both servers answer", || {
         let answers = |pool| pairline.cli(&["--server", Deployment::admin(pool), "pool", "status", "--json"]).success;

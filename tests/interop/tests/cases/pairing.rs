@@ -97,7 +97,11 @@ pub fn management(pairline: &mut Deployment) {
         for pool in ["east", "west"] {
             let user = format!("{user}{pool}");
             pairline.must(&["user", "add", &user, "--pool", pool, "--password", "chosen-by-nobody"]);
-            let shown = pairline.must(&["user", "show", &user]).out;
+            // The answering server shows users from its own copy, which follows by some milliseconds.
+            let shown = until(SOON, "an added user is shown", || {
+                let said = pairline.cli(&["user", "show", &user]);
+                said.success.then_some(said.out)
+            });
             assert!(shown.contains(pool), "{shown}");
         }
         for pool in ["east", "west"] {
