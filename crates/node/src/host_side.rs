@@ -36,6 +36,7 @@ fn handle(core: &mut Core, output: HostOutput) {
                 watched.push((group, std::sync::Arc::clone(&entry)));
             }
             crate::procedures::applied(core, group, &entry);
+            crate::population::noted(core, group, &entry);
             applied(core, group, &entry);
         }
         HostOutput::Swapped { group } => swapped(core, group),
@@ -130,6 +131,7 @@ fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
 fn swapped(core: &mut Core, group: GroupId) {
     core.event(Level::Info, "seeded", format!("group {group}: the copy here was replaced by a complete, newer one"));
     if group.is_cms() {
+        core.modes.population.replaced();
         crate::publish::adopt_replaced(core);
     }
 }

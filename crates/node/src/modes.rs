@@ -29,6 +29,8 @@ pub struct Modes {
     reasons: BTreeMap<PoolId, (Millis, ModeReason)>,
     /// The partner's last heartbeat, with its arrival (monotonic, wall).
     pub heard: Option<(Heartbeat, Millis, Millis)>,
+    /// Users by home pool.
+    pub population: crate::population::Population,
     /// Clock offset to the partner.
     pub clock: ClockEstimate,
     number: u64,
@@ -53,6 +55,7 @@ impl Modes {
             machines,
             reasons: BTreeMap::new(),
             heard: None,
+            population: crate::population::Population::default(),
             clock: ClockEstimate::new(),
             number: 0,
             next_send: now.mono,
@@ -120,6 +123,7 @@ pub fn tick(core: &mut Core) {
 
 fn send(core: &mut Core) {
     let Some(partner) = core.partner() else { return };
+    crate::population::refresh(core, false);
     core.modes.number += 1;
     let now = core.now;
     let echo =
@@ -139,7 +143,7 @@ fn send(core: &mut Core) {
         load_permille: u16::try_from(core.states.iter().flatten().count() * 1_000 / crate::core::MAX_TASKS)
             .unwrap_or(u16::MAX),
         free_disk_percent: u8::try_from(free).unwrap_or(100),
-        users: 0,
+        users: core.modes.population.of(core.pool).unwrap_or(0),
         certificate_days: u16::try_from(facts.certificate_days.max(0)).unwrap_or(u16::MAX),
         version: core.config.version.as_str().into(),
     };

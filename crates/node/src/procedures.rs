@@ -72,6 +72,8 @@ pub struct Procedures {
     pub background: VecDeque<Background>,
     /// The procedure that holds the lock by a write of this process, and the lock's version.
     lock: Option<(u128, Position)>,
+    /// Users signing in again after the last procedure that ran here.
+    pub sign_ins: crate::sign_in::SignIns,
     /// What procedures left in the groups.
     pub traces: crate::traces::Traces,
     awaited: BTreeSet<(PoolId, GroupId)>,
@@ -94,6 +96,8 @@ impl Procedures {
 /// Starts a runner; there must be none that is not over.
 pub fn begin(core: &mut Core, runner: Runner) {
     core.procedures.awaited.clear();
+    let procedure = runner.procedure();
+    core.procedures.sign_ins = crate::sign_in::SignIns::of(&procedure.plan, procedure.started);
     core.procedures.runner = Some(runner);
 }
 
@@ -330,6 +334,7 @@ fn tell_status(core: &mut Core, group: GroupId) {
 /// An entry was applied here.
 pub fn applied(core: &mut Core, group: GroupId, entry: &Arc<Entry>) {
     core.procedures.traces.note(group, entry);
+    crate::sign_in::applied(core, group, entry);
     if entry.step.is_some() && core.procedures.busy() {
         tell(core, Event::Applied { group, entry: Arc::clone(entry) });
     }

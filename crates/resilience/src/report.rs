@@ -1,7 +1,7 @@
 //! The report that ends a procedure: who, when, why, what was promised and reached, how long each part took.
 //!
-//! Owns its content and its two forms (text, JSON). Figures of users signing in come later, from the registrar, and are
-//! added to a report that is otherwise complete.
+//! Owns its content and its two forms (text, JSON). Figures of users signing in grow after the end, while the report is looked
+//! at again; they are added to a report that is otherwise complete.
 
 use crate::journal::{FenceOutcome, Procedure, ProcedureState, Stage, StepOutcome};
 use crate::plan::{Command, FencePath, Plan};
@@ -11,12 +11,15 @@ use pairline_group::{Millis, Position};
 use serde::Serialize;
 use std::fmt;
 
-/// When users were signed in again, in milliseconds from the start of the procedure.
+/// When users were signed in again at the pool that serves them now, in milliseconds from the start of the procedure. Shares
+/// are of those who have signed in until the report is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SignIn {
+    /// How many have.
+    pub users: usize,
     /// The first one.
     pub first: Option<Millis>,
-    /// Half of those who were signed in before.
+    /// Half of them.
     pub half: Option<Millis>,
     /// 95 in a hundred.
     pub p95: Option<Millis>,
@@ -273,6 +276,9 @@ impl fmt::Display for Report {
             row(f, &format!("stage {stage:?}"), &seconds(*ms))?;
         }
         let s = &self.sign_in;
+        if s.users > 0 {
+            row(f, "signed in here again", &format!("{} users until now", s.users))?;
+        }
         for (name, value) in [("first", s.first), ("50 %", s.half), ("95 %", s.p95), ("99 %", s.p99)] {
             if let Some(ms) = value {
                 row(f, &format!("signed in {name}"), &seconds(ms))?;

@@ -144,11 +144,19 @@ fn the_journal_is_rebuilt_from_the_groups() {
 #[test]
 fn the_report_tells_the_story() {
     let (procedure, _) = done();
-    let sign_in = SignIn { first: Some(40), half: Some(900), p95: Some(2_000), p99: None };
+    let sign_in = SignIn { users: 412, first: Some(40), half: Some(900), p95: Some(2_000), p99: None };
     let report = Report::of(&procedure).with_sign_in(sign_in).with_tails(vec![("1/0".to_owned(), 3)]);
     let text = report.to_string();
-    for part in ["the site burns", "alice", "east, west", "stage Fence", "signed in 95 %", "2.000 s", "1/0: 3 entries"]
-    {
+    for part in [
+        "the site burns",
+        "alice",
+        "east, west",
+        "stage Fence",
+        "signed in 95 %",
+        "2.000 s",
+        "412 users",
+        "1/0: 3 entries",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(text.contains("no path to east confirmed"), "{text}");

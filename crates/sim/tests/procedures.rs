@@ -339,3 +339,74 @@ fn an_order_to_stand_down_is_obeyed_only_with_its_proof_and_in_its_epoch() {
     assert_eq!(active(&world, EAST, &east), east.len());
     clean(&world);
 }
+
+#[test]
+fn capacity_is_judged_by_the_users_that_there_are() {
+    for room in [1, 100_000] {
+        let mut world =
+            world_with(|topology| topology.pool.iter_mut().for_each(|pool| pool.capacity_users = Some(room)));
+        let answer = ask(&mut world, WEST, Command::Preflight { pool: "east".to_owned() });
+        let Ok(Reply::Plan(plan)) = answer else { panic!("{answer:?}") };
+        let capacity = plan.findings.iter().find(|finding| finding.rule == "Capacity").unwrap();
+        assert_eq!(capacity.verdict, if room == 1 { "refuse" } else { "ok" }, "{capacity:?}");
+        let users = world.users.len();
+        if room > 1 {
+            assert_eq!(capacity.reason, format!("{users} of {room} users"));
+            let gone = Command::UserRemove { user: world.users[0].clone() };
+            ask(&mut world, EAST, gone).unwrap();
+            let answer = ask(&mut world, WEST, Command::Preflight { pool: "east".to_owned() });
+            let Ok(Reply::Plan(plan)) = answer else { panic!("{answer:?}") };
+            let capacity = plan.findings.iter().find(|finding| finding.rule == "Capacity").unwrap();
+            assert_eq!(capacity.reason, format!("{} of {room} users", users - 1));
+        }
+    }
+}
+
+#[test]
+fn the_report_tells_when_users_signed_in_again() {
+    let mut world = world();
+    world.after(1, pairline_sim::world::Due::Phone);
+    let more = world.now + 5_000;
+    world.run_until(more);
+    let done = view(ask(&mut world, WEST, failover("east")));
+    assert!(!done.report.unwrap().text.contains("signed in"), "nobody can have yet");
+    world.stop(EAST, true);
+    until(&mut world, 200_000, |world| {
+        let shown = view(ask(world, WEST, Command::ProcedureShow { id: done.id.clone() }));
+        let text = shown.report.unwrap().text;
+        text.contains("signed in here again") && text.contains("signed in first") && text.contains("signed in 99 %")
+    });
+}
+
+#[test]
+fn a_change_is_parked_for_three_seconds_and_no_longer() {
+    let mut world = world();
+    let cms = pairline_group::GroupId::CMS;
+    let order = {
+        let node = world.servers[WEST].node.as_ref().unwrap();
+        node.inspect(|core| pairline_node::admin::fence_order(core, 5, &[cms]))
+    };
+    // The management store serves nowhere: east stood down for a promotion that does not come.
+    ask(&mut world, EAST, order).unwrap();
+    let change = Command::UserAdd {
+        user: "parked".to_owned(),
+        password: "secret-enough-1".to_owned(),
+        display_name: None,
+        pool: Some("east".to_owned()),
+    };
+    for frozen in [false, true] {
+        let began = world.now;
+        give(&mut world, EAST, change.clone());
+        let before = world.answers.len();
+        until(&mut world, 10_000, |world| {
+            // West freezes just before the end, so that the last try of all gets no answer.
+            if frozen && world.now == began + 2_900 {
+                world.servers[WEST].paused = true;
+            }
+            world.answers.len() > before
+        });
+        let took = world.now - began;
+        assert!((2_800..=3_100).contains(&took), "parked for {took} ms, frozen {frozen}");
+        assert!(world.answers.last().unwrap().1.is_err());
+    }
+}

@@ -380,6 +380,7 @@ async fn observe(cx: &TaskCx) -> Observed {
         None => None,
     };
     cx.with(|core| {
+        crate::population::refresh(core, true);
         let mut groups: Vec<GroupSight> =
             crate::modes::statuses(core).into_iter().map(|status| GroupSight { at: core.pool, status }).collect();
         let heard = theirs.is_some();
@@ -420,7 +421,7 @@ fn sight(core: &Core, pool: PoolId, heard: bool) -> PoolSight {
             beat.map(|b| b.certificate_days)
         },
         free_disk_percent: if own { free } else { beat.map(|b| b.free_disk_percent) },
-        users: if own { None } else { beat.map(|b| b.users) },
+        users: core.modes.population.of(pool),
         capacity_users: document.and_then(|pool| pool.capacity_users),
         next_hops: Vec::new(),
     }
@@ -518,7 +519,12 @@ fn view(core: &Core, procedure: &Procedure) -> ProcedureView {
         stopped,
         runs_at: core.topology.pool_name(plan.target),
         plan: plan.to_string(),
-        report: over.then(|| report_view(Report::of(procedure).with_tails(tails), procedure)),
+        report: over.then(|| {
+            report_view(
+                Report::of(procedure).with_tails(tails).with_sign_in(core.procedures.sign_ins.figures(plan.id)),
+                procedure,
+            )
+        }),
     }
 }
 

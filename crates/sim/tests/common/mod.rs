@@ -18,9 +18,15 @@ pub type Answer = Result<Reply, Problem>;
 
 /// Two sites in step, with users and no faults.
 pub fn world() -> World {
+    world_with(|_| {})
+}
+
+/// The same with another topology.
+pub fn world_with(change: impl FnOnce(&mut pairline_topology::Topology)) -> World {
     let mut world = World::new(1, Options::quiet());
     // One group after the other, so that a procedure can be met in the middle.
     world.topology.policies.procedure.parallel_groups = 1;
+    change(&mut world.topology);
     run::set_up(&mut world);
     world.after(1, Due::Check);
     let until = world.now + 1_000;
