@@ -112,7 +112,7 @@ pub fn tick(core: &mut Core) {
         ownership_changed(core);
     }
     let now = core.now.mono;
-    for pool in core.modes.machines.keys().copied().collect::<Vec<_>>() {
+    for pool in watched(core) {
         feed(core, pool, ModeEvent::Tick);
     }
     if now >= core.modes.next_send {
@@ -210,7 +210,7 @@ pub fn mark_changed(core: &mut Core) {
 pub fn ownership_changed(core: &mut Core) {
     core.modes.dirty = false;
     let all = statuses(core);
-    for pool in core.modes.machines.keys().copied().collect::<Vec<_>>() {
+    for pool in watched(core) {
         let mut ownership = Ownership::default();
         for group in all.iter().filter(|group| group.group.pool == pool && !group.group.is_cms()) {
             match (group.serving == pool, group.role, group.confirmed) {
@@ -223,6 +223,11 @@ pub fn ownership_changed(core: &mut Core) {
     }
 }
 
+/// Pools that have a mode here: this one and its partner. Of others no heartbeats come, and nobody stands in for them.
+fn watched(core: &Core) -> Vec<PoolId> {
+    [Some(core.pool), core.partner()].into_iter().flatten().collect()
+}
+
 /// A procedure or an administrator says something about a pool.
 pub fn operator(core: &mut Core, pool: PoolId, event: OperatorEvent) {
     feed(core, pool, ModeEvent::Operator(event));
@@ -232,9 +237,17 @@ pub fn operator(core: &mut Core, pool: PoolId, event: OperatorEvent) {
 pub fn policy_changed(core: &mut Core) {
     let policy = core.topology.policies.resilience.clone();
     core.modes.interval = u64::from(policy.heartbeat_ms).max(10);
-    for machine in core.modes.machines.values_mut() {
+    let watched = watched(core);
+    let now = core.now.mono;
+    for (pool, machine) in &mut core.modes.machines {
         machine.set_policy(&policy);
+        if !watched.contains(pool) {
+            // A partner that is one no more; as a partner again it starts as one that was never missed.
+            *machine = ModeMachine::new(*pool, View::Partner, &policy, now);
+            core.modes.reasons.remove(pool);
+        }
     }
+    core.modes.dirty = true;
 }
 
 fn feed(core: &mut Core, pool: PoolId, event: ModeEvent) {

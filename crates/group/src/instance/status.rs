@@ -50,8 +50,9 @@ impl Instance {
         };
         let all = acked >= self.state.position.seq;
         match self.role() {
-            Role::Active if seeding => ExportState::NonSteady,
             Role::Active if cx.link.is_none() => ExportState::Error,
+            // Young as the oldest entry may be: nothing goes out before the partner has been re-based or seeded.
+            Role::Active if !self.source.ships() => ExportState::NonSteady,
             Role::Active => match self.lag(cx) {
                 Lag::Exactly(lag) if lag < STEADY => ExportState::Steady,
                 _ => ExportState::NonSteady,

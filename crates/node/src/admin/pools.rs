@@ -44,7 +44,11 @@ fn pool_view(core: &Core, pool: PoolId, groups: &[GroupStatus]) -> PoolView {
     };
     let own = groups.iter().filter(|group| group.group.pool == pool).filter(serves).count();
     let others = groups.iter().filter(|group| group.group.pool != pool && !group.group.is_cms()).filter(serves).count();
-    let mode = core.modes.describe(pool, core.now.mono);
+    let mut mode = core.modes.describe(pool, core.now.mono);
+    if !here && core.partner() != Some(pool) {
+        mode.name = "not paired".to_owned();
+        mode.reason = "no heartbeats are exchanged with it".to_owned();
+    }
     PoolView {
         name: topology.pool_name(pool),
         fqdn: document.map(|pool| pool.fqdn.clone()).unwrap_or_default(),
@@ -84,8 +88,7 @@ fn shipping(core: &Core, groups: &[GroupStatus]) -> Vec<ShippingView> {
 
 fn row(core: &Core, module: &str, source: PoolId, target: PoolId, groups: &[&GroupStatus]) -> ShippingView {
     let here = source == core.pool;
-    let relevant: Vec<&&GroupStatus> =
-        groups.iter().filter(|group| (group.role == Role::Active) == here && group.role != Role::Fenced).collect();
+    let relevant: Vec<&&GroupStatus> = groups.iter().filter(|group| (group.role == Role::Active) == here).collect();
     let lag = worst_lag(relevant.iter().map(|group| group.lag));
     let export = worst_export(relevant.iter().map(|group| group.export));
     let import = if relevant.iter().any(|group| group.import == ImportState::Error) { "error" } else { "normal" };
@@ -217,6 +220,10 @@ pub async fn sync(cx: &TaskCx, pool: &str) -> Result<Reply, Problem> {
 /// Compares both copies of all groups of a pool.
 pub async fn verify(cx: &TaskCx, pool: &str) -> Result<Reply, Problem> {
     let home = super::pool_named(cx, pool)?;
+    if cx.with(|core| core.partner().is_none() || core.topology.partner(home).is_none()) {
+        let detail = format!("pool {pool} has no partner, so there is no other copy to compare with");
+        return Err(Problem::new(409, "not-paired", "not paired", detail, "pair it first: `pairline pool pair A B`"));
+    }
     let groups: Vec<GroupId> = cx.with(|core| {
         let with_cms = core.topology.deployment.management_store == home;
         core.host.groups().into_iter().filter(|group| group.pool == home || (with_cms && group.is_cms())).collect()

@@ -19,7 +19,7 @@ use pairline_resilience::report::Report;
 use pairline_resilience::runner::{Event, Runner, StartError};
 
 /// How long a command waits for its procedure before it answers that it goes on.
-const WATCH_MS: u64 = 100_000;
+const WATCH_MS: u64 = 2_000;
 
 /// The pool that runs a procedure: the one that will serve in the end.
 pub fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Problem> {
