@@ -115,8 +115,15 @@ impl Store {
         checkpoint_discarded: Option<Unopenable>,
     ) -> Result<(Store, Vec<RecoveredGroup>, OpenReport), OpenError> {
         let tails = Tails::open(files.clone(), config.folder.join("tails"))?;
-        let stored = checkpoints.read_all()?;
+        let mut stored = checkpoints.read_all()?;
         let (mut log, recovery) = Log::open(files, config.folder.join("log"), config.log)?;
+        // A crash between the two halves of forgetting: the second half is made up for.
+        for group in recovery.groups.iter().filter(|(_, log)| log.forgotten).map(|(group, _)| *group) {
+            if stored.iter().any(|(of, _)| *of == group) {
+                checkpoints.forget(group)?;
+                stored.retain(|(of, _)| *of != group);
+            }
+        }
         let torn_bytes = recovery.torn_bytes;
         let (groups, corrupt) = merge(stored, recovery);
         for group in corrupt.keys() {
@@ -168,10 +175,10 @@ impl Store {
 
     /// Makes a group's log and checkpoint void, durably (a corrupt group before it is seeded anew).
     pub fn forget(&mut self, group: GroupId) -> Result<(), ForgetError> {
-        // The checkpoint first: a log without it is reported as lost, a checkpoint without its log would pass for whole.
-        self.checkpoints.forget(group)?;
+        // The log first: its word is final, and a start that finds the checkpoint still there completes the rest.
         self.log.forget(group)?;
         self.log.sync()?;
+        self.checkpoints.forget(group)?;
         Ok(())
     }
 

@@ -190,6 +190,34 @@ fn a_purged_group_without_its_checkpoint_is_named() {
 }
 
 #[test]
+fn a_group_half_forgotten_is_forgotten_at_the_next_start() {
+    let files = MemoryFiles::new();
+    let checkpoints = pairline_store::MemoryCheckpoints::new();
+    let open_both = || {
+        let config = StoreConfig::small("/srv/data");
+        Store::open_with(&config, std::sync::Arc::new(files.clone()), Box::new(checkpoints.clone())).unwrap()
+    };
+    let (mut store, ..) = open_both();
+    store.append(&batch(1, vec![item(group(1), 1, 1, b"one"), item(group(2), 1, 1, b"two")])).unwrap();
+    store.sync().unwrap();
+    store.checkpoint(&[delta(group(1), b"at 1", 1)]).unwrap();
+    store.purge(group(1), 1).unwrap();
+    let before = checkpoints.image();
+    store.forget(group(1)).unwrap();
+    store.close().unwrap();
+    // The power went after the log's half.
+    checkpoints.restore(&before);
+    let (mut store, groups, report) = open_both();
+    assert!(report.corrupt.is_empty(), "{:?}", report.corrupt);
+    assert_eq!(groups.iter().map(|g| g.group).collect::<Vec<_>>(), [group(2)]);
+    assert!(store.read_checkpoint(group(1)).unwrap().is_none());
+    store.append(&batch(1, vec![item(group(1), 1, 1, b"anew")])).unwrap();
+    store.close().unwrap();
+    let (_, groups, _) = open_both();
+    assert_eq!(groups.len(), 2);
+}
+
+#[test]
 fn a_full_disk_still_opens() {
     let files = MemoryFiles::new();
     let (mut store, ..) = open(&files);

@@ -12,7 +12,7 @@ use pairline_group::{Entry, GroupId, PoolId, Position};
 use pairline_node::event::Level;
 use pairline_node::io::{Input, StoredTail};
 use pairline_store::tails::Resolution;
-use pairline_store::{CheckpointError, LogError, Store, Tail, TailError};
+use pairline_store::{CheckpointError, ForgetError, LogError, Store, Tail, TailError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -185,11 +185,17 @@ impl Storage {
     }
 
     fn forget(&mut self, group: GroupId) -> Result<(), StorageFailure> {
-        // Behind a full disk batches of the group may still wait; the next start asks for the same again.
-        if self.stuck.is_empty() && self.held.is_empty() {
-            self.store.forget(group)?;
+        // Batches of the group that wait for space come first, so that none of them stands behind its end.
+        let waits = !self.stuck.is_empty();
+        match if waits { Ok(()) } else { self.store.forget(group) } {
+            Ok(()) if !waits => Ok(()),
+            Ok(()) | Err(ForgetError::Log(LogError::NoSpace(_))) => {
+                // Not made up for: the next start finds the group there and gives it up again.
+                self.disk_full("a group that is not kept here any more cannot be given up");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn append(&mut self, batch: LogBatch) -> Result<(), StorageFailure> {

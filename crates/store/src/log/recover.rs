@@ -20,6 +20,8 @@ struct Recovering {
     items: BTreeMap<u64, (Place, LogRecord)>,
     hard_state: Option<(Place, LogRecord)>,
     purged: u64,
+    /// Nothing was written since it was forgotten.
+    forgotten: bool,
     corrupt: Option<Corruption>,
     suspect: Option<Corruption>,
 }
@@ -31,6 +33,8 @@ pub struct RecoveredLog {
     pub records: Vec<LogRecord>,
     /// Items up to here were purged (0: none).
     pub purged: u64,
+    /// It was forgotten and has not begun anew: a checkpoint of it that is still there is void.
+    pub forgotten: bool,
 }
 
 /// What the replay found.
@@ -174,9 +178,10 @@ impl Replay {
     fn record(&mut self, place: Place, head: Head, payload: &[u8]) {
         let group = self.groups.entry(head.group).or_default();
         if head.kind == RecordKind::Forget {
-            *group = Recovering { serial: Some(head.serial), ..Recovering::default() };
+            *group = Recovering { serial: Some(head.serial), forgotten: true, ..Recovering::default() };
             return;
         }
+        group.forgotten = false;
         let expected = group.serial.map_or(1, |serial| serial + 1);
         if head.serial == expected {
             group.suspect = None;
@@ -222,7 +227,7 @@ impl Replay {
                 recovery.corrupt.insert(id, reason);
                 continue;
             }
-            let mut found = RecoveredLog { records: Vec::new(), purged: group.purged };
+            let mut found = RecoveredLog { records: Vec::new(), purged: group.purged, forgotten: group.forgotten };
             for (at, (place, record)) in group.items {
                 index.item(id, at, place);
                 found.records.push(record);
