@@ -174,3 +174,14 @@ pub fn clean(world: &World) {
     assert!(world.history.violations.is_empty(), "{:?}", world.history.violations);
     assert!(world.fatal.is_none(), "{:?}", world.fatal);
 }
+
+/// A change of a user's contact list.
+pub fn contact(user: &str) -> Command {
+    Command::ContactPut {
+        user: user.to_owned(),
+        contact: "sip:somebody@pairline.test".to_owned(),
+        name: "somebody".to_owned(),
+        groups: Vec::new(),
+        op: None,
+    }
+}
