@@ -214,6 +214,8 @@ async fn live(
     let Prepared { layout, topology, .. } = prepared;
     let access = Access::find(&[], layout.root(), None, None)?;
     wait_ready(&access, servers, said).await?;
+    let early = wait_together(&access, servers, said).await;
+    early.iter().for_each(|line| out(line));
     let demo = users::of_folder(layout, topology);
     let adding = async {
         let missing = users::add_demo(&access, layout, topology).await?;
@@ -271,6 +273,21 @@ async fn wait_ready(
         }
     }
     Ok(())
+}
+
+/// How long the pools may take to find each other; what they cannot do without each other they say themselves.
+const TOGETHER: Duration = Duration::from_secs(10);
+
+/// Waits until every pool serves in full; gives back what the servers said meanwhile. Pools of a new deployment ask each
+/// other before they serve anybody.
+async fn wait_together(access: &Access, servers: &mut [ServerProcess], said: &mut mpsc::Receiver<Said>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for server in servers {
+        let pool = server.pool.clone();
+        let waiting = ready::wait(access, &pool, true, TOGETHER, || server.ended().is_some());
+        lines.extend(collect_while(waiting, said).await.0);
+    }
+    lines
 }
 
 /// Prints one line per event until every server has ended.

@@ -42,6 +42,8 @@ pub fn modes(pairline: &mut Deployment) {
         private.push(folder.join("clients").join(user).join("password"));
         for variant in ["address", "srv", "outbound"] {
             private.push(pairline.baresip_folder(user, variant).join("accounts"));
+        }
+        for variant in ["address", "outbound"] {
             private.push(folder.join("clients").join(user).join("linphone").join(variant).join("linphonerc"));
         }
     }
