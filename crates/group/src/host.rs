@@ -93,8 +93,8 @@ fn partner_for(partner: Option<(PoolId, u16)>, group: GroupId) -> Option<PoolId>
 
 impl Host {
     /// A server with an empty disk: opens its pool's groups (and `cms` where it is at home), active here. Whether the
-    /// deployment is new or the disk was replaced, only other pools know; what they may have is opened unconfirmed, so that
-    /// nothing of it is served before they, or an administrator, have spoken.
+    /// deployment is new or the disk was replaced, only other pools know; what they may have is not opened before they, or
+    /// an administrator, have spoken: it is taken over from them if they have it.
     pub fn new(cfg: HostConfig, now: Now) -> Host {
         let mut host = Host::empty(cfg, now);
         let own = host.cfg.pool;
@@ -177,7 +177,8 @@ impl Host {
         }
     }
 
-    /// Creates a copy that this server does not have: opened active here (confirmed or not), or an empty backup.
+    /// Creates a copy that this server does not have: opened active here (at once, or when nobody else has it), or an empty
+    /// backup.
     fn create(&mut self, id: GroupId, open: Option<bool>) {
         if self.groups.contains_key(&id) {
             return;
@@ -186,8 +187,10 @@ impl Host {
             return;
         };
         let mut cx = cx!(self, id);
-        if let Some(sure) = open {
-            instance.open(&mut cx, sure);
+        match open {
+            Some(true) => instance.open(&mut cx),
+            Some(false) => instance.unopened = true,
+            None => {}
         }
         instance.tell_role(&mut cx);
         self.groups.insert(id, instance);
@@ -323,12 +326,12 @@ impl Host {
 
     /// What this server's copy is.
     pub fn role(&self, group: GroupId) -> Option<Role> {
-        self.groups.get(&group).map(Instance::role)
+        self.groups.get(&group).map(Instance::shown_role)
     }
 
     /// Who serves the group, and in which epoch, as far as this copy knows.
     pub fn serving(&self, group: GroupId) -> Option<(PoolId, Epoch)> {
-        self.groups.get(&group).and_then(Instance::serving)
+        self.groups.get(&group).and_then(Instance::shown_serving)
     }
 
     /// Whether proposals are accepted now: active, confirmed, and no change of serving pool under way.

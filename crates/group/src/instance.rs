@@ -148,8 +148,8 @@ pub(crate) struct Instance {
     pub(crate) verified: Option<(Position, Millis)>,
     told: Option<(Role, Epoch, bool, bool)>,
     replaying: bool,
-    /// Opened anew on a server whose disk had lost the group.
-    reopened: bool,
+    /// At home here and not on this disk: opened once the partner, or an administrator, has said that nobody has it.
+    pub(crate) unopened: bool,
     pub(crate) source: Source,
     pub(crate) sink: Sink,
     pub(crate) peer: Option<GroupHello>,
@@ -200,7 +200,7 @@ impl Instance {
             verified: None,
             told: None,
             replaying: false,
-            reopened: false,
+            unopened: false,
             source: Source::default(),
             sink: Sink::default(),
             peer: None,
@@ -209,9 +209,8 @@ impl Instance {
         }
     }
 
-    /// Writes the first entry of a group that is created active here. `sure` is false where the disk lost it, so that the
-    /// partner has to be asked first.
-    pub(crate) fn open(&mut self, cx: &mut Cx<'_>, sure: bool) {
+    /// Writes the first entry of a group that is created active here.
+    pub(crate) fn open(&mut self, cx: &mut Cx<'_>) {
         let epoch = Epoch { number: 1, granted_by: self.own };
         let entry = Entry {
             position: Position { epoch, seq: 1 },
@@ -221,10 +220,8 @@ impl Instance {
             step: None,
             body: Body::Open { pool: self.own },
         };
-        self.confirmed = sure;
-        self.reopened = !sure;
-        // Whatever the partner has of this group is taken over; if it has nothing, it says so.
-        self.sink.wants_seed = !sure;
+        self.unopened = false;
+        self.confirmed = true;
         self.write(entry, Vec::new());
     }
 
@@ -276,18 +273,7 @@ impl Instance {
 
     /// The group holds nothing but its opening, so nothing is lost if it is replaced.
     pub(crate) fn virgin(&self) -> bool {
-        self.blank() && self.flight.is_empty()
-    }
-
-    /// This copy holds nothing but an opening, so a seed of the same position takes nothing away.
-    pub(crate) fn blank(&self) -> bool {
-        self.state.position.seq <= 1 && self.state.records.is_empty()
-    }
-
-    /// The group was opened on an empty disk and holds nothing else, while the partner's copy of the same epoch has an
-    /// opening of its own: this one is provisional.
-    pub(crate) fn provisional(&self, peer: &GroupHello) -> bool {
-        self.virgin() && !self.confirmed && peer.position == self.state.position && peer.chain != self.state.chain
+        self.state.position.seq <= 1 && self.state.records.is_empty() && self.flight.is_empty()
     }
 
     /// Stops the group: an invariant does not hold.
@@ -429,6 +415,13 @@ impl Instance {
 
     /// An administrator, or the absence of a partner, stands in for the partner's word.
     pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
+        if self.unopened {
+            if self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0 {
+                self.open(cx);
+                self.tell_role(cx);
+            }
+            return;
+        }
         // A partner that is known to have more is heard before anybody's word.
         let behind = (cx.link.is_some() && self.sink.pulling.is_some()) || self.heard > self.state.epoch();
         if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed && !behind {

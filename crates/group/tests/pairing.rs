@@ -280,6 +280,12 @@ fn a_wiped_disk_takes_over_a_group_that_holds_nothing_but_its_opening() {
     world.crash(EAST, 0);
     world.servers[EAST].disk = Disk::default();
     world.run(1_000);
+    for _ in 0..2 {
+        // Once more before it has met its partner: the opening stays provisional.
+        world.restart(EAST);
+        world.run(1_000);
+        world.crash(EAST, 0);
+    }
     world.restart(EAST);
     world.connect();
     world.run(5_000);

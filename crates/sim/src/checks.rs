@@ -98,6 +98,8 @@ pub fn forget_unshipped(world: &mut World, site: usize) {
     let pool = world.servers[site].pool;
     for group in groups(world) {
         let Some(theirs) = status(world, 1 - site, group) else { continue };
+        let Some(node) = world.servers[1 - site].node.as_ref() else { continue };
+        let lineage = node.inspect(|core| core.host.lineage(group).to_vec());
         world.copies.forget_after(group, theirs.position);
         let Some(seen) = world.history.entries.get_mut(&group) else { continue };
         let beyond: Vec<_> = seen
@@ -105,7 +107,8 @@ pub fn forget_unshipped(world: &mut World, site: usize) {
             .filter(|((epoch, seq), entry)| {
                 let after =
                     *epoch > theirs.position.epoch || (*epoch == theirs.position.epoch && *seq > theirs.position.seq);
-                after && entry.first_at == pool
+                // What a pool that was cut off committed after the fork stands on no other disk either.
+                (after || !stands_on(&lineage, *epoch, *seq)) && entry.first_at == pool
             })
             .map(|(key, _)| *key)
             .collect();
@@ -117,6 +120,12 @@ pub fn forget_unshipped(world: &mut World, site: usize) {
             }
         }
     }
+}
+
+/// Whether an entry of this epoch and sequence is a part of the history that a lineage describes.
+fn stands_on(lineage: &[pairline_group::LineageItem], epoch: pairline_group::Epoch, seq: u64) -> bool {
+    let at = lineage.iter().position(|item| item.epoch == epoch);
+    at.is_some_and(|at| lineage[at].first <= seq && lineage.get(at + 1).is_none_or(|next| seq < next.first))
 }
 
 /// What must hold after healing: both copies equal, one active, nothing acknowledged missing.

@@ -111,6 +111,7 @@ impl Instance {
             self.refuse_waiters(cx, waiters);
             return;
         }
+        self.unopened = false;
         self.release(&stored.entry);
         let position = stored.entry.position;
         if self.history.len() >= HISTORY {
@@ -146,9 +147,7 @@ impl Instance {
         }
         // A grant that arrives now is the highest one known, unless a higher one was heard of or the log is only replayed.
         let mine = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
-        let unsure = self.replaying
-            || self.heard > self.state.epoch()
-            || (self.reopened && matches!(stored.entry.body, Body::Open { .. }));
+        let unsure = self.replaying || self.heard > self.state.epoch();
         self.confirmed = mine && (!unsure || planted!(cx.cfg, UnconfirmedServes));
         self.source.epoch_changed();
         if self.role() == Role::Active && !matches!(stored.entry.body, Body::Open { .. }) {
@@ -191,15 +190,14 @@ impl Instance {
         let Some(shadow) = self.shadow.take() else {
             return;
         };
-        let higher = swap.position > self.state.position
-            || (self.blank() && swap.position == self.state.position)
-            || planted!(cx.cfg, SwapBackwards);
+        let higher = swap.position > self.state.position || planted!(cx.cfg, SwapBackwards);
         let equal = shadow.state.position == swap.position && shadow.state.digest.total() == swap.digest;
         if shadow.seed != swap.seed || !equal || !higher {
             self.drop_seed();
             return;
         }
         self.state = shadow.state;
+        self.unopened = false;
         self.retained.clear();
         self.history.clear();
         self.history.push_back((self.state.position, self.state.digest.total()));

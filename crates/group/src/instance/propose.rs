@@ -88,6 +88,9 @@ impl Instance {
         if let Some(reason) = &self.stopped {
             return Err(Refusal::Stopped(reason.clone()));
         }
+        if self.unopened {
+            return Err(Refusal::Unconfirmed);
+        }
         let (pool, epoch) = self.serving().unwrap_or_default();
         if self.role() != Role::Active {
             return Err(Refusal::NotActive(epoch, pool));

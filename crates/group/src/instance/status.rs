@@ -4,7 +4,7 @@
 
 use super::{Cx, Instance};
 use crate::config::planted;
-use crate::ids::Millis;
+use crate::ids::{Epoch, Millis, PoolId};
 use crate::io::{ExportState, GroupStatus, ImportState, Lag, Role};
 
 /// Age of the oldest unacknowledged entry beyond which shipping no longer counts as keeping up.
@@ -13,11 +13,11 @@ const STEADY: Millis = 2000;
 impl Instance {
     /// This copy as the server sees it now.
     pub(crate) fn status(&self, cx: &Cx<'_>) -> GroupStatus {
-        let (serving, epoch) = self.serving().unwrap_or_default();
+        let (serving, epoch) = self.shown_serving().unwrap_or_default();
         let (behind_entries, behind_bytes) = self.behind();
         GroupStatus {
             group: self.group,
-            role: self.role(),
+            role: self.shown_role(),
             confirmed: self.confirmed,
             serving,
             epoch: epoch.max(self.heard),
@@ -35,6 +35,16 @@ impl Instance {
             tail: self.tail,
             stopped: self.stopped.clone(),
         }
+    }
+
+    /// The role as others see it: a group at home here that is not opened yet is its pool's to serve, and not confirmed.
+    pub(crate) fn shown_role(&self) -> Role {
+        if self.unopened { Role::Active } else { self.role() }
+    }
+
+    /// Who serves, as others see it.
+    pub(crate) fn shown_serving(&self) -> Option<(PoolId, Epoch)> {
+        if self.unopened { Some((self.own, Epoch::default())) } else { self.serving() }
     }
 
     fn export(&self, cx: &Cx<'_>) -> ExportState {

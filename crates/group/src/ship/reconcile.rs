@@ -50,6 +50,14 @@ impl Instance {
         if self.is_stopped() || cx.link.is_none() || self.source.broken {
             return;
         }
+        if self.unopened && peer.position.seq == 0 && self.state.position.seq == 0 && self.shadow.is_none() {
+            // Nobody has it: the deployment is new, or nothing of the group was ever shipped.
+            if self.idle() {
+                self.open(cx);
+                self.tell_role(cx);
+            }
+            return;
+        }
         let relation = lineage::relate(&self.state.lineage, &peer.lineage);
         if relation.torn {
             let at = Position { seq: relation.fork, ..self.state.position };
@@ -159,11 +167,7 @@ impl Instance {
         let (here, there) = (self.state.position.seq, peer.position.seq);
         if !self.serves_here() {
             // This copy follows; it ships only if the active asked for its own entries back.
-            let provisional = there <= 1 && there == here && peer.chain != self.state.chain;
-            if provisional && peer.wants_seed {
-                self.source.pulled = true;
-                self.begin_seed(cx);
-            } else if there >= here {
+            if there >= here {
                 self.source.pulled = false;
                 self.source.seed = None;
                 self.source.seed_due = false;
@@ -178,11 +182,6 @@ impl Instance {
         }
         if there > here {
             self.behind_own_backup(cx, peer);
-            return;
-        }
-        if self.provisional(peer) {
-            self.sink.pulling = Some(there);
-            self.want_seed(cx);
             return;
         }
         if there == here && !self.check_equal(cx, peer) {
@@ -249,7 +248,6 @@ impl Instance {
     fn peer_older(&mut self, cx: &mut Cx<'_>, peer: &GroupHello, relation: Relation) {
         if self.serves_here() {
             self.sink.pulling = None;
-            self.sink.wants_seed = false;
             self.confirm(cx);
         }
         if peer.position.seq >= relation.fork {

@@ -88,9 +88,7 @@ impl Instance {
 
     /// A seed is offered.
     pub(crate) fn on_seed_offer(&mut self, cx: &mut Cx<'_>, offer: Arc<SeedOffer>) {
-        let higher = offer.position > self.state.position
-            || (self.blank() && offer.position == self.state.position)
-            || planted!(cx.cfg, SwapBackwards);
+        let higher = offer.position > self.state.position || planted!(cx.cfg, SwapBackwards);
         let tail_open = self.fence.is_some_and(|fence| !fence.tail_stored && self.state.position.seq >= fence.fork)
             && !self.virgin();
         if !self.imports() || !higher || (tail_open && !planted!(cx.cfg, RebaseWithoutTail)) || !self.idle() {

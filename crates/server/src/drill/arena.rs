@@ -102,6 +102,13 @@ impl Arena {
         Ok(())
     }
 
+    /// Sends a signal to a side's server, if it lives.
+    pub fn signal(&mut self, side: Side, signal: rustix::process::Signal) {
+        if let Some(server) = self.slot(side).as_ref() {
+            server.signal(signal);
+        }
+    }
+
     fn slot(&mut self, side: Side) -> &mut Option<ServerProcess> {
         match side {
             Side::East => &mut self.east,

@@ -10,6 +10,7 @@ use super::proofs::{self, Proof};
 use super::stages::Course;
 use super::traffic;
 use crate::client::Prefer;
+use rustix::process::Signal;
 use std::time::Duration;
 
 /// Changes that each side takes while the line is cut: half before the promotion, half after it.
@@ -19,12 +20,18 @@ const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Cuts the line, promotes west, writes on both sides, heals, applies the tail, fails back.
+/// Cuts the line, promotes west, writes on both sides, heals, applies the tail, fails back: once with the old pool within
+/// reach of its admin API, so that it can be told to stand down, and once without.
 ///
 /// # Errors
 /// A stage does not reach its end.
 pub async fn play(course: &mut Course) -> Result<(), DrillError> {
-    course.stage("cut off but alive");
+    round(course, true).await?;
+    round(course, false).await
+}
+
+async fn round(course: &mut Course, told: bool) -> Result<(), DrillError> {
+    course.stage(if told { "cut off, told to stand down" } else { "cut off but alive" });
     course.quiet().await?;
     ask::settled(course, seconds(60)).await?;
     course.arena.line.cut();
@@ -32,13 +39,24 @@ pub async fn play(course: &mut Course) -> Result<(), DrillError> {
     let mut writer = Writer::new();
     let mut old = writer.write(course, Side::East, CHANGES / 2).await;
     let command = ask::failover(Side::East, true, "drill: the line is cut");
-    ask::procedure(course, &command, Side::West, seconds(60)).await?;
+    if !told {
+        // Nothing answers while the promotion is ordered; afterwards the old pool goes on and knows nothing.
+        course.arena.signal(Side::East, Signal::STOP);
+    }
+    let promoted = ask::procedure(course, &command, Side::West, seconds(60)).await;
+    course.arena.signal(Side::East, Signal::CONT);
+    promoted?;
     old.extend(writer.write(course, Side::East, CHANGES - CHANGES / 2).await);
     let new = writer.write(course, Side::West, CHANGES).await;
     let taken = |changes: &[Change]| changes.iter().filter(|c| matches!(c.state, State::Acknowledged(_))).count();
+    let (claim, by_old) = if told {
+        ("cut off, the old pool takes nothing any more once it is told to stand down", CHANGES / 2)
+    } else {
+        ("cut off and not reached, the old pool takes changes in its old epoch, the promoted one in the new", CHANGES)
+    };
     course.prove(Proof::new(
-        "cut off, the old pool takes changes in its old epoch, the promoted one in the new",
-        taken(&old) == CHANGES && taken(&new) == CHANGES,
+        claim,
+        taken(&old) == by_old && taken(&new) == CHANGES,
         format!("{} of {CHANGES} at east, {} of {CHANGES} at west", taken(&old), taken(&new)),
     ));
     course.arena.line.heal();
@@ -49,7 +67,7 @@ pub async fn play(course: &mut Course) -> Result<(), DrillError> {
     let fenced = fenced.await;
     course.prove(Proof::new("once it can hear, the old pool is fenced", fenced, "looked for 10 s at most"));
     ask::settled(course, seconds(90)).await?;
-    reconcile(course, &old, &new).await?;
+    reconcile(course, &old, &new, told).await?;
     ask::procedure(course, &ask::failback(Side::East, "drill"), Side::East, seconds(60)).await?;
     ask::settled(course, seconds(60)).await?;
     course.traffic();
@@ -57,7 +75,7 @@ pub async fn play(course: &mut Course) -> Result<(), DrillError> {
 }
 
 /// The tail is what east took, entry by entry, and can be applied.
-async fn reconcile(course: &mut Course, old: &[Change], new: &[Change]) -> Result<(), DrillError> {
+async fn reconcile(course: &mut Course, old: &[Change], new: &[Change], told: bool) -> Result<(), DrillError> {
     let acknowledged: Vec<Change> =
         old.iter().filter(|change| matches!(change.state, State::Acknowledged(_))).cloned().collect();
     let unknown: Vec<Change> = old.iter().filter(|change| change.state == State::Unknown).cloned().collect();
@@ -65,8 +83,8 @@ async fn reconcile(course: &mut Course, old: &[Change], new: &[Change]) -> Resul
     let tail = ask::tail(course, false).await?;
     let durable = tail.entries.iter().filter(|entry| entry.durable).count();
     course.report.figure(
-        "tail of the pool that was cut off",
-        format!("{CHANGES} changes"),
+        if told { "tail of the pool that was told to stand down" } else { "tail of the pool that was cut off" },
+        format!("{} changes", if told { CHANGES / 2 } else { CHANGES }),
         format!("{durable} durable entries of {}", tail.entries.len()),
     );
     course.prove(Proof::new(
