@@ -133,6 +133,7 @@ pub fn converged(world: &mut World) {
     let mut tails: BTreeSet<OpId> = BTreeSet::new();
     for server in &mut world.servers {
         tails.extend(server.tail_operations());
+        world.tail_records.extend(server.tail_records());
     }
     for group in groups(world) {
         copies_agree(world, group);
@@ -234,7 +235,12 @@ pub fn acknowledged(world: &mut World) {
         let Some(op) = crate::clients::operation(change) else { continue };
         let there = world.applied.contains(&op);
         match change.answer {
-            Answer::Acknowledged if !there && !world.in_tails.contains(&op) && !world.excused.contains(&op) => {
+            Answer::Acknowledged
+                if !there
+                    && !world.in_tails.contains(&op)
+                    && !world.excused.contains(&op)
+                    && !crate::clients::record(change).is_some_and(|key| world.tail_records.contains(&key)) =>
+            {
                 lost.push(change.contact.clone());
             }
             _ => {}

@@ -103,6 +103,13 @@ fn put(world: &World, number: usize) -> Command {
     }
 }
 
+/// The record that a change puts.
+pub fn record(change: &Change) -> Option<pairline_group::Key> {
+    let user = format!("sip:{}@pairline.test", change.user);
+    let user = pairline_sip::uri::Uri::parse(user.as_bytes()).ok()?.aor()?;
+    Some(pairline_services::records::contact_key(user.as_str(), &change.contact))
+}
+
 /// The operation id under which a change stands in the log.
 pub fn operation(change: &Change) -> Option<pairline_group::OpId> {
     let user = format!("sip:{}@pairline.test", change.user);

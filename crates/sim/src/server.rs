@@ -297,6 +297,11 @@ impl Server {
         self.store.as_ref().map(|store| crate::tails::read(store, pool)).unwrap_or_default()
     }
 
+    /// Records of which stored tails have the state and not the operation.
+    pub fn tail_records(&mut self) -> Vec<pairline_group::Key> {
+        self.store.as_ref().map(crate::tails::records).unwrap_or_default()
+    }
+
     /// Operation ids of all entries in stored tails.
     pub fn tail_operations(&mut self) -> Vec<pairline_group::OpId> {
         self.store.as_ref().map(crate::tails::operations).unwrap_or_default()

@@ -27,6 +27,18 @@ pub fn resolve(store: &Store, group: GroupId, fork: Position, resolved: &[(Posit
     let _unmarked = store.tails().resolve_at(group, fork, &resolved.iter().copied().collect()).is_err();
 }
 
+/// Keys of records that entries without an operation id bring: those that stand for a front of which only the state was left.
+pub fn records(store: &Store) -> Vec<pairline_group::Key> {
+    let ids = store.tails().list().unwrap_or_default();
+    let tails = ids.into_iter().filter_map(|id| store.tails().read(id).ok());
+    let made = tails.flat_map(|tail| tail.entries).filter(|entry| entry.op.is_none());
+    made.flat_map(|entry| match &entry.body {
+        pairline_group::Body::Effects(effects) => effects.iter().map(|effect| effect.key().clone()).collect(),
+        _ => Vec::new(),
+    })
+    .collect()
+}
+
 /// Operation ids of all entries in all stored tails.
 pub fn operations(store: &Store) -> Vec<pairline_group::OpId> {
     let ids = store.tails().list().unwrap_or_default();

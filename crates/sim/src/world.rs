@@ -114,6 +114,8 @@ pub struct World {
     pub in_tails: BTreeSet<pairline_group::OpId>,
     /// Whether the admin APIs reach each other while the link is cut.
     pub admin_open: bool,
+    /// Records of which stored tails have the state and not the operation, gathered at the end.
+    pub tail_records: BTreeSet<pairline_group::Key>,
     /// Users of the run.
     pub users: Vec<String>,
     next_op: u64,
@@ -159,6 +161,7 @@ impl World {
             excused: BTreeSet::new(),
             applied: BTreeSet::new(),
             in_tails: BTreeSet::new(),
+            tail_records: BTreeSet::new(),
             admin_open: false,
             users: Vec::new(),
             next_op: 0,
