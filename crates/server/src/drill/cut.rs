@@ -126,7 +126,7 @@ impl Writer {
         for who in users.iter().cycle().take(count).filter_map(|user| course.swarm.people.get(*user)) {
             self.counter += 1;
             let op = (self.session.clone(), self.counter);
-            let contact = format!("sip:{}-{}-{}@{}", at.name(), &self.session[..6], self.counter, who.domain);
+            let contact = format!("sip:{}-{}-{}@{}", at.name(), &self.session[26..], self.counter, who.domain);
             course.ledger.asked(op.clone(), who.number, contact.clone());
             let state = match traffic::change_at(&mut session, who, &contact, &op, &only).await {
                 Ok(()) => State::Acknowledged(course.swarm.board.now()),
