@@ -17,8 +17,8 @@ const EXTENSION_SLACK_MS: u64 = 250;
 pub struct Copies {
     digests: BTreeMap<GroupId, BTreeMap<Position, [u8; 32]>>,
     last: [BTreeMap<GroupId, (u64, Position)>; 2],
-    /// Sequences that must be there at the next start, by group: what was applied, and what the other side had counted.
-    owed: [BTreeMap<GroupId, (u64, &'static str)>; 2],
+    /// Positions that must be there at the next start, by group: what was applied, and what the other side had counted.
+    owed: [BTreeMap<GroupId, (Position, &'static str)>; 2],
     /// The other side's wall clock when something of it last arrived.
     heard_wall: [u64; 2],
     /// Groups of a replaced disk that have not caught up: the other side may still count what the former disk had.
@@ -100,7 +100,7 @@ pub fn stopping(world: &mut World, site: usize) {
     let mut owed = BTreeMap::new();
     for group in groups(world) {
         let Some(own) = status(world, site, group) else { continue };
-        owed.insert(group, (own.position.seq, "applied"));
+        owed.insert(group, (own.position, "applied"));
         if world.copies.replaced[site].contains(&group) {
             continue;
         }
@@ -110,7 +110,7 @@ pub fn stopping(world: &mut World, site: usize) {
         }
         let counted = active.position.seq.saturating_sub(active.behind_entries);
         if counted > own.position.seq && own.position.epoch == active.position.epoch {
-            owed.insert(group, (counted, "acknowledged"));
+            owed.insert(group, (Position { seq: counted, ..own.position }, "acknowledged"));
         }
     }
     world.copies.owed[site] = owed;
@@ -118,16 +118,17 @@ pub fn stopping(world: &mut World, site: usize) {
 
 /// A server is back.
 pub fn started(world: &mut World, site: usize) {
-    for (group, (seq, how)) in std::mem::take(&mut world.copies.owed[site]) {
-        let Some(has) = status(world, site, group).map(|status| status.position.seq) else {
+    for (group, (owed, how)) in std::mem::take(&mut world.copies.owed[site]) {
+        let Some(has) = status(world, site, group).map(|status| status.position) else {
             // A pool that parted from its partner drops the copies of that pool's groups.
             if !parted(world, site, group) {
-                world.history.violate(1, format!("group {group}: site {site} had {how} entry {seq} and has no copy"));
+                world.history.violate(1, format!("group {group}: site {site} had {how} entry {owed} and has no copy"));
             }
             continue;
         };
-        if has < seq {
-            let what = format!("group {group}: site {site} had {how} entry {seq} and starts at {has}");
+        // A re-base whose swap was on the disk already leads to a higher epoch, and there to its own sequence.
+        if has < owed {
+            let what = format!("group {group}: site {site} had {how} entry {owed} and starts at {has}");
             world.history.violate(if how == "applied" { 1 } else { 3 }, what);
         }
     }
