@@ -26,6 +26,27 @@ fn apart(world: &mut World) {
     world.settle();
 }
 
+/// A pair whose west has got a part of its first seed.
+fn half_seeded() -> World {
+    let mut east = config(1);
+    east.limits.history_entries = 4;
+    east.limits.seed_chunk = 2_048;
+    let mut world = World::apart(east, config(2));
+    for n in 0..300 {
+        committed(&world.commit(EAST, vec![put(&format!("user{n}"), "value")]));
+    }
+    world.run(100);
+    world.pair();
+    world.connect();
+    let mut looks = 0;
+    while world.status(WEST).seed.is_none_or(|(got, _)| got < 50) {
+        world.step_frames(1);
+        looks += 1;
+        assert!(looks < 5_000, "no seed: {:?}", world.status(WEST));
+    }
+    world
+}
+
 #[test]
 fn a_new_pair_is_confirmed_by_the_empty_copy_of_its_partner() {
     let mut world = World::paired();
@@ -141,23 +162,8 @@ fn an_answer_to_a_question_of_another_process_says_nothing_of_the_lag() {
 
 #[test]
 fn a_seed_swapped_in_while_a_checkpoint_is_written_survives_a_crash() {
-    let mut east = config(1);
-    east.limits.history_entries = 4;
-    east.limits.seed_chunk = 2_048;
-    let mut world = World::apart(east, config(2));
-    for n in 0..300 {
-        committed(&world.commit(EAST, vec![put(&format!("user{n}"), "value")]));
-    }
-    world.run(100);
-    world.pair();
-    world.connect();
+    let mut world = half_seeded();
     world.servers[WEST].hold_checkpoints = true;
-    let mut looks = 0;
-    while world.status(WEST).seed.is_none_or(|(got, _)| got < 50) {
-        world.step_frames(1);
-        looks += 1;
-        assert!(looks < 5_000, "no seed: {:?}", world.status(WEST));
-    }
     world.input(WEST, HostInput::Checkpoint { id: 1 });
     world.run(1_000);
     assert_eq!(world.servers[WEST].held, vec![1], "the checkpoint was taken in the middle of the seed");
@@ -246,22 +252,7 @@ fn what_cannot_be_stored_is_refused_at_the_door() {
 
 #[test]
 fn a_seed_that_its_source_does_not_go_on_with_is_given_up() {
-    let mut east = config(1);
-    east.limits.history_entries = 4;
-    east.limits.seed_chunk = 2_048;
-    let mut world = World::apart(east, config(2));
-    for n in 0..300 {
-        committed(&world.commit(EAST, vec![put(&format!("user{n}"), "value")]));
-    }
-    world.run(100);
-    world.pair();
-    world.connect();
-    let mut looks = 0;
-    while world.status(WEST).seed.is_none_or(|(got, _)| got < 50) {
-        world.step_frames(1);
-        looks += 1;
-        assert!(looks < 5_000, "no seed: {:?}", world.status(WEST));
-    }
+    let mut world = half_seeded();
     world.crash(EAST, 0);
     // Its log still has every entry, so it needs no seed after the restart.
     world.servers[EAST].cfg.limits.history_entries = 4_000;
