@@ -268,25 +268,35 @@ fn journalled(world: &World, site: usize) -> usize {
     node.inspect(|core| core.host.scan(cms, "procedure", Some(pairline_group::Kind(100))).count())
 }
 
+/// East is lost, west is promoted for the management store and loses its power at once, as often as asked.
+fn crashed_early(restarts: usize, draw: usize) -> World {
+    let mut world = world();
+    (0..draw).for_each(|_| {
+        world.rng.draw();
+    });
+    world.stop(EAST, true);
+    let more = world.now + 8_000;
+    world.run_until(more);
+    give(&mut world, WEST, disaster("east", false));
+    let cms = pairline_group::GroupId::CMS;
+    until(&mut world, 10_000, |world| role(world, WEST, cms) == Role::Active);
+    for _ in 0..restarts {
+        world.stop(WEST, true);
+        mend(&mut world, Mend::Start(WEST));
+        let more = world.now + 1_000;
+        world.run_until(more);
+    }
+    assert_eq!(role(&world, WEST, cms), Role::Active, "the promotion is on disk");
+    world
+}
+
 #[test]
 fn a_disaster_that_crashes_before_its_first_record_is_found_and_resumed() {
     for restarts in [1, 2] {
-        let mut world = world();
+        // What a power cut leaves of unsynced writes is drawn; wanted is one that leaves the promotion and not the record.
+        let crashed = (0..32).map(|draw| crashed_early(restarts, draw)).find(|world| journalled(world, WEST) == 0);
+        let mut world = crashed.expect("one of 32 crashes comes before the first record");
         let east = groups_of(&world, EAST);
-        world.stop(EAST, true);
-        let more = world.now + 8_000;
-        world.run_until(more);
-        give(&mut world, WEST, disaster("east", false));
-        let cms = pairline_group::GroupId::CMS;
-        until(&mut world, 10_000, |world| role(world, WEST, cms) == Role::Active);
-        for _ in 0..restarts {
-            world.stop(WEST, true);
-            mend(&mut world, Mend::Start(WEST));
-            let more = world.now + 1_000;
-            world.run_until(more);
-        }
-        assert_eq!(role(&world, WEST, cms), Role::Active, "the promotion is on disk");
-        assert_eq!(journalled(&world, WEST), 0, "the crash came before the first record");
         let all = procedures(&mut world, WEST);
         assert_eq!(all.len(), 1, "{all:?}");
         assert_eq!((all[0].state.as_str(), all[0].kind.as_str()), ("stopped", "pool failover (disaster)"));
