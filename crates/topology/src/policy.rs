@@ -122,7 +122,7 @@ impl Default for LimitPolicy {
         LimitPolicy {
             users_per_pool: 500_000,
             bindings_per_pool: 1_000_000,
-            transactions_per_server: 200_000,
+            transactions_per_server: 400_000,
             connections_per_server: 100_000,
             commits_in_flight: 20_000,
         }
