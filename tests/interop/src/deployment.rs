@@ -231,9 +231,11 @@ impl Deployment {
             self.again.iter_mut().for_each(|program| {
                 program.ended();
             });
+            // A dead main thread is not the end: the files stay open until the last thread has gone.
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-            state.is_none_or(|state| state.starts_with('Z')).then_some(())
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            state.is_none_or(|state| state.starts_with('Z') && threads <= 1).then_some(())
         });
     }
 
