@@ -81,6 +81,8 @@ pub enum TicketOwner {
     PeerProposal(LinkId, u64),
     /// A handover that the partner's runner asked for.
     PeerHandover(LinkId, u64),
+    /// A request that is decided in one step.
+    Quick(u32),
     /// The runner of a procedure, with its own ticket.
     Runner(Ticket),
     /// Nobody (best effort).
@@ -131,6 +133,8 @@ pub struct Core {
     pub ready: ReadyQueue,
     /// States of live tasks by slot.
     pub states: Vec<Option<TaskState>>,
+    /// Requests that are decided in one step.
+    pub quicks: crate::quick::Quicks,
     /// Waits on the host.
     pub tickets: BTreeMap<Ticket, TicketOwner>,
     /// Next ticket, wait or call number.

@@ -202,8 +202,7 @@ impl Cx for TaskCx {
     }
 
     fn room_for_bindings(&self) -> bool {
-        let core = self.core.borrow();
-        core.census.at_most() < u64::from(core.topology.policies.limits.bindings_per_pool)
+        crate::place::room_for_bindings(&self.core.borrow())
     }
 
     async fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> bool {

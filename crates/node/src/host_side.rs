@@ -74,6 +74,7 @@ pub fn finished(core: &mut Core, ticket: Ticket, done: Done) {
     }
     match core.tickets.remove(&ticket) {
         Some(TicketOwner::Task(task, wait)) => core.resolve(task, wait, WaitResult::Done(done)),
+        Some(TicketOwner::Quick(slot)) => crate::quick::done(core, slot, &done),
         Some(TicketOwner::PeerProposal(link, ticket)) => {
             answer(core, link, &PeerFrame::Proposed { ticket, done });
         }

@@ -23,6 +23,7 @@ mod population;
 mod problem;
 pub mod procedures;
 pub mod publish;
+pub mod quick;
 mod rng;
 mod sign_in;
 mod sip_side;

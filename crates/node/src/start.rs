@@ -68,6 +68,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         procedures: Procedures::default(),
         facts: Facts::default(),
         counters: BTreeMap::new(),
+        quicks: crate::quick::Quicks::default(),
         alarms: VecDeque::new(),
         commit_started: BTreeMap::new(),
         commit_latency: crate::figures::Latencies::default(),

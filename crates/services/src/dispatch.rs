@@ -70,6 +70,12 @@ fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {
     routes::read(&view, request, partner_up)
 }
 
+/// Goes on with a REGISTER that [`registrar::quick`] has decided and that could not be written as it was: its sender is known.
+pub async fn registered<C: Cx>(cx: C, request: Message, flow: Flow) {
+    let routes = read_routes(&cx, &request);
+    registrar::admitted(cx, request, flow, routes).await;
+}
+
 /// RFC 3261 §16.3; answers what fails.
 fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
     match request.method() {

@@ -26,4 +26,5 @@ pub mod remedy;
 pub mod replies;
 pub mod routes;
 pub mod settings;
+pub mod sight;
 pub mod users;

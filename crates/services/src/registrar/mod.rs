@@ -9,6 +9,7 @@ mod elsewhere;
 mod guest;
 mod outbound;
 pub mod plan;
+pub mod quick;
 
 use crate::auth::{self, Realm, Who};
 use crate::binding::{Binding, FlowRef};
@@ -34,6 +35,15 @@ const PAUSE_MS: u64 = 500;
 
 /// Handles one REGISTER for one of our domains.
 pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    serve_where_it_is(cx, request, flow, routes, false).await;
+}
+
+/// Handles one REGISTER whose sender has proven to be its user.
+pub async fn admitted<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    serve_where_it_is(cx, request, flow, routes, true).await;
+}
+
+async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, mut admitted: bool) {
     let user = match classify(&cx.view(), request.to().uri) {
         Whose::User(user) => user,
         Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
@@ -42,7 +52,6 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     if !extensions_known(&cx, &request) {
         return;
     }
-    let mut admitted = false;
     for round in 0..ROUNDS {
         let place = cx.place(&user);
         if let Place::Elsewhere { pool, .. } = place {
@@ -169,14 +178,19 @@ fn has_room<C: Cx>(cx: &C, request: &Message, changes: &Changes) -> bool {
     room
 }
 
-fn count_change<C: Cx>(cx: &C, changes: &Changes) {
+/// What a change counts as.
+fn counter_of(changes: &Changes) -> Counter {
     if changes.new > 0 {
-        cx.count(Counter::RegisterNew);
+        Counter::RegisterNew
     } else if changes.puts.is_empty() {
-        cx.count(Counter::RegisterRemove);
+        Counter::RegisterRemove
     } else {
-        cx.count(Counter::RegisterRefresh);
+        Counter::RegisterRefresh
     }
+}
+
+fn count_change<C: Cx>(cx: &C, changes: &Changes) {
+    cx.count(counter_of(changes));
 }
 
 /// A user's live bindings with the versions of their records.
