@@ -6,6 +6,8 @@
 pub mod baresip;
 pub mod deployment;
 pub mod digest;
+pub mod kamailio;
+pub mod linphone;
 pub mod phone;
 pub mod program;
 pub mod raw;

@@ -44,6 +44,9 @@ fn demo() -> Vec<Case> {
     const SIPP: &[&str] = &["sipp"];
     const BARESIP: &[&str] = &["baresip"];
     const CURL: &[&str] = &["curl"];
+    const SIPSAK: &[&str] = &["sipsak"];
+    const LINPHONE: &[&str] = &["linphone-daemon"];
+    const KAMAILIO: &[&str] = &["baresip", "kamailio"];
     vec![
         case("up says what runs where", NOTHING, cases::start::greeting),
         case("both directions get steady and equal", NOTHING, cases::start::steady),
@@ -68,6 +71,9 @@ fn demo() -> Vec<Case> {
         case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
         case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
         case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
+        case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
+        case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
+        case("sipsak's torture gets an answer to everything", SIPSAK, cases::sipsak::trash),
         case("garbage datagrams are survived", NOTHING, cases::hostile::datagrams),
         case("a stream may be cut anywhere", NOTHING, cases::hostile::cut_stream),
         case("a stream may end in the middle of a message", NOTHING, cases::wrong::closed_stream),
@@ -77,6 +83,10 @@ fn demo() -> Vec<Case> {
         case("baresip calls within a pool, both directions", BARESIP, cases::baresip::within),
         case("baresip calls and writes across pools, both directions", BARESIP, cases::baresip::across),
         case("baresip over two tcp flows", BARESIP, cases::baresip::outbound),
+        case("linphone calls and writes over udp within a pool", LINPHONE, cases::linphone::udp),
+        case("linphone calls and writes over tcp across pools", LINPHONE, cases::linphone::tcp),
+        case("baresip behind kamailio: path and record-route", KAMAILIO, cases::outbound_proxy::datagrams),
+        case("baresip behind kamailio: its connection is kept", KAMAILIO, cases::outbound_proxy::flows),
         case("a planned failover and failback under a call", BARESIP, cases::site::planned),
         case("a lost site: resiliency mode, disaster failover, failback", BARESIP, cases::site::lost),
         case(NO_SECRET, NOTHING, cases::secrets::logs),
