@@ -79,8 +79,9 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    /// A complete reply (400, 505 or 513) if the bytes are a request other than ACK and its top
-    /// Via, From, To, Call-ID and CSeq can be found. To be sent to where the request came from.
+    /// A reply (400, 505 or 513) if the bytes are a request other than ACK whose top Via names a sender and which has a CSeq.
+    /// What it copies stands in it as it came, well-formed or not, and what is not there is not in it either (RFC 4475 §3.3.1).
+    /// To be sent to where the request came from.
     pub fn reply(&self) -> Option<Bytes> {
         crate::parse::refusal(&self.message, self.kind, None)
     }

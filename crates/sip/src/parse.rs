@@ -263,7 +263,8 @@ struct Salvage<'a> {
     cseq: Option<&'a [u8]>,
 }
 
-/// The reply owed for a request that was refused with `kind`.
+/// The reply owed for a request that was refused with `kind`: as much of what a reply copies as is there, as it came. Without
+/// a sender in the top Via, or without CSeq, there is none: no client could tell what it answers (RFC 3261 §17.1.3).
 pub(crate) fn refusal(whole: &[u8], kind: Kind, remote: Option<SocketAddr>) -> Option<Bytes> {
     let buf = &whole[leading_line_ends(whole)..];
     let start_end = logical_line(buf, 0).ok()?;
@@ -273,13 +274,11 @@ pub(crate) fn refusal(whole: &[u8], kind: Kind, remote: Option<SocketAddr>) -> O
         return None;
     }
     let found = salvage(buf, start_end);
-    let top = Via::parse(values::elements(found.vias.first()?).next()?).ok()?;
-    let (from, to) = (found.from?, found.to?);
-    let to_addr = NameAddr::parse(to).ok();
-    let call_id = found.call_id.filter(|id| call_id_ok(id))?;
-    let (_, _) = parse_cseq(found.cseq?)?;
+    let top = Via::salvaged(values::elements(found.vias.first()?).next()?)?;
+    let cseq = found.cseq.filter(|value| copied(value))?;
+    let call_id = found.call_id.filter(|value| copied(value));
 
-    let mut out = Vec::with_capacity(256 + from.len() + to.len());
+    let mut out = Vec::with_capacity(512);
     crate::reply::write_status_line(&mut out, kind.status(), &refusal_reason(kind));
     let mut top_fixed = Vec::with_capacity(top.raw().len() + 64);
     match remote.map(|remote| top.fix_for(remote)) {
@@ -288,23 +287,34 @@ pub(crate) fn refusal(whole: &[u8], kind: Kind, remote: Option<SocketAddr>) -> O
     }
     crate::write::header(&mut out, b"Via", &top_fixed);
     for (at, line) in found.vias.iter().enumerate() {
-        for element in values::elements(line).skip(usize::from(at == 0)) {
+        let others = values::elements(line).skip(usize::from(at == 0));
+        for element in others.filter(|element| Via::salvaged(element).is_some()) {
             crate::write::header(&mut out, b"Via", element);
         }
     }
-    crate::write::header(&mut out, b"From", from);
-    out.extend_from_slice(b"To: ");
-    crate::write::value(&mut out, to);
-    if to_addr.is_some_and(|addr| addr.tag().is_none()) {
-        let branch = top.branch().unwrap_or_default();
-        let tag = scan::mix_hash(&[call_id, branch]);
-        out.extend_from_slice(format!(";tag={tag:016x}").as_bytes());
+    if let Some(from) = found.from {
+        crate::write::header(&mut out, b"From", from);
     }
-    out.extend_from_slice(b"\r\n");
-    crate::write::header(&mut out, b"Call-ID", call_id);
-    crate::write::header(&mut out, b"CSeq", found.cseq?);
+    if let Some(to) = found.to {
+        out.extend_from_slice(b"To: ");
+        crate::write::value(&mut out, to);
+        if NameAddr::parse(to).is_ok_and(|addr| addr.tag().is_none()) {
+            let tag = scan::mix_hash(&[call_id.unwrap_or_default(), top.branch().unwrap_or_default()]);
+            out.extend_from_slice(format!(";tag={tag:016x}").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(call_id) = call_id {
+        crate::write::header(&mut out, b"Call-ID", call_id);
+    }
+    crate::write::header(&mut out, b"CSeq", cseq);
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     Some(Bytes::from(out))
+}
+
+/// Whether a Call-ID or CSeq that need not be well-formed is copied into a refusal.
+fn copied(value: &[u8]) -> bool {
+    (1..=MAX_TOKEN).contains(&value.len())
 }
 
 fn refusal_reason(kind: Kind) -> String {

@@ -320,8 +320,16 @@ pub(crate) fn parse_host(host: &[u8]) -> Option<Host<'_>> {
 }
 
 fn parse_v6(text: &[u8]) -> Option<Host<'static>> {
-    let ip: Ipv6Addr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let text = std::str::from_utf8(text).ok()?;
+    let ip: Ipv6Addr = text.parse().ok().or_else(|| three_colons(text))?;
     Some(Host::Ip(IpAddr::V6(ip)))
+}
+
+/// The grammar of RFC 3261 wants a third colon between `::` and an IPv4 address; RFC 5118 §4.10: both must be tolerated.
+fn three_colons(text: &str) -> Option<Ipv6Addr> {
+    let (before, v4) = text.split_once(":::")?;
+    parse_v4(v4.as_bytes())?;
+    format!("{before}::{v4}").parse().ok()
 }
 
 fn parse_host_name(host: &[u8]) -> Option<Host<'_>> {

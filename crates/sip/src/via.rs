@@ -34,9 +34,15 @@ impl<'a> Via<'a> {
         Self::read(raw, false).ok()
     }
 
+    /// Finds the parts of an element that need not be well-formed, nor of SIP/2.0: for the refusal of its request, which is to
+    /// reach the sender all the same (RFC 4475 §3.1.2.1, §3.1.2.16).
+    pub(crate) fn salvaged(raw: &'a [u8]) -> Option<Via<'a>> {
+        Self::read(raw, false).ok()
+    }
+
     fn read(raw: &'a [u8], check: bool) -> Result<Via<'a>, SyntaxError> {
         let raw = scan::trim(raw);
-        let transport_at = protocol_end(raw)?;
+        let transport_at = protocol_end(raw, check)?;
         let transport_end = scan::skip_token(raw, transport_at);
         let host_at = scan::skip_lws(raw, transport_end);
         if transport_end == transport_at || host_at == transport_end {
@@ -154,8 +160,8 @@ pub(crate) fn write_fixed(via: &Via<'_>, received: Option<IpAddr>, rport: Option
     }
 }
 
-/// The position of the transport token: after `SIP/2.0/`, white space around the slashes allowed.
-fn protocol_end(raw: &[u8]) -> Result<usize, SyntaxError> {
+/// The position of the transport token: after `SIP/2.0/`, white space around the slashes allowed; unchecked, after any version.
+fn protocol_end(raw: &[u8], check: bool) -> Result<usize, SyntaxError> {
     if raw.starts_with(b"SIP/2.0/") {
         return Ok(scan::skip_lws(raw, 8));
     }
@@ -165,7 +171,7 @@ fn protocol_end(raw: &[u8]) -> Result<usize, SyntaxError> {
     }
     let version_at = after_slash(raw, name_end)?;
     let version_end = scan::skip_token(raw, version_at);
-    if &raw[version_at..version_end] != b"2.0" {
+    if check && &raw[version_at..version_end] != b"2.0" {
         return Err(SyntaxError { at: version_at });
     }
     after_slash(raw, version_end)

@@ -4,6 +4,8 @@
 
 mod anomalies;
 mod bytes_of;
+mod compare;
+mod differential;
 mod digest;
 mod edits;
 mod framing;
@@ -14,6 +16,7 @@ mod locating;
 mod machines;
 mod messages;
 mod mutation;
+mod reference;
 mod replies;
 mod rfc3261;
 mod rfc5118;

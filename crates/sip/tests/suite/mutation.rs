@@ -7,15 +7,16 @@ use pairline_sip::{Edit, Flow, Layer, Message, Name, NameAddr, Reply, StreamFram
 
 use crate::torture_data::all;
 
-struct Random(u64);
+/// A small seeded generator.
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 24
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next()).unwrap() % limit.max(1)
     }
 }
@@ -23,7 +24,8 @@ impl Random {
 const SPICE: [&[u8]; 16] =
     [b"\r\n", b"\n", b"\0", b"\"", b"<", b">", b",", b";", b"=", b"%", b"\\", b"[", b"]", b":", b"\r\n ", b"\xff"];
 
-fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+/// A few random edits.
+pub fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     let mut out = bytes.to_vec();
     for _ in 0..=random.below(4) {
         let at = random.below(out.len() + 1);
