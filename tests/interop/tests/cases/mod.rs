@@ -1,6 +1,7 @@
 //! The cases, one file a subject.
 
 pub mod baresip;
+pub mod browser;
 pub mod commands;
 pub mod disk;
 pub mod hostile;
@@ -11,6 +12,7 @@ pub mod linphone;
 pub mod named;
 pub mod outbound_proxy;
 pub mod pairing;
+pub mod peer;
 pub mod secrets;
 pub mod sipp;
 pub mod sipsak;
