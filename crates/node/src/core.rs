@@ -21,6 +21,7 @@ use pairline_services::cx::{Branch, LocateError, TaskEvent};
 use pairline_services::settings::DeploymentView;
 use pairline_sip::auth::NonceWindow;
 use pairline_sip::flow::Flow;
+use pairline_sip::target::Resting;
 use pairline_sip::transaction::{ClientTx, Layer, ServerTx};
 use pairline_topology::Topology;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -163,6 +164,8 @@ pub struct Core {
     pub streams: BTreeSet<u64>,
     /// Guest bindings of a pool that cannot write.
     pub local_guests: BTreeMap<(String, Vec<u8>), LocalGuest>,
+    /// Servers of others that are left alone for a while.
+    pub resting: Resting,
     /// Used nonce counts.
     pub nonces: NonceWindow,
     /// Pools' modes.

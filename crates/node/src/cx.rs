@@ -15,6 +15,7 @@ use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
+use pairline_sip::target::Rest;
 use pairline_sip::uri::Aor;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -333,8 +334,8 @@ impl Cx for TaskCx {
     }
 
     async fn locate(&self, uri: &[u8]) -> Result<Vec<Flow>, LocateError> {
-        if let Some(flow) = crate::place::literal_target(uri) {
-            return Ok(vec![flow]);
+        if let Some(found) = crate::place::literal_target(&self.view(), uri) {
+            return found;
         }
         let wait = self.start_wait(2_500);
         self.with(|core| core.out.push_back(Output::Resolve { id: wait, uri: Bytes::copy_from_slice(uri) }));
@@ -342,6 +343,17 @@ impl Cx for TaskCx {
             WaitResult::Located(result) => result,
             _ => Err(LocateError::Timeout),
         }
+    }
+
+    fn rest(&self, target: Flow, why: Rest, ms: u64) {
+        self.with(|core| {
+            let now = core.now.mono;
+            core.resting.put(now, target.into(), why, ms);
+        });
+    }
+
+    fn rests(&self, target: Flow) -> Option<Rest> {
+        self.with(|core| core.resting.of(core.now.mono, &target.into()))
     }
 
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool {

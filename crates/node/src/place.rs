@@ -6,10 +6,12 @@ use crate::core::{Core, peer_flow_of};
 use pairline_group::io::Role;
 use pairline_group::{GroupId, PoolId};
 use pairline_services::binding::Binding;
-use pairline_services::cx::{Place, Reach, TaskEvent};
+use pairline_services::cx::{LocateError, Place, Reach, TaskEvent};
 use pairline_services::records;
+use pairline_services::settings::{DeploymentView, Listener};
 use pairline_sip::flow::{Flow, Transport};
-use pairline_sip::uri::{Aor, Host, Scheme, Uri};
+use pairline_sip::target::{Locator, Means, Step, Target};
+use pairline_sip::uri::{Aor, Uri};
 use pairline_topology::directory::{self, DirectoryEntry};
 use std::collections::BTreeSet;
 
@@ -88,15 +90,20 @@ pub fn room_for_bindings(core: &Core) -> bool {
 /// How a binding's flow can be used now (DESIGN §8, "a surviving binding is not a reachable phone").
 pub fn reach(core: &Core, binding: &Binding) -> Reach {
     let owner = &binding.flow;
-    let datagram = owner.flow.transport == Transport::Udp;
+    // Neither a datagram nor a connection that is still to be made is bound to what is open now.
+    let anytime = match owner.flow.transport {
+        Transport::Udp => true,
+        Transport::Peer => false,
+        _ => owner.flow.connection == 0,
+    };
     if owner.pool != core.pool {
         return match core.peer_flow(owner.pool) {
             Some(_) => Reach::ThroughPeer,
-            None if datagram => Reach::Open,
+            None if anytime => Reach::Open,
             None => Reach::Stranded,
         };
     }
-    if datagram {
+    if anytime {
         return Reach::Open;
     }
     let ours = owner.boot == core.config.boot;
@@ -119,21 +126,24 @@ pub fn wake_all_watchers(core: &mut Core) {
     }
 }
 
-/// A next hop that needs no resolver: an address, with the transport that the URI names (RFC 3263 §4.1).
-pub fn literal_target(uri: &[u8]) -> Option<Flow> {
-    let uri = Uri::parse(uri).ok()?;
-    let Host::Ip(address) = uri.host else { return None };
-    let secure = matches!(uri.scheme, Scheme::Sips);
-    let transport = match uri.param("transport").map(<[u8]>::to_ascii_lowercase).as_deref() {
-        // RFC 3261 §26.2.2: a sips URI is never followed over a transport without TLS.
-        None | Some(b"tcp" | b"tls") if secure => Transport::Tls,
-        Some(b"tcp") => Transport::Tcp,
-        Some(b"tls") => Transport::Tls,
-        None | Some(b"udp") if !secure => Transport::Udp,
-        _ => return None,
-    };
-    let port = uri.port.unwrap_or(if transport == Transport::Tls { 5061 } else { 5060 });
-    Some(Flow { transport, listener: 0, remote: std::net::SocketAddr::new(address, port), connection: 0 })
+/// A next hop that needs no resolver: a URI whose host is an address, or one that no name could help; `None` if a name has to
+/// be asked for. The shell's resolver locates by the same machine.
+pub fn literal_target(view: &DeploymentView, uri: &[u8]) -> Option<Result<Vec<Flow>, LocateError>> {
+    let Ok(uri) = Uri::parse(uri) else { return Some(Err(LocateError::NotFound)) };
+    // Servers connect to nobody's WebSocket (RFC 7118 §3), and the link to another pool is no way to an address.
+    let connects =
+        |listener: &&Listener| matches!(listener.transport, Transport::Udp | Transport::Tcp | Transport::Tls);
+    let means = view.listeners.iter().filter(connects).map(|listener| Means::dual(listener.transport));
+    match Locator::start_with(&uri, &means.collect::<Vec<_>>()).1 {
+        Step::Ask(_) => None,
+        Step::Failed => Some(Err(LocateError::NotFound)),
+        Step::Done(targets) => Some(Ok(targets.into_iter().map(unbound).collect())),
+    }
+}
+
+/// A flow to a target, by whichever listener the sender has.
+fn unbound(target: Target) -> Flow {
+    Flow { transport: target.transport, listener: 0, remote: target.addr, connection: 0 }
 }
 
 /// The flow of a pool as services see it.

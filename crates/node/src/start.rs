@@ -15,6 +15,7 @@ use pairline_group::GroupId;
 use pairline_group::io::{Now, Proposal, RecoveredGroup, Write, WriteClass};
 use pairline_group::{Host, HostConfig, Others, RecoverError};
 use pairline_sip::auth::NonceWindow;
+use pairline_sip::target::Resting;
 use pairline_sip::transaction::{Layer, Timers};
 use pairline_topology::stored;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -59,6 +60,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         unequal: BTreeSet::new(),
         streams: BTreeSet::new(),
         local_guests: BTreeMap::new(),
+        resting: Resting::default(),
         nonces: NonceWindow::new(NONCE_WINDOW),
         modes,
         recount: crate::admin::Recount::default(),

@@ -11,8 +11,8 @@ use pairline_node::{Node, NodeConfig, Secrets, place};
 use pairline_resilience::heartbeat::{Heartbeat, Serves};
 use pairline_resilience::mode::Mode;
 use pairline_services::binding::{Binding, FlowRef};
-use pairline_services::cx::Reach;
-use pairline_services::settings::Secret;
+use pairline_services::cx::{LocateError, Reach};
+use pairline_services::settings::{Listener, Secret};
 use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_topology::Topology;
@@ -186,6 +186,10 @@ fn a_refusal_of_what_cannot_be_parsed_goes_back_as_any_answer_does() {
 
 #[test]
 fn a_sips_uri_is_never_followed_without_tls() {
+    let east = East::start();
+    let mut view = east.look(|core| (*core.view).clone());
+    let secure = Listener { id: 9, transport: Transport::Tls, ..view.listeners[0].clone() };
+    view.listeners.push(secure);
     for (uri, expected) in [
         ("sips:a@192.0.2.1", Some(Transport::Tls)),
         ("sips:a@192.0.2.1;transport=tcp", Some(Transport::Tls)),
@@ -193,10 +197,16 @@ fn a_sips_uri_is_never_followed_without_tls() {
         ("sip:a@192.0.2.1", Some(Transport::Udp)),
         ("sip:a@192.0.2.1;transport=tcp", Some(Transport::Tcp)),
         ("sip:a@192.0.2.1;transport=sctp", None),
+        ("sip:a@192.0.2.1;transport=ws", None),
+        ("nonsense", None),
     ] {
-        let found = place::literal_target(uri.as_bytes());
-        assert_eq!(found.map(|flow| flow.transport), expected, "{uri}");
+        let found = place::literal_target(&view, uri.as_bytes()).expect("no name to ask for");
+        assert_eq!(found.ok().map(|flows| flows[0].transport), expected, "{uri}");
     }
+    assert_eq!(place::literal_target(&view, b"sip:a@example.com"), None);
+    view.listeners.pop();
+    let found = place::literal_target(&view, b"sips:a@192.0.2.1");
+    assert_eq!(found, Some(Err(LocateError::NotFound)), "nothing to send by");
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! replicated, only whether a user is served here (`Place`).
 
 use pairline_group::io::{Done, Now, Proposal};
-use pairline_group::{GroupId, Key, Kind, PoolId, Record};
+use pairline_group::{GroupId, Key, Kind, Millis, PoolId, Record};
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
+use pairline_sip::target::Rest;
 use pairline_sip::uri::Aor;
 use std::future::Future;
 use std::rc::Rc;
@@ -139,6 +140,10 @@ pub trait Cx: Clone {
     fn peer_flow(&self, pool: PoolId) -> Option<Flow>;
     /// RFC 3263 location of a host name (addresses are answered at once).
     fn locate(&self, uri: &[u8]) -> impl Future<Output = Result<Vec<Flow>, LocateError>>;
+    /// Lets a target rest for so many milliseconds: after it did not answer, or because it asked for it.
+    fn rest(&self, target: Flow, why: Rest, ms: Millis);
+    /// Why a target rests, if it does.
+    fn rests(&self, target: Flow) -> Option<Rest>;
     /// Accepts (nonce, nc) once: false if it was used before (replay window of this server).
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool;
     /// Counts an event for metrics (name of a fixed set, see `crate::metrics`).

@@ -17,7 +17,7 @@ pub const WEST: PoolId = PoolId(2);
 /// The demonstration's SIP domain.
 pub const DOMAIN: &str = "pairline.test";
 /// User agents that abort on anything but an MD5 challenge.
-const MD5_ONLY: [&str; 4] = ["baresip v0", "baresip v1", "SIPp", "Kamailio"];
+const MD5_ONLY: [&str; 7] = ["baresip v0", "baresip v1", "SIPp", "Kamailio", "sipsak", "SIP.js", "JsSIP"];
 
 /// The deployment that `pairline up` creates: east on 127.0.1.1, west on 127.0.2.1.
 pub fn demo_topology() -> Topology {

@@ -2,6 +2,7 @@
 //!
 //! Owns the `up` process, servers that were started again by hand, and the data folder. Speaks to them through the command line only.
 
+use crate::names;
 use crate::program::{Program, signal};
 use crate::tmpfs::Tmpfs;
 use crate::wait::until;
@@ -75,7 +76,15 @@ impl Deployment {
     /// # Panics
     /// If it does not get ready, with its last lines.
     pub fn start(binary: &Path, folder: &Path, options: &[&str]) -> Self {
-        let up = run_up(binary, folder, &[&["--fresh"], options].concat());
+        Self::start_resolving(binary, folder, options, None)
+    }
+
+    /// The same, with other DNS servers than the machine's: those of that `resolv.conf`.
+    ///
+    /// # Panics
+    /// If it does not get ready, with its last lines.
+    pub fn start_resolving(binary: &Path, folder: &Path, options: &[&str], resolv_conf: Option<&Path>) -> Self {
+        let up = run_up(binary, folder, &[&["--fresh"], options].concat(), resolv_conf);
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
         Self { binary, folder, up, past: Vec::new(), again: Vec::new(), secrets: Vec::new(), disk: None }
     }
@@ -85,7 +94,7 @@ impl Deployment {
     /// # Panics
     /// If it does not get ready, with its last lines.
     pub fn up_again(&mut self, options: &[&str]) {
-        let up = run_up(&self.binary, &self.folder, options);
+        let up = run_up(&self.binary, &self.folder, options, None);
         self.past.push(std::mem::replace(&mut self.up, up));
     }
 
@@ -326,9 +335,12 @@ impl Deployment {
 }
 
 /// Runs `up` and waits until it is ready.
-fn run_up(binary: &Path, folder: &Path, options: &[&str]) -> Program {
+fn run_up(binary: &Path, folder: &Path, options: &[&str], resolv_conf: Option<&Path>) -> Program {
     let mut command = Command::new(binary);
     command.arg("up").args(options).arg("--data").arg(folder);
+    if let Some(file) = resolv_conf {
+        command = names::resolving(&command, file);
+    }
     let up = Program::start("pairline up", &mut command);
     up.expect_line(0, START, GREETED);
     up

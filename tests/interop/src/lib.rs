@@ -4,8 +4,12 @@
 //! folder: what an operator has.
 
 pub mod baresip;
+pub mod browser;
 pub mod deployment;
 pub mod digest;
+pub mod kamailio;
+pub mod linphone;
+pub mod names;
 pub mod phone;
 pub mod program;
 pub mod raw;

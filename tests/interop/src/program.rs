@@ -178,10 +178,12 @@ pub fn signal(pid: u32, name: &str) -> bool {
         .is_ok_and(|s| s.success())
 }
 
-/// Why something that a case needs is not to be had here: a program, or `tmpfs` for a file system of its own.
+/// Why something that a case needs is not to be had here: a program, `tmpfs` for the right to mount, or
+/// `browser` for the libraries of its pages.
 pub fn lacks(need: &str) -> Option<String> {
     match need {
         "tmpfs" => crate::tmpfs::lacks(),
+        "browser" => crate::browser::lacks(),
         program => (!installed(program)).then(|| format!("{program} is not installed")),
     }
 }

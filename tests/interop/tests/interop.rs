@@ -44,6 +44,10 @@ fn demo() -> Vec<Case> {
     const SIPP: &[&str] = &["sipp"];
     const BARESIP: &[&str] = &["baresip"];
     const CURL: &[&str] = &["curl"];
+    const SIPSAK: &[&str] = &["sipsak"];
+    const LINPHONE: &[&str] = &["linphone-daemon"];
+    const BROWSER: &[&str] = &["node", "chromium", "browser"];
+    const KAMAILIO: &[&str] = &["baresip", "kamailio"];
     vec![
         case("up says what runs where", NOTHING, cases::start::greeting),
         case("both directions get steady and equal", NOTHING, cases::start::steady),
@@ -68,6 +72,9 @@ fn demo() -> Vec<Case> {
         case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
         case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
         case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
+        case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
+        case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
+        case("sipsak's torture is survived", SIPSAK, cases::sipsak::trash),
         case("garbage datagrams are survived", NOTHING, cases::hostile::datagrams),
         case("a stream may be cut anywhere", NOTHING, cases::hostile::cut_stream),
         case("a stream may end in the middle of a message", NOTHING, cases::wrong::closed_stream),
@@ -77,6 +84,12 @@ fn demo() -> Vec<Case> {
         case("baresip calls within a pool, both directions", BARESIP, cases::baresip::within),
         case("baresip calls and writes across pools, both directions", BARESIP, cases::baresip::across),
         case("baresip over two tcp flows", BARESIP, cases::baresip::outbound),
+        case("linphone calls and writes over udp within a pool", LINPHONE, cases::linphone::udp),
+        case("linphone calls and writes over tcp across pools", LINPHONE, cases::linphone::tcp),
+        case("baresip behind kamailio: path and record-route", KAMAILIO, cases::outbound_proxy::datagrams),
+        case("baresip behind kamailio: its connection is kept", KAMAILIO, cases::outbound_proxy::flows),
+        case("sip.js and jssip in a browser, within a pool", BROWSER, cases::browser::within),
+        case("sip.js and jssip in a browser, across pools", BROWSER, cases::browser::across),
         case("a planned failover and failback under a call", BARESIP, cases::site::planned),
         case("a lost site: resiliency mode, disaster failover, failback", BARESIP, cases::site::lost),
         case(NO_SECRET, NOTHING, cases::secrets::logs),
@@ -135,7 +148,9 @@ fn disk() -> Vec<Case> {
 /// Record-Routes by name.
 fn named() -> Vec<Case> {
     const BARESIP: &[&str] = &["baresip"];
+    const PEER: &[&str] = &["baresip", "kamailio", "dnsmasq", "unshare", "tmpfs"];
     vec![
+        case("kamailio as another organisation, both directions", PEER, cases::peer::both_ways),
         case("a call is ended after its server has died", BARESIP, cases::named::dead_server),
         case("no secret in what was said of a dead server", BARESIP, cases::secrets::logs),
     ]

@@ -78,8 +78,8 @@ pub const SERVICES: [(Transport, &str, &str); 5] = [
     (Transport::Udp, "SIP+D2U", "_sip._udp"),
     (Transport::Tcp, "SIP+D2T", "_sip._tcp"),
     (Transport::Tls, "SIPS+D2T", "_sips._tcp"),
-    (Transport::Ws, "SIP+D2W", "_sip._ws"),
     (Transport::Wss, "SIPS+D2W", "_sips._ws"),
+    (Transport::Ws, "SIP+D2W", "_sip._ws"),
 ];
 /// All services stand in one order: a client that cannot use the first, or does not reach it, may use the next (RFC 3403 §4.1).
 const NAPTR_ORDER: u16 = 10;

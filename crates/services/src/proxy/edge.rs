@@ -4,7 +4,7 @@
 //! uses it.
 
 use super::fork::{Fork, Job};
-use super::hop::Hop;
+use super::hop::{self, Hop};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::{Cx, Reach};
 use crate::forward::Asserted;
@@ -34,7 +34,7 @@ pub async fn deliver<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSe
         consumed: false,
         record_route: true,
     };
-    Fork::new(&cx, job, None).run(vec![Hop::plain(token.flow, None)]).await;
+    Fork::new(&cx, job, None).run(vec![Hop::plain(hop::own_listener(&cx, token.flow), None)]).await;
 }
 
 /// A binding that has nothing but a flow, to ask how that can be used.

@@ -5,7 +5,7 @@
 
 use super::best::{self, Ended};
 use super::hop::Hop;
-use super::leg::{GIVE_UP_MS, Leg, by_preference};
+use super::leg::{GIVE_UP_MS, Leg, SILENT_REST_MS, by_preference};
 use super::targets::{self, Found};
 use crate::cx::{Branch, Cx, TaskEvent};
 use crate::forward::{self, Asserted, Sending};
@@ -16,6 +16,7 @@ use pairline_group::Millis;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
+use pairline_sip::target::{Rest, retry_after};
 use pairline_sip::uri::Aor;
 use std::collections::VecDeque;
 
@@ -106,7 +107,8 @@ impl<'a, C: Cx> Fork<'a, C> {
     }
 
     /// Sends a request on a new leg.
-    fn send(&mut self, mut hop: Hop) {
+    fn send(&mut self, hop: Hop) {
+        let Some(mut hop) = self.awake(hop) else { return self.ended.push(Ended::Flow) };
         let view = self.cx.view();
         let sending = Sending {
             request: self.job.request,
@@ -127,10 +129,20 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
         let branch = self.cx.forward(hop.flow, bytes);
         self.cx.count(Counter::ProxyBranch);
-        let timer = self.invite.then(|| self.cx.now().mono + view.proxy.timer_c_ms);
-        let alternates = std::mem::take(&mut hop.alternates);
+        let now = self.cx.now().mono;
+        let timer = self.invite.then(|| now + view.proxy.timer_c_ms);
+        self.legs.push(Leg::new(branch, &mut hop, now, timer));
         self.tried.push(hop);
-        self.legs.push(Leg::new(branch, alternates, timer));
+    }
+
+    /// The first of a server and its alternates that did not ask to be left alone (RFC 3261 §21.5.4). What belongs to a dialog
+    /// goes to its server all the same: nobody else can end the call.
+    fn awake(&self, mut hop: Hop) -> Option<Hop> {
+        let may_wait = !self.job.request.to().has_param("tag");
+        while hop.server && may_wait && self.cx.rests(hop.flow) == Some(Rest::Asked) {
+            hop = Hop::first_of(hop.alternates)?;
+        }
+        Some(hop)
     }
 
     fn leg(&mut self, branch: Branch) -> Option<&mut Leg> {
@@ -150,7 +162,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         if !first {
             return;
         }
-        if status == 430 && self.try_alternate(branch) {
+        let (server, flow, rang) = (leg.server, leg.flow, leg.rang);
+        if let Some(seconds) = retry_after(&message).filter(|_| server && status == 503) {
+            self.cx.rest(flow, Rest::Asked, Millis::from(seconds) * 1_000);
+        }
+        let another_way = status == 430 || (status == 503 && server && !rang);
+        if another_way && self.try_alternate(branch) {
             return;
         }
         if status >= 600 {
@@ -162,8 +179,12 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     fn on_provisional(&mut self, branch: Branch, status: u16, message: &Message) {
         let timer = self.cx.now().mono + self.cx.view().proxy.timer_c_ms;
+        let invite = self.invite;
         let Some(leg) = self.leg(branch) else { return };
         leg.provisional = true;
+        if std::mem::take(&mut leg.hurried) && !leg.cancelled {
+            leg.timer = invite.then_some(timer);
+        }
         leg.rang |= status > 100;
         // §16.7 step 2: 101 to 199 reset Timer C; a cancelled leg keeps its shorter one.
         if status > 100 && leg.timer.is_some() && !leg.cancelled {
@@ -200,7 +221,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
         // A device that rang and then fell silent was reached; another way to it would ring it twice. A 100 is only the next
         // hop's.
-        let another_way = !leg.rang && (self.invite || ended.unreached());
+        let (server, flow, silent) = (leg.server, leg.flow, !leg.provisional);
+        let rang = leg.rang;
+        if server && silent {
+            self.cx.rest(flow, Rest::Silent, SILENT_REST_MS);
+        }
+        let another_way = !rang && (self.invite || server || ended.unreached());
         if another_way && self.try_alternate(branch) {
             return;
         }
@@ -215,12 +241,9 @@ impl<'a, C: Cx> Fork<'a, C> {
         let Some(leg) = self.leg(branch) else {
             return false;
         };
-        if leg.alternates.is_empty() {
+        let Some(hop) = Hop::first_of(std::mem::take(&mut leg.alternates)) else {
             return false;
-        }
-        let mut rest = std::mem::take(&mut leg.alternates);
-        let mut hop = rest.remove(0);
-        hop.alternates = rest;
+        };
         self.send(hop);
         true
     }
@@ -264,6 +287,10 @@ impl<'a, C: Cx> Fork<'a, C> {
                 leg.timer = Some(now + GIVE_UP_MS);
                 self.cx.cancel(leg.branch);
             } else {
+                if leg.hurried && self.invite {
+                    // If it answers after all, it must not ring beside the next one.
+                    self.cx.cancel(leg.branch);
+                }
                 silent.push(leg.branch);
             }
         }

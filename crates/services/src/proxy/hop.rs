@@ -9,8 +9,12 @@ use crate::routes::flow_token;
 use pairline_group::PoolId;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
-use pairline_sip::uri::{Host, Uri};
+use pairline_sip::target::Rest;
+use pairline_sip::uri::{Host, Scheme, Uri};
 use std::net::SocketAddr;
+
+/// Most servers of one name that a request is tried at.
+const MAX_SERVERS: usize = 8;
 
 /// One place to send a request to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +29,24 @@ pub struct Hop {
     pub q: u16,
     /// Tried in turn if this one cannot be reached.
     pub alternates: Vec<Hop>,
+    /// One of the servers that a name leads to (RFC 3263 §4.3): a 503 or silence, too, mean that the next one is tried.
+    pub server: bool,
 }
 
 impl Hop {
     /// A hop without Routes or alternates.
     pub fn plain(flow: Flow, uri: Option<&[u8]>) -> Hop {
-        Hop { flow, uri: uri.map(Box::from), routes: Vec::new(), q: 1000, alternates: Vec::new() }
+        Hop { flow, uri: uri.map(Box::from), routes: Vec::new(), q: 1000, alternates: Vec::new(), server: false }
+    }
+
+    /// The first of several, with the others as its alternates.
+    pub fn first_of(mut hops: Vec<Hop>) -> Option<Hop> {
+        if hops.is_empty() {
+            return None;
+        }
+        let mut first = hops.remove(0);
+        first.alternates = hops;
+        Some(first)
     }
 }
 
@@ -54,13 +70,29 @@ pub fn to_peer<C: Cx>(cx: &C, request: &Message, pool: PoolId, uri: Option<&[u8]
 pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
     let mut routes: Vec<Box<[u8]>> = binding.path.iter().map(|p| bracketed(p)).collect();
     let flow = match cx.reach(binding) {
-        Reach::Open => open_flow(cx, binding)?,
+        Reach::Open => {
+            let flow = open_flow(cx, binding)?;
+            let contact = Some(&*binding.contact);
+            return Some(match asked_for(cx, binding) {
+                // A client may have named a transport on which nobody can connect to it: where it is not a promise of secrecy, the
+                // way that it registered by stays.
+                Some(stream) if stream.transport.secure() => {
+                    Hop { routes, q: binding.q, ..Hop::plain(stream, contact) }
+                }
+                Some(stream) => {
+                    let fallback = Hop { routes: routes.clone(), q: binding.q, ..Hop::plain(flow, contact) };
+                    Hop { routes, q: binding.q, alternates: vec![fallback], ..Hop::plain(stream, contact) }
+                }
+                None => Hop { routes, q: binding.q, ..Hop::plain(flow, contact) },
+            });
+        }
         Reach::ThroughPeer => {
             let view = cx.view();
             // The owner of a datagram's flow sends where this server would.
             let mut owner = binding.flow;
             if owner.flow.transport == Transport::Udp {
                 owner.flow.remote = datagram_target(binding);
+                owner.flow = asked_for(cx, binding).unwrap_or(owner.flow);
             }
             let token = flow_token(&view.sealing_key, &owner);
             let host = view.partner.as_ref().map(peer_host)?;
@@ -68,9 +100,15 @@ pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
             // Not counted as a hop between pools: the owner of a flow delivers on it or answers 430, it never sends on.
             cx.peer_flow(binding.flow.pool)?
         }
-        Reach::Stranded => located(cx, binding.path.first()?, None).await?.flow,
+        Reach::Stranded => {
+            let mut hop = located(cx, binding.path.first()?, Some(&binding.contact)).await?;
+            for alternate in &mut hop.alternates {
+                alternate.routes.clone_from(&routes);
+            }
+            return Some(Hop { routes, q: binding.q, ..hop });
+        }
     };
-    Some(Hop { flow, uri: Some(binding.contact.clone()), routes, q: binding.q, alternates: Vec::new() })
+    Some(Hop { routes, q: binding.q, ..Hop::plain(flow, Some(&binding.contact)) })
 }
 
 fn peer_host(partner: &crate::settings::PartnerNames) -> String {
@@ -94,6 +132,26 @@ fn datagram_target(binding: &Binding) -> SocketAddr {
     }
 }
 
+/// The stream that a contact asks for which was registered by datagram (RFC 3261 §18.1.1: the transport in a URI is the one to
+/// be used): to the contact's own port. Only where nothing is between the client and here, since nobody connects through
+/// a NAT, and never to an address that the REGISTER did not come from.
+fn asked_for<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
+    let source = binding.flow.flow;
+    let contact = Uri::parse(&binding.contact).ok().filter(|uri| uri.host == Host::Ip(source.remote.ip()))?;
+    if source.transport != Transport::Udp || binding.reg_id.is_some() || !binding.path.is_empty() {
+        return None;
+    }
+    let transport = match contact.param("transport").map(Transport::from_token) {
+        Some(Some(Transport::Tcp)) | None if contact.scheme == Scheme::Sips => Transport::Tls,
+        Some(Some(named @ (Transport::Tcp | Transport::Tls))) => named,
+        _ => return None,
+    };
+    let view = cx.view();
+    let remote = SocketAddr::new(source.remote.ip(), contact.port.unwrap_or(transport.default_port()));
+    let listener = view.listeners.iter().find(|l| l.transport == transport && l.addr.is_ipv6() == remote.is_ipv6())?;
+    Some(Flow { transport, listener: listener.id, remote, connection: 0 })
+}
+
 /// The flow of a binding that this server can use. A datagram goes out by an own listener, whoever received the REGISTER.
 fn open_flow<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
     let view = cx.view();
@@ -109,13 +167,13 @@ fn open_flow<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
     Some(Flow { transport: Transport::Udp, listener: listener.id, remote, connection: 0 })
 }
 
-/// A URI as next hop, located by RFC 3263; its further addresses become alternates.
+/// A URI as next hop, located by RFC 3263; its further addresses become alternates. Those that were silent lately come last.
 pub async fn located<C: Cx>(cx: &C, uri: &[u8], request_uri: Option<&[u8]>) -> Option<Hop> {
     let flows = cx.locate(uri).await.ok()?;
-    let mut hops = flows.into_iter().take(8).map(|flow| Hop::plain(own_listener(cx, flow), request_uri));
-    let mut first = hops.next()?;
-    first.alternates = hops.collect();
-    Some(first)
+    let server = |flow| Hop { server: true, ..Hop::plain(own_listener(cx, flow), request_uri) };
+    let mut hops: Vec<Hop> = flows.into_iter().take(MAX_SERVERS).map(server).collect();
+    hops.sort_by_key(|hop| cx.rests(hop.flow) == Some(Rest::Silent));
+    Hop::first_of(hops)
 }
 
 /// The same flow by a listener that exists here, since whoever located it need not know ours.

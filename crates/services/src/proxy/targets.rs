@@ -154,12 +154,16 @@ async fn hops_of<C: Cx>(cx: &C, mut bindings: Vec<Binding>) -> Vec<Hop> {
     bindings.sort_by(|a, b| b.refreshed.cmp(&a.refreshed).then_with(|| a.id.cmp(&b.id)));
     let mut devices: Vec<(Binding, Hop)> = Vec::new();
     for binding in bindings {
-        let Some(hop) = hop::to_binding(cx, &binding).await else {
+        let Some(mut hop) = hop::to_binding(cx, &binding).await else {
             cx.count(Counter::BindingStranded);
             continue;
         };
         match devices.iter_mut().find(|(other, _)| same_device(other, &binding)) {
-            Some((_, first)) => first.alternates.push(hop),
+            Some((_, first)) => {
+                let further = std::mem::take(&mut hop.alternates);
+                first.alternates.push(hop);
+                first.alternates.extend(further);
+            }
             None => devices.push((binding, hop)),
         }
     }

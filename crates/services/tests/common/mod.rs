@@ -14,6 +14,7 @@ use pairline_services::settings::*;
 use pairline_sip::auth::{Algorithm, NonceKeys};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
+use pairline_sip::target::{Rest, Resting};
 use pairline_sip::uri::{Aor, Uri};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,6 +57,7 @@ pub struct World {
     /// Flows of this pool's servers count as its own.
     pub own_pool: PoolId,
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
+    pub resting: Resting,
     pub nonces: BTreeSet<(u128, u32)>,
     pub counters: BTreeMap<Counter, u64>,
     /// Every await is pending once before it goes on.
@@ -160,6 +162,7 @@ impl Fake {
             peer_up: true,
             own_pool: EAST,
             names: BTreeMap::new(),
+            resting: Resting::default(),
             nonces: BTreeSet::new(),
             counters: BTreeMap::new(),
             slow: false,
@@ -397,6 +400,17 @@ impl Cx for Fake {
         }
         self.pause().await;
         self.0.borrow().names.get(uri).cloned().ok_or(LocateError::NotFound)
+    }
+
+    fn rest(&self, target: Flow, why: Rest, ms: u64) {
+        let mut world = self.0.borrow_mut();
+        let now = world.mono;
+        world.resting.put(now, target.into(), why, ms);
+    }
+
+    fn rests(&self, target: Flow) -> Option<Rest> {
+        let world = self.0.borrow();
+        world.resting.of(world.mono, &target.into())
     }
 
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool {

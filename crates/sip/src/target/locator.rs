@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::order::{by_preference, by_weight, lower};
 use super::records::{Answers, Kind, Question};
-use crate::flow::Transport;
+use crate::flow::{Flow, Transport};
 use crate::uri::{Host, Scheme, Uri};
 
 /// The most targets that one location gives.
@@ -44,6 +44,12 @@ pub struct Target {
     pub transport: Transport,
     /// The address and port.
     pub addr: SocketAddr,
+}
+
+impl From<Flow> for Target {
+    fn from(flow: Flow) -> Target {
+        Target { transport: flow.transport, addr: flow.remote }
+    }
 }
 
 /// What to do next.
@@ -145,6 +151,8 @@ impl Locator {
                 self.push_target(transport, ip, uri.port.unwrap_or(transport.default_port()));
                 self.finish()
             }
+            // RFC 6761 §6.4: never asked for. Clients that cannot be connected to name themselves so (RFC 7118 §5.2.1).
+            Host::Name(name) if is_invalid(name) => self.over(Step::Failed),
             Host::Name(name) => {
                 self.domain = lower(name);
                 self.start_name(transport, named.is_some(), uri.port)
@@ -338,6 +346,12 @@ impl Locator {
         };
         format!("{label}.{}", self.domain)
     }
+}
+
+fn is_invalid(name: &[u8]) -> bool {
+    let name = lower(name);
+    let name = name.trim_end_matches('.');
+    name == "invalid" || name.ends_with(".invalid")
 }
 
 /// Whether an address can be one host's: the DNS of a stranger must not make us send to everybody, or to nobody.

@@ -158,6 +158,7 @@ fn dead_ends() {
         "sips:a@192.0.2.1;transport=udp",
         "urn:service:sos",
         "sip:a@b;maddr=%%",
+        "sip:a@df7jal23ls0d.invalid;transport=tcp",
     ] {
         assert_eq!(locate(uri, &nothing), (vec![], None), "{uri}");
     }

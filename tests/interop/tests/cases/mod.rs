@@ -1,16 +1,21 @@
 //! The cases, one file a subject.
 
 pub mod baresip;
+pub mod browser;
 pub mod commands;
 pub mod disk;
 pub mod hostile;
 pub mod kept;
 pub mod kill;
 pub mod life;
+pub mod linphone;
 pub mod named;
+pub mod outbound_proxy;
 pub mod pairing;
+pub mod peer;
 pub mod secrets;
 pub mod sipp;
+pub mod sipsak;
 pub mod site;
 pub mod start;
 pub mod wrong;

@@ -1,8 +1,12 @@
-//! A deployment whose Record-Routes carry the pools' names, as in production: a call outlives its server's signalling.
+//! A deployment whose Record-Routes carry the pools' names, as in production: a call outlives its server's signalling, and another
+//! organisation is known to it.
 
 use super::baresip::address;
+use super::peer;
 use pairline_interop::baresip::Baresip;
 use pairline_interop::deployment::Deployment;
+use pairline_interop::names;
+use pairline_interop::program::lacks;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +24,12 @@ pub fn start(binary: &Path, folder: &Path) -> Deployment {
     let named = text.replace("advertise = \"address\"", "advertise = \"name\"");
     assert_ne!(named, text, "the demo's topology says how listeners are advertised");
     let topology = folder.join("named.toml");
-    fs::write(&topology, named).expect("the folder can be written");
+    fs::write(&topology, named + peer::POLICY).expect("the folder can be written");
     let topology = topology.to_string_lossy().into_owned();
-    let mut deployment = Deployment::start(binary, &folder.join("data"), &["--topology", &topology]);
+    // Where that cannot be done, the cases that need it are skipped.
+    let resolv_conf = lacks("tmpfs").is_none().then(|| names::resolv_conf(folder));
+    let (data, options) = (folder.join("data"), ["--topology", &topology]);
+    let mut deployment = Deployment::start_resolving(binary, &data, &options, resolv_conf.as_deref());
     for (user, pool) in USERS {
         deployment.keep_secret(&demo.password(user));
         deployment.must(&["user", "add", user, "--pool", pool, "--password", &demo.password(user)]);
