@@ -144,6 +144,8 @@ fn naptr_addresses_and_what_is_not_there() {
         "10 SIP+D2U _sip._udp.pairline.test.",
         "20 SIP+D2T _sip._tcp.pairline.test.",
         "30 SIPS+D2T _sips._tcp.pairline.test.",
+        "40 SIPS+D2W _sips._ws.pairline.test.",
+        "50 SIP+D2W _sip._ws.pairline.test.",
     ];
     assert_eq!(services, expected);
     let srv = ask_tcp(at, "_sip._tcp.pairline.test.", RecordType::SRV);

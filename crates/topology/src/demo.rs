@@ -77,6 +77,8 @@ fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Serve
             listener("udp", Transport::Udp, sip_port),
             listener("tcp", Transport::Tcp, sip_port),
             listener("tls", Transport::Tls, sip_port.saturating_add(1)),
+            listener("wss", Transport::Wss, 8443),
+            listener("ws", Transport::Ws, sip_port.saturating_add(6)),
         ],
     }
 }

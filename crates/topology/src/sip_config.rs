@@ -39,7 +39,7 @@ pub struct SipConfig {
     pub authorities: Option<PathBuf>,
     /// Whether clients are asked for certificates.
     pub client_certificates: ClientCertificates,
-    /// Web origins (`https://host[:port]`) whose pages may open a WebSocket, besides those that this server serves itself.
+    /// Web origins (`https://host[:port]`) whose pages may open a WebSocket, besides those of the deployment's own hosts.
     pub origins: Vec<String>,
 }
 
@@ -67,7 +67,11 @@ pub(crate) fn read(f: &mut Findings, mut s: Section<'_>) -> SipConfig {
 }
 
 /// Whether this is an origin as browsers write it (RFC 6454 §6.2): scheme, host and port, nothing behind.
+/// `null`, which browsers write for pages from files, has to be listed as that word.
 fn is_origin(text: &str) -> bool {
+    if text == "null" {
+        return true;
+    }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|host| {
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b))

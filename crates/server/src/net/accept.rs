@@ -1,17 +1,19 @@
 //! Accepting stream connections: limits, then the handshakes that their transport wants, then serving.
 //!
 //! Owns what happens until a connection carries SIP. Does not own sockets (`tcp`), the table (`streams`) or what follows
-//! (`stream`).
+//! (`stream`, `websocket`).
 
 use super::context::Context;
 use super::stream;
-use super::streams::{Place, Shared};
+use super::streams::Place;
 use super::tally::Failure;
 use super::tcp::{self, BoundStream};
+use super::upgrade::upgrade;
+use super::websocket;
 use crate::shell::counters::count;
 use pairline_node::io::Input;
 use pairline_sip::flow::Transport;
-use rustls::Error;
+use rustls::{Error, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::WebSocketStream;
 
 /// Starts accepting on the listeners, on that runtime.
 ///
@@ -55,37 +58,68 @@ fn admit(stream: TcpStream, transport: Transport, listener: u16, remote: SocketA
     tokio::spawn(begin(stream, place, context.clone()));
 }
 
+/// A connection that is ready to carry SIP.
+enum Ready {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+    Web(Box<WebSocketStream<TcpStream>>),
+    SecureWeb(Box<WebSocketStream<TlsStream<TcpStream>>>),
+}
+
 /// The handshakes, all within one time, then service. A place that is not used is given back.
 async fn begin(stream: TcpStream, place: Place, context: Context) {
     let transport = place.shared.flow.transport;
-    if transport == Transport::Tcp {
-        context.counters.connections.opened(transport, true);
-        return stream::serve(stream, place, context).await;
-    }
-    match shaken(&place.shared, &context, secure(stream, &context)).await {
-        Ok(stream) => serve_tls(stream, place, context).await,
+    let handshakes = tokio::time::timeout(context.streams.limits().handshake, shake(stream, transport, &context));
+    let ready = tokio::select! {
+        done = handshakes => done.unwrap_or(Err(Failure::Timeout)),
+        () = place.shared.abort.notified() => Err(Failure::Closed),
+    };
+    let ready = match ready {
+        Ok(ready) => ready,
         Err(why) => {
             context.counters.connections.failed(transport, why);
-            stream::ended(&place.shared, &context).await;
+            return stream::ended(&place.shared, &context).await;
         }
+    };
+    context.counters.connections.opened(transport, true);
+    match ready {
+        Ready::Plain(stream) => stream::serve(stream, place, context).await,
+        Ready::Secure(stream) => {
+            identify(&stream, &place, &context).await;
+            stream::serve(stream, place, context).await;
+        }
+        Ready::Web(socket) => websocket::serve(*socket, place, context).await,
+        Ready::SecureWeb(socket) => websocket::serve(*socket, place, context).await,
     }
 }
 
-/// A handshake within its time.
-async fn shaken<T>(
-    shared: &Shared,
-    context: &Context,
-    handshake: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        done = tokio::time::timeout(context.streams.limits().handshake, handshake) => done.unwrap_or(Err(Failure::Timeout)),
-        () = shared.abort.notified() => Err(Failure::Closed),
-    }
+async fn shake(stream: TcpStream, transport: Transport, context: &Context) -> Result<Ready, Failure> {
+    let message = context.streams.limits().message;
+    Ok(match transport {
+        Transport::Tls => Ready::Secure(Box::new(secure(stream, context.tls.listeners()).await?)),
+        Transport::Ws => Ready::Web(Box::new(upgrade(stream, &context.origins, message).await?)),
+        Transport::Wss => {
+            let stream = secure(stream, context.tls.web()).await?;
+            Ready::SecureWeb(Box::new(upgrade(stream, &context.origins, message).await?))
+        }
+        Transport::Tcp | Transport::Udp | Transport::Peer => Ready::Plain(stream),
+    })
 }
 
-async fn secure(stream: TcpStream, context: &Context) -> Result<TlsStream<TcpStream>, Failure> {
-    let config = Arc::clone(context.tls.listeners());
-    TlsAcceptor::from(config).accept(stream).await.map_err(|error| failure_of(&error))
+async fn secure(stream: TcpStream, config: &Arc<ServerConfig>) -> Result<TlsStream<TcpStream>, Failure> {
+    TlsAcceptor::from(Arc::clone(config)).accept(stream).await.map_err(|error| failure_of(&error))
+}
+
+/// Tells the node who the other end has proven to be, if it has.
+async fn identify(stream: &TlsStream<TcpStream>, place: &Place, context: &Context) {
+    let names = context.tls.proven(stream.get_ref().1.peer_certificates());
+    if names.is_empty() {
+        return;
+    }
+    let (flow, proven) = (place.shared.flow, names.domains().to_vec());
+    context.streams.proven(&place.shared, names);
+    // If the node has ended, the connection ends by itself.
+    let _ = context.inbox.stream(Input::FlowVerified { flow, names: proven }).await;
 }
 
 /// What a failed TLS handshake was.
@@ -95,16 +129,4 @@ pub fn failure_of(error: &io::Error) -> Failure {
         Some(Error::AlertReceived(_)) | None => Failure::Closed,
         Some(_) => Failure::NotTls,
     }
-}
-
-async fn serve_tls(stream: TlsStream<TcpStream>, place: Place, context: Context) {
-    let names = context.tls.proven(stream.get_ref().1.peer_certificates());
-    if !names.is_empty() {
-        let (flow, proven) = (place.shared.flow, names.domains().to_vec());
-        context.streams.proven(&place.shared, names);
-        // If the node has ended, the connection ends by itself.
-        let _ = context.inbox.stream(Input::FlowVerified { flow, names: proven }).await;
-    }
-    context.counters.connections.opened(place.shared.flow.transport, true);
-    stream::serve(stream, place, context).await;
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns nothing of it: everything here is shared.
 
+use super::origins::Origins;
 use super::streams::Streams;
 use crate::link::throttle::Throttle;
 use crate::shell::counters::Counters;
@@ -17,6 +18,8 @@ pub struct Context {
     pub streams: Arc<Streams>,
     /// TLS.
     pub tls: Arc<SipTls>,
+    /// Web pages that may connect.
+    pub origins: Arc<Origins>,
     /// The node's input.
     pub inbox: Inbox,
     /// Counters.

@@ -6,6 +6,7 @@ pub mod accept;
 pub mod context;
 pub mod dial;
 pub mod mmsg;
+pub mod origins;
 pub mod peer_names;
 mod sources;
 pub mod stream;
@@ -13,6 +14,8 @@ pub mod streams;
 pub mod tally;
 pub mod tcp;
 pub mod udp;
+mod upgrade;
+mod websocket;
 
 pub use context::Context;
 pub use streams::{StreamLimits, Streams};

@@ -37,8 +37,10 @@ pub struct StreamLimits {
     pub write_stall: Duration,
     /// Time to connect.
     pub connect: Duration,
-    /// Time for the handshakes of TLS and WebSocket.
+    /// Time for the handshakes of TLS and WebSocket, all together.
     pub handshake: Duration,
+    /// How often a WebSocket's other end is asked whether it is still there; one that is silent for twice as long is not.
+    pub ping: Duration,
 }
 
 impl Default for StreamLimits {
@@ -54,6 +56,7 @@ impl Default for StreamLimits {
             write_stall: Duration::from_secs(10),
             connect: Duration::from_secs(4),
             handshake: Duration::from_secs(5),
+            ping: Duration::from_secs(45),
         }
     }
 }

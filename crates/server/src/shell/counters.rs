@@ -32,6 +32,8 @@ counters! {
     udp_dropped => "pairline_udp_dropped_total",
     /// Datagrams too short to be SIP (keep-alives), ignored.
     udp_ignored => "pairline_udp_ignored_total",
+    /// STUN binding requests answered.
+    stun_answered => "pairline_stun_answered_total",
     /// Datagrams sent.
     udp_sent => "pairline_udp_sent_total",
     /// Datagrams that the system did not take.

@@ -93,9 +93,6 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A listener of a kind that this build does not have.
-    #[error("listener {0}: this build listens on UDP, TCP and TLS only")]
-    NoTransport(String),
     /// More listeners than can be numbered.
     #[error("too many listeners")]
     TooManyListeners,

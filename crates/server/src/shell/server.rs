@@ -23,6 +23,7 @@ use crate::dns::{Resolver, ZoneView, client};
 use crate::link::Links;
 use crate::link::links::LinkSetup;
 use crate::net::dial::Dialler;
+use crate::net::origins::Origins;
 use crate::net::peer_names::PeerNames;
 use crate::net::udp::UdpListeners;
 use crate::net::{Context, Streams, accept};
@@ -222,9 +223,11 @@ impl Parts {
     fn stream_context(&self, names: PeerNames) -> Result<Context, StartError> {
         let options = &self.options;
         let ask = options.config.sip.client_certificates;
+        let origins = Origins::new(self.topology.own_names(self.me.id), &options.config.sip.origins);
         Ok(Context {
             streams: Arc::new(Streams::new(options.streams.clone(), names, self.counters.clone())),
             tls: Arc::new(SipTls::new(options.sip_certificate.clone(), options.sip_roots.clone(), ask)?),
+            origins: Arc::new(origins),
             inbox: self.inbox.clone(),
             counters: self.counters.clone(),
             events: self.events.clone(),

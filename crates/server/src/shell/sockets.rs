@@ -34,7 +34,7 @@ impl Sockets {
     /// Binds all of a server's. Listeners are numbered from 1 in the order of the topology; the node counts the same way.
     ///
     /// # Errors
-    /// [`StartError::Bind`], [`StartError::NoTransport`], [`StartError::TooManyListeners`].
+    /// [`StartError::Bind`], [`StartError::TooManyListeners`].
     pub fn bind(server: &Server) -> Result<Sockets, StartError> {
         let link = tcp::listen(server.link).map_err(refused("TCP (links)", server.link))?;
         let dns = server.dns.map(|at| DnsSockets::bind(at).map_err(refused("UDP and TCP (DNS)", at))).transpose()?;
@@ -49,8 +49,9 @@ impl Sockets {
                 }
                 Transport::Tcp => sockets.stream(index, SipTransport::Tcp, "TCP (SIP)", address)?,
                 Transport::Tls => sockets.stream(index, SipTransport::Tls, "TCP (SIP over TLS)", address)?,
-                Transport::Ws | Transport::Wss => {
-                    return Err(StartError::NoTransport(listener.id.clone()));
+                Transport::Ws => sockets.stream(index, SipTransport::Ws, "TCP (SIP over WebSocket)", address)?,
+                Transport::Wss => {
+                    sockets.stream(index, SipTransport::Wss, "TCP (SIP over secure WebSocket)", address)?
                 }
             }
             sockets.names.push((listener.id.clone(), index));

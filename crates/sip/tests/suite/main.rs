@@ -17,6 +17,7 @@ mod mutation;
 mod replies;
 mod rfc3261;
 mod rfc5118;
+mod stun;
 mod torture;
 mod torture_data;
 mod uris;
