@@ -156,6 +156,10 @@ pub struct Core {
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.
     pub watchers: BTreeMap<String, Vec<TaskId>>,
+    /// What subscribers to users served here were told.
+    pub watching: pairline_services::watching::Table,
+    /// Users whose subscribers are to be told that something has changed.
+    pub to_tell: VecDeque<String>,
     /// Who waits for a verification of a group.
     pub verifying: BTreeMap<GroupId, Vec<(TaskId, u64)>>,
     /// Groups whose last verification found a difference.

@@ -367,6 +367,10 @@ impl Cx for TaskCx {
         })
     }
 
+    fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {
+        f(&mut self.core.borrow_mut().watching)
+    }
+
     fn count(&self, what: Counter) {
         self.core.borrow_mut().count(what.name());
     }

@@ -107,7 +107,12 @@ fn applied(core: &mut Core, group: GroupId, entry: &Entry) {
             let text = format!("group {group}: promoted in epoch {} at {}", promote.epoch, promote.recovery_point);
             core.event(Level::Debug, "promoted", text);
         }
-        Body::Open { .. } | Body::Expire(_) => {}
+        Body::Expire(keys) => {
+            for key in keys {
+                crate::subscribers::changed(core, group, key, false);
+            }
+        }
+        Body::Open { .. } => {}
     }
 }
 
@@ -119,6 +124,9 @@ fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
             let owner = key.owner.clone();
             crate::place::wake_watchers(core, &owner);
         }
+        crate::subscribers::changed(core, group, key, true);
+    } else if key.kind == records::SUBSCRIPTION {
+        crate::subscribers::changed(core, group, key, matches!(effect, Effect::Put { .. }));
     } else if group.is_cms() && key.kind == stored::KIND_TOPOLOGY {
         let value: Option<Bytes> = match effect {
             Effect::Put { value, .. } => Some(value.clone()),

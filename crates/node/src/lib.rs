@@ -28,6 +28,7 @@ mod rng;
 mod sign_in;
 mod sip_side;
 mod start;
+mod subscribers;
 mod traces;
 pub mod view;
 

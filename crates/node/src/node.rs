@@ -162,6 +162,7 @@ impl Node {
     /// Runs until nothing is ready. Bounded: each round either ends a wait or sends something outside.
     fn settle(&mut self) {
         loop {
+            while crate::subscribers::pump(self) {}
             let (next, work, refused) = {
                 let mut core = self.core.borrow_mut();
                 let mut busy = true;
@@ -176,7 +177,7 @@ impl Node {
             }
             if let Some(work) = work {
                 self.spawn(|cx| procedures::background(cx, work));
-            } else if next.is_none() && !resumed {
+            } else if next.is_none() && !resumed && self.core.borrow().to_tell.is_empty() {
                 return;
             }
             let Some(task) = next else { continue };

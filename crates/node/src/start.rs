@@ -56,6 +56,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         forwarded: BTreeMap::new(),
         links: BTreeMap::new(),
         watchers: BTreeMap::new(),
+        watching: pairline_services::watching::Table::default(),
+        to_tell: VecDeque::new(),
         verifying: BTreeMap::new(),
         unequal: BTreeSet::new(),
         streams: BTreeSet::new(),

@@ -148,6 +148,8 @@ pub trait Cx: Clone {
     fn rests(&self, target: Flow) -> Option<Rest>;
     /// Accepts (nonce, nc) once: false if it was used before (replay window of this server).
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool;
+    /// Looks at or changes what subscribers were told; never across an await.
+    fn watching<R>(&self, f: impl FnOnce(&mut crate::watching::Table) -> R) -> R;
     /// Counts an event for metrics (name of a fixed set, see `crate::metrics`).
     fn count(&self, what: crate::metrics::Counter);
 }

@@ -4,6 +4,7 @@
 
 use crate::back;
 use crate::cx::Cx;
+use crate::events;
 use crate::forward;
 use crate::ident::{Whose, classify};
 use crate::messaging;
@@ -30,7 +31,7 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
     if let Some(token) = routes.token {
         return proxy::deliver(cx, request, flow, routes, token).await;
     }
-    if request.to().has_param("tag") && routes.marked {
+    if request.to().has_param("tag") && routes.marked && !events::is_ours(&cx, &request, &routes) {
         return proxy::dialog::pass(cx, request, flow, routes).await;
     }
     let whose = classify(&cx.view(), request.request_uri());
@@ -40,7 +41,8 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
         (Method::Register, Whose::Server | Whose::User(_)) => registrar::handle(cx, request, flow, routes).await,
         (Method::Register, _) => replies::refuse(&cx, &request, 403, "Not Our Domain"),
         (Method::Options, Whose::Server) => replies::options(&cx, &request),
-        (Method::Subscribe | Method::Notify, _) => bad_event(&cx, &request),
+        (Method::Subscribe, _) => events::subscribe(cx, request, flow, routes, whose).await,
+        (Method::Notify, _) => events::bad_event(&cx, &request),
         (Method::Publish, _) => {
             replies::refuse_with(&cx, &request, 405, "Method Not Allowed", &[("Allow", replies::ALLOW)])
         }
@@ -56,12 +58,6 @@ async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, w
         Ok(()) => proxy::handle(cx, request, flow, routes, whose).await,
         Err(unfit) => replies::refuse(&cx, &request, unfit.status, unfit.reason),
     }
-}
-
-/// No event package is spoken yet; RFC 6665 §4.2.1.2 wants 489, never silence.
-fn bad_event<C: Cx>(cx: &C, request: &Message) {
-    cx.count(Counter::Refused);
-    replies::refuse_with(cx, request, 489, "Bad Event", &[("Allow", replies::ALLOW)]);
 }
 
 fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {

@@ -1,6 +1,6 @@
 //! Records of a user's group: which kinds there are, their keys and their stored forms.
 //!
-//! Owns kinds 200–299. Does not own bindings' form (`binding`) nor the directory (`pairline-topology`, kinds 1–99).
+//! Owns kinds 200–299. Does not own the forms of bindings and subscriptions (`binding`, `subscription`) nor the directory (`pairline-topology`, kinds 1–99).
 
 use crate::settings::Secret;
 use bytes::Bytes;
@@ -21,6 +21,13 @@ pub const CONTACT: Kind = Kind(202);
 pub const BINDING: Kind = Kind(203);
 /// One guest binding, in a group of the pool that made it; soft; item = home pool (big-endian u16), then the 16-byte id.
 pub const GUEST: Kind = Kind(204);
+/// One subscription to a user; soft; item = its 16-byte id.
+pub const SUBSCRIPTION: Kind = Kind(205);
+
+/// Whether records of a kind are soft: lost with a tail, and no loss.
+pub fn is_soft(kind: Kind) -> bool {
+    matches!(kind, BINDING | GUEST | SUBSCRIPTION)
+}
 
 const CREDENTIAL_VERSION: u8 = 1;
 const SETTINGS_VERSION: u8 = 1;
@@ -89,6 +96,11 @@ pub fn guest_key(user: &str, home: PoolId, id: &[u8; 16]) -> Key {
     item[..2].copy_from_slice(&home.0.to_be_bytes());
     item[2..].copy_from_slice(id);
     Key::new(user, GUEST, &item)
+}
+
+/// Key of a subscription to a user.
+pub fn subscription_key(user: &str, id: &[u8; 16]) -> Key {
+    Key::new(user, SUBSCRIPTION, id)
 }
 
 /// A user's settings.

@@ -9,7 +9,8 @@ use pairline_sip::method::Method;
 use pairline_sip::reply::Reply;
 
 /// Methods that this server handles or passes on.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, NOTIFY";
+pub const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, SUBSCRIBE, NOTIFY";
 /// Extensions that this server knows: Path (RFC 3327), flows (RFC 5626), addresses of devices (RFC 5627).
 pub const EXTENSIONS: [&str; 3] = ["path", "outbound", "gruu"];
 /// The same as a Supported header's value.
@@ -50,7 +51,7 @@ pub fn unavailable<C: Cx>(cx: &C, request: &Message, reason: &str) {
 
 /// OPTIONS to the server itself (RFC 3261 §11.2).
 pub fn options<C: Cx>(cx: &C, request: &Message) {
-    let headers = [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp")];
+    let headers = [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp"), ("Allow-Events", "reg")];
     refuse_with(cx, request, 200, "OK", &headers);
 }
 

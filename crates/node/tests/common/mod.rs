@@ -19,6 +19,7 @@ use pairline_node::peer::PeerFrame;
 use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
+use pairline_sip::flow::Flow;
 use pairline_topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -106,6 +107,8 @@ pub struct Site {
     /// A stored tail is not answered.
     pub withhold_tails: bool,
     withheld: Vec<GroupId>,
+    /// SIP messages that the server has sent, oldest first.
+    pub sip: Vec<(Flow, Bytes)>,
     /// Frames to the other site after which the link is cut.
     pub cut_after: Option<usize>,
     replies: BTreeMap<u64, Result<Reply, Problem>>,
@@ -127,7 +130,11 @@ pub struct Pair {
 impl Pair {
     /// Both sites up, linked, and every group shipped.
     pub fn steady() -> Pair {
-        let mut topology = pairline_topology::demo_topology();
+        Pair::with(pairline_topology::demo_topology())
+    }
+
+    /// The same with another topology.
+    pub fn with(mut topology: Topology) -> Pair {
         for pool in &mut topology.pool {
             pool.routing_groups = 2;
         }
@@ -309,7 +316,8 @@ impl Pair {
             Output::Event(event) => site.events.push(event),
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("site {at}: {reason}"),
-            Output::Sip { .. } | Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
+            Output::Sip { flow, message } => site.sip.push((flow, message)),
+            Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
         }
     }
 

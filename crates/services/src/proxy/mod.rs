@@ -10,9 +10,11 @@ mod edge;
 mod fork;
 mod hop;
 mod leg;
+mod originate;
 mod targets;
 
 pub use edge::deliver;
+pub use originate::{End, Own, originate};
 
 use crate::cx::Cx;
 use crate::forward::Asserted;
@@ -88,8 +90,8 @@ fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
     invite.then(|| user.clone())
 }
 
-/// A caller whom the other pool serves: that pool authenticates, so the request goes there as it is.
-async fn to_serving_pool<C: Cx>(
+/// A request whose sender the other pool serves: that pool authenticates, so the request goes there as it is.
+pub async fn to_serving_pool<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,

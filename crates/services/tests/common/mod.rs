@@ -59,6 +59,7 @@ pub struct World {
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub resting: Resting,
     pub nonces: BTreeSet<(u128, u32)>,
+    pub watching: pairline_services::watching::Table,
     pub counters: BTreeMap<Counter, u64>,
     /// Every await is pending once before it goes on.
     pub slow: bool,
@@ -164,6 +165,7 @@ impl Fake {
             names: BTreeMap::new(),
             resting: Resting::default(),
             nonces: BTreeSet::new(),
+            watching: Default::default(),
             counters: BTreeMap::new(),
             slow: false,
         })));
@@ -421,6 +423,10 @@ impl Cx for Fake {
         self.0.borrow_mut().nonces.insert((nonce_id, nc))
     }
 
+    fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {
+        f(&mut self.0.borrow_mut().watching)
+    }
+
     fn count(&self, what: Counter) {
         *self.0.borrow_mut().counters.entry(what).or_default() += 1;
     }
@@ -436,6 +442,13 @@ impl Task {
     /// Starts handling a request.
     pub fn start(fake: &Fake, request: Message, flow: Flow) -> Task {
         let future = pairline_services::dispatch::handle(fake.clone(), request, flow);
+        let mut task = Task { fake: fake.clone(), future: Some(Box::pin(future)) };
+        task.poll();
+        task
+    }
+
+    /// Starts something else.
+    pub fn run(fake: &Fake, future: impl Future<Output = ()> + 'static) -> Task {
         let mut task = Task { fake: fake.clone(), future: Some(Box::pin(future)) };
         task.poll();
         task
