@@ -36,6 +36,8 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     let user = match classify(&cx.view(), request.to().uri) {
         Whose::User(user) => user,
         Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
+        // RFC 4475 §3.3.4: an address of record is a SIP or SIPS URI.
+        Whose::Scheme => return replies::refuse(&cx, &request, 400, "To Is No SIP Address"),
         _ => return replies::refuse(&cx, &request, 404, "Not Our Domain"),
     };
     if !extensions_known(&cx, &request) {
