@@ -175,7 +175,7 @@ fn machine() -> String {
 }
 
 /// Today in UTC, as the system's `date` says.
-fn today() -> String {
+pub(crate) fn today() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }
