@@ -19,6 +19,7 @@ use pairline_node::peer::PeerFrame;
 use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
+use pairline_sip::flow::Flow;
 use pairline_topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -100,6 +101,8 @@ pub struct Site {
     pub node: Option<Node>,
     pub disk: Disk,
     pub events: Vec<Event>,
+    /// SIP messages that it wants sent, if they are kept.
+    pub sip: Option<Vec<(Flow, Bytes)>>,
     /// Its replication frames to the other site are kept back.
     pub hold: bool,
     held: VecDeque<Bytes>,
@@ -309,7 +312,8 @@ impl Pair {
             Output::Event(event) => site.events.push(event),
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("site {at}: {reason}"),
-            Output::Sip { .. } | Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
+            Output::Sip { flow, message } => site.sip.iter_mut().for_each(|kept| kept.push((flow, message.clone()))),
+            Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
         }
     }
 
