@@ -22,6 +22,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench seed       import of users and seeding of the partner; writes docs/results/import.md
                    [--users 200000] [--contacts 10: each user has in a second run, 0 for none] [--disk: seed a partner whose disk
                    was lost, instead of one that is paired]
+  bench enumeration  whether users can be told apart by the time of answers; writes docs/results/enumeration.md
+                   [--tries 2000] [--users 1000]; PAIRLINE_BIN: a server that is built already
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
                    [TARGET...] [--seconds 600: for each]";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         ["bench", "register", rest @ ..] => done("bench", bench::register(&root, rest)),
         ["bench", "lag", rest @ ..] => done("bench", bench::lag(&root, rest)),
         ["bench", "seed", rest @ ..] => done("bench", bench::seed(&root, rest)),
+        ["bench", "enumeration", rest @ ..] => done("bench", bench::enumeration(&root, rest)),
         ["fuzz", rest @ ..] => done("fuzz", fuzz::run(&root, rest)),
         _ => {
             eprintln!("{USAGE}");

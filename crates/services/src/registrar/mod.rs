@@ -19,7 +19,7 @@ use crate::replies;
 use crate::routes::{RouteSet, read_flow_token};
 use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Millis, Position};
+use pairline_group::{GroupId, Millis, PoolId, Position};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -46,8 +46,8 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     let mut admitted = false;
     for round in 0..ROUNDS {
         let place = cx.place(&user);
-        if let Place::Elsewhere { pool, .. } = place {
-            return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
+        if let Place::Elsewhere { group, pool } = place {
+            return at_other_pool(&cx, &request, flow, &routes, &user, (group, pool), admitted).await;
         }
         let group = match place {
             Place::Here { group } | Place::Resiliency { group } | Place::Unavailable { group, .. } => Some(group),
@@ -70,6 +70,27 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         }
     }
     replies::try_later(&cx, &request, "User Is Being Moved");
+}
+
+/// A REGISTER of a user whom the other pool serves. Who offers no credentials is challenged here, at once, like everybody, and a
+/// pool that does not answer is news only for who has proven to be that user: neither time nor failure tells who exists.
+async fn at_other_pool<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    routes: &RouteSet,
+    user: &Aor,
+    (group, pool): (GroupId, PoolId),
+    proven: bool,
+) {
+    if !auth::are_offered(&cx.view(), request, Realm::Registrar, user.domain()) {
+        return auth::challenge(cx, request, flow, Realm::Registrar, user.domain(), false);
+    }
+    if let Err(unreached) = elsewhere::relay(cx, request, flow, routes, pool).await
+        && (proven || admit(cx, request, flow, user, Some(group)).await)
+    {
+        replies::try_later(cx, request, unreached.0);
+    }
 }
 
 /// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.
