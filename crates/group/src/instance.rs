@@ -5,6 +5,7 @@
 
 pub(crate) mod checkpoint;
 mod commit;
+mod gathered;
 mod procedure;
 mod propose;
 mod status;
@@ -117,6 +118,9 @@ pub(crate) struct Instance {
     pub(crate) state: State,
     pub(crate) shadow: Option<Shadow>,
     overlay: Overlay,
+    /// Small changes of this turn that will be one entry. Only while proposals follow each other: every other input, and the
+    /// end of the turn, has it written first.
+    gathered: Option<gathered::Gathered>,
     flight: VecDeque<Flight>,
     flight_bytes: u64,
     pub(crate) head: Head,
@@ -177,6 +181,7 @@ impl Instance {
             state: State::default(),
             shadow: None,
             overlay: Overlay::default(),
+            gathered: None,
             flight: VecDeque::new(),
             flight_bytes: 0,
             head: Head::default(),
@@ -222,7 +227,7 @@ impl Instance {
         };
         self.unopened = false;
         self.confirmed = true;
-        self.write(entry, Vec::new());
+        self.write(entry, Vec::new()).ok();
     }
 
     /// What this copy is.
@@ -306,25 +311,33 @@ impl Instance {
 
     /// Proposes an item; `false` if consensus cannot take it now.
     pub(crate) fn append(&mut self, item: Item, waiters: Vec<(Ticket, Wait)>) -> bool {
+        self.offer(item, waiters).is_ok()
+    }
+
+    /// Proposes an item; who waited for it comes back if consensus cannot take it now.
+    fn offer(&mut self, item: Item, waiters: Vec<(Ticket, Wait)>) -> Result<(), Vec<(Ticket, Wait)>> {
+        debug_assert!(self.gathered.is_none(), "what was gathered goes first");
         let payload = codec::encode_item(&item);
         let Some(index) = self.consensus.propose(&payload) else {
-            return false;
+            return Err(waiters);
         };
         self.flight_bytes += u64::try_from(payload.len()).unwrap_or(0);
         self.flight.push_back(Flight { index, item, payload, waiters });
-        true
+        Ok(())
     }
 
-    /// Writes an entry of this copy's own at the head.
-    pub(crate) fn write(&mut self, entry: Entry, waiters: Vec<(Ticket, Wait)>) -> bool {
+    /// Writes an entry of this copy's own at the head; who waited for it comes back if consensus cannot take it now.
+    pub(crate) fn write(
+        &mut self,
+        entry: Entry,
+        waiters: Vec<(Ticket, Wait)>,
+    ) -> Result<(), Vec<(Ticket, Wait)>> {
         let stored = codec::Stored::new(entry);
         let head = Head { position: stored.entry.position, chain: stored.chain, time: stored.entry.time };
-        if !self.append(Item::Entry(stored), waiters) {
-            return false;
-        }
+        self.offer(Item::Entry(stored), waiters)?;
         self.head = head;
         self.appended = true;
-        true
+        Ok(())
     }
 
     /// Tells the shell, and the partner, if role, epoch or confirmation changed.
@@ -390,6 +403,7 @@ impl Instance {
     /// Does everything that can be done now: store, apply, decide, ship.
     pub(crate) fn work(&mut self, cx: &mut Cx<'_>, batch: u64, records: &mut Vec<LogRecord>) {
         let before = self.told;
+        self.close_gathered(cx);
         while self.drain(cx, batch, records) {
             if self.flight.is_empty() {
                 self.settled(cx);

@@ -201,6 +201,11 @@ impl Cx for TaskCx {
         crate::place::guests(&self.core.borrow(), user)
     }
 
+    fn room_for_bindings(&self) -> bool {
+        let core = self.core.borrow();
+        core.census.at_most() < u64::from(core.topology.policies.limits.bindings_per_pool)
+    }
+
     async fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> bool {
         let item = binding.id;
         if lives_ms == 0 {

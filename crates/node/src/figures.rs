@@ -4,7 +4,7 @@
 
 use crate::core::Core;
 use pairline_group::io::Role;
-use pairline_group::{GroupId, Millis};
+use pairline_group::{Effect, GroupId, Millis};
 use pairline_services::binding::Binding;
 use pairline_services::cx::Reach;
 use pairline_services::records;
@@ -69,10 +69,33 @@ pub struct Census {
     /// Result of the last complete walk; `None` before the first is complete.
     pub last: Option<Bindings>,
     counting: Bindings,
+    /// Bindings that were made, less those that were removed, since the last complete walk began, and since this one did.
+    made: [u64; 2],
     /// Groups still to be walked, and the owner in the last of them from whom to go on.
     left: Vec<GroupId>,
     from: String,
     due: Millis,
+}
+
+impl Census {
+    /// Bindings that the groups served here hold at most: those of the last walk and what was made since it began. Expired ones
+    /// count until the next walk.
+    pub fn at_most(&self) -> u64 {
+        let walked = self.last.unwrap_or(self.counting);
+        walked.home.saturating_add(walked.guest).saturating_add(self.made[0])
+    }
+}
+
+/// A binding of a group was written or removed here.
+pub fn binding_changed(core: &mut Core, group: GroupId, effect: &Effect) {
+    let change: fn(u64) -> u64 = match effect {
+        Effect::Put { based_on: None, .. } => |made| made + 1,
+        Effect::Put { .. } => return,
+        Effect::Delete { .. } => |made| made.saturating_sub(1),
+    };
+    if core.host.role(group) == Some(Role::Active) {
+        core.census.made = core.census.made.map(change);
+    }
 }
 
 /// Takes a step if one is due.
@@ -86,10 +109,12 @@ pub fn tick(core: &mut Core) {
     if census.left.is_empty() {
         census.left = core.host.groups().into_iter().filter(|g| core.host.role(*g) == Some(Role::Active)).collect();
         census.counting = local_guests(core);
+        census.made[1] = 0;
     }
     step(core, &mut census);
     if census.left.is_empty() {
         census.last = Some(census.counting);
+        census.made[0] = census.made[1];
         census.due = now + REST_MS;
     }
     core.census = census;

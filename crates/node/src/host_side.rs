@@ -113,6 +113,7 @@ fn applied(core: &mut Core, group: GroupId, entry: &Entry) {
 fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
     let key = effect.key();
     if key.kind == records::BINDING || key.kind == records::GUEST {
+        crate::figures::binding_changed(core, group, effect);
         if !core.watchers.is_empty() {
             let owner = key.owner.clone();
             crate::place::wake_watchers(core, &owner);

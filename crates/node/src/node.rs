@@ -41,12 +41,20 @@ impl Node {
 
     /// Handles one input and all that follows from it.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.handle_all(now, [input]);
+    }
+
+    /// Handles inputs that came together, and then all that follows from them: what many requests change at once shares
+    /// entries of the log.
+    pub fn handle_all(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>) {
         {
             let mut core = self.core.borrow_mut();
             core.now = now;
             core.host.observe(now);
         }
-        self.take(input);
+        for input in inputs {
+            self.take(input);
+        }
         self.settle();
     }
 

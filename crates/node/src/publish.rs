@@ -180,6 +180,7 @@ fn registrar(policies: &Policies) -> RegistrarPolicy {
         refuse_brief: true,
         max_bindings: usize::from(registration.max_endpoints_per_user),
         guest_max_s: registration.guest_expiry_s.min(120),
+        ..RegistrarPolicy::default()
     }
 }
 

@@ -132,6 +132,7 @@ fn binding(pool: PoolId, flow: Flow) -> Binding {
         granted: 20,
         expires: WALL * 2,
         refreshed: WALL,
+        since: WALL,
         path: Vec::new(),
         instance: None,
         reg_id: None,

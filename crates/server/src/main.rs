@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// The system's allocator takes a quarter of a registration's processor time, and more memory for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pairline_server::cli::main()
 }

@@ -10,6 +10,7 @@ use pairline_node::command::{Command, Reply};
 use pairline_node::io::{Input, Output};
 use pairline_node::view::{PoolView, PoolsView};
 use pairline_server::dns::resolver::Outgoing;
+use pairline_server::dns::server::DnsSockets;
 use pairline_server::dns::{Resolver, ZoneView, client};
 use pairline_server::shell::{MakeNode, RunningServer, Server};
 use pairline_sip::flow::Transport;
@@ -135,11 +136,19 @@ fn naptr_addresses_and_what_is_not_there() {
         .answers()
         .iter()
         .map(|r| match r.data() {
-            RData::NAPTR(n) => format!("{} {} {}", n.order(), String::from_utf8_lossy(n.services()), n.replacement()),
+            RData::NAPTR(n) => {
+                format!(
+                    "{} {} {} {}",
+                    n.order(),
+                    n.preference(),
+                    String::from_utf8_lossy(n.services()),
+                    n.replacement()
+                )
+            }
             other => panic!("not NAPTR: {other}"),
         })
         .collect();
-    assert_eq!(services, ["10 SIP+D2U _sip._udp.pairline.test.", "20 SIP+D2T _sip._tcp.pairline.test."]);
+    assert_eq!(services, ["10 10 SIP+D2U _sip._udp.pairline.test.", "10 20 SIP+D2T _sip._tcp.pairline.test."]);
     let srv = ask_tcp(at, "_sip._tcp.pairline.test.", RecordType::SRV);
     assert_eq!(srv.additionals().len(), 2, "addresses of both targets come along");
     let host = ask(at, "fe1.west.pairline.test.", RecordType::A);
@@ -153,6 +162,51 @@ fn naptr_addresses_and_what_is_not_there() {
     assert_eq!(ask(at, "_sip._tcp.fe1.west.pairline.test.", RecordType::SRV).response_code(), ResponseCode::NXDomain);
     let foreign = ask(at, "example.org.", RecordType::A);
     assert_eq!((foreign.response_code(), foreign.authoritative()), (ResponseCode::Refused, false));
+}
+
+/// A server with secure and WebSocket listeners, and with IPv6.
+#[test]
+fn every_transport_and_family_that_is_listened_on_stands_in_the_zone() {
+    let mut topology = Deployment::new().topology;
+    let six: std::net::IpAddr = "2001:db8::5".parse().unwrap();
+    let server = &mut topology.server[0];
+    let model = server.listener[0].clone();
+    for (transport, port) in [(SipTransport::Tls, 5061), (SipTransport::Ws, 8080), (SipTransport::Wss, 8443)] {
+        for ip in [model.address.ip(), six] {
+            let id = format!("{transport:?}-{}", ip.is_ipv6());
+            let address = SocketAddr::new(ip, port);
+            server.listener.push(pairline_topology::Listener { id, transport, address, ..model.clone() });
+        }
+    }
+    for n in 0..2 {
+        let mut listener = server.listener[n].clone();
+        listener.address = SocketAddr::new(six, listener.address.port());
+        server.listener.push(listener);
+    }
+    let zone = ZoneView::new(Arc::new(topology)).now();
+    let of = |name: &str, kind| -> Vec<String> {
+        zone.find(name, kind).answers.iter().map(|record| record.data().to_string()).collect()
+    };
+    assert_eq!(of("pairline.test", RecordType::NAPTR).len(), 5);
+    assert_eq!(of("_sips._tcp.pairline.test", RecordType::SRV), ["10 50 5061 fe1.east.pairline.test."]);
+    assert_eq!(of("_sip._ws.pairline.test", RecordType::SRV), ["10 50 8080 fe1.east.pairline.test."]);
+    assert_eq!(of("_sips._ws.pairline.test", RecordType::SRV), ["10 50 8443 fe1.east.pairline.test."]);
+    assert_eq!(of("fe1.east.pairline.test", RecordType::AAAA), ["2001:db8::5"]);
+    assert_eq!(of("east.pairline.test", RecordType::AAAA), ["2001:db8::5"]);
+    let additional = zone.find("_sips._tcp.pairline.test", RecordType::SRV).additional;
+    assert!(additional.iter().any(|record| record.record_type() == RecordType::AAAA));
+}
+
+/// The DNS of a server whose `dns` address is of IPv6.
+#[tokio::test]
+async fn the_zone_is_served_over_ipv6() {
+    let topology = Deployment::new().topology;
+    let address = topology.server[0].listener[0].address.ip();
+    let sockets = DnsSockets::bind("[::1]:0".parse().unwrap()).expect("the loopback of IPv6");
+    let at = sockets.local_address().unwrap();
+    sockets.serve(ZoneView::new(Arc::new(topology)), Arc::default(), &tokio::runtime::Handle::current()).unwrap();
+    let found = client::ask(&[at], "fe1.east.pairline.test", Kind::A).await;
+    assert_eq!(found, Ok((Answers::Addresses(vec![address]), 2)));
 }
 
 #[test]

@@ -9,8 +9,10 @@ use pairline_sip::flow::{Flow, Transport};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// Version of the stored form.
-pub const BINDING_VERSION: u8 = 1;
+/// Version of the stored form that is written. Version 1, which ends before `since`, is still read.
+pub const BINDING_VERSION: u8 = 2;
+/// The first stored form.
+const FIRST_VERSION: u8 = 1;
 
 /// A flow together with the process that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +48,9 @@ pub struct Binding {
     pub expires: Millis,
     /// Wall-clock milliseconds of the last REGISTER.
     pub refreshed: Millis,
+    /// Wall-clock milliseconds since when the device is registered without a break under this Call-ID: temporary GRUUs
+    /// that are older are void (RFC 5627).
+    pub since: Millis,
     /// Path beyond our own servers (RFC 3327), nearest to us first; each a URI.
     pub path: Vec<Box<[u8]>>,
     /// `+sip.instance`, if the client has one (RFC 5626).
@@ -175,13 +180,20 @@ impl Binding {
             op: self.op,
         };
         let bytes = postcard::to_extend(&stored, vec![BINDING_VERSION]).expect("encoding into memory cannot fail");
-        Bytes::from(bytes)
+        Bytes::from(postcard::to_extend(&self.since, bytes).expect("encoding into memory cannot fail"))
     }
 
     /// Decodes a stored value.
     pub fn decode(value: &[u8]) -> Result<Binding, DecodeError> {
-        let body = crate::records::body_of(value, BINDING_VERSION)?;
-        let stored: Stored<'_> = postcard::from_bytes(body).map_err(DecodeError::Malformed)?;
+        let (version, body) = value.split_first().ok_or(DecodeError::Empty)?;
+        if !(FIRST_VERSION..=BINDING_VERSION).contains(version) {
+            return Err(DecodeError::Version(*version));
+        }
+        let (stored, rest): (Stored<'_>, _) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
+        let since = match *version {
+            FIRST_VERSION => stored.refreshed,
+            _ => postcard::from_bytes(rest).map_err(DecodeError::Malformed)?,
+        };
         let flow = FlowRef::restore(&stored.flow).ok_or(DecodeError::Value("transport"))?;
         Ok(Binding {
             id: stored.id,
@@ -193,6 +205,7 @@ impl Binding {
             granted: stored.granted,
             expires: stored.expires,
             refreshed: stored.refreshed,
+            since,
             path: stored.path.iter().map(|p| Box::from(*p)).collect(),
             instance: stored.instance.map(Box::from),
             reg_id: stored.reg_id,

@@ -113,6 +113,8 @@ pub trait Cx: Clone {
     fn commit(&self, group: GroupId, proposal: Proposal) -> impl Future<Output = Done>;
     /// Guest bindings of a user that are visible here (own pool's, and the partner's while the link is up).
     fn guests(&self, user: &Aor) -> Vec<Binding>;
+    /// Whether this pool may hold a binding more than it does now (policy `bindings_per_pool`).
+    fn room_for_bindings(&self) -> bool;
     /// Replaces one guest binding (or removes it, with `lives` 0); false if the pool can hold no more or cannot write.
     fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> impl Future<Output = bool>;
     /// Answers the task's server transaction (provisional or final). A second final answer is ignored, except 2xx to INVITE.

@@ -2,6 +2,7 @@
 //!
 //! Owns DESIGN §7 "Names" as code. Does not know where a user is served: [`crate::cx::Cx::place`] does.
 
+use crate::gruu;
 use crate::settings::DeploymentView;
 use pairline_sip::uri::{Aor, Host, Uri};
 
@@ -97,7 +98,7 @@ pub fn classify(view: &DeploymentView, raw: &[u8]) -> Whose {
         return Whose::Server;
     }
     match host {
-        HostIs::Domain => Whose::User(aor),
+        HostIs::Domain => Whose::User(gruu::owner(&view.sealing_key, &uri).unwrap_or(aor)),
         _ => user_of(&view.default_domain, aor.user()).map_or(Whose::Malformed, Whose::User),
     }
 }

@@ -14,6 +14,7 @@ pub mod contacts;
 pub mod cx;
 pub mod dispatch;
 pub mod forward;
+pub mod gruu;
 pub mod ident;
 mod join;
 pub mod messaging;

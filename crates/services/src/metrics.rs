@@ -33,6 +33,8 @@ counters! {
     RegisterRepeat => "register_repeat",
     /// A REGISTER refused by its order, limits or form.
     RegisterRefused => "register_refused",
+    /// A REGISTER refused because the pool holds as many bindings as it may.
+    RegisterPoolFull => "register_pool_full",
     /// A guest binding made in resiliency mode.
     RegisterGuest => "register_guest",
     /// A REGISTER sent on to the serving pool.

@@ -10,8 +10,10 @@ use pairline_sip::reply::Reply;
 
 /// Methods that this server handles or passes on.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, NOTIFY";
-/// Extensions that this server knows.
-pub const SUPPORTED: &str = "path";
+/// Extensions that this server knows: Path (RFC 3327), flows (RFC 5626), addresses of devices (RFC 5627).
+pub const EXTENSIONS: [&str; 3] = ["path", "outbound", "gruu"];
+/// The same as a Supported header's value.
+pub const SUPPORTED: &str = "path, outbound, gruu";
 
 /// A final answer without body.
 pub fn refuse<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str) {

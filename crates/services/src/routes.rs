@@ -30,7 +30,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     out
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+/// Reads lower- or upper-case hexadecimal.
+pub(crate) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
@@ -79,10 +80,10 @@ pub fn read_flow_token(key: &Secret, user: &[u8]) -> Option<FlowRef> {
     same(mac, &right.as_bytes()[..TOKEN_MAC]).then(|| FlowRef::from_bytes(body)).flatten()
 }
 
-/// The Path (and later Route) URI that leads to a flow of this server.
+/// The Path (and later Route) URI that leads to a flow of this server, and says that it is kept (`ob`, RFC 5626 §5.1).
 pub fn path_value(view: &DeploymentView, flow: &FlowRef) -> Option<String> {
     let listener = view.listener(flow.flow.listener, flow.flow.transport)?;
-    Some(format!("<sip:{}@{};lr>", flow_token(&view.sealing_key, flow), listener.via))
+    Some(format!("<sip:{}@{};lr;ob>", flow_token(&view.sealing_key, flow), listener.via))
 }
 
 /// What the Route set of a request says.

@@ -96,11 +96,21 @@ pub struct RegistrarPolicy {
     pub max_bindings: usize,
     /// Longest expiry of a guest binding, in seconds (at most 120).
     pub guest_max_s: u32,
+    /// Seconds within which a client with a kept flow must be heard on its stream (RFC 5626 §4.4); 0: it is not told.
+    pub flow_timer_s: u32,
 }
 
 impl Default for RegistrarPolicy {
     fn default() -> Self {
-        RegistrarPolicy { min_s: 30, default_s: 600, max_s: 900, refuse_brief: true, max_bindings: 8, guest_max_s: 120 }
+        RegistrarPolicy {
+            min_s: 30,
+            default_s: 600,
+            max_s: 900,
+            refuse_brief: true,
+            max_bindings: 8,
+            guest_max_s: 120,
+            flow_timer_s: 120,
+        }
     }
 }
 

@@ -40,6 +40,7 @@ fn binding() -> Binding {
         granted: 600,
         expires: 1_700_000_600_000,
         refreshed: 1_700_000_000_000,
+        since: 1_699_999_000_000,
         path: vec![b"sip:edge.example;lr".as_slice().into()],
         instance: Some(b"<urn:uuid:1>".as_slice().into()),
         reg_id: Some(1),
@@ -50,8 +51,15 @@ fn binding() -> Binding {
 }
 
 #[test]
-fn binding_v1() {
+fn binding_v1_is_still_read() {
     let frozen = include_str!("golden/binding_v1.hex").trim();
+    let since = binding().refreshed;
+    assert_eq!(Binding::decode(&unhex(frozen)).unwrap(), Binding { since, ..binding() });
+}
+
+#[test]
+fn binding_v2() {
+    let frozen = include_str!("golden/binding_v2.hex").trim();
     assert_eq!(hex(&binding().encode()), frozen);
     assert_eq!(Binding::decode(&unhex(frozen)).unwrap(), binding());
 }

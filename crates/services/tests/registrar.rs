@@ -161,6 +161,25 @@ fn too_many_bindings_are_refused_and_the_old_ones_stay() {
 }
 
 #[test]
+fn a_full_pool_takes_nobody_new_and_keeps_whom_it_has() {
+    let fake = Fake::new();
+    let mut phone = client("alice");
+    let contact = "Contact: <sip:alice@127.0.0.1:7001>";
+    assert_eq!(phone.register(&fake, &[contact]).0, 200);
+    fake.0.borrow_mut().bindings_full = true;
+    let (status, reply) = phone.register(&fake, &["Contact: <sip:alice@127.0.0.1:7002>"]);
+    assert_eq!((status, reply.has(pairline_sip::header::Name::RetryAfter)), (500, true));
+    assert_eq!(phone.register(&fake, &[contact]).0, 200, "a refresh");
+    assert_eq!(phone.register(&fake, &[]).0, 200, "a question");
+    assert_eq!(phone.register(&fake, &["Contact: *", "Expires: 0"]).0, 200);
+    assert_eq!(fake.count_of(Counter::RegisterPoolFull), 1);
+    let carol = aor("sip:carol@pairline.test");
+    fake.set_place(&carol, Place::Resiliency { group: group_of(WEST, &carol) });
+    assert_eq!(client("carol").register(&fake, &["Contact: <sip:carol@127.0.0.1:7001>"]).0, 500, "nor guests");
+    assert!(!fake.0.borrow().guests.contains_key(carol.as_str()));
+}
+
+#[test]
 fn path_is_kept_and_echoed() {
     let fake = Fake::new();
     let (status, reply) = client("alice").register(
@@ -354,9 +373,9 @@ fn required_extensions_must_be_known() {
     let fake = Fake::new();
     let contact = "Contact: <sip:alice@127.0.0.1:7001>";
     assert_eq!(client("alice").register(&fake, &[contact, "Require: path"]).0, 200);
-    let (status, reply) = client("alice").register(&fake, &[contact, "Require: path, gruu, magic"]);
+    let (status, reply) = client("alice").register(&fake, &[contact, "Require: path, gruu, 100rel, magic"]);
     assert_eq!(status, 420);
-    assert_eq!(reply.header(pairline_sip::header::Name::Unsupported).unwrap(), b"gruu, magic");
+    assert_eq!(reply.header(pairline_sip::header::Name::Unsupported).unwrap(), b"100rel, magic");
 }
 
 /// Carol signs in here as a guest, at these ports.

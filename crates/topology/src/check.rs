@@ -28,6 +28,8 @@ pub(crate) fn check(file: &str, t: &Topology) -> Vec<ConfigError> {
     servers(&mut f, t);
     addresses(&mut f, t);
     policies(&mut f, &t.policies);
+    crate::check_proxy::trust(&mut f, t);
+    crate::check_proxy::emergency(&mut f, t);
     for (n, pairing) in t.pairing.iter().enumerate() {
         pair(&mut f, t, n, pairing);
     }
@@ -35,7 +37,7 @@ pub(crate) fn check(file: &str, t: &Topology) -> Vec<ConfigError> {
     f.into_list()
 }
 
-fn unique<'n>(f: &mut Findings, family: &str, key: &str, values: impl Iterator<Item = &'n str>) {
+pub(crate) fn unique<'n>(f: &mut Findings, family: &str, key: &str, values: impl Iterator<Item = &'n str>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (n, value) in values.enumerate() {
         if let Some(first) = seen.insert(value.to_ascii_lowercase(), n) {

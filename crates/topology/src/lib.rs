@@ -5,6 +5,7 @@
 //! a group now is not decided here; the group's own lineage decides.
 
 mod check;
+mod check_proxy;
 pub mod demo;
 pub mod diff;
 pub mod directory;
@@ -12,11 +13,14 @@ pub mod error;
 pub mod model;
 mod parse;
 mod parse_policy;
+mod parse_proxy;
 pub mod policy;
+pub mod policy_proxy;
 pub mod publish;
 mod reader;
 pub mod server_config;
 pub mod stored;
+mod stored_v1;
 
 pub use check::validate;
 pub use demo::demo_topology;

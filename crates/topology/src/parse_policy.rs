@@ -2,6 +2,7 @@
 //!
 //! Owns bounds of single values. Rules between values are in `check`.
 
+use crate::parse_proxy;
 use crate::policy::{
     Algorithm, AuthPolicy, AuthRule, LimitPolicy, Policies, ProcedurePolicy, RegistrationPolicy, ResiliencePolicy,
 };
@@ -18,6 +19,9 @@ pub(crate) fn policies(mut s: Section<'_>, f: &mut Findings) -> Policies {
         procedure: procedure(s.section(f, "procedure"), f),
         limits: limits(s.section(f, "limits"), f),
         authentication: authentication(s.section(f, "authentication"), f),
+        proxy: parse_proxy::proxy(s.section(f, "proxy"), f),
+        trust: parse_proxy::trust(s.section(f, "trust"), f),
+        emergency: parse_proxy::emergency(s.section(f, "emergency"), f),
     };
     s.done(f);
     policies

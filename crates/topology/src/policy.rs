@@ -3,6 +3,7 @@
 //! Owns their types, defaults and bounds. The defaults are those of the original where it has them (reference: registrar
 //! settings); floors are lower so that a network may choose short expiries. Does not own what is done with them.
 
+use crate::policy_proxy::{EmergencyPolicy, ProxyPolicy, TrustPolicy};
 use serde::{Deserialize, Serialize};
 
 /// All policies. One set for the deployment.
@@ -18,6 +19,12 @@ pub struct Policies {
     pub limits: LimitPolicy,
     /// Which digest challenge is sent to whom.
     pub authentication: AuthPolicy,
+    /// Redirects, history, breadth.
+    pub proxy: ProxyPolicy,
+    /// Peers outside the deployment whose word is taken.
+    pub trust: TrustPolicy,
+    /// Where emergency calls go.
+    pub emergency: EmergencyPolicy,
 }
 
 /// Registration: expiries in seconds and counts per user.

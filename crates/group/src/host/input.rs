@@ -11,6 +11,9 @@ impl Host {
     /// Takes an input. Its outputs come by [`Host::poll`].
     pub fn handle(&mut self, now: Now, input: HostInput) {
         self.observe(now);
+        if !matches!(input, HostInput::Propose { .. }) {
+            self.close_gathered();
+        }
         match input {
             HostInput::Tick => self.tick(),
             HostInput::Propose { ticket, group, proposal } => {
@@ -38,6 +41,15 @@ impl Host {
             HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
             HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
             HostInput::TailOpen { group, entries } => self.with(group, |instance, _| instance.tail_open(entries)),
+        }
+    }
+
+    /// Has every copy write what it gathered from the proposals before.
+    fn close_gathered(&mut self) {
+        for id in &self.touched {
+            if let Some(instance) = self.groups.get_mut(id) {
+                instance.close_gathered(&mut cx!(self, *id));
+            }
         }
     }
 

@@ -165,7 +165,7 @@ impl Instance {
             Change::Handover { to } => self.handover_entry(cx, *to, procedure.step),
             Change::Promote { operator, plan } => self.promote_entry(cx, operator, plan, procedure.step),
         };
-        if self.write(entry, Vec::<(Ticket, Wait)>::new())
+        if self.write(entry, Vec::new()).is_ok()
             && let Some(procedure) = &mut self.procedure
         {
             procedure.appended = true;

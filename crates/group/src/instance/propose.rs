@@ -2,12 +2,13 @@
 //!
 //! Owns refusals of proposals and the `Expire` batches. Does not own what happens once an entry is committed (`commit`).
 
+use super::gathered::Gathered;
 use super::{Cx, Head, Instance, Spec, Wait};
 use crate::config::planted;
 use crate::dedup::Seen;
 use crate::entry::{Body, Effect, Entry};
 use crate::ids::{Millis, Position, Ticket};
-use crate::io::{Done, Proposal, Refusal, Role, Write, class_at};
+use crate::io::{Done, Proposal, Refusal, Role, Write, WriteClass, class_at};
 use crate::record::Key;
 use std::collections::BTreeSet;
 
@@ -21,6 +22,10 @@ impl Instance {
 
     fn try_propose(&mut self, cx: &mut Cx<'_>, ticket: Ticket, proposal: Proposal) -> Result<(), Done> {
         self.admit(cx, &proposal).map_err(Done::Refused)?;
+        if gathers(&proposal) {
+            return self.gather(cx, ticket, &proposal);
+        }
+        self.close_gathered(cx);
         if let Some(op) = proposal.op {
             if let Some(seq) = self.overlay.ops.get(&op).copied() {
                 return self.wait_for(seq, ticket, Wait::Duplicate);
@@ -47,8 +52,8 @@ impl Instance {
         let touched: Vec<(Key, Spec)> = specs(&entry);
         if planted!(cx.cfg, AckBeforeSync) {
             cx.done(ticket, self.group, Done::Committed(position));
-            self.write(entry, Vec::new());
-        } else if !self.write(entry, vec![(ticket, Wait::Committed)]) {
+            self.write(entry, Vec::new()).ok();
+        } else if self.write(entry, vec![(ticket, Wait::Committed)]).is_err() {
             return Err(Done::Refused(Refusal::Busy));
         }
         self.overlay.keys.extend(touched);
@@ -60,7 +65,7 @@ impl Instance {
 
     fn next_entry(&self, time: Millis, proposal: &Proposal, effects: Vec<Effect>) -> Entry {
         Entry {
-            position: Position { epoch: self.state.epoch(), seq: self.head.position.seq.saturating_add(1) },
+            position: self.next_position(),
             prev: self.head.chain,
             time,
             op: proposal.op,
@@ -168,11 +173,11 @@ impl Instance {
         if keys.is_empty() {
             return;
         }
-        let position = Position { epoch: self.state.epoch(), seq: self.head.position.seq.saturating_add(1) };
+        let position = self.next_position();
         let touched: Vec<(Key, Spec)> =
             keys.iter().map(|key| (key.clone(), Spec { seq: position.seq, now: None })).collect();
         let entry = Entry { position, prev: self.head.chain, time, op: None, step: None, body: Body::Expire(keys) };
-        if self.write(entry, Vec::new()) {
+        if self.write(entry, Vec::new()).is_ok() {
             self.overlay.keys.extend(touched);
         }
     }
@@ -198,6 +203,75 @@ impl Instance {
         }
     }
 
+    /// Adds a change to the entry that is being gathered, or begins one.
+    fn gather(&mut self, cx: &mut Cx<'_>, ticket: Ticket, proposal: &Proposal) -> Result<(), Done> {
+        if self.gathered.as_ref().is_some_and(|gathered| gathered.meets(proposal)) {
+            // Two versions of one record cannot have one position.
+            self.close_gathered(cx);
+        }
+        let time = self.gathered.as_ref().map_or_else(|| self.head.time.max(cx.now.wall), |gathered| gathered.time);
+        for (key, expected) in &proposal.reads {
+            if self.version_at(key, time) != *expected {
+                return Err(Done::Refused(Refusal::Conflict(key.clone())));
+            }
+        }
+        let effects = self.effects(&proposal.writes, time);
+        if effects.is_empty() {
+            self.close_gathered(cx);
+            let last = self.head.position.seq;
+            return self.wait_for(last, ticket, Wait::NoChange);
+        }
+        let position = self.next_position();
+        let gathered = self.gathered.get_or_insert_with(|| Gathered::at(time));
+        for effect in effects {
+            let (key, spec) = spec(&effect, position);
+            let before = self.overlay.keys.insert(key.clone(), spec);
+            gathered.add(key, before, effect);
+        }
+        gathered.waiters.push((ticket, Wait::Committed));
+        if gathered.is_full() {
+            self.close_gathered(cx);
+        }
+        Ok(())
+    }
+
+    /// Writes the entry that is being gathered, if there is one. Until then the head does not count it.
+    pub(crate) fn close_gathered(&mut self, cx: &mut Cx<'_>) {
+        let Some(mut gathered) = self.gathered.take() else {
+            return;
+        };
+        let entry = Entry {
+            position: self.next_position(),
+            prev: self.head.chain,
+            time: gathered.time,
+            op: None,
+            step: None,
+            body: Body::Effects(std::mem::take(&mut gathered.effects)),
+        };
+        let position = entry.position;
+        let mut waiters = std::mem::take(&mut gathered.waiters);
+        if planted!(cx.cfg, AckBeforeSync) {
+            for (ticket, _) in waiters.drain(..) {
+                cx.done(ticket, self.group, Done::Committed(position));
+            }
+        }
+        if let Err(waiters) = self.write(entry, waiters) {
+            for (key, before) in gathered.before.into_iter().rev() {
+                match before {
+                    Some(spec) => self.overlay.keys.insert(key, spec),
+                    None => self.overlay.keys.remove(&key),
+                };
+            }
+            for (ticket, _) in waiters {
+                cx.done(ticket, self.group, Done::Refused(Refusal::Busy));
+            }
+        }
+    }
+
+    fn next_position(&self) -> Position {
+        Position { epoch: self.state.epoch(), seq: self.head.position.seq.saturating_add(1) }
+    }
+
     /// Forgets all speculative state.
     pub(crate) fn drop_overlay(&mut self) {
         self.overlay.keys.clear();
@@ -214,14 +288,23 @@ fn specs(entry: &Entry) -> Vec<(Key, Spec)> {
     let Body::Effects(effects) = &entry.body else {
         return Vec::new();
     };
-    let seq = entry.position.seq;
-    effects
-        .iter()
-        .map(|effect| match effect {
-            Effect::Put { key, class, .. } => (key.clone(), Spec { seq, now: Some((entry.position, *class)) }),
-            Effect::Delete { key, .. } => (key.clone(), Spec { seq, now: None }),
-        })
-        .collect()
+    effects.iter().map(|effect| spec(effect, entry.position)).collect()
+}
+
+/// What an effect of the entry at `position` makes of its record.
+fn spec(effect: &Effect, position: Position) -> (Key, Spec) {
+    let seq = position.seq;
+    match effect {
+        Effect::Put { key, class, .. } => (key.clone(), Spec { seq, now: Some((position, *class)) }),
+        Effect::Delete { key, .. } => (key.clone(), Spec { seq, now: None }),
+    }
+}
+
+/// Whether a change may share an entry with others: it has no id of its own to be remembered by, belongs to no procedure,
+/// and what it writes is soft.
+fn gathers(proposal: &Proposal) -> bool {
+    let soft = |write: &Write| matches!(write, Write::Put { class: WriteClass::Soft { .. }, .. } | Write::Delete { .. });
+    proposal.op.is_none() && proposal.step.is_none() && proposal.writes.iter().all(soft)
 }
 
 fn check_size(proposal: &Proposal, writes: usize, bytes: usize) -> Result<(), Refusal> {

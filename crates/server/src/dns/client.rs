@@ -1,10 +1,11 @@
-//! A small DNS client: one question, UDP first, TCP when truncated, each server in turn.
+//! A small DNS client: one question, UDP first, TCP when truncated, each server in turn, aliases followed.
 //!
-//! Owns messages to and from resolvers, and which resolvers the system names. Keeps nothing (`cache`).
+//! Owns messages to and from resolvers, and which resolvers the system names. Keeps nothing (`cache`). An answer is a stranger's:
+//! only what belongs to the name that was asked for is read, and everything about it is bounded.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use pairline_sip::target::{Answers, Kind, Naptr, Srv};
+use pairline_sip::target::{Answers, Kind, MAX_RECORDS, Naptr, Srv};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -14,10 +15,14 @@ use tokio::net::{TcpStream, UdpSocket};
 
 /// Time that one server has for one question.
 const PER_SERVER: Duration = Duration::from_millis(700);
-/// Records read from one answer.
-const RECORDS: usize = 64;
+/// Times that the servers are asked in turn: a datagram may be lost.
+const ROUNDS: usize = 2;
 /// Resolvers used at most.
 const SERVERS: usize = 3;
+/// Aliases followed for one question, in one answer or over several.
+pub const ALIASES: usize = 8;
+/// Seconds that "there is none" may be kept where the answer does not say it (RFC 2308 §5 wants a SOA record).
+const NEGATIVE: u32 = 2;
 
 /// Why a question has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,19 +55,34 @@ pub fn record_type(kind: Kind) -> RecordType {
     }
 }
 
-/// Asks each server in turn until one answers; with the answer, the seconds for which it may be kept.
+/// Asks each server in turn until one answers; with the answer, the seconds for which it may be kept. An alias without the
+/// records of its target is asked for again, under that name.
 ///
 /// # Errors
 /// [`AskError`].
 pub async fn ask(servers: &[SocketAddr], name: &str, kind: Kind) -> Result<(Answers, u32), AskError> {
     let mut asked = Name::from_ascii(name).map_err(|_| AskError::Name)?;
     asked.set_fqdn(true);
-    for server in servers.iter().take(SERVERS) {
-        let question = Query::query(asked.clone(), record_type(kind));
+    let mut ttl = u32::MAX;
+    for _ in 0..=ALIASES {
+        let reply = ask_any(servers, &asked, kind).await?;
+        let reading = read(&reply, &asked, kind);
+        ttl = ttl.min(reading.ttl);
+        match reading.alias {
+            Some(alias) => asked = alias,
+            None => return Ok((reading.answers, ttl)),
+        }
+    }
+    Ok((Answers::Missing, NEGATIVE))
+}
+
+async fn ask_any(servers: &[SocketAddr], name: &Name, kind: Kind) -> Result<Message, AskError> {
+    for server in std::iter::repeat_n(servers.iter().take(SERVERS), ROUNDS).flatten() {
+        let question = Query::query(name.clone(), record_type(kind));
         if let Ok(Ok(reply)) = tokio::time::timeout(PER_SERVER, ask_one(*server, question)).await
             && matches!(reply.response_code(), ResponseCode::NoError | ResponseCode::NXDomain)
         {
-            return Ok(read(&reply, kind));
+            return Ok(reply);
         }
     }
     Err(AskError::Unanswered)
@@ -112,11 +132,57 @@ fn plain(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// The records of one kind in an answer, whatever their owner: a resolver follows aliases for us.
-pub fn read(reply: &Message, kind: Kind) -> (Answers, u32) {
-    let data: Vec<&RData> = reply.answers().iter().take(RECORDS).map(hickory_proto::rr::Record::data).collect();
-    let ttl = reply.answers().iter().chain(reply.name_servers()).map(|r| r.ttl()).min().unwrap_or(2);
-    (from_data(&data, kind), ttl)
+/// What an answer says of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The records.
+    pub answers: Answers,
+    /// The name is an alias of this one, whose records the answer lacks.
+    pub alias: Option<Name>,
+    /// Seconds for which that may be kept.
+    pub ttl: u32,
+}
+
+/// Reads the records of one kind that belong to `asked`, or to what it is an alias of. Others are nobody's business.
+pub fn read(reply: &Message, asked: &Name, kind: Kind) -> Reading {
+    let mut owner = asked.clone();
+    let mut ttl = u32::MAX;
+    for _ in 0..=ALIASES {
+        let of_owner: Vec<_> = reply.answers().iter().filter(|record| *record.name() == owner).collect();
+        let wanted = of_owner.iter().filter(|record| record.record_type() == record_type(kind)).take(MAX_RECORDS);
+        let (data, ttls): (Vec<&RData>, Vec<u32>) = wanted.map(|record| (record.data(), kept(record.ttl()))).unzip();
+        if let Some(shortest) = ttls.into_iter().min() {
+            return Reading { answers: from_data(&data, kind), alias: None, ttl: ttl.min(shortest) };
+        }
+        let alias = of_owner.iter().find_map(|record| match record.data() {
+            RData::CNAME(target) => Some((target.0.clone(), kept(record.ttl()))),
+            _ => None,
+        });
+        match alias {
+            Some((target, for_s)) => {
+                owner = target;
+                ttl = ttl.min(for_s);
+            }
+            None if owner != *asked && reply.response_code() == ResponseCode::NoError && soa_ttl(reply).is_none() => {
+                return Reading { answers: Answers::Missing, alias: Some(owner), ttl };
+            }
+            None => break,
+        }
+    }
+    Reading { answers: Answers::Missing, alias: None, ttl: ttl.min(soa_ttl(reply).unwrap_or(NEGATIVE)) }
+}
+
+/// A TTL with its highest bit set counts as 0 (RFC 2181 §8).
+fn kept(ttl: u32) -> u32 {
+    if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
+}
+
+/// How long "there is none" may be kept (RFC 2308 §5).
+fn soa_ttl(reply: &Message) -> Option<u32> {
+    reply.name_servers().iter().find_map(|record| match record.data() {
+        RData::SOA(soa) => Some(kept(record.ttl()).min(kept(soa.minimum()))),
+        _ => None,
+    })
 }
 
 /// The records of one kind.

@@ -8,11 +8,11 @@ use super::zone::ZoneView;
 use hickory_proto::op::ResponseCode;
 use pairline_node::io::ResolveFailed;
 use pairline_sip::flow::{Flow, Transport};
-use pairline_sip::target::{Answers, Locator, Question, Step};
+use pairline_sip::target::{Answers, Locator, Means, Question, Step};
 use pairline_sip::uri::Uri;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for one whole location.
 const BOUND: Duration = Duration::from_secs(2);
@@ -53,13 +53,7 @@ impl Resolver {
 
     async fn locate_unbounded(&self, uri: &[u8]) -> Result<Vec<Flow>, ResolveFailed> {
         let Ok(uri) = Uri::parse(uri) else { return Ok(Vec::new()) };
-        let mut supported: Vec<Transport> = Vec::new();
-        for outgoing in self.outgoing.iter() {
-            if !supported.contains(&outgoing.transport) {
-                supported.push(outgoing.transport);
-            }
-        }
-        let (mut locator, mut step) = Locator::start_with(&uri, &supported);
+        let (mut locator, mut step) = Locator::start_with(&uri, &self.means());
         let mut unanswered = false;
         loop {
             match step {
@@ -83,6 +77,19 @@ impl Resolver {
         }
     }
 
+    /// The transports of our listeners, in their order, each with the families that it can be sent over.
+    fn means(&self) -> Vec<Means> {
+        let mut all: Vec<Means> = Vec::new();
+        for outgoing in self.outgoing.iter() {
+            let (v4, v6) = (outgoing.v4, !outgoing.v4);
+            match all.iter_mut().find(|means| means.transport == outgoing.transport) {
+                Some(means) => (means.v4, means.v6) = (means.v4 || v4, means.v6 || v6),
+                None => all.push(Means { transport: outgoing.transport, v4, v6 }),
+            }
+        }
+        all
+    }
+
     fn flow(&self, transport: Transport, remote: SocketAddr) -> Option<Flow> {
         let fits = |o: &&Outgoing| o.transport == transport && o.v4 == remote.is_ipv4();
         let outgoing = self.outgoing.iter().find(fits)?;
@@ -95,11 +102,11 @@ impl Resolver {
             let data: Vec<_> = found.answers.iter().map(hickory_proto::rr::Record::data).collect();
             return Ok(client::from_data(&data, question.kind));
         }
-        if let Some(kept) = self.cache.get(&question.name, question.kind) {
+        if let Some(kept) = self.cache.get(Instant::now(), &question.name, question.kind) {
             return Ok(kept);
         }
         let (answers, ttl) = client::ask(&self.servers, &question.name, question.kind).await?;
-        self.cache.put(&question.name, question.kind, &answers, ttl);
+        self.cache.put(Instant::now(), &question.name, question.kind, &answers, ttl);
         Ok(answers)
     }
 }

@@ -73,9 +73,16 @@ impl ZoneView {
     }
 }
 
-/// Transports that the zone offers, best first, with NAPTR service and SRV label.
-const SERVICES: [(Transport, &str, &str); 2] =
-    [(Transport::Udp, "SIP+D2U", "_sip._udp"), (Transport::Tcp, "SIP+D2T", "_sip._tcp")];
+/// Transports that a zone can offer, best first, with NAPTR service and SRV label.
+pub const SERVICES: [(Transport, &str, &str); 5] = [
+    (Transport::Udp, "SIP+D2U", "_sip._udp"),
+    (Transport::Tcp, "SIP+D2T", "_sip._tcp"),
+    (Transport::Tls, "SIPS+D2T", "_sips._tcp"),
+    (Transport::Ws, "SIP+D2W", "_sip._ws"),
+    (Transport::Wss, "SIPS+D2W", "_sips._ws"),
+];
+/// All services stand in one order: a client that cannot use the first, or does not reach it, may use the next (RFC 3403 §4.1).
+const NAPTR_ORDER: u16 = 10;
 
 fn name(text: &str) -> Option<Name> {
     let mut name = Name::from_ascii(text).ok()?;
@@ -93,6 +100,15 @@ fn address_data(ip: IpAddr) -> RData {
         IpAddr::V4(ip) => RData::A(A(ip)),
         IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
     }
+}
+
+/// The NAPTR record by which `owner` offers a transport; `None` if its name cannot stand in the DNS.
+pub fn naptr_data(transport: Transport, owner: &str) -> Option<RData> {
+    let ((_, service, label), preference) =
+        SERVICES.iter().zip((10_u16..).step_by(10)).find(|((of, _, _), _)| *of == transport)?;
+    let (flags, service) = (b"s".as_slice().into(), service.as_bytes().into());
+    let target = name(&format!("{label}.{owner}"))?;
+    Some(RData::NAPTR(NAPTR::new(NAPTR_ORDER, preference, flags, service, Box::default(), target)))
 }
 
 impl Zone {
@@ -166,16 +182,8 @@ impl Zone {
     }
 
     fn naptr(&self, asked: &str) -> Vec<Record> {
-        let order = [10_u16, 20];
-        let offered = SERVICES.iter().zip(order).filter_map(|((_, service, label), order)| {
-            let target = format!("{label}.{asked}");
-            if !self.offers(&target) {
-                return None;
-            }
-            let (flags, service) = (b"s".as_slice().into(), service.as_bytes().into());
-            Some(RData::NAPTR(NAPTR::new(order, 50, flags, service, Box::default(), name(&target)?)))
-        });
-        records(asked, offered.collect::<Vec<_>>())
+        let offered = SERVICES.iter().filter(|(_, _, label)| self.offers(&format!("{label}.{asked}")));
+        records(asked, offered.filter_map(|(transport, _, _)| naptr_data(*transport, asked)))
     }
 
     fn srv(&self, asked: &str) -> Vec<Record> {

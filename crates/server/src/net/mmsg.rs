@@ -35,6 +35,50 @@ fn empty_header() -> libc::mmsghdr {
     unsafe { std::mem::zeroed() }
 }
 
+/// An address in the kernel's form, without an allocation of its own.
+#[derive(Clone, Copy)]
+enum Address {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl Address {
+    const NONE: Address = Address::V4(libc::sockaddr_in {
+        sin_family: 0,
+        sin_port: 0,
+        sin_addr: libc::in_addr { s_addr: 0 },
+        sin_zero: [0; 8],
+    });
+
+    /// Pointer and length for a header. The kernel only reads through it; the C type has no const form.
+    fn raw(&mut self) -> (*mut libc::c_void, libc::socklen_t) {
+        match self {
+            Address::V4(address) => ((&raw mut *address).cast(), socklen::<libc::sockaddr_in>()),
+            Address::V6(address) => ((&raw mut *address).cast(), socklen::<libc::sockaddr_in6>()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        match address {
+            SocketAddr::V4(v4) => Address::V4(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(v6) => Address::V6(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            }),
+        }
+    }
+}
+
 fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
 }
@@ -86,7 +130,7 @@ pub fn send(socket: BorrowedFd<'_>, batch: &[(SocketAddr, Bytes)]) -> io::Result
     if batch.is_empty() {
         return Ok(0);
     }
-    let addresses: Vec<SockAddr> = batch.iter().map(|(a, _)| SockAddr::from(*a)).collect();
+    let mut addresses: [Address; BATCH] = [Address::NONE; BATCH];
     let mut vectors: [libc::iovec; BATCH] =
         std::array::from_fn(|_| libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
     let mut headers: [libc::mmsghdr; BATCH] = std::array::from_fn(|_| empty_header());
@@ -95,8 +139,8 @@ pub fn send(socket: BorrowedFd<'_>, batch: &[(SocketAddr, Bytes)]) -> io::Result
         vectors[i] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         headers[i].msg_hdr.msg_iov = &raw mut vectors[i];
         headers[i].msg_hdr.msg_iovlen = 1;
-        headers[i].msg_hdr.msg_name = addresses[i].as_ptr().cast_mut().cast();
-        headers[i].msg_hdr.msg_namelen = addresses[i].len();
+        addresses[i] = Address::from(batch[i].0);
+        (headers[i].msg_hdr.msg_name, headers[i].msg_hdr.msg_namelen) = addresses[i].raw();
     }
     let count = libc::c_uint::try_from(batch.len()).unwrap_or(1);
     // SAFETY: the first `count` headers each point to one vector over a live `Bytes` and to a live address of the stated

@@ -8,8 +8,8 @@ use crate::cli::run::{out, pretty};
 use crate::cli::table::table;
 use crate::client::Access;
 use crate::dns::targets::targets;
-use crate::dns::zone::{OWN, PARTNER};
-use pairline_topology::{Topology, Transport};
+use crate::dns::zone::{OWN, PARTNER, SERVICES, naptr_data};
+use pairline_topology::Topology;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Record {
     /// Owner name, without the final dot.
     pub name: String,
-    /// `SRV`, `A` or `AAAA`.
+    /// `NAPTR`, `SRV`, `A` or `AAAA`.
     pub kind: String,
     /// Its data, as in a zone file.
     pub data: String,
@@ -64,18 +64,19 @@ pub fn records(topology: &Topology) -> Vec<Record> {
 fn srv(all: &mut Vec<Record>, topology: &Topology, name: &str, pool: pairline_group::PoolId, priority: u16, why: &str) {
     for target in topology.servers_of(pool).into_iter().flat_map(targets) {
         for (transport, port) in &target.ports {
-            let prefix = match transport {
-                Transport::Udp => "_sip._udp",
-                Transport::Tcp => "_sip._tcp",
-                Transport::Tls => "_sips._tcp",
-                Transport::Ws | Transport::Wss => continue,
-            };
+            let Some((_, _, label)) = SERVICES.iter().find(|(of, _, _)| of == transport) else { continue };
             all.push(Record {
-                name: format!("{prefix}.{name}"),
+                name: format!("{label}.{name}"),
                 kind: "SRV".into(),
                 data: format!("{priority} 50 {port} {}.", target.name),
                 why: why.into(),
             });
+            all.extend(naptr_data(*transport, name).map(|data| Record {
+                name: name.to_owned(),
+                kind: "NAPTR".into(),
+                data: data.to_string(),
+                why: "which transports there are, best first".into(),
+            }));
         }
     }
 }

@@ -11,6 +11,12 @@ use pairline_node::io::{Input, Output};
 pub trait NodeLike {
     /// Handles one input.
     fn handle(&mut self, now: Now, input: Input);
+    /// Handles inputs that came together, and empties the list.
+    fn handle_all(&mut self, now: Now, inputs: &mut Vec<Input>) {
+        for input in inputs.drain(..) {
+            self.handle(now, input);
+        }
+    }
     /// Next output, if there is one.
     fn poll(&mut self) -> Option<Output>;
     /// Monotonic milliseconds at which a tick is due at the latest.
@@ -23,6 +29,10 @@ pub type MakeNode = Box<dyn FnOnce(Now, Vec<RecoveredGroup>) -> Result<Box<dyn N
 impl NodeLike for Node {
     fn handle(&mut self, now: Now, input: Input) {
         Node::handle(self, now, input);
+    }
+
+    fn handle_all(&mut self, now: Now, inputs: &mut Vec<Input>) {
+        Node::handle_all(self, now, inputs.drain(..));
     }
 
     fn poll(&mut self) -> Option<Output> {

@@ -38,6 +38,8 @@ pub struct NodeLoop {
     last_tick: Millis,
     synced: u64,
     stopping_since: Option<Millis>,
+    /// Inputs of clients that are handled together; kept for its room.
+    together: Vec<Input>,
 }
 
 impl NodeLoop {
@@ -50,7 +52,7 @@ impl NodeLoop {
         signals: Arc<Signals>,
     ) -> NodeLoop {
         outlet.bind_thread();
-        NodeLoop { node, outlet, out, clock, signals, last_tick: 0, synced: 0, stopping_since: None }
+        NodeLoop { node, outlet, out, clock, signals, last_tick: 0, synced: 0, stopping_since: None, together: Vec::new() }
     }
 
     /// Runs until asked to stop, and then until the disk has everything.
@@ -128,23 +130,20 @@ impl NodeLoop {
     }
 
     fn clients(&mut self) -> Result<bool, String> {
-        let mut worked = false;
         for _ in 0..STREAMS {
             let Some(input) = self.outlet.stream() else { break };
-            self.give(input);
-            worked = true;
+            self.together.push(input);
         }
-        self.drain()?;
         for _ in 0..DATAGRAMS {
             let Some(batch) = self.outlet.datagrams() else { break };
-            let now = self.clock.now();
-            for (flow, message) in batch {
-                self.node.handle(now, Input::Sip { flow, message });
-            }
-            self.drain()?;
-            worked = true;
+            self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
         }
-        Ok(worked)
+        if self.together.is_empty() {
+            return Ok(false);
+        }
+        self.node.handle_all(self.clock.now(), &mut self.together);
+        self.drain()?;
+        Ok(true)
     }
 
     fn give(&mut self, input: Input) {

@@ -6,8 +6,10 @@
 use super::edge::probe;
 use super::fork::{Fork, Job};
 use super::hop::{self, Hop};
+use super::targets::{self, Found};
 use crate::cx::{Cx, Reach};
 use crate::forward::{self, Asserted, Sending};
+use crate::gruu;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::replies;
@@ -68,28 +70,48 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
     Fork::new(&cx, job, None).run(vec![hop]).await;
 }
 
+/// The device that a remote target means which is a GRUU of ours (RFC 5627 §5.3).
+async fn device<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<Hop> {
+    let view = cx.view();
+    gruu::Target::of(&view.sealing_key, request.request_uri()).filter(|_| routes.next.is_none())?;
+    let Whose::User(user) = classify(&view, request.request_uri()) else {
+        return None;
+    };
+    match targets::find(cx, request, &user).await {
+        Found::Hops(hops) => hops.into_iter().next(),
+        _ => None,
+    }
+}
+
 /// Passes the ACK of a 2xx on (RFC 3261 §16.11): it has no transaction.
 pub async fn ack<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
-    let hop = match kept(&cx, flow, &routes) {
-        Some(hop) => Some(hop),
-        None => next_hop(&cx, &request, &routes).await,
-    };
+    let mut hop = kept(&cx, flow, &routes);
+    if hop.is_none() {
+        hop = device(&cx, &request, &routes).await;
+    }
+    if hop.is_none() {
+        hop = next_hop(&cx, &request, &routes).await;
+    }
     if let Some(hop) = hop {
-        ack_on(&cx, &request, flow, &routes, hop.flow);
+        send_ack(&cx, &request, flow, &routes, &hop);
     }
 }
 
 /// Sends such an ACK over a flow that is known.
 pub fn ack_on<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, hop: Flow) {
+    send_ack(cx, request, flow, routes, &Hop::plain(hop, None));
+}
+
+fn send_ack<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, hop: &Hop) {
     let view = cx.view();
     let asserted = asserted(flow);
     let sending = Sending {
         request,
         arrival: flow,
-        hop,
+        hop: hop.flow,
         routes,
-        uri: None,
-        push_routes: &[],
+        uri: hop.uri.as_deref(),
+        push_routes: &hop.routes,
         record_route: false,
         path: None,
         asserted: &asserted,
@@ -97,5 +119,5 @@ pub fn ack_on<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, h
     };
     let bytes = forward::build(cx, &view, &sending);
     cx.count(Counter::Stateless);
-    cx.send_stateless(hop, bytes);
+    cx.send_stateless(hop.flow, bytes);
 }

@@ -49,6 +49,7 @@ pub(super) fn probe(flow: FlowRef) -> Binding {
         granted: 0,
         expires: 0,
         refreshed: 0,
+        since: 0,
         path: Vec::new(),
         instance: None,
         reg_id: None,

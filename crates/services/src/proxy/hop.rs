@@ -82,10 +82,12 @@ fn peer_host(partner: &crate::settings::PartnerNames) -> String {
 }
 
 /// Where a datagram for a binding goes: to the contact's own port if the contact names the address that the REGISTER came
-/// from (RFC 3261 §16.6 step 7); else a NAT is between, or the client keeps a flow (RFC 5626), and only its source is reached.
+/// from (RFC 3261 §16.6 step 7); else a NAT or a proxy is between, or the client keeps a flow (RFC 5626), and only its source is
+/// reached.
 fn datagram_target(binding: &Binding) -> SocketAddr {
     let source = binding.flow.flow.remote;
-    let contact = Uri::parse(&binding.contact).ok().filter(|uri| uri.is_sip() && binding.reg_id.is_none());
+    let direct = binding.reg_id.is_none() && binding.path.is_empty();
+    let contact = Uri::parse(&binding.contact).ok().filter(|uri| uri.is_sip() && direct && !uri.has_param("ob"));
     match contact {
         Some(uri) if uri.host == Host::Ip(source.ip()) => SocketAddr::new(source.ip(), uri.port.unwrap_or(5060)),
         _ => source,

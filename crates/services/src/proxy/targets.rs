@@ -6,6 +6,7 @@ use super::hop::{self, Hop};
 use crate::binding::Binding;
 use crate::cx::{Cx, Place};
 use crate::forward::peer_hops;
+use crate::gruu;
 use crate::ident::parse_user;
 use crate::metrics::Counter;
 use crate::records::{BINDING, Settings, settings_key};
@@ -37,6 +38,7 @@ pub enum Found {
 /// Finds the target set, following unconditional call forwarding of INVITEs.
 pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
     let mut seen = vec![user.clone()];
+    let device = gruu::Target::of(&cx.view().sealing_key, request.request_uri());
     loop {
         let current = seen.last().expect("begins with one").clone();
         let forwarded = seen.len() > 1;
@@ -56,11 +58,14 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
             Place::Unavailable { .. } => None,
         };
         let next = match group {
-            Some(group) if *request.method() == Method::Invite => forward_target(cx, group, &current).await,
+            // A GRUU means that device and no other (RFC 5627 §5.3).
+            Some(group) if *request.method() == Method::Invite && device.is_none() => {
+                forward_target(cx, group, &current).await
+            }
             _ => None,
         };
         let Some(next) = next else {
-            let found = of_user(cx, group, &current).await;
+            let found = of_user(cx, group, &current, device.as_ref()).await;
             return match place {
                 Place::Resiliency { .. } => then_other_pool(cx, request, &current, forwarded, found),
                 _ => found,
@@ -89,7 +94,8 @@ fn then_other_pool<C: Cx>(cx: &C, request: &Message, user: &Aor, forwarded: bool
             }
             Found::Hops(hops)
         }
-        Found::Stranded(_) | Found::NotRegistered | Found::Unavailable => Found::Hops(vec![peer]),
+        // Here a temporary GRUU may be void and there not.
+        Found::Stranded(_) | Found::NotRegistered | Found::NoSuchUser | Found::Unavailable => Found::Hops(vec![peer]),
         other => other,
     }
 }
@@ -104,17 +110,21 @@ async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor
     parse_user(&cx.view(), &settings.forward_to?)
 }
 
-/// The hops of one user's bindings. Without a readable copy only guest bindings are known.
-pub async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor) -> Found {
+/// The hops of one user's bindings, or of one device of that user. Without a readable copy only guest bindings are known.
+async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor, device: Option<&gruu::Target>) -> Found {
     let wall = cx.now().wall;
     let mut bindings = match group {
         Some(group) => read_bindings(cx, group, user).await,
         None => Vec::new(),
     };
     bindings.extend(cx.guests(user));
-    bindings.retain(|b| b.expires > wall);
+    bindings.retain(|b| b.expires > wall && device.is_none_or(|device| device.admits(b)));
     if bindings.is_empty() {
-        return if group.is_some() { Found::NotRegistered } else { Found::Unavailable };
+        return match group {
+            Some(_) if device.is_some_and(gruu::Target::is_temporary) => Found::NoSuchUser,
+            Some(_) => Found::NotRegistered,
+            None => Found::Unavailable,
+        };
     }
     let hops = hops_of(cx, bindings).await;
     if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }

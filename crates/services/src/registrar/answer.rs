@@ -1,12 +1,17 @@
 //! The 200 to a REGISTER (RFC 3261 §10.3 step 8).
 //!
-//! Owns its Contact, Path and Warning headers.
+//! Owns its Contact, Path, Require, Flow-Timer and Warning headers.
 
+use super::ask::Ask;
+use super::outbound;
 use crate::binding::Binding;
 use crate::cx::Cx;
+use crate::gruu;
+use crate::replies::SUPPORTED;
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::reply::Reply;
+use pairline_sip::uri::Aor;
 
 /// One Contact value with what was granted.
 fn contact(binding: &Binding, wall: u64) -> Vec<u8> {
@@ -22,18 +27,40 @@ fn contact(binding: &Binding, wall: u64) -> Vec<u8> {
     value
 }
 
+/// The GRUUs of a binding's device as parameters of its Contact (RFC 5627 §5.2).
+fn gruus<C: Cx>(cx: &C, user: &Aor, binding: &Binding, value: &mut Vec<u8>) {
+    let temporary = gruu::temporary(&cx.view().sealing_key, user, binding, cx.now().wall);
+    for (name, gruu) in [("pub-gruu", gruu::public(user, binding)), ("temp-gruu", temporary)] {
+        if let Some(gruu) = gruu {
+            value.extend_from_slice(format!(";{name}=\"{gruu}\"").as_bytes());
+        }
+    }
+}
+
 /// Answers with the present state. `warning` is the text of a Warning header for limited mode.
-pub fn ok<C: Cx>(cx: &C, request: &Message, bindings: &[Binding], warning: Option<&str>) {
+pub fn ok<C: Cx>(cx: &C, request: &Message, user: &Aor, ask: &Ask, bindings: &[Binding], warning: Option<&str>) {
     let wall = cx.now().wall;
+    let with_gruus = bindings.iter().any(|b| b.instance.is_some()) && request.supported("gruu");
+    let with_flows = outbound::is_asked(request, ask);
     let mut reply = Reply::to(request, 200);
     for binding in bindings {
-        reply = reply.header("Contact", contact(binding, wall));
+        let mut value = contact(binding, wall);
+        if with_gruus {
+            gruus(cx, user, binding, &mut value);
+        }
+        reply = reply.header("Contact", value);
     }
     for path in request.headers(Name::Path) {
         reply = reply.header("Path", path);
     }
-    if request.has(Name::Path) {
-        reply = reply.header("Supported", b"path");
+    if with_flows {
+        reply = reply.header("Require", b"outbound");
+        if let Some(seconds) = outbound::flow_timer(&cx.view().registrar, ask) {
+            reply = reply.header("Flow-Timer", seconds.to_string());
+        }
+    }
+    if request.has(Name::Path) || with_flows || with_gruus {
+        reply = reply.header("Supported", SUPPORTED);
     }
     if let Some(text) = warning {
         let view = cx.view();

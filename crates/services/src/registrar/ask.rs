@@ -72,6 +72,12 @@ pub enum AskError {
     /// A Path longer than is kept.
     #[error("Path Too Long")]
     Path,
+    /// A flow of an instance beside other contacts (RFC 5626 §6).
+    #[error("One Contact Only With reg-id")]
+    Flows,
+    /// A contact that is a GRUU of this user: it would lead back to itself (RFC 5627 §5.1).
+    #[error("Contact Is A GRUU")]
+    Gruu,
 }
 
 /// The numeric value of `expires`; a malformed one counts as 3600 (RFC 3261 §10.2.1.1).
@@ -79,11 +85,12 @@ fn expires_of(contact: &NameAddr<'_>, header: Option<u32>) -> Option<u32> {
     if contact.has_param("expires") { Some(contact.expires().unwrap_or(3600)) } else { header }
 }
 
-fn read_contact(contact: &NameAddr<'_>, header: Option<u32>) -> Result<AskContact, AskError> {
+fn read_contact(user: &Aor, contact: &NameAddr<'_>, header: Option<u32>) -> Result<AskContact, AskError> {
     let uri = Uri::parse(contact.uri).map_err(|_| AskError::Contact)?;
     let mut params = Vec::new();
     for param in contact.params.iter() {
-        if param.name.eq_ignore_ascii_case(b"expires") || param.name.eq_ignore_ascii_case(b"q") {
+        // GRUUs are ours to say: what a client repeats of them is not kept (RFC 5627 §5.1).
+        if [&b"expires"[..], b"q", b"pub-gruu", b"temp-gruu"].iter().any(|own| param.name.eq_ignore_ascii_case(own)) {
             continue;
         }
         params.push(b';');
@@ -96,14 +103,19 @@ fn read_contact(contact: &NameAddr<'_>, header: Option<u32>) -> Result<AskContac
     if !uri.is_sip() || contact.uri.len() > MAX_URI || params.len() > MAX_PARAMS {
         return Err(AskError::Contact);
     }
+    if uri.has_param("gr") && uri.aor().is_some_and(|aor| aor.domain() == user.domain()) {
+        return Err(AskError::Gruu);
+    }
+    let instance: Option<Box<[u8]>> = contact.param("+sip.instance").filter(|i| !i.is_empty()).map(Box::from);
     let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|v| v.parse::<u32>().ok());
     Ok(AskContact {
         uri: contact.uri.into(),
         params: params.into(),
         q: contact.q().unwrap_or(1000),
         expires: expires_of(contact, header),
-        instance: contact.param("+sip.instance").filter(|i| !i.is_empty()).map(Box::from),
-        reg_id: contact.param("reg-id").and_then(number).filter(|id| *id > 0),
+        // Without an instance the number of a flow means nothing (RFC 5626 §6).
+        reg_id: instance.as_ref().and_then(|_| contact.param("reg-id")).and_then(number).filter(|id| *id > 0),
+        instance,
     })
 }
 
@@ -140,10 +152,14 @@ impl Ask {
             if contacts.len() == MAX_CONTACTS {
                 return Err(AskError::TooMany);
             }
-            contacts.push(read_contact(&contact, header)?);
+            contacts.push(read_contact(user, &contact, header)?);
         }
         if star && (!contacts.is_empty() || header != Some(0)) {
             return Err(AskError::Star);
+        }
+        let kept = contacts.iter().filter(|contact| contact.expires != Some(0));
+        if contacts.iter().any(|contact| contact.reg_id.is_some()) && kept.count() > 1 {
+            return Err(AskError::Flows);
         }
         let path: Vec<Box<[u8]>> = request.paths().skip(own_path).map(|p| Box::from(p.uri)).collect();
         if path.len() > MAX_PATH || path.iter().any(|p| p.len() > MAX_URI) {
@@ -165,13 +181,13 @@ impl Ask {
 
 impl AskContact {
     /// Whether a binding is this contact's: the same instance (and reg-id), or an equal URI (RFC 3261 §10.3 step 7,
-    /// RFC 5626 §6).
+    /// RFC 5626 §6). Of two flows the URIs say nothing: two clients behind two NATs may well have the same.
     pub fn is_of(&self, binding: &Binding) -> bool {
-        if self.instance.is_some() && self.instance == binding.instance {
-            // Two flows of one client may well have the same URI (RFC 5626 §6): the reg-id tells them apart.
-            if self.reg_id == binding.reg_id || (self.reg_id.is_some() && binding.reg_id.is_some()) {
-                return self.reg_id == binding.reg_id;
-            }
+        if self.reg_id.is_some() && binding.reg_id.is_some() {
+            return self.reg_id == binding.reg_id && self.instance == binding.instance;
+        }
+        if self.instance.is_some() && self.instance == binding.instance && self.reg_id == binding.reg_id {
+            return true;
         }
         if self.uri == binding.contact {
             return true;

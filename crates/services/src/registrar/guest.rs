@@ -46,7 +46,7 @@ pub async fn drain<C: Cx>(cx: &C, user: &Aor, ask: &Ask, bindings: &[Binding], g
 }
 
 /// Serves one REGISTER of a user who is known to be the sender.
-pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) {
+pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: GroupId) {
     let Some(ask) = read_ask(cx, request, flow, user) else {
         return;
     };
@@ -54,20 +54,25 @@ pub async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) {
     let now = cx.now();
     let longest = view.registrar.guest_max_s.min(CEILING_S);
     let existing = live(cx, user);
-    let changes = match plan(&existing, &ask, &view.registrar, longest, now.wall) {
+    let mut changes = match plan(&existing, &ask, &view.registrar, longest, now.wall) {
         Plan::Refuse(why) => return refuse(cx, request, why),
         Plan::Fetch => Changes::default(),
         Plan::Repeat(changes) => changes,
+        Plan::Change(changes) if !super::has_room(cx, request, &changes) => return,
         Plan::Change(changes) => {
             count_change(cx, &changes);
             changes
         }
     };
+    if !changes.puts.is_empty() {
+        let home = super::bindings(cx, group, user).await;
+        changes.go_on_from(home.iter().map(|(binding, _)| binding));
+    }
     if !write(cx, user, &existing, &changes).await {
         return replies::try_later(cx, request, "Guest Binding Not Stored");
     }
     cx.count(Counter::RegisterGuest);
-    answer::ok(cx, request, &super::after(existing, changes), Some(LIMITED));
+    answer::ok(cx, request, user, &ask, &super::after(existing, changes), Some(LIMITED));
 }
 
 async fn write<C: Cx>(cx: &C, user: &Aor, existing: &[Binding], changes: &Changes) -> bool {

@@ -7,6 +7,7 @@ mod answer;
 pub mod ask;
 mod elsewhere;
 mod guest;
+mod outbound;
 pub mod plan;
 
 use crate::auth::{self, Realm, Who};
@@ -60,7 +61,7 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         }
         let again = match place {
             Place::Here { group } => serve(&cx, &request, flow, &user, group).await,
-            Place::Resiliency { .. } => return guest::serve(&cx, &request, flow, &user).await,
+            Place::Resiliency { group } => return guest::serve(&cx, &request, flow, &user, group).await,
             _ => return replies::try_later(&cx, &request, "Serving Pool Not Reachable"),
         };
         match again {
@@ -95,8 +96,8 @@ async fn at_other_pool<C: Cx>(
 
 /// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.
 fn extensions_known<C: Cx>(cx: &C, request: &Message) -> bool {
-    let unknown: Vec<&[u8]> =
-        request.option_tags(Name::Require).filter(|tag| !tag.eq_ignore_ascii_case(b"path")).collect();
+    let known = |tag: &&[u8]| replies::EXTENSIONS.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
+    let unknown: Vec<&[u8]> = request.option_tags(Name::Require).filter(|tag| !known(tag)).collect();
     if unknown.is_empty() {
         return true;
     }
@@ -153,10 +154,15 @@ fn client_flow<C: Cx>(cx: &C, request: &Message, flow: Flow) -> (FlowRef, usize)
 fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<Ask> {
     let (client, own_path) = client_flow(cx, request, flow);
     match Ask::read(user, request, client, own_path) {
+        Ok(ask) if outbound::is_asked(request, &ask) && outbound::first_hop_lacks_it(request, &ask) => {
+            cx.count(Counter::RegisterRefused);
+            replies::refuse(cx, request, 439, "First Hop Lacks Outbound Support");
+            None
+        }
         Ok(ask) => Some(ask),
         Err(error) => {
             cx.count(Counter::RegisterRefused);
-            let status = if error == AskError::TooMany { 403 } else { 400 };
+            let status = if matches!(error, AskError::TooMany | AskError::Gruu) { 403 } else { 400 };
             replies::refuse(cx, request, status, &error.to_string());
             None
         }
@@ -173,6 +179,17 @@ fn refuse<C: Cx>(cx: &C, request: &Message, why: Refuse) {
             replies::refuse_with(cx, request, 423, "Interval Too Brief", &[("Min-Expires", &min)]);
         }
     }
+}
+
+/// Whether the pool may hold what a REGISTER adds; answers where not. Whoever is registered stays so, and another pool would
+/// only ask this one: no 503.
+fn has_room<C: Cx>(cx: &C, request: &Message, changes: &Changes) -> bool {
+    let room = changes.new == 0 || cx.room_for_bindings();
+    if !room {
+        cx.count(Counter::RegisterPoolFull);
+        replies::try_later(cx, request, "Pool Holds All Bindings It May");
+    }
+    room
 }
 
 fn count_change<C: Cx>(cx: &C, changes: &Changes) {
@@ -244,21 +261,23 @@ async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: 
                 cx.count(Counter::RegisterRepeat);
                 changes
             }
+            Plan::Change(changes) if !has_room(cx, request, &changes) => return Outcome::Answered,
             Plan::Change(changes) => {
                 count_change(cx, &changes);
                 changes
             }
         };
+        changes.go_on_from(guests.iter());
         changes.keep(adopted);
         if changes.puts.is_empty() && changes.deletes.is_empty() {
-            answer::ok(cx, request, &existing, None);
+            answer::ok(cx, request, user, &ask, &existing, None);
             guest::drain(cx, user, &ask, &existing, &guests).await;
             return Outcome::Answered;
         }
         match cx.commit(group, proposal(user, &changes, &read, cx.now().wall)).await {
             Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => {
                 let bindings = after(existing, changes);
-                answer::ok(cx, request, &bindings, None);
+                answer::ok(cx, request, user, &ask, &bindings, None);
                 guest::drain(cx, user, &ask, &bindings, &guests).await;
                 return Outcome::Answered;
             }

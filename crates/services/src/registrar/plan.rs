@@ -33,6 +33,15 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Lets registrations go on that are known in another place, home or guest: what was given out under them stays good.
+    pub fn go_on_from<'a>(&mut self, known: impl Iterator<Item = &'a Binding>) {
+        for binding in known {
+            for put in self.puts.iter_mut().filter(|put| put.id == binding.id && put.call_id == binding.call_id) {
+                put.since = put.since.min(binding.since);
+            }
+        }
+    }
+
     /// Adds what is to be written as it is, unless it is changed anyway.
     pub fn keep(&mut self, bindings: Vec<Binding>) {
         for binding in bindings {
@@ -64,7 +73,14 @@ fn grant(wish: Option<u32>, longest: u32, policy: &RegistrarPolicy) -> Result<u3
     Ok(wish.min(longest))
 }
 
-fn bind(ask: &Ask, contact: &AskContact, id: [u8; 16], seconds: u32, wall: Millis) -> Binding {
+/// Since when the device is registered without a break under this Call-ID: its other flows count too.
+fn since(existing: &[Binding], ask: &Ask, contact: &AskContact, id: [u8; 16], wall: Millis) -> Millis {
+    let same_device = |b: &&Binding| b.id == id || (b.instance.is_some() && b.instance == contact.instance);
+    let unbroken = existing.iter().filter(|b| b.call_id == ask.call_id).filter(same_device);
+    unbroken.map(|b| b.since).min().unwrap_or(wall)
+}
+
+fn bind(existing: &[Binding], ask: &Ask, contact: &AskContact, id: [u8; 16], seconds: u32, wall: Millis) -> Binding {
     Binding {
         id,
         contact: contact.uri.clone(),
@@ -75,6 +91,7 @@ fn bind(ask: &Ask, contact: &AskContact, id: [u8; 16], seconds: u32, wall: Milli
         granted: seconds,
         expires: wall.saturating_add(u64::from(seconds) * 1000),
         refreshed: wall,
+        since: since(existing, ask, contact, id, wall),
         path: ask.path.clone(),
         instance: contact.instance.clone(),
         reg_id: contact.reg_id,
@@ -157,13 +174,13 @@ fn changes(
         match (seconds, first) {
             (0, Some(id)) => changes.deletes.push(id),
             (0, None) => {}
-            (_, Some(id)) => changes.puts.push(bind(ask, contact, id, seconds, wall)),
+            (_, Some(id)) => changes.puts.push(bind(existing, ask, contact, id, seconds, wall)),
             (_, None) => {
                 let id = Binding::id_for(contact.instance.as_deref(), contact.reg_id, &contact.uri);
                 // Two values of one REGISTER that mean the same contact are one binding: the later one counts.
                 changes.new += usize::from(!changes.puts.iter().any(|b| b.id == id));
                 changes.puts.retain(|b| b.id != id);
-                changes.puts.push(bind(ask, contact, id, seconds, wall));
+                changes.puts.push(bind(existing, ask, contact, id, seconds, wall));
             }
         }
     }

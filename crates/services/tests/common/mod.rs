@@ -41,6 +41,7 @@ pub struct World {
     pub refusals: VecDeque<Refusal>,
     pub guests: BTreeMap<String, Vec<Binding>>,
     pub guests_full: bool,
+    pub bindings_full: bool,
     pub responses: Vec<(u16, Message)>,
     /// How many of the answers are not kept.
     pub once: usize,
@@ -146,6 +147,7 @@ impl Fake {
             refusals: VecDeque::new(),
             guests: BTreeMap::new(),
             guests_full: false,
+            bindings_full: false,
             responses: Vec::new(),
             once: 0,
             sent: Vec::new(),
@@ -307,6 +309,10 @@ impl Cx for Fake {
 
     fn guests(&self, user: &Aor) -> Vec<Binding> {
         self.0.borrow().guests.get(user.as_str()).cloned().unwrap_or_default()
+    }
+
+    fn room_for_bindings(&self) -> bool {
+        !self.0.borrow().bindings_full
     }
 
     async fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> bool {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::brief::Briefs;
 use super::clients::ClientSlot;
 use super::key::{self, Class};
 use super::servers::ServerSlot;
@@ -112,6 +113,7 @@ pub struct Layer {
     pub(super) held: usize,
     pub(super) servers: Slab<ServerSlot>,
     pub(super) clients: Slab<ClientSlot>,
+    pub(super) briefs: Briefs,
     pub(super) server_keys: key::Map,
     pub(super) client_keys: key::Map,
     pub(super) queue: Queue,
@@ -138,6 +140,7 @@ impl Layer {
             held: 0,
             servers: Slab::new(),
             clients: Slab::new(),
+            briefs: Briefs::default(),
             server_keys: key::Map::with_hasher(key::Seeded(seed)),
             client_keys: key::Map::with_hasher(key::Seeded(seed.rotate_left(32))),
             queue: Queue::default(),
@@ -176,7 +179,8 @@ impl Layer {
 
     /// Whether a new request would be refused for want of room: transactions, or bytes that they keep.
     pub fn is_full(&self) -> bool {
-        self.servers.len() >= self.max || self.held >= self.max.saturating_mul(BYTES_EACH)
+        self.servers.len() + self.briefs.weight() >= self.max
+            || self.held >= self.max.saturating_mul(BYTES_EACH)
     }
 
     /// Bytes of requests and responses that server transactions keep.
@@ -191,11 +195,12 @@ impl Layer {
 
     /// When [`on_time`](Self::on_time) has to be called next.
     pub fn next_timeout(&self) -> Option<Millis> {
-        self.queue.next()
+        [self.queue.next(), self.briefs.next_end()].into_iter().flatten().min()
     }
 
     /// Fires all timers that are due at `now`.
     pub fn on_time(&mut self, now: Millis) {
+        self.held -= self.briefs.expire(now);
         while let Some(due) = self.queue.pop_due(now) {
             if due.server {
                 self.server_timer(now, due);

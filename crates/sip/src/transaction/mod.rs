@@ -5,6 +5,7 @@
 //! [`Layer`] owns the transactions, their keys, timers and retained responses. It does not decide
 //! what to answer, where to forward, or what a dialog is.
 
+mod brief;
 pub mod client;
 mod clients;
 pub mod effect;
@@ -17,5 +18,6 @@ mod servers;
 mod slab;
 pub mod timers;
 
+pub use brief::{Brief, BriefTx};
 pub use layer::{BYTES_EACH, ClientTx, Gone, Layer, Output, Received, ServerTx};
 pub use timers::{Timer, Timers};

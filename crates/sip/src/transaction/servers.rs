@@ -338,7 +338,7 @@ fn is_over(machine: Machine) -> bool {
 /// Where the answers to a request go: on the connection it came on; over UDP to its source, at
 /// the source port if `rport` was asked for, else at the port of the Via (RFC 3261 §18.2.2,
 /// RFC 3581 §4). `maddr` is not followed: it would let anyone aim our answers at a third party.
-fn response_flow(flow: Flow, message: &Message) -> Flow {
+pub(super) fn response_flow(flow: Flow, message: &Message) -> Flow {
     if flow.transport.reliable() {
         return flow;
     }
