@@ -46,6 +46,8 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
         (Method::Publish, _) => {
             replies::refuse_with(&cx, &request, 405, "Method Not Allowed", &[("Allow", replies::ALLOW)])
         }
+        // RFC 3261 §21.5.2: for no user at all is such a method known here; on the way to a user it is not ours to know.
+        (Method::Extension(_), Whose::Server) => replies::refuse(&cx, &request, 501, "Not Implemented"),
         (_, Whose::Server) => replies::refuse(&cx, &request, 404, "No User Named"),
         (Method::Message, _) => message(cx, request, flow, routes, whose).await,
         _ => proxy::handle(cx, request, flow, routes, whose).await,

@@ -105,6 +105,11 @@ fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option
         .find(|c| *c.realm == *name.as_bytes())
 }
 
+/// Whether a request has credentials for a domain of ours, whatever they are worth.
+pub fn are_offered(view: &DeploymentView, request: &Message, realm: Realm, domain: &str) -> bool {
+    credentials_for(request, realm, view.realm(domain)).is_some()
+}
+
 /// The user that credentials name: without the domain, as HA1 is stored.
 fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
     let name = std::str::from_utf8(&credentials.username).ok()?;

@@ -2,6 +2,7 @@
 //!
 //! Owns the table caller × transport × credentials. Does not own digests (`auth`).
 
+use super::hop;
 use crate::auth::{self, Realm, Who};
 use crate::cx::{Cx, Place};
 use crate::forward::Asserted;
@@ -71,6 +72,12 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
     let (group, reachable) = match cx.place(&user) {
         Place::NoSuchUser => (None, true),
         Place::Here { group } | Place::Resiliency { group } => (Some(group), true),
+        Place::Elsewhere { .. } if !auth::are_offered(&cx.view(), request, Realm::Proxy, user.domain()) => {
+            // Asking the other pool first would take a time that nobody else's challenge takes.
+            auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
+            return Caller::Answered;
+        }
+        Place::Elsewhere { group, pool } if hop::to_peer(cx, request, pool, None).is_none() => (Some(group), false),
         Place::Elsewhere { pool, .. } => return Caller::ServedBy(pool),
         Place::Unavailable { group, .. } => (Some(group), false),
     };

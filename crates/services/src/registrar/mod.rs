@@ -21,7 +21,7 @@ use crate::replies;
 use crate::routes::{RouteSet, read_flow_token};
 use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Millis, Position};
+use pairline_group::{GroupId, Millis, PoolId, Position};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -47,6 +47,8 @@ async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: R
     let user = match classify(&cx.view(), request.to().uri) {
         Whose::User(user) => user,
         Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
+        // RFC 4475 §3.3.4: an address of record is a SIP or SIPS URI.
+        Whose::Scheme => return replies::refuse(&cx, &request, 400, "To Is No SIP Address"),
         _ => return replies::refuse(&cx, &request, 404, "Not Our Domain"),
     };
     if !extensions_known(&cx, &request) {
@@ -54,8 +56,8 @@ async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: R
     }
     for round in 0..ROUNDS {
         let place = cx.place(&user);
-        if let Place::Elsewhere { pool, .. } = place {
-            return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
+        if let Place::Elsewhere { group, pool } = place {
+            return at_other_pool(&cx, &request, flow, &routes, &user, (group, pool), admitted).await;
         }
         let group = match place {
             Place::Here { group } | Place::Resiliency { group } | Place::Unavailable { group, .. } => Some(group),
@@ -78,6 +80,27 @@ async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: R
         }
     }
     replies::try_later(&cx, &request, "User Is Being Moved");
+}
+
+/// A REGISTER of a user whom the other pool serves. Who offers no credentials is challenged here, at once, like everybody, and a
+/// pool that does not answer is news only for who has proven to be that user: neither time nor failure tells who exists.
+async fn at_other_pool<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    routes: &RouteSet,
+    user: &Aor,
+    (group, pool): (GroupId, PoolId),
+    proven: bool,
+) {
+    if !auth::are_offered(&cx.view(), request, Realm::Registrar, user.domain()) {
+        return auth::challenge(cx, request, flow, Realm::Registrar, user.domain(), false);
+    }
+    if let Err(unreached) = elsewhere::relay(cx, request, flow, routes, pool).await
+        && (proven || admit(cx, request, flow, user, Some(group)).await)
+    {
+        replies::try_later(cx, request, unreached.0);
+    }
 }
 
 /// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.

@@ -192,7 +192,7 @@ impl Fake {
         self.0.borrow_mut().places.insert(user.as_str().to_owned(), place);
     }
 
-    fn set_password(&self, user: &Aor, group: GroupId) {
+    pub fn set_password(&self, user: &Aor, group: GroupId) {
         let algorithms = [Algorithm::Sha256, Algorithm::Md5];
         let credential = Credential::from_password(&algorithms, user.user(), user.domain(), "secret");
         let value = credential.seal(&self.0.borrow().view.sealing_key, user.as_str(), 1);
