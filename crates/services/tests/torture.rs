@@ -204,6 +204,7 @@ fn device(user: &Aor) -> Binding {
         granted: 60,
         expires: u64::MAX,
         refreshed: 1,
+        since: 1,
         path: Vec::new(),
         instance: None,
         reg_id: None,
