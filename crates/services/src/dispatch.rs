@@ -97,7 +97,7 @@ fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
     }
     if request.has(Name::ProxyRequire) {
         let tags: Vec<&[u8]> = request.option_tags(Name::ProxyRequire).collect();
-        let tags = String::from_utf8_lossy(&tags.join(&b", "[..])).into_owned();
+        let tags = replies::unsupported(&tags);
         replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &tags)]);
         return false;
     }

@@ -30,6 +30,24 @@ pub fn refuse_with<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str, 
     cx.respond(status, reply.build());
 }
 
+/// A value of Unsupported: the tags that are not known, as far as they go into some hundred bytes. An answer is no larger than
+/// what was asked, whoever it goes to.
+pub fn unsupported(tags: &[&[u8]]) -> String {
+    const MOST: usize = 512;
+    let mut value = String::new();
+    for tag in tags {
+        let tag = String::from_utf8_lossy(tag);
+        if value.len() + tag.len() > MOST {
+            break;
+        }
+        if !value.is_empty() {
+            value.push_str(", ");
+        }
+        value.push_str(&tag);
+    }
+    value
+}
+
 /// Seconds for Retry-After: between `base` and twice that, so that clients do not come back together.
 pub fn jittered<C: Cx>(cx: &C, base: u64) -> u64 {
     base + cx.random() % (base + 1)

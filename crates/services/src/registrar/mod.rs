@@ -110,7 +110,7 @@ fn extensions_known<C: Cx>(cx: &C, request: &Message) -> bool {
     if unknown.is_empty() {
         return true;
     }
-    let unknown = String::from_utf8_lossy(&unknown.join(&b", "[..])).into_owned();
+    let unknown = replies::unsupported(&unknown);
     replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &unknown)]);
     false
 }

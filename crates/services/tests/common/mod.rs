@@ -1,6 +1,7 @@
 //! A capability trait in memory: groups as maps, branches as lists, time by hand.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod glance;
 pub mod sip;
 
 use bytes::Bytes;
@@ -441,9 +442,13 @@ pub struct Task {
 impl Task {
     /// Starts handling a request.
     pub fn start(fake: &Fake, request: Message, flow: Flow) -> Task {
+        let foreseen = glance::foresee(fake, &request, flow);
         let future = pairline_services::dispatch::handle(fake.clone(), request, flow);
         let mut task = Task { fake: fake.clone(), future: Some(Box::pin(future)) };
         task.poll();
+        if let Some(foreseen) = foreseen {
+            glance::compare(fake, foreseen);
+        }
         task
     }
 
