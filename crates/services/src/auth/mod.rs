@@ -183,6 +183,25 @@ async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Vec
     }
 }
 
+/// Whether credentials have the right password of the user that they name, whatever their nonce is worth.
+async fn is_right<C: Cx>(
+    cx: &C,
+    credentials: &Credentials<'_>,
+    method: &[u8],
+    who: Who<'_>,
+    algorithm: Algorithm,
+) -> bool {
+    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
+    if credentials.algorithm != algorithm {
+        return false;
+    }
+    let named = named_user(credentials, who.user.domain());
+    let ha1 = ha1_of(cx, who, algorithm).await;
+    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
+    let right = auth::verify(credentials, ha1.as_deref().unwrap_or(nobody), method);
+    right && ha1.is_some() && named.as_ref() == Some(who.user)
+}
+
 /// Weighs credentials of a realm of ours.
 pub(crate) async fn weigh<C: Cx>(
     cx: &C,
@@ -191,15 +210,7 @@ pub(crate) async fn weigh<C: Cx>(
     who: Who<'_>,
     algorithm: Algorithm,
 ) -> Worth {
-    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
-    if credentials.algorithm != algorithm {
-        return Worth::Wrong;
-    }
-    let named = named_user(credentials, who.user.domain());
-    let ha1 = ha1_of(cx, who, algorithm).await;
-    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
-    let right = auth::verify(credentials, ha1.as_deref().unwrap_or(nobody), method);
-    if !right || ha1.is_none() || named.as_ref() != Some(who.user) {
+    if !is_right(cx, credentials, method, who, algorithm).await {
         return Worth::Wrong;
     }
     let view = cx.view();
@@ -208,6 +219,17 @@ pub(crate) async fn weigh<C: Cx>(
         (NonceVerdict::Fresh { id }, Some(nc)) if cx.nonce_count(id, nc) => Worth::Good,
         _ => Worth::Stale,
     }
+}
+
+/// Whether a request has the right password of a user by the copy of the credential that is here. Nothing is granted for that:
+/// its nonce is not looked at, and stays good for whoever serves the user.
+pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
+    let view = cx.view();
+    let Some(credentials) = credentials_for(request, realm, view.realm(who.user.domain())) else {
+        return false;
+    };
+    let algorithm = algorithm_for(&view, request, flow);
+    is_right(cx, &credentials, request.method().as_str().as_bytes(), who, algorithm).await
 }
 
 /// Whether a request is proven to come from a user; if not, the challenge is on its way.
