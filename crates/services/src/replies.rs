@@ -30,22 +30,14 @@ pub fn refuse_with<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str, 
     cx.respond(status, reply.build());
 }
 
-/// A value of Unsupported: the tags that are not known, as far as they go into some hundred bytes. An answer is no larger than
-/// what was asked, whoever it goes to.
-pub fn unsupported(tags: &[&[u8]]) -> String {
-    const MOST: usize = 512;
-    let mut value = String::new();
-    for tag in tags {
-        let tag = String::from_utf8_lossy(tag);
-        if value.len() + tag.len() > MOST {
-            break;
-        }
-        if !value.is_empty() {
-            value.push_str(", ");
-        }
-        value.push_str(&tag);
-    }
-    value
+/// Most extensions that are named as not supported: an answer must not grow with what strangers write.
+const MAX_NAMED: usize = 32;
+
+/// 420 that names extensions which are not supported (RFC 3261 §8.2.2.3, §16.3), the first [`MAX_NAMED`] of them.
+pub fn bad_extension<'a, C: Cx>(cx: &C, request: &Message, unknown: impl Iterator<Item = &'a [u8]>) {
+    let named: Vec<&[u8]> = unknown.take(MAX_NAMED).collect();
+    let reply = Reply::to(request, 420).reason("Bad Extension").header("Unsupported", named.join(&b", "[..]));
+    cx.respond(420, reply.build());
 }
 
 /// Seconds for Retry-After: between `base` and twice that, so that clients do not come back together.

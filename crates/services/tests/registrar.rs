@@ -454,7 +454,8 @@ fn the_usual_register_is_decided_in_one_step_and_so_is_its_challenge() {
         common::glance::foresee(&fake, &request, phone.flow).unwrap().is_taken()
     };
     assert!(foreseen(&[]), "its challenge");
-    for unusual in ["Route: <sip:x@127.0.0.9;lr>", "Path: <sip:127.0.0.9;lr>", "Require: outbound", "Proxy-Require: x"] {
+    for unusual in ["Route: <sip:x@127.0.0.9;lr>", "Path: <sip:127.0.0.9;lr>", "Require: outbound", "Proxy-Require: x"]
+    {
         assert!(!foreseen(&[unusual]), "{unusual}");
     }
     // Each REGISTER of these tests is compared with its task; this one is to be taken, not only right.

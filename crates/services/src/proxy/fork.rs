@@ -7,6 +7,7 @@ use super::best::{self, Ended};
 use super::hop::Hop;
 use super::leg::{GIVE_UP_MS, Leg, SILENT_REST_MS, by_preference};
 use super::targets::{self, Found};
+use crate::auth::{self, Realm};
 use crate::cx::{Branch, Cx, TaskEvent};
 use crate::forward::{self, Asserted, Sending};
 use crate::metrics::Counter;
@@ -55,6 +56,8 @@ pub struct Fork<'a, C: Cx> {
     /// The user whose new bindings may still be waited for.
     hold: Option<Aor>,
     hold_until: Option<Millis>,
+    /// Who the sender says it is, where that is not proven.
+    stranger: Option<&'a Aor>,
 }
 
 impl<'a, C: Cx> Fork<'a, C> {
@@ -73,7 +76,13 @@ impl<'a, C: Cx> Fork<'a, C> {
             declined: false,
             hold,
             hold_until: None,
+            stranger: None,
         }
+    }
+
+    /// The same for a sender who has not proven to be that user: that nobody could be reached is not told to it.
+    pub fn of_stranger(self, stranger: Option<&'a Aor>) -> Self {
+        Fork { stranger, ..self }
     }
 
     /// Runs until a final answer is given and every leg has ended.
@@ -348,6 +357,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         self.answered = true;
         let request = self.job.request;
         let chosen = best::choose(&self.ended, self.cancelled).map(|i| &self.ended[i]);
+        if let Some(user) = self.stranger
+            && chosen.is_none_or(|ended| !matches!(ended, Ended::Final(_)) || matches!(ended.status(), 503 | 430))
+        {
+            // What a name that nobody has would get.
+            return auth::challenge(self.cx, request, self.job.arrival, Realm::Proxy, user.domain(), false);
+        }
         match chosen {
             _ if self.cancelled && chosen.is_none_or(|c| c.status() < 600 && c.status() != 487) => {
                 replies::refuse(self.cx, request, 487, "Request Terminated");

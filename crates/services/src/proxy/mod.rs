@@ -37,7 +37,10 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     }
     let (asserted, consumed) = match caller::identify(&cx, &request, flow).await {
         Caller::Known { asserted, consumed } => (asserted, consumed),
-        Caller::ServedBy(pool) => return to_serving_pool(&cx, &request, flow, &routes, pool).await,
+        Caller::ServedBy { pool, user, proven } => {
+            let stranger = (!proven).then_some(&user);
+            return to_serving_pool(&cx, &request, flow, &routes, pool, stranger).await;
+        }
         Caller::Answered => return,
     };
     let Whose::User(user) = whose else {
@@ -90,22 +93,26 @@ fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
     invite.then(|| user.clone())
 }
 
-/// A request whose sender the other pool serves: that pool authenticates, so the request goes there as it is.
+/// A caller whom the other pool serves: that pool authenticates, so the request goes there as it is. A stranger, who only says
+/// who it is, sees nothing of that until the other pool has answered.
 pub async fn to_serving_pool<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
     pool: pairline_group::PoolId,
+    stranger: Option<&Aor>,
 ) {
     let Some(peer) = hop::to_peer(cx, request, pool, None) else {
         return replies::try_later(cx, request, "Serving Pool Not Reachable");
     };
-    replies::trying(cx, request);
+    if stranger.is_none() {
+        replies::trying(cx, request);
+    }
     cx.count(Counter::ProxyPeer);
     let asserted = Asserted::Strip;
     let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
-    Fork::new(cx, job, None).run(vec![peer]).await;
+    Fork::new(cx, job, None).of_stranger(stranger).run(vec![peer]).await;
 }
 
 /// Emergency calls (RFC 5031): never refused for who calls or in which mode this pool is.

@@ -106,12 +106,11 @@ async fn at_other_pool<C: Cx>(
 /// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.
 fn extensions_known<C: Cx>(cx: &C, request: &Message) -> bool {
     let known = |tag: &&[u8]| replies::EXTENSIONS.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
-    let unknown: Vec<&[u8]> = request.option_tags(Name::Require).filter(|tag| !known(tag)).collect();
-    if unknown.is_empty() {
+    let mut unknown = request.option_tags(Name::Require).filter(|tag| !known(tag)).peekable();
+    if unknown.peek().is_none() {
         return true;
     }
-    let unknown = replies::unsupported(&unknown);
-    replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &unknown)]);
+    replies::bad_extension(cx, request, unknown);
     false
 }
 
