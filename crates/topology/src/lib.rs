@@ -14,6 +14,7 @@ mod parse;
 mod parse_policy;
 pub mod policy;
 pub mod publish;
+mod push_config;
 mod reader;
 pub mod server_config;
 pub mod stored;
@@ -29,4 +30,5 @@ pub use model::{
 pub use parse::{parse, to_toml};
 pub use policy::{Algorithm, AuthRule, Policies};
 pub use publish::{PublishPlan, plan_publish};
+pub use push_config::PushConfig;
 pub use server_config::{ServerConfig, parse_server_config};

@@ -3,6 +3,7 @@
 //! Owns reading the files that its configuration names. Does not own their forms (`topology`, `tls`, `secrets`).
 
 use super::boot::BootError;
+use super::push::{Gateway, GatewayError};
 use crate::link::LinkTimes;
 use crate::link::links::LinksError;
 use crate::net::StreamLimits;
@@ -11,7 +12,7 @@ use crate::tls::config::CredentialsError;
 use crate::tls::files::FileError;
 use crate::tls::{Credentials, PeerIdentity, RandomFailed};
 use pairline_store::OpenError;
-use pairline_topology::{ConfigError, ServerConfig, Topology};
+use pairline_topology::{ConfigError, PushConfig, ServerConfig, Topology};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct ServerOptions {
     pub credentials: Arc<Credentials>,
     /// The deployment's secrets.
     pub secrets: Secrets,
+    /// Where orders to wake clients go.
+    pub push: Option<Gateway>,
     /// Limits on SIP streams.
     pub streams: StreamLimits,
     /// Intervals of links.
@@ -75,6 +78,9 @@ pub enum StartError {
         /// Who this server is.
         expected: PeerIdentity,
     },
+    /// The push gateway.
+    #[error(transparent)]
+    Push(#[from] GatewayError),
     /// The secrets.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -112,6 +118,9 @@ pub enum StartError {
     /// The system gives no thread, socket or runtime.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
+    /// A watcher that is no address.
+    #[error("registrations.watchers: {0:?} is no SIP address; write for example \"sip:anna@example.org\"")]
+    Watcher(String),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomFailed),
@@ -151,6 +160,20 @@ fn corrupt_text(groups: &[(pairline_group::GroupId, pairline_store::Corruption)]
     )
 }
 
+/// The push gateway with the files that its part of the text names.
+fn gateway(config: &PushConfig) -> Result<Gateway, StartError> {
+    let tls = match &config.authority {
+        Some(path) => Some(crate::tls::config::admin_client(&crate::tls::files::read(path)?)?),
+        None => None,
+    };
+    let token = match &config.token {
+        Some(path) => Some(crate::tls::files::read_private(path)?),
+        None => None,
+    };
+    let token = token.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    Ok(Gateway::new(&config.gateway, tls, token)?)
+}
+
 impl ServerOptions {
     /// Reads every file that a server's configuration names.
     ///
@@ -163,7 +186,8 @@ impl ServerOptions {
             pairline_topology::parse(&config.topology.to_string_lossy(), &text).map_err(StartError::Config)?;
         let credentials = Credentials::load(&config.certificate, &config.key, &config.authority)?;
         let secrets = Secrets::load(&config.secret)?;
-        Ok(ServerOptions::new(config, topology, credentials, secrets))
+        let push = config.push.as_ref().map(gateway).transpose()?;
+        Ok(ServerOptions { push, ..ServerOptions::new(config, topology, credentials, secrets) })
     }
 
     /// From what is in memory, with production values for the rest.
@@ -174,6 +198,7 @@ impl ServerOptions {
             topology,
             credentials: Arc::new(credentials),
             secrets,
+            push: None,
             streams: StreamLimits { connections, ..StreamLimits::default() },
             links: LinkTimes::default(),
             facts_every: Duration::from_secs(5),

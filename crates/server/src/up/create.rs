@@ -110,6 +110,8 @@ fn server_config(layout: &Layout, server: &Server) -> ServerConfig {
         link: None,
         dns: None,
         listener: Vec::new(),
+        push: None,
+        watchers: Vec::new(),
     }
 }
 

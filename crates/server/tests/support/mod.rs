@@ -102,6 +102,8 @@ impl Deployment {
             link: None,
             dns: None,
             listener: vec![],
+            push: None,
+            watchers: vec![],
         };
         let credentials = credentials_from(&self.authority, &issued);
         let mut options = ServerOptions::new(config, self.topology.clone(), credentials, self.secrets.clone());
