@@ -46,6 +46,7 @@ impl East {
                 sealing_key: Secret([7; 32]),
                 nonce_keys: NonceKeys { current: [9; 32], previous: None },
             },
+            sip: Default::default(),
             order: Order::Fifo,
             limits: Limits::default(),
             version: "0.1.0".to_owned(),

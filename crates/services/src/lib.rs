@@ -21,6 +21,7 @@ mod join;
 pub mod messaging;
 pub mod metrics;
 pub mod proxy;
+pub mod push;
 pub mod records;
 pub mod regevent;
 pub mod registrar;

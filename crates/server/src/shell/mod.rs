@@ -16,6 +16,7 @@ pub mod node_like;
 pub mod node_loop;
 pub mod options;
 pub mod ports;
+pub mod push;
 pub mod running;
 pub mod server;
 pub mod signals;

@@ -30,8 +30,10 @@ use crate::net::{Context, Streams, accept};
 use crate::tls::{PeerIdentity, SipTls};
 use pairline_group::io::RecoveredGroup;
 use pairline_node::Node;
-use pairline_node::config::NodeConfig;
+use pairline_node::config::{NodeConfig, SipConfig};
 use pairline_node::event::Level;
+use pairline_services::push::PushPolicy;
+use pairline_sip::uri::Aor;
 use pairline_store::{OpenReport, RealFiles, Store, StoreConfig};
 use pairline_topology::Topology;
 use std::path::Path;
@@ -69,7 +71,7 @@ impl Server {
         let data = options.config.data.clone();
         let mut seed = [0_u8; 32];
         crate::tls::fill_random(&mut seed)?;
-        let config = node_config(&options, topology, me.id, seed);
+        let config = NodeConfig { sip: sip_config(&options)?, ..node_config(&options, topology, me.id, seed) };
         let make: MakeNode = Box::new(move |now, recovered| {
             // Taken only here, so that a start that fails before leaves the file as it was.
             let boot = boot::next(&data).map_err(|e| e.to_string())?;
@@ -125,6 +127,18 @@ fn effective(options: &ServerOptions) -> Result<(Topology, pairline_topology::Se
     Ok((topology, me))
 }
 
+/// What this server's own text says of SIP.
+fn sip_config(options: &ServerOptions) -> Result<SipConfig, StartError> {
+    let push = options
+        .config
+        .push
+        .as_ref()
+        .map(|push| PushPolicy { providers: push.providers.clone(), wait_ms: u64::from(push.wait_s) * 1_000 });
+    let watcher = |text: &String| Aor::parse(text).ok_or_else(|| StartError::Watcher(text.clone()));
+    let watchers = options.config.watchers.iter().map(watcher).collect::<Result<_, _>>()?;
+    Ok(SipConfig { push: push.unwrap_or_default(), watchers })
+}
+
 fn node_config(
     options: &ServerOptions,
     topology: Topology,
@@ -143,6 +157,7 @@ fn node_config(
                 previous: options.secrets.nonce_previous,
             },
         },
+        sip: SipConfig::default(),
         order: pairline_node::executor::Order::Fifo,
         limits: pairline_group::Limits::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -329,6 +344,8 @@ impl Parts {
             zone: zone.clone(),
             links: links.clone(),
             credentials: self.options.credentials.clone(),
+            push: self.options.push.clone(),
+            counters: self.counters.clone(),
         };
         links.set_peers(upkeep::peers(&self.topology, self.options.credentials.identity()));
         let data = self.options.config.data.clone();

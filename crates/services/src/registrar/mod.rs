@@ -167,6 +167,12 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
             replies::refuse(cx, request, 439, "First Hop Lacks Outbound Support");
             None
         }
+        // Signing off needs no push service (RFC 8599 §4.1.4).
+        Ok(ask) if cx.view().push.answer(kept_uris(&ask)).is_err() => {
+            cx.count(Counter::RegisterRefused);
+            replies::refuse(cx, request, 555, "Push Notification Service Not Supported");
+            None
+        }
         Ok(ask) => Some(ask),
         Err(error) => {
             cx.count(Counter::RegisterRefused);
@@ -175,6 +181,11 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
             None
         }
     }
+}
+
+/// The contacts that are to stay.
+fn kept_uris(ask: &Ask) -> impl Iterator<Item = &[u8]> {
+    ask.contacts.iter().filter(|contact| contact.expires != Some(0)).map(|contact| &*contact.uri)
 }
 
 fn refuse<C: Cx>(cx: &C, request: &Message, why: Refuse) {

@@ -60,6 +60,7 @@ pub struct World {
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub resting: Resting,
     pub nonces: BTreeSet<(u128, u32)>,
+    pub woken: Vec<pairline_services::push::Wake>,
     pub watching: pairline_services::watching::Table,
     pub counters: BTreeMap<Counter, u64>,
     /// Every await is pending once before it goes on.
@@ -127,6 +128,7 @@ pub fn view() -> DeploymentView {
         ],
         registrar: RegistrarPolicy { max_bindings: 3, ..RegistrarPolicy::default() },
         proxy: ProxyPolicy::default(),
+        push: Default::default(),
         max_contacts: 3,
         auth_rules: vec![AuthRule { listener: None, user_agent: "baresip".into(), algorithm: Algorithm::Md5 }],
         stored_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
@@ -166,6 +168,7 @@ impl Fake {
             names: BTreeMap::new(),
             resting: Resting::default(),
             nonces: BTreeSet::new(),
+            woken: Vec::new(),
             watching: Default::default(),
             counters: BTreeMap::new(),
             slow: false,
@@ -422,6 +425,10 @@ impl Cx for Fake {
 
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool {
         self.0.borrow_mut().nonces.insert((nonce_id, nc))
+    }
+
+    fn wake(&self, wake: pairline_services::push::Wake) {
+        self.0.borrow_mut().woken.push(wake);
     }
 
     fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {
