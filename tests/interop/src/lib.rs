@@ -6,6 +6,7 @@
 pub mod baresip;
 pub mod deployment;
 pub mod digest;
+pub mod openssl;
 pub mod phone;
 pub mod program;
 pub mod raw;
@@ -13,3 +14,4 @@ pub mod sipp;
 pub mod suite;
 pub mod tmpfs;
 pub mod wait;
+pub mod web;

@@ -13,6 +13,7 @@ pub mod secrets;
 pub mod sipp;
 pub mod site;
 pub mod start;
+pub mod transports;
 pub mod wrong;
 
 pub use hostile::serves as raw_serves;
