@@ -4,6 +4,7 @@
 //! the start and end of a server. Decides nothing that the node could decide.
 
 pub mod boot;
+pub mod certificates;
 pub mod clock;
 pub mod counters;
 pub mod events;

@@ -50,6 +50,8 @@ pub struct ServerOptions {
     pub links: LinkTimes,
     /// How often the node is told the facts of the machine.
     pub facts_every: Duration,
+    /// How often certificates are looked for that have been renewed on disk.
+    pub certificates_every: Duration,
     /// How often the DNS learns which pools live.
     pub liveness_every: Duration,
     /// Resolvers for names that are not ours; those of the system if `None`.
@@ -215,6 +217,7 @@ impl ServerOptions {
             streams: StreamLimits { connections, ..StreamLimits::default() },
             links: LinkTimes::default(),
             facts_every: Duration::from_secs(5),
+            certificates_every: Duration::from_secs(30),
             liveness_every: Duration::from_secs(1),
             resolvers: None,
             resync_corrupt: false,

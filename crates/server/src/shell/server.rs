@@ -3,6 +3,7 @@
 //! Owns the order: check, bind everything, open the store, make the node, serve. Whatever fails, what was begun is undone.
 
 use super::boot;
+use super::certificates;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::events::EventHub;
@@ -27,6 +28,7 @@ use crate::net::origins::Origins;
 use crate::net::peer_names::PeerNames;
 use crate::net::udp::UdpListeners;
 use crate::net::{Context, Streams, accept};
+use crate::tls::reload::Reloader;
 use crate::tls::{PeerIdentity, SipTls};
 use pairline_group::io::RecoveredGroup;
 use pairline_node::Node;
@@ -39,7 +41,7 @@ use pairline_topology::Topology;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc as std_mpsc};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Errands that may wait for the runtime.
 const ERRANDS: usize = 1024;
@@ -59,6 +61,8 @@ struct Parts {
     signals: Arc<Signals>,
     waiting: Arc<Waiting>,
     log_bytes: Arc<AtomicU64>,
+    /// Asks for a look at the certificates on disk.
+    renew: Arc<Notify>,
 }
 
 impl Server {
@@ -100,8 +104,8 @@ impl Server {
         let (inbox, outlet) = inbox::inbox(counters.clone());
         let events = EventHub::default();
         let signals = Arc::new(Signals::new(inbox.clone(), events.clone(), options.on_fatal));
-        let (waiting, log_bytes) = (Arc::default(), Arc::default());
-        let parts = Parts { options, topology, me, inbox, counters, events, signals, waiting, log_bytes };
+        let (waiting, log_bytes, renew) = (Arc::default(), Arc::default(), Arc::default());
+        let parts = Parts { options, topology, me, inbox, counters, events, signals, waiting, log_bytes, renew };
         parts.report(&report);
         parts.start(outlet, sockets, (store, recovered), make)
     }
@@ -230,6 +234,7 @@ impl Parts {
             zone,
             credentials: self.options.credentials,
             server: self.me,
+            renew: self.renew,
             bound,
             threads,
         })
@@ -248,6 +253,16 @@ impl Parts {
             events: self.events.clone(),
             throttle: Arc::default(),
         })
+    }
+
+    fn reloader(&self) -> Reloader {
+        let (config, mut reloader) = (&self.options.config, Reloader::default());
+        let credentials = &self.options.credentials;
+        reloader.watch(&config.certificate, &config.key, credentials.certified(), Some(credentials.identity()));
+        if let (Some(certificate), Some(key)) = (&config.sip.certificate, &config.sip.key) {
+            reloader.watch(certificate, key, &self.options.sip_certificate, None);
+        }
+        reloader
     }
 
     fn link_setup(&self, runtime: &tokio::runtime::Handle) -> LinkSetup {
@@ -349,9 +364,12 @@ impl Parts {
         };
         links.set_peers(upkeep::peers(&self.topology, self.options.credentials.identity()));
         let data = self.options.config.data.clone();
-        let facts = FactFinder::new(data, self.options.credentials.clone(), self.log_bytes.clone());
+        let shown = vec![self.options.credentials.certified().clone(), self.options.sip_certificate.clone()];
+        let facts = FactFinder::new(data, shown, self.log_bytes.clone());
         runtime.spawn(upkeep.run(errands));
         runtime.spawn(facts.tell_for_ever(self.inbox.clone(), self.options.facts_every));
+        let every = self.options.certificates_every;
+        runtime.spawn(certificates::follow(self.reloader(), every, self.renew.clone(), self.events.clone()));
         runtime.spawn(liveness::follow(handle.clone(), zone.clone(), self.options.liveness_every));
     }
 }
