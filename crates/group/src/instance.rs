@@ -327,11 +327,7 @@ impl Instance {
     }
 
     /// Writes an entry of this copy's own at the head; who waited for it comes back if consensus cannot take it now.
-    pub(crate) fn write(
-        &mut self,
-        entry: Entry,
-        waiters: Vec<(Ticket, Wait)>,
-    ) -> Result<(), Vec<(Ticket, Wait)>> {
+    pub(crate) fn write(&mut self, entry: Entry, waiters: Vec<(Ticket, Wait)>) -> Result<(), Vec<(Ticket, Wait)>> {
         let stored = codec::Stored::new(entry);
         let head = Head { position: stored.entry.position, chain: stored.chain, time: stored.entry.time };
         self.offer(Item::Entry(stored), waiters)?;

@@ -59,6 +59,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         verifying: BTreeMap::new(),
         unequal: BTreeSet::new(),
         streams: BTreeSet::new(),
+        verified: BTreeMap::new(),
         local_guests: BTreeMap::new(),
         resting: Resting::default(),
         nonces: NonceWindow::new(NONCE_WINDOW),

@@ -78,6 +78,26 @@ fn short_datagrams_are_ignored_before_the_node() {
 }
 
 #[test]
+fn a_stun_request_on_the_sip_port_learns_its_source_and_reaches_no_node() {
+    let deployment = Deployment::new();
+    let (server, _told) = start(&deployment);
+    let socket = UdpSocket::bind((support::address(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server.address("udp").unwrap()).unwrap();
+    let request = b"\x00\x01\x00\x00\x21\x12\xa4\x42transaction1";
+    // An indication is not answered; the request behind it is, and SIP goes on beside it.
+    socket.send(b"\x00\x11\x00\x00\x21\x12\xa4\x42transaction0").unwrap();
+    socket.send(request).unwrap();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], pairline_sip::stun::answer(request, socket.local_addr().unwrap()).unwrap());
+    socket.send(b"long enough to be answered").unwrap();
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"long enough to be answered");
+    assert_eq!(counter(&server, "pairline_stun_answered_total"), 1);
+}
+
+#[test]
 fn one_datagram_that_is_too_large_does_not_close_the_way_to_its_destination() {
     let deployment = Deployment::new();
     let (told_in, told) = mpsc::sync_channel(16);

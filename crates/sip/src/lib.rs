@@ -22,6 +22,7 @@ pub mod reply;
 pub mod request;
 mod scan;
 pub mod status;
+pub mod stun;
 pub mod target;
 pub mod transaction;
 pub mod uri;

@@ -31,14 +31,7 @@ pub(super) struct Gathered {
 impl Gathered {
     /// Nothing yet, at this group time.
     pub(super) fn at(time: Millis) -> Gathered {
-        Gathered {
-            time,
-            effects: Vec::new(),
-            waiters: Vec::new(),
-            before: Vec::new(),
-            keys: BTreeSet::new(),
-            bytes: 0,
-        }
+        Gathered { time, effects: Vec::new(), waiters: Vec::new(), before: Vec::new(), keys: BTreeSet::new(), bytes: 0 }
     }
 
     /// Whether a change reads or writes a record that is written here.

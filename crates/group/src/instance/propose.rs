@@ -303,7 +303,8 @@ fn spec(effect: &Effect, position: Position) -> (Key, Spec) {
 /// Whether a change may share an entry with others: it has no id of its own to be remembered by, belongs to no procedure,
 /// and what it writes is soft.
 fn gathers(proposal: &Proposal) -> bool {
-    let soft = |write: &Write| matches!(write, Write::Put { class: WriteClass::Soft { .. }, .. } | Write::Delete { .. });
+    let soft =
+        |write: &Write| matches!(write, Write::Put { class: WriteClass::Soft { .. }, .. } | Write::Delete { .. });
     proposal.op.is_none() && proposal.step.is_none() && proposal.writes.iter().all(soft)
 }
 

@@ -7,6 +7,7 @@ use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::Inbox;
 use bytes::Bytes;
 use pairline_sip::flow::Flow;
+use pairline_sip::stun;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -65,9 +66,12 @@ impl UdpListener {
         while !stop.load(Ordering::Relaxed) {
             let mut batch = Vec::with_capacity(BATCH);
             let mut short = 0;
+            let mut answers = Vec::new();
             let received = mmsg::receive(self.socket.as_fd(), &mut buffers, |from, data| {
                 if data.len() < SHORTEST {
                     short += 1;
+                } else if stun::is_stun(data) {
+                    answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
                 } else {
                     batch.push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
                 }
@@ -82,6 +86,9 @@ impl UdpListener {
                 }
             }
             add(&counters.udp_ignored, short);
+            add(&counters.stun_answered, answers.len());
+            // Who cannot be reached does not hear that it is.
+            let _ = self.send_all(&mut answers, counters);
             if !batch.is_empty() && inbox.datagrams(batch).is_err() {
                 return;
             }

@@ -2,6 +2,7 @@
 //!
 //! Owns the counters and their metric names. Does not own how they are shown.
 
+use crate::net::tally::Tally;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Declares the counters with their metric names.
@@ -9,7 +10,11 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident => $name:literal,)*) => {
         /// Counters of one server; each only rises.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $field: AtomicU64,)* }
+        pub struct Counters {
+            $($(#[$doc])* pub $field: AtomicU64,)*
+            /// Stream connections by transport and reason.
+            pub connections: Tally,
+        }
 
         impl Counters {
             /// Every counter with its metric name, in a fixed order.
@@ -27,6 +32,8 @@ counters! {
     udp_dropped => "pairline_udp_dropped_total",
     /// Datagrams too short to be SIP (keep-alives), ignored.
     udp_ignored => "pairline_udp_ignored_total",
+    /// STUN binding requests answered.
+    stun_answered => "pairline_stun_answered_total",
     /// Datagrams sent.
     udp_sent => "pairline_udp_sent_total",
     /// Datagrams that the system did not take.

@@ -52,7 +52,17 @@ impl NodeLoop {
         signals: Arc<Signals>,
     ) -> NodeLoop {
         outlet.bind_thread();
-        NodeLoop { node, outlet, out, clock, signals, last_tick: 0, synced: 0, stopping_since: None, together: Vec::new() }
+        NodeLoop {
+            node,
+            outlet,
+            out,
+            clock,
+            signals,
+            last_tick: 0,
+            synced: 0,
+            stopping_since: None,
+            together: Vec::new(),
+        }
     }
 
     /// Runs until asked to stop, and then until the disk has everything.

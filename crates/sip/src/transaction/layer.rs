@@ -179,8 +179,7 @@ impl Layer {
 
     /// Whether a new request would be refused for want of room: transactions, or bytes that they keep.
     pub fn is_full(&self) -> bool {
-        self.servers.len() + self.briefs.weight() >= self.max
-            || self.held >= self.max.saturating_mul(BYTES_EACH)
+        self.servers.len() + self.briefs.weight() >= self.max || self.held >= self.max.saturating_mul(BYTES_EACH)
     }
 
     /// Bytes of requests and responses that server transactions keep.

@@ -346,3 +346,12 @@ fn retry_after_is_read_with_what_may_stand_behind_it() {
     }
     assert_eq!(retry_after(&Message::parse(Reply::to(&request, 503).build()).unwrap()), None);
 }
+
+/// RFC 6761 §6.4 and RFC 7118: names that nobody has are not asked for.
+#[test]
+fn an_invalid_host_is_never_asked_for() {
+    for uri in ["sip:x@df7jal23ls0d.invalid;transport=ws", "sip:x@INVALID.", "sips:invalid:443", "sip:a@b.invalid"] {
+        assert_eq!(locate(uri, &nothing), (vec![], None), "{uri}");
+    }
+    assert!(!locate("sip:invalid.example", &nothing).0.is_empty());
+}

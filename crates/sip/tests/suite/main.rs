@@ -20,6 +20,7 @@ mod reference;
 mod replies;
 mod rfc3261;
 mod rfc5118;
+mod stun;
 mod torture;
 mod torture_data;
 mod uris;

@@ -181,11 +181,7 @@ fn stated_length(lines: &[Vec<u8>]) -> Option<usize> {
 
 fn number(text: &[u8]) -> Option<u32> {
     let all_digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    if all_digits {
-        std::str::from_utf8(text).ok()?.parse().ok()
-    } else {
-        None
-    }
+    if all_digits { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 fn is_token_char(b: u8) -> bool {
