@@ -65,8 +65,8 @@ pub fn reply(
         }
         reply = reply.header("Contact", value);
     }
-    if !cx.view().push.providers.is_empty()
-        && let Ok(Some(caps)) = cx.view().push.answer(ask.contacts.iter().map(|contact| &*contact.uri))
+    if !view.push.providers.is_empty()
+        && let Ok(Some(caps)) = view.push.answer(ask.contacts.iter().map(|contact| &*contact.uri))
     {
         reply = reply.header("Feature-Caps", caps);
     }
