@@ -18,6 +18,7 @@ pub mod ident;
 mod join;
 pub mod messaging;
 pub mod metrics;
+pub mod privacy;
 pub mod proxy;
 pub mod records;
 pub mod registrar;

@@ -7,7 +7,7 @@ use super::edge::probe;
 use super::fork::{Fork, Job};
 use super::hop::{self, Hop};
 use crate::cx::{Cx, Reach};
-use crate::forward::{self, Asserted, Sending};
+use crate::forward::{self, Asserted, Extra, Sending};
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::replies;
@@ -94,6 +94,7 @@ pub fn ack_on<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, h
         path: None,
         asserted: &asserted,
         consumed: false,
+        extra: Extra::default(),
     };
     let bytes = forward::build(cx, &view, &sending);
     cx.count(Counter::Stateless);

@@ -9,7 +9,7 @@ use crate::routes::flow_token;
 use pairline_group::PoolId;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
-use pairline_sip::uri::{Host, Uri};
+use pairline_sip::uri::{Aor, Host, Uri};
 use std::net::SocketAddr;
 
 /// One place to send a request to.
@@ -25,12 +25,22 @@ pub struct Hop {
     pub q: u16,
     /// Tried in turn if this one cannot be reached.
     pub alternates: Vec<Hop>,
+    /// The user whom it was found for, if that is not the one who was called: call forwarding or a redirection led there.
+    pub mapped: Option<Box<Aor>>,
 }
 
 impl Hop {
+    /// Notes that it was found for another user than the one who was called, who also stands in the Request-URI where nothing
+    /// else would.
+    pub fn map_to(&mut self, user: &Aor) {
+        self.uri.get_or_insert_with(|| user.as_str().as_bytes().into());
+        self.mapped = Some(Box::new(user.clone()));
+        self.alternates.iter_mut().for_each(|alternate| alternate.map_to(user));
+    }
+
     /// A hop without Routes or alternates.
     pub fn plain(flow: Flow, uri: Option<&[u8]>) -> Hop {
-        Hop { flow, uri: uri.map(Box::from), routes: Vec::new(), q: 1000, alternates: Vec::new() }
+        Hop { flow, uri: uri.map(Box::from), routes: Vec::new(), q: 1000, alternates: Vec::new(), mapped: None }
     }
 }
 
@@ -70,7 +80,7 @@ pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
         }
         Reach::Stranded => located(cx, binding.path.first()?, None).await?.flow,
     };
-    Some(Hop { flow, uri: Some(binding.contact.clone()), routes, q: binding.q, alternates: Vec::new() })
+    Some(Hop { flow, uri: Some(binding.contact.clone()), routes, q: binding.q, alternates: Vec::new(), mapped: None })
 }
 
 fn peer_host(partner: &crate::settings::PartnerNames) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Owns its timers and what has come back on it. Sends nothing.
 
+use super::history::Entry;
 use super::hop::Hop;
 use crate::cx::Branch;
 use pairline_group::Millis;
@@ -26,12 +27,26 @@ pub struct Leg {
     pub timer: Option<Millis>,
     /// What to try if the hop cannot be reached.
     pub alternates: Vec<Hop>,
+    /// Its share of the request's breadth while it is open (RFC 5393 §5.3).
+    pub breadth: u16,
+    /// Its entry in the request's history (RFC 7044).
+    pub history: Option<Entry>,
 }
 
 impl Leg {
     /// A leg that was just sent.
-    pub fn new(branch: Branch, alternates: Vec<Hop>, timer: Option<Millis>) -> Leg {
-        Leg { branch, live: true, provisional: false, rang: false, cancelled: false, timer, alternates }
+    pub fn new(branch: Branch, alternates: Vec<Hop>, timer: Option<Millis>, breadth: u16) -> Leg {
+        Leg {
+            branch,
+            live: true,
+            provisional: false,
+            rang: false,
+            cancelled: false,
+            timer,
+            alternates,
+            breadth,
+            history: None,
+        }
     }
 }
 

@@ -49,7 +49,8 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
                 let uri = forwarded.then(|| current.as_str().as_bytes());
                 if let Some(peer) = hop::to_peer(cx, request, pool, uri) {
                     cx.count(Counter::ProxyPeer);
-                    return Found::Hops(vec![peer]);
+                    let found = Found::Hops(vec![peer]);
+                    return if forwarded { mapped_to(&current, found) } else { found };
                 }
                 None
             }
@@ -61,10 +62,11 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
         };
         let Some(next) = next else {
             let found = of_user(cx, group, &current).await;
-            return match place {
+            let found = match place {
                 Place::Resiliency { .. } => then_other_pool(cx, request, &current, forwarded, found),
                 _ => found,
             };
+            return if forwarded { mapped_to(&current, found) } else { found };
         };
         if seen.contains(&next) || seen.len() > MAX_FORWARDS {
             return Found::ForwardLoop;
@@ -72,6 +74,14 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
         cx.count(Counter::ProxyCallForward);
         seen.push(next);
     }
+}
+
+/// Notes on each hop that it was found for that other user.
+fn mapped_to(user: &Aor, mut found: Found) -> Found {
+    if let Found::Hops(hops) = &mut found {
+        hops.iter_mut().for_each(|hop| hop.map_to(user));
+    }
+    found
 }
 
 /// In a cut that is one-way, or not over for long enough, each pool tries what it has, then the other pool, once (DESIGN §8): what
