@@ -157,6 +157,8 @@ pub struct Core {
     pub unequal: BTreeSet<GroupId>,
     /// Open stream connections.
     pub streams: BTreeSet<u64>,
+    /// SIP domains that the other ends of stream connections have proven to be.
+    pub verified: BTreeMap<u64, Rc<[String]>>,
     /// Guest bindings of a pool that cannot write.
     pub local_guests: BTreeMap<(String, Vec<u8>), LocalGuest>,
     /// Used nonce counts.

@@ -330,6 +330,10 @@ impl Cx for TaskCx {
         self.core.borrow().peer_flow(pool)
     }
 
+    fn proven_names(&self, flow: Flow) -> Rc<[String]> {
+        self.core.borrow().verified.get(&flow.connection).cloned().unwrap_or_default()
+    }
+
     async fn locate(&self, uri: &[u8]) -> Result<Vec<Flow>, LocateError> {
         if let Some(flow) = crate::place::literal_target(uri) {
             return Ok(vec![flow]);

@@ -23,6 +23,14 @@ pub enum Input {
         /// Its bytes.
         message: Bytes,
     },
+    /// Who opened a stream connection has proven by a certificate to be these SIP domains (RFC 5922 §7.1). Comes before
+    /// anything that it sends.
+    FlowVerified {
+        /// Which connection.
+        flow: Flow,
+        /// The domains, lower case; none if its certificate names only addresses.
+        names: Vec<String>,
+    },
     /// A stream connection ended, or could not be made.
     FlowClosed {
         /// Which one (`connection` set), or the flow of the failed send.
@@ -132,7 +140,8 @@ pub struct StoredTail {
 /// What the node tells the shell.
 #[derive(Debug)]
 pub enum Output {
-    /// Send one SIP message. For streams with `connection` 0: reuse a connection to that address or connect.
+    /// Send one SIP message. For a stream's destination ([`Flow::is_destination`]): reuse a connection that leads there, or
+    /// connect.
     Sip {
         /// Where to.
         flow: Flow,

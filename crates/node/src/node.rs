@@ -184,6 +184,7 @@ impl Node {
 fn take_plain(core: &mut Core, input: Input) {
     let now = core.now;
     match input {
+        Input::FlowVerified { flow, names } => sip_side::flow_verified(core, flow, names),
         Input::FlowClosed { flow } => sip_side::flow_closed(core, flow),
         Input::LinkUp { link, pool, server } => peer_side::up(core, link, pool, server),
         Input::LinkDown { link } => peer_side::down(core, link),

@@ -112,9 +112,15 @@ pub fn pump(core: &mut Core) -> bool {
     any
 }
 
+/// Who opened a stream connection has proven these names.
+pub fn flow_verified(core: &mut Core, flow: Flow, names: Vec<String>) {
+    core.verified.insert(flow.connection, names.into());
+}
+
 /// A stream connection ended.
 pub fn flow_closed(core: &mut Core, flow: Flow) {
     core.streams.remove(&flow.connection);
+    core.verified.remove(&flow.connection);
     let now = core.now.mono;
     core.layer.transport_failed(now, flow);
 }

@@ -58,6 +58,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         verifying: BTreeMap::new(),
         unequal: BTreeSet::new(),
         streams: BTreeSet::new(),
+        verified: BTreeMap::new(),
         local_guests: BTreeMap::new(),
         nonces: NonceWindow::new(NONCE_WINDOW),
         modes,

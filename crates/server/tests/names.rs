@@ -11,6 +11,7 @@ use pairline_node::io::{Input, Output};
 use pairline_node::view::{PoolView, PoolsView};
 use pairline_server::dns::resolver::Outgoing;
 use pairline_server::dns::{Resolver, ZoneView, client};
+use pairline_server::net::peer_names::PeerNames;
 use pairline_server::shell::{MakeNode, RunningServer, Server};
 use pairline_sip::flow::Transport;
 use pairline_sip::target::{Answers, Kind};
@@ -139,7 +140,12 @@ fn naptr_addresses_and_what_is_not_there() {
             other => panic!("not NAPTR: {other}"),
         })
         .collect();
-    assert_eq!(services, ["10 SIP+D2U _sip._udp.pairline.test.", "20 SIP+D2T _sip._tcp.pairline.test."]);
+    let expected = [
+        "10 SIP+D2U _sip._udp.pairline.test.",
+        "20 SIP+D2T _sip._tcp.pairline.test.",
+        "30 SIPS+D2T _sips._tcp.pairline.test.",
+    ];
+    assert_eq!(services, expected);
     let srv = ask_tcp(at, "_sip._tcp.pairline.test.", RecordType::SRV);
     assert_eq!(srv.additionals().len(), 2, "addresses of both targets come along");
     let host = ask(at, "fe1.west.pairline.test.", RecordType::A);
@@ -175,7 +181,7 @@ fn resolver(zone: &ZoneView, servers: Vec<SocketAddr>) -> Resolver {
         Outgoing { listener: 1, transport: Transport::Udp, v4: true },
         Outgoing { listener: 2, transport: Transport::Tcp, v4: true },
     ];
-    Resolver::new(zone.clone(), servers, outgoing)
+    Resolver::new(zone.clone(), servers, outgoing, PeerNames::default())
 }
 
 #[tokio::test]
@@ -247,7 +253,9 @@ fn every_srv_target_and_port_is_somebodys_listener() {
     let deployment = Deployment::new();
     let topology = with_network(&deployment, support::address());
     let zone = ZoneView::new(Arc::new(topology.clone())).now();
-    for (transport, label) in [(SipTransport::Udp, "_sip._udp"), (SipTransport::Tcp, "_sip._tcp")] {
+    let services =
+        [(SipTransport::Udp, "_sip._udp"), (SipTransport::Tcp, "_sip._tcp"), (SipTransport::Tls, "_sips._tcp")];
+    for (transport, label) in services {
         for (base, pools) in [("pairline.test", vec![1, 2]), ("east.pairline.test", vec![1, 2])] {
             let found = zone.find(&format!("{label}.{base}"), RecordType::SRV);
             let mut reached = BTreeSet::new();

@@ -137,7 +137,7 @@ fn kept_flow(view: &DeploymentView, flow: &Flow, contact: &[u8], any_port: bool)
             let same_port = uri.port.unwrap_or(5060) == flow.remote.port();
             uri.host == Host::Ip(flow.remote.ip()) && (same_port || any_port) && !uri.has_param("ob")
         }),
-        _ => flow.connection == 0,
+        _ => flow.is_destination(),
     };
     let own = &view.own;
     (!direct).then_some(FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow: *flow })

@@ -41,14 +41,14 @@ impl Transport {
         }
     }
 
-    /// The value of the `transport` URI parameter that leads to this transport.
+    /// The value of the `transport` URI parameter that leads to this transport. There is one word for both kinds of
+    /// WebSocket (RFC 7118 §5.3).
     pub fn uri_param(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls | Transport::Peer => "tls",
-            Transport::Ws => "ws",
-            Transport::Wss => "wss",
+            Transport::Ws | Transport::Wss => "ws",
         }
     }
 
@@ -78,11 +78,21 @@ pub struct Flow {
     pub listener: u16,
     /// The remote address and port.
     pub remote: SocketAddr,
-    /// The connection; always 0 for UDP. For streams 0 means "connect, or reuse one".
+    /// The connection; always 0 for UDP. For streams 0 means "connect, or reuse one", and a number with the bit [`NAMED`]
+    /// the same with a proof: the other end must show a certificate for the name that the number stands for.
     pub connection: u64,
 }
 
+/// The bit of [`Flow::connection`] that makes it the number of a name (RFC 5922 §7.2), not of a connection. Whoever locates a
+/// destination gives the numbers.
+pub const NAMED: u64 = 1 << 63;
+
 impl Flow {
+    /// Whether the flow says where to send, not on which connection.
+    pub fn is_destination(&self) -> bool {
+        self.connection == 0 || self.connection & NAMED != 0
+    }
+
     /// A UDP flow.
     pub fn udp(listener: u16, remote: SocketAddr) -> Flow {
         Flow { transport: Transport::Udp, listener, remote, connection: 0 }

@@ -181,6 +181,8 @@ impl Locator {
                 self.targets.push(Target { transport, addr: SocketAddr::new(ip, port) });
                 self.finish()
             }
+            // RFC 6761 §6.4: never asked for. Clients that cannot be connected to name themselves so (RFC 7118 §5.2.1).
+            Host::Name(name) if is_invalid(name) => self.over(Step::Failed),
             Host::Name(name) => {
                 self.domain = lower(name);
                 self.start_name(explicit, uri.port)
@@ -376,6 +378,12 @@ impl Locator {
         };
         format!("{label}.{}", self.domain)
     }
+}
+
+fn is_invalid(name: &[u8]) -> bool {
+    let name = lower(name);
+    let name = name.trim_end_matches('.');
+    name == "invalid" || name.ends_with(".invalid")
 }
 
 fn naptr_transport(service: &str) -> Option<Transport> {

@@ -59,10 +59,10 @@ fn pool(id: PoolId, name: &str) -> Pool {
 }
 
 fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Server {
-    let listener = |id: &str, transport| Listener {
+    let listener = |id: &str, transport, port| Listener {
         id: id.to_owned(),
         transport,
-        address: SocketAddr::new(ip, sip_port),
+        address: SocketAddr::new(ip, port),
         advertise: Advertise::Address,
         advertise_address: None,
     };
@@ -73,7 +73,11 @@ fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Serve
         admin: SocketAddr::new(ip, 7443),
         link: SocketAddr::new(ip, 7444),
         dns: Some(SocketAddr::new(ip, 5353)),
-        listener: vec![listener("udp", Transport::Udp), listener("tcp", Transport::Tcp)],
+        listener: vec![
+            listener("udp", Transport::Udp, sip_port),
+            listener("tcp", Transport::Tcp, sip_port),
+            listener("tls", Transport::Tls, sip_port.saturating_add(1)),
+        ],
     }
 }
 

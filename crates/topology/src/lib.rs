@@ -19,6 +19,7 @@ pub mod policy_proxy;
 pub mod publish;
 mod reader;
 pub mod server_config;
+pub mod sip_config;
 pub mod stored;
 mod stored_v1;
 
@@ -34,3 +35,4 @@ pub use parse::{parse, to_toml};
 pub use policy::{Algorithm, AuthRule, Policies};
 pub use publish::{PublishPlan, plan_publish};
 pub use server_config::{ServerConfig, parse_server_config};
+pub use sip_config::{ClientCertificates, SipConfig};

@@ -5,6 +5,7 @@
 use crate::error::ConfigError;
 use crate::model::{Server, Topology};
 use crate::reader::{self, Findings, Section};
+use crate::sip_config::{self, SipConfig};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ pub struct ServerConfig {
     pub dns: Option<SocketAddr>,
     /// Listeners elsewhere.
     pub listener: Vec<ListenerOverride>,
+    /// SIP over TLS and WebSocket.
+    pub sip: SipConfig,
 }
 
 /// Reads a server's text.
@@ -79,6 +82,7 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
     let mut tls = root.section(f, "tls");
     let mut log = root.section(f, "log");
     let mut overrides = root.section(f, "override");
+    let sip = root.section(f, "sip");
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let path = |s: &mut Section<'_>, f: &mut Findings, key, example| PathBuf::from(s.text(f, key, example));
     let config = ServerConfig {
@@ -96,6 +100,7 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
         link: overrides.opt_address(f, "link"),
         dns: overrides.opt_address(f, "dns"),
         listener: overrides.list(f, "listener").into_iter().map(|s| listener(f, s)).collect(),
+        sip: sip_config::read(f, sip),
     };
     [root, tls, log, overrides].into_iter().for_each(|s| s.done(f));
     config
@@ -140,6 +145,9 @@ impl ServerConfig {
             if let Some(address) = address {
                 put(Some("override"), key, text(&address.to_string()));
             }
+        }
+        if let Some(sip) = self.sip.to_table() {
+            put(None, "sip", toml::Value::Table(sip));
         }
         if !self.listener.is_empty() {
             let list = self.listener.iter().map(|l| toml::Value::try_from(l).expect("two texts")).collect();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pairline_topology::server_config::{ListenerOverride, LogFormat, ServerConfig, parse_server_config};
-use pairline_topology::{demo_topology, parse, to_toml};
+use pairline_topology::{ClientCertificates, SipConfig, demo_topology, parse, to_toml};
 use proptest::prelude::*;
 
 fn config() -> ServerConfig {
@@ -21,6 +21,7 @@ fn config() -> ServerConfig {
         link: None,
         dns: None,
         listener: vec![ListenerOverride { id: "udp".to_owned(), address: "127.0.0.1:15060".parse().unwrap() }],
+        sip: SipConfig::default(),
     }
 }
 
@@ -28,6 +29,29 @@ fn config() -> ServerConfig {
 fn a_server_text_reads_back() {
     let text = config().to_toml();
     assert_eq!(parse_server_config("server.toml", &text).unwrap(), config());
+    assert!(!text.contains("[sip]"), "{text}");
+    let sip = SipConfig {
+        certificate: Some("sip.pem".into()),
+        key: Some("sip.key".into()),
+        authorities: Some("/etc/ssl/certs/ca-certificates.crt".into()),
+        client_certificates: ClientCertificates::Required,
+        origins: vec!["https://phone.example.org".to_owned(), "http://[::1]:8080".to_owned()],
+    };
+    let all = ServerConfig { sip, ..config() };
+    assert_eq!(parse_server_config("server.toml", &all.to_toml()).unwrap(), all);
+}
+
+#[test]
+fn a_sip_table_that_cannot_work_is_said_with_its_keys() {
+    let table = "[sip]\ncertificate = \"a.pem\"\nclient_certificates = \"maybe\"\n\
+                 origins = [\"phone.example.org\", \"https://\", \"https://a/b\", \"https://fine.example\"]";
+    let found = parse_server_config("server.toml", &format!("{}\n{table}", config().to_toml())).unwrap_err();
+    let keys: Vec<&str> = found.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["sip.client_certificates", "sip.key", "sip.origins[0]", "sip.origins[1]", "sip.origins[2]"],
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::tls::RandomFailed;
 use crate::tls::config::CredentialsError;
 use crate::tls::files::{self, FileError};
 use pairline_node::command::{Actor, Command, Reply};
+use pairline_node::view::Sample;
 use pairline_topology::{ConfigError, ServerConfig, parse_server_config};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,17 +60,24 @@ impl CommandPort for NodeHandle {
     fn command(&self, actor: Actor, command: Command) -> CommandFuture {
         let handle = self.clone();
         Box::pin(async move {
-            let shell = matches!(command, Command::ServerStatus).then(|| handle.shell_samples());
+            let shell = matches!(command, Command::ServerStatus).then(|| shell_samples(&handle));
             let mut reply = NodeHandle::command(&handle, actor, command).await?;
             if let (Reply::Status(status), Some(samples)) = (&mut reply, shell) {
                 // Counts of the shell stand beside those of the node; they stay exact up to 2^53.
-                status
-                    .samples
-                    .extend(samples.into_iter().map(|(name, value)| (name.to_owned(), Vec::new(), as_sample(value))));
+                status.samples.extend(samples);
             }
             Ok(reply)
         })
     }
+}
+
+fn shell_samples(handle: &NodeHandle) -> Vec<Sample> {
+    let plain = handle.shell_samples().into_iter().map(|(name, value)| (name.to_owned(), Vec::new(), as_sample(value)));
+    let labelled = handle.connection_samples().into_iter().map(|(name, labels, value)| {
+        let labels = labels.into_iter().map(|(label, word)| (label.to_owned(), word.to_owned())).collect();
+        (name.to_owned(), labels, as_sample(value))
+    });
+    plain.chain(labelled).collect()
 }
 
 /// A count as a sample: exact below 2^53, the nearest value above.

@@ -5,11 +5,12 @@
 use super::cache::Cache;
 use super::client;
 use super::zone::ZoneView;
+use crate::net::peer_names::PeerNames;
 use hickory_proto::op::ResponseCode;
 use pairline_node::io::ResolveFailed;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::target::{Answers, Locator, Question, Step};
-use pairline_sip::uri::Uri;
+use pairline_sip::uri::{Host, Uri};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,12 +36,14 @@ pub struct Resolver {
     servers: Arc<[SocketAddr]>,
     outgoing: Arc<[Outgoing]>,
     cache: Arc<Cache>,
+    names: PeerNames,
 }
 
 impl Resolver {
-    /// Asks the zone for its own names and those resolvers for all others; sends from those listeners.
-    pub fn new(zone: ZoneView, servers: Vec<SocketAddr>, outgoing: Vec<Outgoing>) -> Resolver {
-        Resolver { zone, servers: servers.into(), outgoing: outgoing.into(), cache: Arc::default() }
+    /// Asks the zone for its own names and those resolvers for all others; sends from those listeners, and over TLS only to
+    /// who proves the name that was located.
+    pub fn new(zone: ZoneView, servers: Vec<SocketAddr>, outgoing: Vec<Outgoing>, names: PeerNames) -> Resolver {
+        Resolver { zone, servers: servers.into(), outgoing: outgoing.into(), cache: Arc::default(), names }
     }
 
     /// Flows to try for a SIP or SIPS URI, in order; empty if there is no way to it.
@@ -64,7 +67,7 @@ impl Resolver {
         loop {
             match step {
                 Step::Done(targets) => {
-                    let flows = targets.iter().filter_map(|t| self.flow(t.transport, t.addr));
+                    let flows = targets.iter().filter_map(|t| self.flow(t.transport, t.addr, &uri.host));
                     return Ok(flows.collect());
                 }
                 Step::Failed => return if unanswered { Err(ResolveFailed) } else { Ok(Vec::new()) },
@@ -83,10 +86,15 @@ impl Resolver {
         }
     }
 
-    fn flow(&self, transport: Transport, remote: SocketAddr) -> Option<Flow> {
+    /// RFC 5922 §4: who is there must be the host that the URI names, whatever names the look-ups led over.
+    fn flow(&self, transport: Transport, remote: SocketAddr, host: &Host<'_>) -> Option<Flow> {
         let fits = |o: &&Outgoing| o.transport == transport && o.v4 == remote.is_ipv4();
         let outgoing = self.outgoing.iter().find(fits)?;
-        Some(Flow { transport, listener: outgoing.listener, remote, connection: 0 })
+        let connection = match host {
+            Host::Name(name) if transport == Transport::Tls => self.names.number(&String::from_utf8_lossy(name)),
+            _ => 0,
+        };
+        Some(Flow { transport, listener: outgoing.listener, remote, connection })
     }
 
     async fn ask(&self, question: &Question) -> Result<Answers, client::AskError> {

@@ -74,8 +74,13 @@ impl ZoneView {
 }
 
 /// Transports that the zone offers, best first, with NAPTR service and SRV label.
-const SERVICES: [(Transport, &str, &str); 2] =
-    [(Transport::Udp, "SIP+D2U", "_sip._udp"), (Transport::Tcp, "SIP+D2T", "_sip._tcp")];
+const SERVICES: [(Transport, &str, &str); 5] = [
+    (Transport::Udp, "SIP+D2U", "_sip._udp"),
+    (Transport::Tcp, "SIP+D2T", "_sip._tcp"),
+    (Transport::Tls, "SIPS+D2T", "_sips._tcp"),
+    (Transport::Wss, "SIPS+D2W", "_sips._ws"),
+    (Transport::Ws, "SIP+D2W", "_sip._ws"),
+];
 
 fn name(text: &str) -> Option<Name> {
     let mut name = Name::from_ascii(text).ok()?;
@@ -166,7 +171,7 @@ impl Zone {
     }
 
     fn naptr(&self, asked: &str) -> Vec<Record> {
-        let order = [10_u16, 20];
+        let order = [10_u16, 20, 30, 40, 50];
         let offered = SERVICES.iter().zip(order).filter_map(|((_, service, label), order)| {
             let target = format!("{label}.{asked}");
             if !self.offers(&target) {

@@ -1,15 +1,16 @@
-//! One stream connection: framing what arrives, writing what is queued, ending on idleness, garbage or a stall.
+//! One TCP or TLS connection: framing what arrives, writing what is queued, ending on idleness, garbage or a stall.
 //!
-//! Owns the connection while it lives. Does not own the table of connections (`streams`).
+//! Owns the connection while it lives. Does not own the table of connections (`streams`) nor handshakes (`accept`, `dial`).
 
-use super::streams::{Place, Shared, Streams};
-use crate::shell::counters::{Counters, count};
-use crate::shell::inbox::Inbox;
+use super::context::Context;
+use super::streams::{Place, Shared};
+use super::tally::End;
+use crate::shell::counters::count;
 use bytes::Bytes;
 use pairline_node::io::Input;
-use pairline_sip::flow::Flow;
+use pairline_sip::flow::Transport;
 use pairline_sip::framing::{Frame, StreamFramer};
-use std::sync::Arc;
+use pairline_sip::message::Message;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -22,34 +23,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much of it.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// By the peer, the network, or us.
-    Closed,
-    /// Nothing arrived for the idle limit.
-    Idle,
-    /// What arrived is not framed SIP.
-    Malformed,
-    /// The peer does not read.
-    Stalled,
-    /// The node has ended.
-    Stopping,
-}
-
-/// What every connection needs.
-#[derive(Clone)]
-pub struct Context {
-    /// The table.
-    pub streams: Arc<Streams>,
-    /// The node's input.
-    pub inbox: Inbox,
-    /// Counters.
-    pub counters: Arc<Counters>,
-}
-
 /// Serves a connection until it ends, then tells the node and gives its place back.
-pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S, place: Place, context: Context) -> End {
+pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S, place: Place, context: Context) {
     let Place { shared, queue } = place;
     let (mut reader, writer) = tokio::io::split(stream);
     let end = {
@@ -69,23 +44,27 @@ pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S, place: Place, context: 
         }
         end
     };
+    finish(&shared, end, &context).await;
+}
+
+/// Counts the end of a connection that carried SIP, gives its place back and tells the node.
+pub async fn finish(shared: &Shared, end: End, context: &Context) {
+    context.counters.connections.ended(shared.flow.transport, end);
     match end {
-        End::Idle => count(&context.counters.stream_idle),
-        End::Malformed => count(&context.counters.stream_malformed),
+        End::Idle | End::Silent => count(&context.counters.stream_idle),
+        End::Malformed | End::TooMuch => count(&context.counters.stream_malformed),
         End::Stalled => count(&context.counters.stream_over_budget),
         End::Closed | End::Stopping => {}
     }
-    ended(&shared, &context).await;
-    end
+    ended(shared, context).await;
 }
 
-/// Gives the place back and tells the node, for the connection and for its address if it was used by address.
+/// Gives the place back and tells the node, for the connection and for each destination as which it was used.
 pub async fn ended(shared: &Shared, context: &Context) {
     context.streams.remove(shared);
     // If the node has ended, nobody needs to know.
     let _ = context.inbox.stream(Input::FlowClosed { flow: shared.flow }).await;
-    if shared.by_address.load(Ordering::Relaxed) {
-        let flow = Flow { connection: 0, ..shared.flow };
+    for flow in shared.destinations() {
         let _ = context.inbox.stream(Input::FlowClosed { flow }).await;
     }
 }
@@ -95,6 +74,7 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &C
     let mut framer = StreamFramer::new(limits.message);
     let mut buffer = vec![0_u8; READ];
     let mut last_message = Instant::now();
+    let mut aliasing = shared.incoming && shared.flow.transport == Transport::Tls && shared.names().is_some();
     loop {
         // Until something was granted, whole messages count, not bytes or keep-alives: neither holds a place for ever.
         let idle = match shared.proven.load(Ordering::Relaxed) {
@@ -116,6 +96,9 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &C
                 Ok(Frame::Message(message)) => {
                     last_message = Instant::now();
                     count(&context.counters.stream_messages);
+                    if aliasing {
+                        aliasing = !alias(shared, &message, context);
+                    }
                     let input = Input::Sip { flow: shared.flow, message };
                     if context.inbox.stream(input).await.is_err() {
                         return End::Stopping;
@@ -135,6 +118,17 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &C
             }
         }
     }
+}
+
+/// Takes the offer to send requests back on this connection, if the message makes it (RFC 5923 §5); true if it did.
+fn alias(shared: &Shared, message: &Bytes, context: &Context) -> bool {
+    let Ok(message) = Message::parse(message.clone()) else { return false };
+    let offered = message.is_request().then(|| message.via()).filter(|via| via.param("alias").is_some());
+    let port = offered.map(|via| via.port.unwrap_or(shared.flow.transport.default_port()));
+    port.is_some_and(|port| {
+        context.streams.alias(shared, port);
+        true
+    })
 }
 
 /// Reads up to [`LINGER_BYTES`] of what still comes.

@@ -2,13 +2,16 @@
 //!
 //! Owns the table, reuse of connections and budgets. Does not own sockets (`tcp`) or reading (`stream`).
 
+use super::peer_names::PeerNames;
+use super::sources::Sources;
 use crate::shell::counters::{Counters, count};
+use crate::tls::{SipNames, SipPeer};
 use bytes::Bytes;
 use pairline_sip::flow::{Flow, Transport};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
@@ -34,6 +37,8 @@ pub struct StreamLimits {
     pub write_stall: Duration,
     /// Time to connect.
     pub connect: Duration,
+    /// Time for the handshakes of TLS and WebSocket.
+    pub handshake: Duration,
 }
 
 impl Default for StreamLimits {
@@ -48,12 +53,17 @@ impl Default for StreamLimits {
             write_bytes: 1024 * 1024,
             write_stall: Duration::from_secs(10),
             connect: Duration::from_secs(4),
+            handshake: Duration::from_secs(5),
         }
     }
 }
 
 /// Messages that may wait to be written on one connection.
 const WRITE_MESSAGES: usize = 1024;
+/// Connections that may be reachable at one address and port: one for each name that is meant there.
+const SAME_REMOTE: usize = 64;
+/// Ports of its remote address at which one connection may be found.
+const ALIASES: usize = 4;
 
 /// One connection as the table and its task share it.
 #[derive(Debug)]
@@ -66,33 +76,60 @@ pub struct Shared {
     pub proven: AtomicBool,
     /// Tells its task to end at once.
     pub abort: Notify,
-    /// It was used for a message to "whatever connection goes there": its end is told for that flow too.
-    pub by_address: AtomicBool,
-    incoming: bool,
+    /// Whether it was accepted, not made.
+    pub incoming: bool,
+    /// Whom the other end has proven to be, once that is known.
+    names: OnceLock<SipNames>,
+    /// The destination as which it was made.
+    made_for: Option<u64>,
+    /// The destinations as which it was used: its end is told for each of them too.
+    used_as: Mutex<BTreeSet<(SocketAddr, u64)>>,
+}
+
+impl Shared {
+    /// The destinations as which it was used.
+    pub fn destinations(&self) -> Vec<Flow> {
+        let used = self.used_as.lock().unwrap_or_else(PoisonError::into_inner);
+        used.iter().map(|(remote, connection)| Flow { remote: *remote, connection: *connection, ..self.flow }).collect()
+    }
+
+    /// Whom the other end has proven to be.
+    pub fn names(&self) -> Option<&SipNames> {
+        self.names.get()
+    }
+
+    fn use_as(&self, flow: &Flow) {
+        self.used_as.lock().unwrap_or_else(PoisonError::into_inner).insert((flow.remote, flow.connection));
+    }
+
+    /// Whether it leads to whom a destination means. Only who has proven it is reached by name (RFC 5923 §7.1); a connection
+    /// that is still being made is what it is made for.
+    fn leads_to(&self, destination: &Flow, peer: &SipPeer) -> bool {
+        destination.transport == Transport::Tcp
+            || self.made_for == Some(destination.connection)
+            || self.names.get().is_some_and(|names| names.matches(peer))
+    }
 }
 
 struct Entry {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Bytes>,
-}
-
-#[derive(Default)]
-struct Source {
-    all: usize,
-    unproven: usize,
+    /// Addresses at which it is found.
+    remotes: Vec<SocketAddr>,
 }
 
 #[derive(Default)]
 struct Table {
     last: u64,
     by_id: BTreeMap<u64, Entry>,
-    by_remote: BTreeMap<(Transport, SocketAddr), u64>,
-    sources: BTreeMap<IpAddr, Source>,
+    by_remote: BTreeMap<(Transport, SocketAddr), Vec<u64>>,
+    sources: Sources,
 }
 
 /// The table.
 pub struct Streams {
     limits: StreamLimits,
+    names: PeerNames,
     counters: Arc<Counters>,
     table: Mutex<Table>,
 }
@@ -113,14 +150,14 @@ pub enum Sent {
     Gone,
     /// The connection's budget was used up; it is being closed.
     OverBudget,
-    /// A connection has to be made; the message is the first in its queue.
-    Connect(Place),
+    /// A connection has to be made, to that peer; the message is the first in its queue.
+    Connect(Place, SipPeer),
 }
 
 impl Streams {
-    /// An empty table.
-    pub fn new(limits: StreamLimits, counters: Arc<Counters>) -> Streams {
-        Streams { limits, counters, table: Mutex::default() }
+    /// An empty table; destinations are named by those numbers.
+    pub fn new(limits: StreamLimits, names: PeerNames, counters: Arc<Counters>) -> Streams {
+        Streams { limits, names, counters, table: Mutex::default() }
     }
 
     /// The limits.
@@ -148,38 +185,26 @@ impl Streams {
         if table.by_id.len() >= self.limits.connections {
             return None;
         }
-        let source = table.sources.entry(remote.ip()).or_default();
-        if source.all >= self.limits.per_source || source.unproven >= self.limits.unproven_per_source {
+        if !table.sources.take(remote.ip(), self.limits.per_source, self.limits.unproven_per_source) {
             return None;
         }
-        source.all += 1;
-        source.unproven += 1;
-        Some(table.insert(transport, listener, remote, true))
+        Some(table.insert(Flow { transport, listener, remote, connection: 0 }, None))
     }
 
-    /// Queues a message on its connection, or on one that goes to its address, or asks for a new one.
+    /// Queues a message on its connection, or on one that leads to its destination, or asks for a new one.
     pub fn send(&self, flow: &Flow, message: Bytes) -> Sent {
         let mut table = self.lock();
-        let id = match flow.connection {
-            0 => table.by_remote.get(&(flow.transport, flow.remote)).copied(),
-            id if table.by_id.contains_key(&id) => Some(id),
-            _ => return Sent::Gone,
-        };
-        let Some(id) = id else {
-            if table.by_id.len() >= self.limits.connections {
-                return Sent::Gone;
+        let id = if flow.is_destination() {
+            let Some(peer) = self.names.peer(flow) else { return Sent::Gone };
+            match table.leading_to(flow, &peer) {
+                Some(id) => id,
+                None => return self.connect(&mut table, flow, peer, message),
             }
-            let place = table.insert(flow.transport, flow.listener, flow.remote, false);
-            place.shared.by_address.store(true, Ordering::Relaxed);
-            let id = place.shared.flow.connection;
-            table.push(id, message, self.limits.write_bytes);
-            return Sent::Connect(place);
+        } else if table.by_id.contains_key(&flow.connection) {
+            flow.connection
+        } else {
+            return Sent::Gone;
         };
-        if flow.connection == 0
-            && let Some(entry) = table.by_id.get(&id)
-        {
-            entry.shared.by_address.store(true, Ordering::Relaxed);
-        }
         table.prove(id, &message);
         if table.push(id, message, self.limits.write_bytes) {
             return Sent::Queued;
@@ -189,6 +214,33 @@ impl Streams {
             entry.shared.abort.notify_one();
         }
         Sent::OverBudget
+    }
+
+    /// Nobody connects to a WebSocket client (RFC 7118 §5.1).
+    fn connect(&self, table: &mut Table, flow: &Flow, peer: SipPeer, message: Bytes) -> Sent {
+        let can = matches!(flow.transport, Transport::Tcp | Transport::Tls);
+        if !can || table.by_id.len() >= self.limits.connections {
+            return Sent::Gone;
+        }
+        let place = table.insert(*flow, Some(flow.connection));
+        place.shared.use_as(flow);
+        table.push(place.shared.flow.connection, message, self.limits.write_bytes);
+        Sent::Connect(place, peer)
+    }
+
+    /// The other end of a connection has proven who it is.
+    pub fn proven(&self, place: &Shared, names: SipNames) {
+        // Told once, after the handshake.
+        let _ = place.names.set(names);
+    }
+
+    /// A connection leads to that port of its remote address as well (RFC 5923 §5): its peer, whose name is proven, said so.
+    pub fn alias(&self, place: &Shared, port: u16) {
+        if place.names.get().is_none_or(SipNames::is_empty) {
+            return;
+        }
+        let remote = SocketAddr::new(place.flow.remote.ip(), port);
+        self.lock().find_at(place.flow.connection, remote);
     }
 
     /// Closes a connection once what waits is written.
@@ -227,21 +279,46 @@ fn grants(message: &[u8]) -> bool {
 }
 
 impl Table {
-    fn insert(&mut self, transport: Transport, listener: u16, remote: SocketAddr, incoming: bool) -> Place {
+    /// A new connection; `made_for` is the number of its destination if it is to be made.
+    fn insert(&mut self, flow: Flow, made_for: Option<u64>) -> Place {
         self.last += 1;
-        let flow = Flow { transport, listener, remote, connection: self.last };
+        let flow = Flow { connection: self.last, ..flow };
         let (queue_in, queue) = mpsc::channel(WRITE_MESSAGES);
         let shared = Arc::new(Shared {
             flow,
             queued: AtomicUsize::new(0),
-            proven: AtomicBool::new(!incoming),
+            proven: AtomicBool::new(made_for.is_some()),
             abort: Notify::new(),
-            by_address: AtomicBool::new(false),
-            incoming,
+            incoming: made_for.is_none(),
+            names: OnceLock::new(),
+            made_for,
+            used_as: Mutex::default(),
         });
-        self.by_id.insert(self.last, Entry { shared: shared.clone(), queue: queue_in });
-        self.by_remote.insert((transport, remote), self.last);
+        self.by_id.insert(self.last, Entry { shared: shared.clone(), queue: queue_in, remotes: Vec::new() });
+        // Whoever connects over TLS is found only by what it proves; a WebSocket only by its own number.
+        if flow.transport == Transport::Tcp || made_for.is_some() {
+            self.find_at(flow.connection, flow.remote);
+        }
         Place { shared, queue }
+    }
+
+    /// From now on the connection is found at that address; the newest is found first.
+    fn find_at(&mut self, id: u64, remote: SocketAddr) {
+        let Some(entry) = self.by_id.get_mut(&id) else { return };
+        if entry.remotes.contains(&remote) || entry.remotes.len() >= ALIASES {
+            return;
+        }
+        entry.remotes.push(remote);
+        let there = self.by_remote.entry((entry.shared.flow.transport, remote)).or_default();
+        there.insert(0, id);
+        there.truncate(SAME_REMOTE);
+    }
+
+    fn leading_to(&self, flow: &Flow, peer: &SipPeer) -> Option<u64> {
+        let there = self.by_remote.get(&(flow.transport, flow.remote))?;
+        let entry = there.iter().filter_map(|id| self.by_id.get(id)).find(|entry| entry.shared.leads_to(flow, peer))?;
+        entry.shared.use_as(flow);
+        Some(entry.shared.flow.connection)
     }
 
     fn push(&mut self, id: u64, message: Bytes, budget: usize) -> bool {
@@ -261,28 +338,23 @@ impl Table {
             return;
         }
         shared.proven.store(true, Ordering::Relaxed);
-        if let Some(source) = self.sources.get_mut(&shared.flow.remote.ip()) {
-            source.unproven = source.unproven.saturating_sub(1);
-        }
+        self.sources.prove(shared.flow.remote.ip());
     }
 
     fn take(&mut self, id: u64) -> Option<Entry> {
         let entry = self.by_id.remove(&id)?;
         let shared = &entry.shared;
-        let key = (shared.flow.transport, shared.flow.remote);
-        if self.by_remote.get(&key) == Some(&id) {
-            self.by_remote.remove(&key);
+        for remote in &entry.remotes {
+            let key = (shared.flow.transport, *remote);
+            if let Some(there) = self.by_remote.get_mut(&key) {
+                there.retain(|other| *other != id);
+                if there.is_empty() {
+                    self.by_remote.remove(&key);
+                }
+            }
         }
-        if shared.incoming
-            && let Some(source) = self.sources.get_mut(&shared.flow.remote.ip())
-        {
-            source.all = source.all.saturating_sub(1);
-            if !shared.proven.load(Ordering::Relaxed) {
-                source.unproven = source.unproven.saturating_sub(1);
-            }
-            if source.all == 0 {
-                self.sources.remove(&shared.flow.remote.ip());
-            }
+        if shared.incoming {
+            self.sources.give_back(shared.flow.remote.ip(), shared.proven.load(Ordering::Relaxed));
         }
         Some(entry)
     }

@@ -1,26 +1,31 @@
-//! TCP listeners and outgoing TCP connections for SIP.
+//! TCP sockets for SIP: listening, and opening connections.
 //!
-//! Owns accepting and connecting. Does not own the life of a connection (`stream`) nor the table (`streams`).
+//! Owns the sockets' options. Does not own accepting (`accept`), sending (`dial`) or the life of a connection (`stream`).
 
-use super::stream::{self, Context};
-use super::streams::{Place, Sent};
-use crate::shell::counters::count;
-use bytes::Bytes;
-use pairline_sip::flow::{Flow, Transport};
-use socket2::{Domain, Protocol, Socket, Type};
+use pairline_sip::flow::Transport;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::runtime::Handle;
 
 /// Connections that the system may hold before they are accepted.
 const BACKLOG: i32 = 1024;
+/// A connection that is silent for so long is asked whether its other end is still there,
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// then again and again,
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+/// and so often in vain.
+const PROBES: u32 = 4;
+/// What was sent and is not acknowledged for so long ends the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(32);
 
-/// One bound listener.
-pub struct BoundTcp {
+/// One bound listener of streams.
+pub struct BoundStream {
     /// Its index in the configuration.
     pub listener: u16,
+    /// What is spoken there.
+    pub transport: Transport,
     /// The socket.
     pub socket: TcpListener,
 }
@@ -41,92 +46,11 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// TCP for SIP: starts accept loops and makes connections on demand.
-#[derive(Clone)]
-pub struct Tcp {
-    context: Context,
-    runtime: Handle,
-    local: Vec<(u16, IpAddr)>,
-}
-
-impl Tcp {
-    /// Starts accepting on the listeners, on that runtime.
-    ///
-    /// # Errors
-    /// The runtime's refusal of a socket.
-    pub fn start(listeners: Vec<BoundTcp>, context: Context, runtime: Handle) -> io::Result<Tcp> {
-        let mut local = Vec::new();
-        for bound in listeners {
-            local.push((bound.listener, bound.socket.local_addr()?.ip()));
-            let context = context.clone();
-            let _entered = runtime.enter();
-            let socket = tokio::net::TcpListener::from_std(bound.socket)?;
-            runtime.spawn(accept(socket, bound.listener, context));
-        }
-        Ok(Tcp { context, runtime, local })
-    }
-
-    /// Sends a message on its connection; makes one if the flow names none and none goes there. Never waits.
-    ///
-    /// Returns the flow if it is gone already; a later end is told to the node as an input.
-    pub fn send(&self, flow: Flow, message: Bytes) -> Option<Flow> {
-        match self.context.streams.send(&flow, message) {
-            Sent::Queued | Sent::OverBudget => None,
-            Sent::Gone => Some(flow),
-            Sent::Connect(place) => {
-                let from = self.local.iter().find(|(l, _)| *l == flow.listener).or_else(|| self.local.first());
-                let from = from.map(|(_, ip)| *ip).filter(|ip| ip.is_ipv4() == flow.remote.is_ipv4());
-                self.runtime.spawn(connect(place, from, self.context.clone()));
-                None
-            }
-        }
-    }
-
-    /// Closes a connection once what waits is written.
-    pub fn close(&self, flow: &Flow) {
-        self.context.streams.close(flow);
-    }
-}
-
-async fn accept(socket: tokio::net::TcpListener, listener: u16, context: Context) {
-    loop {
-        match socket.accept().await {
-            Ok((stream, remote)) => {
-                let Some(place) = context.streams.accept(Transport::Tcp, listener, remote) else {
-                    count(&context.counters.stream_refused);
-                    continue;
-                };
-                count(&context.counters.stream_accepted);
-                prepare(&stream);
-                tokio::spawn(stream::serve(stream, place, context.clone()));
-            }
-            // Out of descriptors, or a connection that ended before it was accepted.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-async fn connect(place: Place, from: Option<IpAddr>, context: Context) {
-    let remote = place.shared.flow.remote;
-    let connecting = tokio::time::timeout(context.streams.limits().connect, open(remote, from));
-    let opened = tokio::select! {
-        opened = connecting => opened.ok().and_then(Result::ok),
-        () = place.shared.abort.notified() => None,
-    };
-    match opened {
-        Some(stream) => {
-            count(&context.counters.stream_connected);
-            prepare(&stream);
-            stream::serve(stream, place, context).await;
-        }
-        None => {
-            count(&context.counters.stream_connect_failed);
-            stream::ended(&place.shared, &context).await;
-        }
-    }
-}
-
-async fn open(remote: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+/// Opens a connection, from that address if one is given.
+///
+/// # Errors
+/// The system's.
+pub async fn open(remote: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(ip) = from.filter(|ip| !ip.is_unspecified()) {
         socket.bind(SocketAddr::new(ip, 0))?;
@@ -134,7 +58,12 @@ async fn open(remote: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream>
     socket.connect(remote).await
 }
 
-/// Small messages leave at once. A refusal of the system changes only speed.
-fn prepare(stream: &TcpStream) {
+/// Small messages leave at once, and a peer that is gone without a word is found out within two minutes. What the system
+/// refuses of it changes only how soon.
+pub fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_keepalive(&probes);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }

@@ -68,7 +68,8 @@ fn srv(all: &mut Vec<Record>, topology: &Topology, name: &str, pool: pairline_gr
                 Transport::Udp => "_sip._udp",
                 Transport::Tcp => "_sip._tcp",
                 Transport::Tls => "_sips._tcp",
-                Transport::Ws | Transport::Wss => continue,
+                Transport::Ws => "_sip._ws",
+                Transport::Wss => "_sips._ws",
             };
             all.push(Record {
                 name: format!("{prefix}.{name}"),

@@ -2,6 +2,7 @@
 //!
 //! Owns the counters and their metric names. Does not own how they are shown.
 
+use crate::net::tally::Tally;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Declares the counters with their metric names.
@@ -9,7 +10,11 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident => $name:literal,)*) => {
         /// Counters of one server; each only rises.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $field: AtomicU64,)* }
+        pub struct Counters {
+            $($(#[$doc])* pub $field: AtomicU64,)*
+            /// Stream connections by transport and reason.
+            pub connections: Tally,
+        }
 
         impl Counters {
             /// Every counter with its metric name, in a fixed order.

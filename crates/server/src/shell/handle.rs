@@ -5,6 +5,7 @@
 use super::counters::{Counters, count};
 use super::events::{EventHub, Events};
 use super::inbox::{Inbox, Refused};
+use crate::net::tally::Labelled;
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::io::Input;
 use std::collections::BTreeMap;
@@ -172,5 +173,10 @@ impl NodeHandle {
     /// What the shell counts, by metric name.
     pub fn shell_samples(&self) -> Vec<(&'static str, u64)> {
         self.counters.samples()
+    }
+
+    /// Stream connections by transport and reason.
+    pub fn connection_samples(&self) -> Vec<Labelled> {
+        self.counters.connections.samples()
     }
 }

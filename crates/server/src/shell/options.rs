@@ -9,9 +9,10 @@ use crate::net::StreamLimits;
 use crate::secrets::{Secrets, SecretsError};
 use crate::tls::config::CredentialsError;
 use crate::tls::files::FileError;
-use crate::tls::{Credentials, PeerIdentity, RandomFailed};
+use crate::tls::{Certified, Credentials, PeerIdentity, RandomFailed};
 use pairline_store::OpenError;
 use pairline_topology::{ConfigError, ServerConfig, Topology};
+use rustls::RootCertStore;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub struct ServerOptions {
     pub topology: Topology,
     /// Its certificate, key and authority.
     pub credentials: Arc<Credentials>,
+    /// What it shows to SIP clients and servers; the same certificate, unless the organisation's is given.
+    pub sip_certificate: Arc<Certified>,
+    /// Whom it believes there.
+    pub sip_roots: Arc<RootCertStore>,
     /// The deployment's secrets.
     pub secrets: Secrets,
     /// Limits on SIP streams.
@@ -89,7 +94,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A listener of a kind that this build does not have.
-    #[error("listener {0}: this build listens on UDP and TCP only")]
+    #[error("listener {0}: this build listens on UDP, TCP and TLS only")]
     NoTransport(String),
     /// More listeners than can be numbered.
     #[error("too many listeners")]
@@ -163,7 +168,16 @@ impl ServerOptions {
             pairline_topology::parse(&config.topology.to_string_lossy(), &text).map_err(StartError::Config)?;
         let credentials = Credentials::load(&config.certificate, &config.key, &config.authority)?;
         let secrets = Secrets::load(&config.secret)?;
-        Ok(ServerOptions::new(config, topology, credentials, secrets))
+        let mut options = ServerOptions::new(config, topology, credentials, secrets);
+        let sip = &options.config.sip;
+        if let (Some(certificate), Some(key)) = (&sip.certificate, &sip.key) {
+            options.sip_certificate = Arc::new(Certified::load(certificate, key)?);
+        }
+        if let Some(authorities) = &sip.authorities {
+            let pem = crate::tls::files::read(authorities)?;
+            options.sip_roots = crate::tls::config::roots_with(&options.sip_roots, &pem)?;
+        }
+        Ok(options)
     }
 
     /// From what is in memory, with production values for the rest.
@@ -172,6 +186,8 @@ impl ServerOptions {
         ServerOptions {
             config,
             topology,
+            sip_certificate: credentials.certified().clone(),
+            sip_roots: credentials.roots().clone(),
             credentials: Arc::new(credentials),
             secrets,
             streams: StreamLimits { connections, ..StreamLimits::default() },

@@ -8,13 +8,12 @@ use super::events::EventHub;
 use super::handle::Waiting;
 use super::storage::Request;
 use crate::link::Links;
+use crate::net::dial::Dialler;
 use crate::net::mmsg::BATCH;
-use crate::net::tcp::Tcp;
 use crate::net::udp::UdpListeners;
 use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_node::command::{Actor, Command};
-use pairline_node::event::Level;
 use pairline_node::io::{Input, Output, ResolveFailed};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_topology::Topology;
@@ -42,7 +41,7 @@ pub struct Ports {
     /// Datagrams.
     pub udp: Arc<UdpListeners>,
     /// Streams.
-    pub tcp: Tcp,
+    pub streams: Dialler,
     /// Links.
     pub links: Links,
     /// The store thread.
@@ -115,7 +114,7 @@ impl Outgoing {
     pub fn dispatch(&mut self, output: Output) -> Result<(), String> {
         match output {
             Output::Sip { flow, message } => self.sip(flow, message),
-            Output::CloseFlow { flow } => self.ports.tcp.close(&flow),
+            Output::CloseFlow { flow } => self.ports.streams.close(&flow),
             Output::PeerFrame { link, frame } => self.ports.links.send(link, frame),
             Output::Append(batch) => {
                 self.last_append = self.last_append.max(batch.batch);
@@ -171,19 +170,13 @@ impl Outgoing {
                 }
                 None => self.echo.push_back(Input::FlowClosed { flow }),
             },
-            Transport::Tcp => {
-                if let Some(gone) = self.ports.tcp.send(flow, message) {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                if let Some(gone) = self.ports.streams.send(flow, message) {
                     self.echo.push_back(Input::FlowClosed { flow: gone });
                 }
             }
-            Transport::Tls | Transport::Ws | Transport::Wss | Transport::Peer => {
-                self.ports.events.emit(
-                    Level::Warn,
-                    "no-transport",
-                    format!("a message for {} cannot be sent: no such transport here", flow.remote),
-                );
-                self.echo.push_back(Input::FlowClosed { flow });
-            }
+            // Links carry frames of their own; the node never sends bare SIP there.
+            Transport::Peer => self.echo.push_back(Input::FlowClosed { flow }),
         }
     }
 

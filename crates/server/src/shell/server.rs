@@ -22,11 +22,11 @@ use super::upkeep::{self, Upkeep};
 use crate::dns::{Resolver, ZoneView, client};
 use crate::link::Links;
 use crate::link::links::LinkSetup;
-use crate::net::Streams;
-use crate::net::stream::Context;
-use crate::net::tcp::Tcp;
+use crate::net::dial::Dialler;
+use crate::net::peer_names::PeerNames;
 use crate::net::udp::UdpListeners;
-use crate::tls::PeerIdentity;
+use crate::net::{Context, Streams, accept};
+use crate::tls::{PeerIdentity, SipTls};
 use pairline_group::io::RecoveredGroup;
 use pairline_node::Node;
 use pairline_node::config::NodeConfig;
@@ -177,15 +177,18 @@ impl Parts {
         // From here on, an early return stops and joins whatever runs.
         let mut threads = Threads::start(self.signals.clone())?;
         let runtime = threads.runtime().clone();
-        let streams = Arc::new(Streams::new(self.options.streams.clone(), self.counters.clone()));
-        let context = Context { streams: streams.clone(), inbox: self.inbox.clone(), counters: self.counters.clone() };
+        let names = PeerNames::default();
+        let context = self.stream_context(names.clone())?;
+        let streams = context.streams.clone();
+        let dialler = Dialler::new(context.clone(), runtime.clone(), sockets.local()?);
+        accept::start(sockets.streams, &context, &runtime)?;
         let links = Links::start(sockets.link, self.link_setup(&runtime))?;
         let udp = Arc::new(UdpListeners::new(sockets.udp));
         let (errands_in, errands) = mpsc::channel(ERRANDS);
         let (disk, requests) = crossbeam_channel::bounded(storage::QUEUE);
         let ports = Ports {
             udp: udp.clone(),
-            tcp: Tcp::start(sockets.tcp, context, runtime.clone())?,
+            streams: dialler,
             links: links.clone(),
             disk,
             errands: errands_in,
@@ -199,7 +202,7 @@ impl Parts {
         let zone = ZoneView::new(Arc::new(self.topology.clone()));
         let handle =
             NodeHandle::new(self.inbox.clone(), self.waiting.clone(), self.events.clone(), self.counters.clone());
-        self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing));
+        self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing, names));
         if let Some(dns) = sockets.dns {
             dns.serve(zone.clone(), self.counters.clone(), &runtime)?;
         }
@@ -213,6 +216,19 @@ impl Parts {
             server: self.me,
             bound,
             threads,
+        })
+    }
+
+    fn stream_context(&self, names: PeerNames) -> Result<Context, StartError> {
+        let options = &self.options;
+        let ask = options.config.sip.client_certificates;
+        Ok(Context {
+            streams: Arc::new(Streams::new(options.streams.clone(), names, self.counters.clone())),
+            tls: Arc::new(SipTls::new(options.sip_certificate.clone(), options.sip_roots.clone(), ask)?),
+            inbox: self.inbox.clone(),
+            counters: self.counters.clone(),
+            events: self.events.clone(),
+            throttle: Arc::default(),
         })
     }
 
@@ -300,13 +316,13 @@ impl Parts {
         links: &Links,
         zone: &ZoneView,
         handle: &NodeHandle,
-        (errands, outgoing): (mpsc::Receiver<Errand>, Vec<crate::dns::resolver::Outgoing>),
+        (errands, outgoing, names): (mpsc::Receiver<Errand>, Vec<crate::dns::resolver::Outgoing>, PeerNames),
     ) {
         let servers = self.options.resolvers.clone();
         let servers = servers.unwrap_or_else(|| client::system_resolvers(Path::new("/etc/resolv.conf")));
         let upkeep = Upkeep {
             inbox: self.inbox.clone(),
-            resolver: Resolver::new(zone.clone(), servers, outgoing),
+            resolver: Resolver::new(zone.clone(), servers, outgoing, names),
             zone: zone.clone(),
             links: links.clone(),
             credentials: self.options.credentials.clone(),

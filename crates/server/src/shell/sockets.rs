@@ -5,20 +5,20 @@
 use super::options::StartError;
 use crate::dns::resolver::Outgoing;
 use crate::dns::server::DnsSockets;
-use crate::net::tcp::{self, BoundTcp};
+use crate::net::tcp::{self, BoundStream};
 use crate::net::udp::UdpListener;
 use pairline_sip::flow::Transport as SipTransport;
 use pairline_topology::{Server, Transport};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 /// The bound sockets.
 pub struct Sockets {
     /// SIP over UDP.
     pub udp: Vec<Arc<UdpListener>>,
-    /// SIP over TCP.
-    pub tcp: Vec<BoundTcp>,
+    /// SIP over TCP, TLS and WebSockets.
+    pub streams: Vec<BoundStream>,
     /// Links.
     pub link: TcpListener,
     /// DNS, if this server has one.
@@ -38,7 +38,7 @@ impl Sockets {
     pub fn bind(server: &Server) -> Result<Sockets, StartError> {
         let link = tcp::listen(server.link).map_err(refused("TCP (links)", server.link))?;
         let dns = server.dns.map(|at| DnsSockets::bind(at).map_err(refused("UDP and TCP (DNS)", at))).transpose()?;
-        let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new(), link, dns, names: Vec::new() };
+        let mut sockets = Sockets { udp: Vec::new(), streams: Vec::new(), link, dns, names: Vec::new() };
         for (n, listener) in server.listener.iter().enumerate() {
             let index = u16::try_from(n + 1).ok().filter(|i| *i < u16::MAX).ok_or(StartError::TooManyListeners)?;
             let address = listener.address;
@@ -47,17 +47,27 @@ impl Sockets {
                     let bound = UdpListener::bind(index, address).map_err(refused("UDP (SIP)", address))?;
                     sockets.udp.push(Arc::new(bound));
                 }
-                Transport::Tcp => {
-                    let socket = tcp::listen(address).map_err(refused("TCP (SIP)", address))?;
-                    sockets.tcp.push(BoundTcp { listener: index, socket });
-                }
-                Transport::Tls | Transport::Ws | Transport::Wss => {
+                Transport::Tcp => sockets.stream(index, SipTransport::Tcp, "TCP (SIP)", address)?,
+                Transport::Tls => sockets.stream(index, SipTransport::Tls, "TCP (SIP over TLS)", address)?,
+                Transport::Ws | Transport::Wss => {
                     return Err(StartError::NoTransport(listener.id.clone()));
                 }
             }
             sockets.names.push((listener.id.clone(), index));
         }
         Ok(sockets)
+    }
+
+    fn stream(
+        &mut self,
+        listener: u16,
+        transport: SipTransport,
+        what: &'static str,
+        address: SocketAddr,
+    ) -> Result<(), StartError> {
+        let socket = tcp::listen(address).map_err(refused(what, address))?;
+        self.streams.push(BoundStream { listener, transport, socket });
+        Ok(())
     }
 
     /// Where each is bound: listener ids, `link` and `dns`.
@@ -73,14 +83,22 @@ impl Sockets {
             if let Some(udp) = self.udp.iter().find(|l| l.listener() == *index) {
                 all.push((name.clone(), udp.local_address()?));
             }
-            if let Some(tcp) = self.tcp.iter().find(|l| l.listener == *index) {
-                all.push((name.clone(), tcp.socket.local_addr()?));
+            if let Some(stream) = self.streams.iter().find(|l| l.listener == *index) {
+                all.push((name.clone(), stream.socket.local_addr()?));
             }
         }
         Ok(all)
     }
 
-    /// From which listeners messages can be sent, for the resolver.
+    /// From which listeners connections can be made: their numbers and addresses.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local(&self) -> io::Result<Vec<(u16, IpAddr)>> {
+        self.streams.iter().map(|stream| Ok((stream.listener, stream.socket.local_addr()?.ip()))).collect()
+    }
+
+    /// From which listeners messages can be sent to whoever is located, for the resolver. Nobody connects to WebSockets.
     ///
     /// # Errors
     /// The system's.
@@ -90,9 +108,10 @@ impl Sockets {
             let v4 = udp.local_address()?.is_ipv4();
             all.push(Outgoing { listener: udp.listener(), transport: SipTransport::Udp, v4 });
         }
-        for tcp in &self.tcp {
-            let v4 = tcp.socket.local_addr()?.is_ipv4();
-            all.push(Outgoing { listener: tcp.listener, transport: SipTransport::Tcp, v4 });
+        let makes = |stream: &&BoundStream| matches!(stream.transport, SipTransport::Tcp | SipTransport::Tls);
+        for stream in self.streams.iter().filter(makes) {
+            let v4 = stream.socket.local_addr()?.is_ipv4();
+            all.push(Outgoing { listener: stream.listener, transport: stream.transport, v4 });
         }
         Ok(all)
     }

@@ -2,18 +2,18 @@
 //!
 //! Owns versions and verification of each. Does not own connections.
 
+use super::certified::{self, Certified};
 use super::files::{self, FileError};
-use super::identity::{self, IdentityError, PeerIdentity};
+use super::identity::{IdentityError, PeerIdentity};
 use super::verify::{AcceptVerifier, Allowed, DialVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
 
 /// A server's certificate, its key, and the authority that it trusts.
 pub struct Credentials {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    certified: Arc<Certified>,
     roots: Arc<RootCertStore>,
     identity: PeerIdentity,
 }
@@ -42,7 +42,7 @@ pub enum CredentialsError {
 }
 
 /// Reads certificates from PEM.
-fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+pub(super) fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let found: Vec<_> = rustls_pemfile::certs(&mut &*pem).filter_map(Result::ok).collect();
     if found.is_empty() { Err(CredentialsError::NoCertificate(what)) } else { Ok(found) }
 }
@@ -59,6 +59,16 @@ pub fn roots(authority_pem: &[u8]) -> Result<Arc<RootCertStore>, CredentialsErro
     Ok(Arc::new(roots))
 }
 
+/// Those authorities and more: of a bundle of many, what can be used.
+///
+/// # Errors
+/// [`CredentialsError`] when not one can be.
+pub fn roots_with(roots: &RootCertStore, more_pem: &[u8]) -> Result<Arc<RootCertStore>, CredentialsError> {
+    let mut all = roots.clone();
+    let (added, _) = all.add_parsable_certificates(certificates(more_pem, "the file of SIP authorities")?);
+    if added == 0 { Err(CredentialsError::NoCertificate("the file of SIP authorities")) } else { Ok(Arc::new(all)) }
+}
+
 impl Credentials {
     /// Loads certificate, key (which must be private) and authority.
     ///
@@ -73,13 +83,9 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`].
     pub fn from_pem(certificate: &[u8], key: &[u8], authority: &[u8]) -> Result<Credentials, CredentialsError> {
-        let chain = certificates(certificate, "the server's certificate file")?;
-        let key = rustls_pemfile::private_key(&mut &*key).ok().flatten().ok_or(CredentialsError::NoKey)?;
-        let identity = PeerIdentity::of_certificate(&chain[0])?;
-        let credentials = Credentials { chain, key, roots: roots(authority)?, identity };
-        // Fails now rather than at the first handshake if key and certificate do not fit.
-        credentials.admin_server()?;
-        Ok(credentials)
+        let certified = Arc::new(Certified::new(certified::from_pem(certificate, key)?));
+        let identity = PeerIdentity::of_certificate(&certified.end_entity())?;
+        Ok(Credentials { certified, roots: roots(authority)?, identity })
     }
 
     /// Whom the certificate names.
@@ -94,7 +100,12 @@ impl Credentials {
 
     /// Whole days until the certificate expires; negative once it has.
     pub fn days_left(&self, now_unix_seconds: i64) -> i64 {
-        identity::days_left(&self.chain[0], now_unix_seconds).unwrap_or(i64::MIN)
+        self.certified.days_left(now_unix_seconds)
+    }
+
+    /// Certificate and key as every configuration made from these credentials shows them.
+    pub fn certified(&self) -> &Arc<Certified> {
+        &self.certified
     }
 
     /// For dialling a link to exactly that server: TLS 1.3, mutual.
@@ -108,7 +119,7 @@ impl Credentials {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_client_cert_resolver(self.certified.clone());
         // Without resumption each link proves both certificates as they are now.
         config.resumption = rustls::client::Resumption::disabled();
         config.alpn_protocols = vec![crate::link::ALPN.to_vec()];
@@ -125,7 +136,7 @@ impl Credentials {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_cert_resolver(self.certified.clone());
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![crate::link::ALPN.to_vec()];
@@ -140,7 +151,7 @@ impl Credentials {
         let mut config = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_cert_resolver(self.certified.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

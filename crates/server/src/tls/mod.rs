@@ -3,15 +3,21 @@
 //! Owns who may speak to whom. Does not own connections (`link`, the admin API) nor when certificates are replaced.
 
 pub mod authority;
+pub mod certified;
 pub mod config;
 pub mod files;
 pub mod identity;
 pub mod reason;
+pub mod sip;
+pub mod sip_names;
 pub mod verify;
 
 pub use authority::{Authority, CertificateNames, Issued};
+pub use certified::Certified;
 pub use config::Credentials;
 pub use identity::PeerIdentity;
+pub use sip::SipTls;
+pub use sip_names::{SipNames, SipPeer};
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::tls::authority::{Authority, AuthorityError, CertificateNames};
 use crate::tls::files::{self, FileError};
 use crate::tls::{PeerIdentity, RandomFailed, fill_random};
 use pairline_topology::server_config::LogFormat;
-use pairline_topology::{Server, ServerConfig, Topology, to_toml};
+use pairline_topology::{Server, ServerConfig, SipConfig, Topology, to_toml};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -110,6 +110,7 @@ fn server_config(layout: &Layout, server: &Server) -> ServerConfig {
         link: None,
         dns: None,
         listener: Vec::new(),
+        sip: SipConfig::default(),
     }
 }
 

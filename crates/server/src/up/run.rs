@@ -172,11 +172,17 @@ pub fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpErro
         });
     }
     for (number, server) in (0_u16..).zip(topology.server.iter_mut()) {
-        for (id, transport) in [("network-udp", Transport::Udp), ("network-tcp", Transport::Tcp)] {
+        let port = 5060_u16.saturating_add(number.saturating_mul(2));
+        let all = [
+            ("network-udp", Transport::Udp, port),
+            ("network-tcp", Transport::Tcp, port),
+            ("network-tls", Transport::Tls, port.saturating_add(1)),
+        ];
+        for (id, transport, port) in all {
             server.listener.push(Listener {
                 id: id.into(),
                 transport,
-                address: SocketAddr::new(address, 5060_u16.saturating_add(number.saturating_mul(2))),
+                address: SocketAddr::new(address, port),
                 advertise: Advertise::Address,
                 advertise_address: None,
             });

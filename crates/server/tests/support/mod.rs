@@ -7,7 +7,7 @@ use pairline_node::io::{Input, Output};
 use pairline_server::secrets::Secrets;
 use pairline_server::shell::{MakeNode, NodeLike, OnFatal, ServerOptions};
 use pairline_server::tls::{Authority, CertificateNames, Credentials, Issued, PeerIdentity};
-use pairline_topology::{ServerConfig, Topology, demo};
+use pairline_topology::{ServerConfig, SipConfig, Topology, demo};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,6 +102,7 @@ impl Deployment {
             link: None,
             dns: None,
             listener: vec![],
+            sip: SipConfig::default(),
         };
         let credentials = credentials_from(&self.authority, &issued);
         let mut options = ServerOptions::new(config, self.topology.clone(), credentials, self.secrets.clone());

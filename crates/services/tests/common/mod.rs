@@ -386,6 +386,10 @@ impl Cx for Fake {
         self.0.borrow().peer_up.then(peer_flow)
     }
 
+    fn proven_names(&self, _: Flow) -> Rc<[String]> {
+        Rc::default()
+    }
+
     async fn locate(&self, uri: &[u8]) -> Result<Vec<Flow>, LocateError> {
         let parsed = Uri::parse(uri).map_err(|_| LocateError::NotFound)?;
         if let pairline_sip::uri::Host::Ip(ip) = parsed.host {

@@ -190,3 +190,12 @@ fn weights_share_the_load() {
     assert!((850..1150).contains(&first[1]), "{first:?}");
     assert!(first[2] < 120, "{first:?}");
 }
+
+/// RFC 6761 §6.4 and RFC 7118: names that nobody has are not asked for.
+#[test]
+fn an_invalid_host_is_never_asked_for() {
+    for uri in ["sip:x@df7jal23ls0d.invalid;transport=ws", "sip:x@INVALID.", "sips:invalid:443", "sip:a@b.invalid"] {
+        assert_eq!(locate(uri, &nothing), (vec![], None), "{uri}");
+    }
+    assert!(!locate("sip:invalid.example", &nothing).0.is_empty());
+}
