@@ -276,14 +276,16 @@ impl Cx for TaskCx {
         })
     }
 
-    fn cancel(&self, branch: Branch) {
+    fn cancel(&self, branch: Branch, reason: Option<&str>) {
         self.with(|core| {
             let now = core.now.mono;
             let tx = core
                 .state(self.task)
                 .and_then(|state| state.branches.iter().find(|(b, _)| *b == branch).map(|(_, tx)| *tx));
-            if let Some(tx) = tx {
-                core.layer.cancel(now, tx);
+            match (tx, reason) {
+                (Some(tx), Some(reason)) => core.layer.cancel_because(now, tx, reason),
+                (Some(tx), None) => core.layer.cancel(now, tx),
+                (None, _) => {}
             }
         });
     }

@@ -16,6 +16,7 @@ use pairline_sip::auth::Algorithm;
 use pairline_sip::flow::Transport;
 use pairline_topology::model::{Advertise, Server};
 use pairline_topology::policy::{Algorithm as PolicyAlgorithm, Policies};
+use pairline_topology::policy_proxy::Redirects;
 use pairline_topology::{Topology, stored};
 use std::rc::Rc;
 
@@ -93,6 +94,9 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
         registrar: RegistrarPolicy { watchers: config.sip.watchers.clone(), ..registrar(policies) },
         proxy: ProxyPolicy {
             hold_ms: u64::from(policies.registration.stranded_hold_s) * 1_000,
+            follow_redirects: policies.proxy.redirects == Redirects::Follow,
+            history_info: policies.proxy.history_info,
+            max_breadth: policies.proxy.max_breadth,
             ..ProxyPolicy::default()
         },
         push: config.sip.push.clone(),

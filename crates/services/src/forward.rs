@@ -6,6 +6,7 @@ use crate::auth;
 use crate::back;
 use crate::binding::FlowRef;
 use crate::cx::Cx;
+use crate::privacy;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
 use bytes::Bytes;
@@ -97,6 +98,17 @@ pub struct Sending<'a> {
     pub asserted: &'a Asserted,
     /// The proxy's credentials in it are consumed.
     pub consumed: bool,
+    /// What only some requests carry.
+    pub extra: Extra<'a>,
+}
+
+/// Headers that only some requests are given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// Max-Breadth (RFC 5393).
+    pub max_breadth: Option<u16>,
+    /// A value to add to History-Info (RFC 7044).
+    pub history: Option<&'a str>,
 }
 
 /// Whether a request opens a dialog that must come back through us.
@@ -189,6 +201,12 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     if let Some(path) = sending.path {
         edit.push_path(path.as_bytes());
     }
+    if let Some(breadth) = sending.extra.max_breadth {
+        edit.set_max_breadth(breadth);
+    }
+    if let Some(history) = sending.extra.history {
+        edit.append(Name::HistoryInfo, history.as_bytes());
+    }
     edit_identity(&mut edit, sending);
     if sending.consumed {
         for index in auth::own_credentials(view, request) {
@@ -200,7 +218,7 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
 
 fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
     let to_device = sending.hop.transport != Transport::Peer;
-    let private = sending.request.option_tags(Name::Privacy).any(|t| t.eq_ignore_ascii_case(b"id"));
+    let private = privacy::asks(sending.request, &["id"]);
     match sending.asserted {
         Asserted::Keep if !(to_device && private) => {}
         Asserted::Set(aor) if !(to_device && private) => {

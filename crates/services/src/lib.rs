@@ -20,6 +20,7 @@ pub mod ident;
 mod join;
 pub mod messaging;
 pub mod metrics;
+pub mod privacy;
 pub mod proxy;
 pub mod push;
 pub mod records;

@@ -59,6 +59,8 @@ counters! {
     ProxyInDialog => "proxy_in_dialog",
     /// A request forwarded by the callee's call-forward setting.
     ProxyCallForward => "proxy_call_forward",
+    /// A redirection of a device that was followed.
+    ProxyRedirected => "proxy_redirected",
     /// An INVITE held because all bindings were stranded.
     ProxyHeld => "proxy_held",
     /// A held INVITE that reached a binding after all.

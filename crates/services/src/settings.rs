@@ -8,6 +8,7 @@ use pairline_group::{GroupId, Millis, PoolId, ServerId};
 use pairline_sip::auth::{Algorithm, NonceKeys};
 use pairline_sip::flow::Transport;
 use pairline_sip::uri::Aor;
+pub use pairline_topology::policy_proxy::HistoryInfo;
 use std::net::{IpAddr, SocketAddr};
 
 /// 32 secret bytes; never printed.
@@ -132,11 +133,26 @@ pub struct ProxyPolicy {
     pub emergency: Option<String>,
     /// Largest body of a MESSAGE, in bytes.
     pub max_message: usize,
+    /// Whether redirections to users of the deployment are followed.
+    pub follow_redirects: bool,
+    /// When History-Info is written.
+    pub history_info: HistoryInfo,
+    /// Most branches that are open downstream at the same time (RFC 5393 §5.3), where the request allows no fewer.
+    pub max_breadth: u16,
 }
 
 impl Default for ProxyPolicy {
     fn default() -> Self {
-        ProxyPolicy { hold_ms: 8_000, timer_c_ms: 185_000, max_branches: 16, emergency: None, max_message: 32 * 1024 }
+        ProxyPolicy {
+            hold_ms: 8_000,
+            timer_c_ms: 185_000,
+            max_branches: 16,
+            emergency: None,
+            max_message: 32 * 1024,
+            follow_redirects: false,
+            history_info: HistoryInfo::Asked,
+            max_breadth: 60,
+        }
     }
 }
 

@@ -132,7 +132,7 @@ fn challenges_of_all_legs_go_back_together() {
 fn cancel_reaches_every_leg_and_the_caller_gets_487() {
     let (fake, mut task) = two_devices();
     task.respond(0, 180, &[]);
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     assert_eq!(fake.0.borrow().cancelled.len(), 2);
     task.respond(0, 487, &[]);
     task.respond(1, 486, &[]);
@@ -140,7 +140,7 @@ fn cancel_reaches_every_leg_and_the_caller_gets_487() {
     assert!(!task.is_running());
     // A device that never answers a CANCEL does not keep the caller for ever.
     let (fake, mut task) = two_devices();
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     task.advance(32_000);
     assert_eq!(statuses(&fake), [487]);
     assert!(!task.is_running());
@@ -276,7 +276,7 @@ fn a_hold_ends_with_480_and_retry_after_or_with_the_callers_cancel() {
 
     let fake = stranded_bob();
     let mut task = client("alice").invite(&fake, "bob");
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     assert_eq!((last(&fake).0, task.is_running()), (487, false));
 
     // Anything but INVITE is not held.

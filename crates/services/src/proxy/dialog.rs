@@ -8,7 +8,7 @@ use super::fork::{Fork, Job};
 use super::hop::{self, Hop};
 use super::targets::{self, Found};
 use crate::cx::{Cx, Reach};
-use crate::forward::{self, Asserted, Sending};
+use crate::forward::{self, Asserted, Extra, Sending};
 use crate::gruu;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
@@ -116,6 +116,7 @@ fn send_ack<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, hop
         path: None,
         asserted: &asserted,
         consumed: false,
+        extra: Extra::default(),
     };
     let bytes = forward::build(cx, &view, &sending);
     cx.count(Counter::Stateless);

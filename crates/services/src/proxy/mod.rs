@@ -4,13 +4,16 @@
 //! (`registrar`) nor digests (`auth`).
 
 mod best;
+mod breadth;
 mod caller;
 pub mod dialog;
 mod edge;
 mod fork;
+mod history;
 mod hop;
 mod leg;
 mod originate;
+mod redirect;
 mod targets;
 
 pub use edge::deliver;

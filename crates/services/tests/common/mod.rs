@@ -49,6 +49,8 @@ pub struct World {
     pub once: usize,
     pub sent: Vec<(Branch, Flow, Message)>,
     pub cancelled: Vec<Branch>,
+    /// Reasons of those CANCELs.
+    pub reasons: Vec<Option<String>>,
     pub stateless: Vec<(Flow, Bytes)>,
     pub events: VecDeque<TaskEvent>,
     pub deadline: Option<u64>,
@@ -160,6 +162,7 @@ impl Fake {
             once: 0,
             sent: Vec::new(),
             cancelled: Vec::new(),
+            reasons: Vec::new(),
             stateless: Vec::new(),
             events: VecDeque::new(),
             deadline: None,
@@ -360,8 +363,10 @@ impl Cx for Fake {
         branch
     }
 
-    fn cancel(&self, branch: Branch) {
-        self.0.borrow_mut().cancelled.push(branch);
+    fn cancel(&self, branch: Branch, reason: Option<&str>) {
+        let mut world = self.0.borrow_mut();
+        world.cancelled.push(branch);
+        world.reasons.push(reason.map(str::to_owned));
     }
 
     fn send_stateless(&self, flow: Flow, message: Bytes) {
