@@ -1,5 +1,5 @@
-//! The project's own chores: `tidy` (house rules as a ratchet), `dag` (dependencies against `docs/dag.toml`) and `bench`
-//! (side-by-side measurements).
+//! The project's own chores: `tidy` (house rules as a ratchet), `dag` (dependencies against `docs/dag.toml`), `bench`
+//! (side-by-side measurements) and `fuzz`.
 //!
 //! Owns the rules that a machine can check and the benchmark drivers. Contains nothing that the product needs at run time.
 
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod dag;
+mod fuzz;
 mod tidy;
 
 const USAGE: &str = "usage: cargo xtask <command>
@@ -20,7 +21,11 @@ const USAGE: &str = "usage: cargo xtask <command>
                    [--rate 500] [--seconds 60] [--users 2000] [--rtt 50: milliseconds on the link of a second run, 0 for none]
   bench seed       import of users and seeding of the partner; writes docs/results/import.md
                    [--users 200000] [--contacts 10: each user has in a second run, 0 for none] [--disk: seed a partner whose disk
-                   was lost, instead of one that is paired]";
+                   was lost, instead of one that is paired]
+  bench enumeration  whether users can be told apart by the time of answers; writes docs/results/enumeration.md
+                   [--tries 2000] [--users 1000]; PAIRLINE_BIN: a server that is built already
+  fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
+                   [TARGET...] [--seconds 600: for each]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,9 +38,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["dag"] => report("dag", &dag::check(&root)),
-        ["bench", "register", rest @ ..] => benched(bench::register(&root, rest)),
-        ["bench", "lag", rest @ ..] => benched(bench::lag(&root, rest)),
-        ["bench", "seed", rest @ ..] => benched(bench::seed(&root, rest)),
+        ["bench", "register", rest @ ..] => done("bench", bench::register(&root, rest)),
+        ["bench", "lag", rest @ ..] => done("bench", bench::lag(&root, rest)),
+        ["bench", "seed", rest @ ..] => done("bench", bench::seed(&root, rest)),
+        ["bench", "enumeration", rest @ ..] => done("bench", bench::enumeration(&root, rest)),
+        ["fuzz", rest @ ..] => done("fuzz", fuzz::run(&root, rest)),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
@@ -48,11 +55,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-fn benched(result: Result<(), String>) -> ExitCode {
+fn done(name: &str, result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            eprintln!("{name}: {error}");
             ExitCode::FAILURE
         }
     }

@@ -248,6 +248,11 @@ impl Host {
         instance.state.raw(key).filter(|record| record.class.present_at(time))
     }
 
+    /// Whether a group holds any record of a kind, expired or not.
+    pub fn holds_kind(&self, group: GroupId, kind: Kind) -> bool {
+        self.groups.get(&group).is_some_and(|instance| instance.state.kinds.contains_key(&kind))
+    }
+
     /// Records of an owner that are present, ordered by key; of one kind, or of all.
     pub fn scan<'a>(
         &'a self,

@@ -5,20 +5,22 @@
 use crate::ids::{Millis, Position};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Number of a record kind; given out by the rooms above, opaque here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Kind(pub u16);
 
-/// A record's key. Ordered by owner, kind, item, so that all records of an owner are one range.
+/// A record's key. Ordered by owner, kind, item, so that all records of an owner are one range. Copies share their
+/// parts: a change of one record names it in its entry, in the overlay, the state and the expiries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// Whose record it is (a user's address, or a document's family); at most 512 bytes.
-    pub owner: Box<str>,
+    pub owner: Arc<str>,
     /// What it is.
     pub kind: Kind,
     /// Which one of that kind; empty where there is only one; at most 512 bytes.
-    pub item: Box<[u8]>,
+    pub item: Arc<[u8]>,
 }
 
 /// Longest owner and longest item of a key, in bytes.

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::entry::{Body, ChainHash, Effect, Entry, Promote, StepRef};
 use crate::ids::{Epoch, Millis, PoolId, Position};
 use crate::lineage::{self, LineageItem};
-use crate::record::{Class, Key, Record};
+use crate::record::{Class, Key, Kind, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) steps: Steps,
     /// Bytes of keys and values.
     pub(crate) bytes: u64,
+    /// How many records there are of each kind; none of those of which there are none.
+    pub(crate) kinds: BTreeMap<Kind, u64>,
     /// Soft records by expiry.
     pub(crate) expiries: BTreeSet<(Millis, Key)>,
 }
@@ -113,13 +115,16 @@ impl State {
             self.expiries.insert((expires, key.clone()));
         }
         self.bytes += size(key, &record);
-        let old = match self.records.get_mut(key) {
-            Some(slot) => Some(std::mem::replace(slot, record)),
-            None => self.records.insert(key.clone(), record),
-        };
-        if let Some(old) = old {
-            let same = self.records.get(key).map(|now| now.class);
-            self.forget(key, &old, same);
+        let class = record.class;
+        match self.records.get_mut(key) {
+            Some(slot) => {
+                let old = std::mem::replace(slot, record);
+                self.forget(key, &old, Some(class));
+            }
+            None => {
+                self.records.insert(key.clone(), record);
+                *self.kinds.entry(key.kind).or_default() += 1;
+            }
         }
     }
 
@@ -129,6 +134,12 @@ impl State {
             return false;
         };
         self.forget(key, &old, None);
+        if let Some(count) = self.kinds.get_mut(&key.kind) {
+            *count -= 1;
+            if *count == 0 {
+                self.kinds.remove(&key.kind);
+            }
+        }
         true
     }
 

@@ -82,6 +82,8 @@ pub enum TicketOwner {
     PeerProposal(LinkId, u64),
     /// A handover that the partner's runner asked for.
     PeerHandover(LinkId, u64),
+    /// A request that is decided in one step.
+    Quick(u32),
     /// The runner of a procedure, with its own ticket.
     Runner(Ticket),
     /// Nobody (best effort).
@@ -132,6 +134,8 @@ pub struct Core {
     pub ready: ReadyQueue,
     /// States of live tasks by slot.
     pub states: Vec<Option<TaskState>>,
+    /// Requests that are decided in one step.
+    pub quicks: crate::quick::Quicks,
     /// Waits on the host.
     pub tickets: BTreeMap<Ticket, TicketOwner>,
     /// Next ticket, wait or call number.
@@ -152,6 +156,12 @@ pub struct Core {
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.
     pub watchers: BTreeMap<String, Vec<TaskId>>,
+    /// What subscribers to users served here were told.
+    pub watching: pairline_services::watching::Table,
+    /// When each client was last ordered to be woken.
+    pub woken: crate::wakes::Wakes,
+    /// Users whose subscribers are to be told that something has changed.
+    pub to_tell: VecDeque<String>,
     /// Who waits for a verification of a group.
     pub verifying: BTreeMap<GroupId, Vec<(TaskId, u64)>>,
     /// Groups whose last verification found a difference.

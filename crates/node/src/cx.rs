@@ -11,6 +11,7 @@ use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteCl
 use pairline_group::{GroupId, Key, Kind, PoolId, Record, Ticket};
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
+use pairline_services::push::Wake;
 use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
 use pairline_sip::flow::{Flow, Transport};
@@ -203,8 +204,7 @@ impl Cx for TaskCx {
     }
 
     fn room_for_bindings(&self) -> bool {
-        let core = self.core.borrow();
-        core.census.at_most() < u64::from(core.topology.policies.limits.bindings_per_pool)
+        crate::place::room_for_bindings(&self.core.borrow())
     }
 
     async fn put_guest(&self, user: &Aor, binding: Binding, lives_ms: u64) -> bool {
@@ -366,6 +366,18 @@ impl Cx for TaskCx {
             let now = core.now.mono;
             core.nonces.accept(nonce_id, nc, now) == pairline_sip::auth::NcVerdict::Ok
         })
+    }
+
+    fn wake(&self, wake: Wake) {
+        self.with(|core| {
+            if core.woken.is_due(&wake, core.now.mono) {
+                core.out.push_back(Output::Wake(wake));
+            }
+        });
+    }
+
+    fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {
+        f(&mut self.core.borrow_mut().watching)
     }
 
     fn count(&self, what: Counter) {

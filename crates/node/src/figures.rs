@@ -73,6 +73,8 @@ pub struct Census {
     made: [u64; 2],
     /// Groups still to be walked, and the owner in the last of them from whom to go on.
     left: Vec<GroupId>,
+    /// Users to whom there are subscriptions, found by this step.
+    subscribed: Vec<String>,
     from: String,
     due: Millis,
 }
@@ -112,6 +114,9 @@ pub fn tick(core: &mut Core) {
         census.made[1] = 0;
     }
     step(core, &mut census);
+    for user in census.subscribed.drain(..) {
+        crate::subscribers::found(core, &user);
+    }
     if census.left.is_empty() {
         census.last = Some(census.counting);
         census.made[0] = census.made[1];
@@ -138,6 +143,10 @@ fn step(core: &Core, census: &mut Census) {
             match key.kind {
                 records::BINDING => census.counting.home += 1,
                 records::GUEST => census.counting.guest += 1,
+                records::SUBSCRIPTION if core.host.can_commit(group) => {
+                    census.subscribed.push(key.owner.to_string());
+                    continue;
+                }
                 _ => continue,
             }
             let stranded = Binding::from_record(record).is_ok_and(|b| crate::place::reach(core, &b) == Reach::Stranded);

@@ -74,6 +74,7 @@ pub fn finished(core: &mut Core, ticket: Ticket, done: Done) {
     }
     match core.tickets.remove(&ticket) {
         Some(TicketOwner::Task(task, wait)) => core.resolve(task, wait, WaitResult::Done(done)),
+        Some(TicketOwner::Quick(slot)) => crate::quick::done(core, slot, &done),
         Some(TicketOwner::PeerProposal(link, ticket)) => {
             answer(core, link, &PeerFrame::Proposed { ticket, done });
         }
@@ -106,7 +107,12 @@ fn applied(core: &mut Core, group: GroupId, entry: &Entry) {
             let text = format!("group {group}: promoted in epoch {} at {}", promote.epoch, promote.recovery_point);
             core.event(Level::Debug, "promoted", text);
         }
-        Body::Open { .. } | Body::Expire(_) => {}
+        Body::Expire(keys) => {
+            for key in keys {
+                crate::subscribers::changed(core, group, key, false);
+            }
+        }
+        Body::Open { .. } => {}
     }
 }
 
@@ -118,6 +124,9 @@ fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
             let owner = key.owner.clone();
             crate::place::wake_watchers(core, &owner);
         }
+        crate::subscribers::changed(core, group, key, true);
+    } else if key.kind == records::SUBSCRIPTION {
+        crate::subscribers::changed(core, group, key, matches!(effect, Effect::Put { .. }));
     } else if group.is_cms() && key.kind == stored::KIND_TOPOLOGY {
         let value: Option<Bytes> = match effect {
             Effect::Put { value, .. } => Some(value.clone()),

@@ -23,12 +23,15 @@ mod population;
 mod problem;
 pub mod procedures;
 pub mod publish;
+pub mod quick;
 mod rng;
 mod sign_in;
 mod sip_side;
 mod start;
+mod subscribers;
 mod traces;
 pub mod view;
+pub mod wakes;
 
 pub use config::{NodeConfig, Secrets};
 pub use node::Node;

@@ -162,17 +162,22 @@ impl Node {
     /// Runs until nothing is ready. Bounded: each round either ends a wait or sends something outside.
     fn settle(&mut self) {
         loop {
-            let (next, work) = {
+            while crate::subscribers::pump(self) {}
+            let (next, work, refused) = {
                 let mut core = self.core.borrow_mut();
                 let mut busy = true;
                 while busy {
                     busy = host_side::pump(&mut core) | sip_side::pump(&mut core) | procedures::pump(&mut core);
                 }
-                (core.ready.take(), core.procedures.background.pop_front())
+                (core.ready.take(), core.procedures.background.pop_front(), core.quicks.refused.pop_front())
             };
+            let resumed = refused.is_some();
+            if let Some(refused) = refused {
+                sip_side::resumed(self, refused.flow, refused.request);
+            }
             if let Some(work) = work {
                 self.spawn(|cx| procedures::background(cx, work));
-            } else if next.is_none() {
+            } else if next.is_none() && !resumed && self.core.borrow().to_tell.is_empty() {
                 return;
             }
             let Some(task) = next else { continue };

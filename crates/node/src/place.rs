@@ -82,6 +82,11 @@ pub fn guests(core: &Core, user: &Aor) -> Vec<Binding> {
     found
 }
 
+/// Whether the pool may hold one more binding.
+pub fn room_for_bindings(core: &Core) -> bool {
+    core.census.at_most() < u64::from(core.topology.policies.limits.bindings_per_pool)
+}
+
 /// How a binding's flow can be used now (DESIGN §8, "a surviving binding is not a reachable phone").
 pub fn reach(core: &Core, binding: &Binding) -> Reach {
     let owner = &binding.flow;

@@ -90,11 +90,12 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
             .map(|pool| PoolInfo { id: pool.id, name: pool.name.clone(), groups: pool.routing_groups })
             .collect(),
         listeners: listeners(topology, server),
-        registrar: registrar(policies),
+        registrar: RegistrarPolicy { watchers: config.sip.watchers.clone(), ..registrar(policies) },
         proxy: ProxyPolicy {
             hold_ms: u64::from(policies.registration.stranded_hold_s) * 1_000,
             ..ProxyPolicy::default()
         },
+        push: config.sip.push.clone(),
         max_contacts: usize::from(policies.registration.max_contacts),
         auth_rules: auth_rules(policies, server),
         stored_algorithms: policies.authentication.algorithms().into_iter().map(algorithm).collect(),

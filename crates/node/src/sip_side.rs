@@ -12,6 +12,8 @@ use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 use pairline_sip::reply::Reply;
 use pairline_sip::transaction::{Output as LayerOutput, Received, ServerTx};
+use std::future::Future;
+use std::pin::Pin;
 
 /// One whole message arrived.
 pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
@@ -25,6 +27,7 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
         match Message::parse(bytes) {
             Ok(message) => {
                 let now = core.now.mono;
+                let Some(message) = crate::quick::receive(&mut core, flow, message) else { return };
                 core.layer.receive(now, flow, message)
             }
             Err(error) => {
@@ -65,7 +68,32 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
     }
 }
 
+/// A request that was decided in one step and could not be written so goes on as a task.
+pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes) {
+    let Ok(message) = Message::parse(bytes) else { return };
+    let received = {
+        let shared = node.core();
+        let mut core = shared.borrow_mut();
+        let now = core.now.mono;
+        core.layer.receive(now, flow, message)
+    };
+    if let Received::Request { tx, message } = received {
+        run(node, tx, message, flow, |cx, message| Box::pin(dispatch::registered(cx, message, flow)));
+    }
+}
+
 fn start_task(node: &mut Node, tx: ServerTx, message: Message, flow: Flow) {
+    run(node, tx, message, flow, |cx, message| Box::pin(dispatch::handle(cx, message, flow)));
+}
+
+/// Starts the task of a server transaction.
+fn run(
+    node: &mut Node,
+    tx: ServerTx,
+    message: Message,
+    flow: Flow,
+    make: impl FnOnce(TaskCx, Message) -> Pin<Box<dyn Future<Output = ()>>>,
+) {
     let shared = node.core();
     if node.live_tasks() >= MAX_TASKS {
         let mut core = shared.borrow_mut();
@@ -81,7 +109,7 @@ fn start_task(node: &mut Node, tx: ServerTx, message: Message, flow: Flow) {
     let task = node.reserve();
     shared.borrow_mut().add_state(task, Some(tx), Some(flow));
     let cx = TaskCx::new(shared, task);
-    node.start(task, Box::pin(dispatch::handle(cx, message, flow)));
+    node.start(task, make(cx, message));
 }
 
 /// Takes what the transaction layer wants done; true if there was anything.

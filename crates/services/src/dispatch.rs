@@ -4,6 +4,7 @@
 
 use crate::back;
 use crate::cx::Cx;
+use crate::events;
 use crate::forward;
 use crate::ident::{Whose, classify};
 use crate::messaging;
@@ -30,7 +31,7 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
     if let Some(token) = routes.token {
         return proxy::deliver(cx, request, flow, routes, token).await;
     }
-    if request.to().has_param("tag") && routes.marked {
+    if request.to().has_param("tag") && routes.marked && !events::is_ours(&cx, &request, &routes) {
         return proxy::dialog::pass(cx, request, flow, routes).await;
     }
     let whose = classify(&cx.view(), request.request_uri());
@@ -40,10 +41,13 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
         (Method::Register, Whose::Server | Whose::User(_)) => registrar::handle(cx, request, flow, routes).await,
         (Method::Register, _) => replies::refuse(&cx, &request, 403, "Not Our Domain"),
         (Method::Options, Whose::Server) => replies::options(&cx, &request),
-        (Method::Subscribe | Method::Notify, _) => bad_event(&cx, &request),
+        (Method::Subscribe, _) => events::subscribe(cx, request, flow, routes, whose).await,
+        (Method::Notify, _) => events::bad_event(&cx, &request),
         (Method::Publish, _) => {
             replies::refuse_with(&cx, &request, 405, "Method Not Allowed", &[("Allow", replies::ALLOW)])
         }
+        // RFC 3261 §21.5.2: for no user at all is such a method known here; on the way to a user it is not ours to know.
+        (Method::Extension(_), Whose::Server) => replies::refuse(&cx, &request, 501, "Not Implemented"),
         (_, Whose::Server) => replies::refuse(&cx, &request, 404, "No User Named"),
         (Method::Message, _) => message(cx, request, flow, routes, whose).await,
         _ => proxy::handle(cx, request, flow, routes, whose).await,
@@ -58,16 +62,16 @@ async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, w
     }
 }
 
-/// No event package is spoken yet; RFC 6665 §4.2.1.2 wants 489, never silence.
-fn bad_event<C: Cx>(cx: &C, request: &Message) {
-    cx.count(Counter::Refused);
-    replies::refuse_with(cx, request, 489, "Bad Event", &[("Allow", replies::ALLOW)]);
-}
-
 fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {
     let view = cx.view();
     let partner_up = view.partner.as_ref().is_some_and(|p| cx.peer_flow(p.pool).is_some());
     routes::read(&view, request, partner_up)
+}
+
+/// Goes on with a REGISTER that [`registrar::quick`] has decided and that could not be written as it was: its sender is known.
+pub async fn registered<C: Cx>(cx: C, request: Message, flow: Flow) {
+    let routes = read_routes(&cx, &request);
+    registrar::admitted(cx, request, flow, routes).await;
 }
 
 /// RFC 3261 §16.3; answers what fails.
@@ -92,9 +96,7 @@ fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
         return false;
     }
     if request.has(Name::ProxyRequire) {
-        let tags: Vec<&[u8]> = request.option_tags(Name::ProxyRequire).collect();
-        let tags = String::from_utf8_lossy(&tags.join(&b", "[..])).into_owned();
-        replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &tags)]);
+        replies::bad_extension(cx, request, request.option_tags(Name::ProxyRequire));
         return false;
     }
     if request.routes().nth(MAX_ROUTES).is_some() {

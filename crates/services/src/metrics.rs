@@ -77,6 +77,20 @@ counters! {
     Refused => "refused",
     /// A message relayed to a device.
     MessageRelayed => "message_relayed",
+    /// A SUBSCRIBE that was accepted.
+    SubscribeAccepted => "subscribe_accepted",
+    /// A SUBSCRIBE refused by its form, its order, or for who asks.
+    SubscribeRefused => "subscribe_refused",
+    /// A NOTIFY of ours that was accepted.
+    NotifySent => "notify_sent",
+    /// A NOTIFY of ours that was refused or did not arrive.
+    NotifyFailed => "notify_failed",
+    /// A subscription that ended because the subscriber did not know it or was silent.
+    SubscriptionLost => "subscription_lost",
+    /// A sleeping client that a request needs: its waking was ordered.
+    PushAsked => "push_asked",
+    /// A request held for a client that was to be woken.
+    ProxyWaking => "proxy_waking",
     /// An ACK or response forwarded outside transactions.
     Stateless => "stateless",
     /// A stored record that could not be read by this build.

@@ -1,6 +1,6 @@
 //! Records of a user's group: which kinds there are, their keys and their stored forms.
 //!
-//! Owns kinds 200–299. Does not own bindings' form (`binding`) nor the directory (`pairline-topology`, kinds 1–99).
+//! Owns kinds 200–299. Does not own the forms of bindings and subscriptions (`binding`, `subscription`) nor the directory (`pairline-topology`, kinds 1–99).
 
 use crate::settings::Secret;
 use bytes::Bytes;
@@ -21,6 +21,13 @@ pub const CONTACT: Kind = Kind(202);
 pub const BINDING: Kind = Kind(203);
 /// One guest binding, in a group of the pool that made it; soft; item = home pool (big-endian u16), then the 16-byte id.
 pub const GUEST: Kind = Kind(204);
+/// One subscription to a user; soft; item = its 16-byte id.
+pub const SUBSCRIPTION: Kind = Kind(205);
+
+/// Whether records of a kind are soft: lost with a tail, and no loss.
+pub fn is_soft(kind: Kind) -> bool {
+    matches!(kind, BINDING | GUEST | SUBSCRIPTION)
+}
 
 const CREDENTIAL_VERSION: u8 = 1;
 const SETTINGS_VERSION: u8 = 1;
@@ -91,6 +98,11 @@ pub fn guest_key(user: &str, home: PoolId, id: &[u8; 16]) -> Key {
     Key::new(user, GUEST, &item)
 }
 
+/// Key of a subscription to a user.
+pub fn subscription_key(user: &str, id: &[u8; 16]) -> Key {
+    Key::new(user, SUBSCRIPTION, id)
+}
+
 /// A user's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -156,6 +168,15 @@ struct PlainCredential {
     ha1: Vec<(u8, Vec<u8>)>,
 }
 
+/// The same, read without copying.
+#[derive(Deserialize)]
+struct Opened<'a> {
+    #[serde(rename = "realm", borrow)]
+    _realm: &'a str,
+    #[serde(borrow)]
+    ha1: Vec<(u8, &'a [u8])>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {
     nonce: [u8; 12],
@@ -188,6 +209,14 @@ fn cipher(key: &Secret) -> ChaCha20Poly1305 {
 /// A key for one purpose from the deployment's sealing key.
 pub(crate) fn derive(key: &Secret, purpose: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(&key.0, purpose).as_bytes()
+}
+
+/// The sealed part of a stored credential.
+fn unseal(key: &Secret, user: &str, value: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let body = body_of(value, CREDENTIAL_VERSION)?;
+    let sealed: Sealed<'_> = postcard::from_bytes(body).map_err(DecodeError::Malformed)?;
+    let payload = Payload { msg: sealed.sealed, aad: user.as_bytes() };
+    cipher(key).decrypt(Nonce::from_slice(&sealed.nonce), payload).map_err(|_| DecodeError::Seal)
 }
 
 impl Credential {
@@ -228,13 +257,28 @@ impl Credential {
         encode(CREDENTIAL_VERSION, &Sealed { nonce, sealed: &sealed })
     }
 
+    /// The HA1 of one algorithm in a stored value; `None` if there is none of that algorithm.
+    ///
+    /// # Errors
+    /// As [`Credential::open`].
+    pub fn open_ha1(
+        key: &Secret,
+        user: &str,
+        value: &[u8],
+        algorithm: Algorithm,
+    ) -> Result<Option<Vec<u8>>, DecodeError> {
+        let plain = unseal(key, user, value)?;
+        let plain: Opened<'_> = postcard::from_bytes(&plain).map_err(DecodeError::Malformed)?;
+        let code = algorithm_code(algorithm);
+        Ok(plain.ha1.iter().find(|(found, _)| *found == code).map(|(_, ha1)| ha1.to_vec()))
+    }
+
     /// Opens a stored value.
+    ///
+    /// # Errors
+    /// If it is of another version, malformed, or sealed with another key or for another user.
     pub fn open(key: &Secret, user: &str, value: &[u8]) -> Result<Credential, DecodeError> {
-        let body = body_of(value, CREDENTIAL_VERSION)?;
-        let sealed: Sealed<'_> = postcard::from_bytes(body).map_err(DecodeError::Malformed)?;
-        let plain = cipher(key)
-            .decrypt(Nonce::from_slice(&sealed.nonce), Payload { msg: sealed.sealed, aad: user.as_bytes() })
-            .map_err(|_| DecodeError::Seal)?;
+        let plain = unseal(key, user, value)?;
         let plain: PlainCredential = postcard::from_bytes(&plain).map_err(DecodeError::Malformed)?;
         let ha1 = plain
             .ha1

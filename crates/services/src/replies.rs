@@ -9,7 +9,8 @@ use pairline_sip::method::Method;
 use pairline_sip::reply::Reply;
 
 /// Methods that this server handles or passes on.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, NOTIFY";
+pub const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, REFER, UPDATE, PRACK, SUBSCRIBE, NOTIFY";
 /// Extensions that this server knows: Path (RFC 3327), flows (RFC 5626), addresses of devices (RFC 5627).
 pub const EXTENSIONS: [&str; 3] = ["path", "outbound", "gruu"];
 /// The same as a Supported header's value.
@@ -27,6 +28,16 @@ pub fn refuse_with<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str, 
         reply = reply.header(name, value.as_bytes());
     }
     cx.respond(status, reply.build());
+}
+
+/// Most extensions that are named as not supported: an answer must not grow with what strangers write.
+const MAX_NAMED: usize = 32;
+
+/// 420 that names extensions which are not supported (RFC 3261 §8.2.2.3, §16.3), the first [`MAX_NAMED`] of them.
+pub fn bad_extension<'a, C: Cx>(cx: &C, request: &Message, unknown: impl Iterator<Item = &'a [u8]>) {
+    let named: Vec<&[u8]> = unknown.take(MAX_NAMED).collect();
+    let reply = Reply::to(request, 420).reason("Bad Extension").header("Unsupported", named.join(&b", "[..]));
+    cx.respond(420, reply.build());
 }
 
 /// Seconds for Retry-After: between `base` and twice that, so that clients do not come back together.
@@ -50,7 +61,7 @@ pub fn unavailable<C: Cx>(cx: &C, request: &Message, reason: &str) {
 
 /// OPTIONS to the server itself (RFC 3261 §11.2).
 pub fn options<C: Cx>(cx: &C, request: &Message) {
-    let headers = [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp")];
+    let headers = [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp"), ("Allow-Events", "reg")];
     refuse_with(cx, request, 200, "OK", &headers);
 }
 

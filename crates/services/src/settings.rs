@@ -3,9 +3,11 @@
 //! Owns the shape of that view and the questions asked of it. Does not own where it comes from: the node makes it from
 //! the topology and replaces it whole when the topology changes.
 
+use crate::push::PushPolicy;
 use pairline_group::{GroupId, Millis, PoolId, ServerId};
 use pairline_sip::auth::{Algorithm, NonceKeys};
 use pairline_sip::flow::Transport;
+use pairline_sip::uri::Aor;
 use std::net::{IpAddr, SocketAddr};
 
 /// 32 secret bytes; never printed.
@@ -98,6 +100,8 @@ pub struct RegistrarPolicy {
     pub guest_max_s: u32,
     /// Seconds within which a client with a kept flow must be heard on its stream (RFC 5626 §4.4); 0: it is not told.
     pub flow_timer_s: u32,
+    /// Who may watch the registrations of others (RFC 3680); everybody may watch their own.
+    pub watchers: Vec<Aor>,
 }
 
 impl Default for RegistrarPolicy {
@@ -110,6 +114,7 @@ impl Default for RegistrarPolicy {
             max_bindings: 8,
             guest_max_s: 120,
             flow_timer_s: 120,
+            watchers: Vec::new(),
         }
     }
 }
@@ -165,6 +170,8 @@ pub struct DeploymentView {
     pub registrar: RegistrarPolicy,
     /// Proxying.
     pub proxy: ProxyPolicy,
+    /// Waking of sleeping clients.
+    pub push: PushPolicy,
     /// Most contacts in one user's list.
     pub max_contacts: usize,
     /// Which challenge for whom; none fits: SHA-256.

@@ -5,9 +5,11 @@ use pairline_group::{PoolId, ServerId};
 use pairline_services::binding::{BINDING_VERSION, Binding, FlowRef};
 use pairline_services::records::{
     Contact, Credential, DecodeError, Settings, binding_key, contact_key, credential_key, guest_key, settings_key,
+    subscription_key,
 };
 use pairline_services::routes;
 use pairline_services::settings::Secret;
+use pairline_services::subscription::Subscription;
 use pairline_sip::auth::Algorithm;
 use pairline_sip::flow::{Flow, Transport};
 
@@ -62,6 +64,37 @@ fn binding_v2() {
     let frozen = include_str!("golden/binding_v2.hex").trim();
     assert_eq!(hex(&binding().encode()), frozen);
     assert_eq!(Binding::decode(&unhex(frozen)).unwrap(), binding());
+}
+
+#[test]
+fn subscription_v1() {
+    let subscription = Subscription {
+        id: Subscription::id_for(b"abc@192.0.2.7", b"local", b"remote"),
+        package: b"reg".as_slice().into(),
+        event_id: Some(b"7".as_slice().into()),
+        subscriber: USER.into(),
+        call_id: b"abc@192.0.2.7".as_slice().into(),
+        local_tag: b"local".as_slice().into(),
+        remote_tag: b"remote".as_slice().into(),
+        local_uri: USER.as_bytes().into(),
+        remote_uri: USER.as_bytes().into(),
+        target: b"sip:alice@192.0.2.7:5070".as_slice().into(),
+        routes: vec![b"sip:edge.example;lr".as_slice().into()],
+        remote_cseq: 4711,
+        reserved: 64,
+        expires: 1_700_000_600_000,
+        flow: binding().flow,
+    };
+    let frozen = include_str!("golden/subscription_v1.hex").trim();
+    assert_eq!(hex(&subscription.encode()), frozen);
+    assert_eq!(Subscription::decode(&unhex(frozen)).unwrap(), subscription);
+    let value = subscription.encode();
+    let mut newer = value.to_vec();
+    newer[0] += 1;
+    assert!(matches!(Subscription::decode(&newer), Err(DecodeError::Version(2))));
+    for cut in 0..value.len() {
+        assert!(Subscription::decode(&value[..cut]).is_err(), "cut at {cut}");
+    }
 }
 
 #[test]
@@ -126,6 +159,7 @@ fn keys_are_frozen() {
         (contact_key(USER, "sip:bob@pairline.test"), 202, hex(b"sip:bob@pairline.test")),
         (binding_key(USER, &id), 203, "cd".repeat(16)),
         (guest_key(USER, PoolId(258), &id), 204, format!("0102{}", "cd".repeat(16))),
+        (subscription_key(USER, &id), 205, "cd".repeat(16)),
     ];
     for (key, kind, item) in keys {
         assert_eq!((&*key.owner, key.kind.0, hex(&key.item)), (USER, kind, item));

@@ -4,11 +4,13 @@
 //! benchmark one that runs and reports it.
 
 mod delay;
+mod enumeration;
 mod kamailio;
 mod lag;
 mod load;
 mod pair;
 mod pairline;
+mod ranks;
 mod register;
 mod samples;
 mod seed;
@@ -85,12 +87,37 @@ pub(crate) fn seed(root: &Path, args: &[&str]) -> Result<(), String> {
     in_folder(root, |binaries, folder| seed::run(root, binaries, folder, &options))
 }
 
+/// Telling users apart by the time of answers. `PAIRLINE_BIN` names a server to be measured that is built already.
+///
+/// # Errors
+/// A line that says what could not be had or done, or by which requests users can be told apart.
+pub(crate) fn enumeration(root: &Path, args: &[&str]) -> Result<(), String> {
+    let mut options = enumeration::Options::default();
+    numbers(args, &mut [("--tries", &mut options.tries), ("--users", &mut options.users)])?;
+    if options.tries < 50 || options.users == 0 || options.users > 99_999 {
+        return Err("at least 50 tries, and 1 to 99999 users".to_owned());
+    }
+    match std::env::var_os("PAIRLINE_BIN").map(PathBuf::from) {
+        Some(binary) => in_scratch(|folder| {
+            enumeration::run(root, &binary, folder, &options, "the server that `PAIRLINE_BIN` names")
+        }),
+        None => in_folder(root, |binaries, folder| {
+            enumeration::run(root, &binaries.pairline, folder, &options, "release build")
+        }),
+    }
+}
+
 /// Builds, and runs something in a folder that is removed if it succeeds.
 fn in_folder(root: &Path, work: impl FnOnce(&Binaries, &Path) -> Result<(), String>) -> Result<(), String> {
     let binaries = build(root)?;
+    in_scratch(|folder| work(&binaries, folder))
+}
+
+/// Runs something in a folder that is removed if it succeeds.
+fn in_scratch(work: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
     let folder = std::env::temp_dir().join(format!("pairline-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let result = work(&binaries, &folder);
+    let result = work(&folder);
     match &result {
         // A folder that stays behind harms nobody.
         Ok(()) => drop(std::fs::remove_dir_all(&folder)),
@@ -175,7 +202,7 @@ fn machine() -> String {
 }
 
 /// Today in UTC, as the system's `date` says.
-fn today() -> String {
+pub(crate) fn today() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -292,7 +292,7 @@ impl Lookup for State<'_> {
     }
 
     fn is_soft(&self, kind: Kind) -> bool {
-        kind == records::BINDING || kind == records::GUEST
+        records::is_soft(kind)
     }
 
     fn is_cms(&self) -> bool {

@@ -19,6 +19,7 @@ use pairline_node::peer::PeerFrame;
 use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
+use pairline_sip::flow::Flow;
 use pairline_topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -106,6 +107,10 @@ pub struct Site {
     /// A stored tail is not answered.
     pub withhold_tails: bool,
     withheld: Vec<GroupId>,
+    /// Orders to wake clients.
+    pub woken: Vec<pairline_services::push::Wake>,
+    /// SIP messages that the server has sent, oldest first.
+    pub sip: Vec<(Flow, Bytes)>,
     /// Frames to the other site after which the link is cut.
     pub cut_after: Option<usize>,
     replies: BTreeMap<u64, Result<Reply, Problem>>,
@@ -127,7 +132,11 @@ pub struct Pair {
 impl Pair {
     /// Both sites up, linked, and every group shipped.
     pub fn steady() -> Pair {
-        let mut topology = pairline_topology::demo_topology();
+        Pair::with(pairline_topology::demo_topology())
+    }
+
+    /// The same with another topology.
+    pub fn with(mut topology: Topology) -> Pair {
         for pool in &mut topology.pool {
             pool.routing_groups = 2;
         }
@@ -165,6 +174,7 @@ impl Pair {
                 sealing_key: Secret([7; 32]),
                 nonce_keys: NonceKeys { current: [9; 32], previous: None },
             },
+            sip: Default::default(),
             order: Order::Seeded(site.boot),
             limits: pairline_group::Limits::default(),
             version: "0.1.0".to_owned(),
@@ -309,7 +319,9 @@ impl Pair {
             Output::Event(event) => site.events.push(event),
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("site {at}: {reason}"),
-            Output::Sip { .. } | Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
+            Output::Sip { flow, message } => site.sip.push((flow, message)),
+            Output::Wake(wake) => site.woken.push(wake),
+            Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
         }
     }
 

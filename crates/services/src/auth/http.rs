@@ -2,7 +2,7 @@
 //!
 //! Owns the verdict on one Authorization header. Does not own bearer tokens (the server's API does).
 
-use super::{Who, Worth, fresh_challenge, named_user, weigh};
+use super::{Who, Worth, challenge_value, named_user, weigh};
 use crate::cx::{Cx, Place};
 use crate::metrics::Counter;
 use crate::settings::DeploymentView;
@@ -31,7 +31,14 @@ pub async fn http_digest<C: Cx>(cx: &C, authorization: Option<&[u8]>, method: &s
     let domain = view.default_domain.clone();
     let again = |stale| {
         cx.count(if stale { Counter::AuthStale } else { Counter::AuthChallenge });
-        HttpVerdict::Challenge(fresh_challenge(cx, &view, &domain, Algorithm::Sha256, stale, false))
+        HttpVerdict::Challenge(challenge_value(
+            &view,
+            &domain,
+            Algorithm::Sha256,
+            (stale, false),
+            cx.now().wall,
+            cx.random(),
+        ))
     };
     let credentials = authorization.and_then(|value| Credentials::parse(value).ok());
     let Some(credentials) = credentials else {

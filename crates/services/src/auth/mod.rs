@@ -10,9 +10,10 @@ pub use http::{HttpVerdict, http_claim, http_digest};
 use crate::cx::Cx;
 use crate::ident::user_of;
 use crate::metrics::Counter;
-use crate::records::{Credential, credential_key};
+use crate::records::{Credential, DecodeError, credential_key};
 use crate::settings::DeploymentView;
-use pairline_group::GroupId;
+use bytes::Bytes;
+use pairline_group::{GroupId, Millis};
 use pairline_sip::auth::{self, Algorithm, Credentials, NonceVerdict};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -104,6 +105,11 @@ fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option
         .find(|c| *c.realm == *name.as_bytes())
 }
 
+/// Whether a request has credentials for a domain of ours, whatever they are worth.
+pub fn are_offered(view: &DeploymentView, request: &Message, realm: Realm, domain: &str) -> bool {
+    credentials_for(request, realm, view.realm(domain)).is_some()
+}
+
 /// The user that credentials name: without the domain, as HA1 is stored.
 fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
     let name = std::str::from_utf8(&credentials.username).ok()?;
@@ -125,27 +131,105 @@ pub fn claimed_user(view: &DeploymentView, request: &Message) -> Option<Aor> {
     named_user(&credentials_for(request, Realm::Proxy, view.realm(domain))?, domain)
 }
 
+/// What credentials are worth before their nonce's count is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// Right; this count of this nonce must not have been used before.
+    Counted {
+        /// The nonce.
+        id: u128,
+        /// Its count.
+        nc: u32,
+    },
+    /// Right, but the nonce is not good any more.
+    Stale,
+    /// Wrong user, password or algorithm.
+    Wrong,
+}
+
+/// Weighs credentials against a user's HA1 (`None`: there is no such user, and the same work is done).
+pub(crate) fn judge(
+    view: &DeploymentView,
+    credentials: &Credentials<'_>,
+    method: &[u8],
+    user: &Aor,
+    ha1: Option<&[u8]>,
+    algorithm: Algorithm,
+    wall: Millis,
+) -> Judged {
+    if !is_right(credentials, method, user, ha1, algorithm) {
+        return Judged::Wrong;
+    }
+    let verdict = auth::check_nonce(&view.nonce_keys, &credentials.nonce, wall, view.nonce_life_ms);
+    match (verdict, credentials.nc) {
+        (NonceVerdict::Fresh { id }, Some(nc)) => Judged::Counted { id, nc },
+        _ => Judged::Stale,
+    }
+}
+
+/// Whether credentials have the right password of the user that they name, whatever their nonce is worth.
+fn is_right(
+    credentials: &Credentials<'_>,
+    method: &[u8],
+    user: &Aor,
+    ha1: Option<&[u8]>,
+    algorithm: Algorithm,
+) -> bool {
+    let named = named_user(credentials, user.domain());
+    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
+    let right = auth::verify(credentials, ha1.unwrap_or(nobody), method);
+    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
+    right && ha1.is_some() && credentials.algorithm == algorithm && named.as_ref() == Some(user)
+}
+
+/// The HA1 in a stored credential, for one algorithm.
+pub(crate) fn open_ha1(
+    view: &DeploymentView,
+    user: &Aor,
+    value: &[u8],
+    algorithm: Algorithm,
+) -> Result<Option<Vec<u8>>, DecodeError> {
+    Credential::open_ha1(&view.sealing_key, user.as_str(), value, algorithm)
+}
+
 /// Answers with a challenge. Its To tag is random like all else in it: one that followed from the request would tell a
 /// challenge made here from one that the other pool made.
 pub fn challenge<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, domain: &str, stale: bool) {
     cx.count(if stale { Counter::AuthStale } else { Counter::AuthChallenge });
     let view = cx.view();
     let algorithm = algorithm_for(&view, request, flow);
-    let value = fresh_challenge(cx, &view, domain, algorithm, stale, realm == Realm::Proxy);
-    let tag = format!("{:016x}", cx.random());
-    let reply = Reply::to(request, realm.status()).to_tag(&tag).header(realm.challenge(), value);
-    cx.respond_once(realm.status(), reply.build());
+    let random = [cx.random(), cx.random()];
+    let reply = challenge_reply(&view, request, realm, domain, algorithm, stale, cx.now().wall, random);
+    cx.respond_once(realm.status(), reply);
 }
 
-fn fresh_challenge<C: Cx>(
-    cx: &C,
+/// The challenge as [`challenge`] sends it.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn challenge_reply(
     view: &DeploymentView,
+    request: &Message,
+    realm: Realm,
     domain: &str,
     algorithm: Algorithm,
     stale: bool,
-    proxy: bool,
+    wall: Millis,
+    random: [u64; 2],
+) -> Bytes {
+    let value = challenge_value(view, domain, algorithm, (stale, realm == Realm::Proxy), wall, random[0]);
+    let tag = format!("{:016x}", random[1]);
+    Reply::to(request, realm.status()).to_tag(&tag).header(realm.challenge(), value).build()
+}
+
+/// A challenge with a fresh nonce.
+fn challenge_value(
+    view: &DeploymentView,
+    domain: &str,
+    algorithm: Algorithm,
+    (stale, proxy): (bool, bool),
+    wall: Millis,
+    random: u64,
 ) -> String {
-    let nonce = auth::issue_nonce(&view.nonce_keys, cx.now().wall, cx.random());
+    let nonce = auth::issue_nonce(&view.nonce_keys, wall, random);
     auth::challenge(view.realm(domain), algorithm, &nonce, stale, proxy)
 }
 
@@ -169,8 +253,8 @@ async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Vec
         drop(nobody.seal(&view.sealing_key, who.user.as_str(), 0));
         return None;
     };
-    match Credential::open(&view.sealing_key, who.user.as_str(), &record.value) {
-        Ok(credential) => credential.ha1(algorithm).map(<[u8]>::to_vec),
+    match open_ha1(&view, who.user, &record.value, algorithm) {
+        Ok(ha1) => ha1,
         Err(_) => {
             cx.count(Counter::RecordUnreadable);
             None
@@ -186,23 +270,24 @@ pub(crate) async fn weigh<C: Cx>(
     who: Who<'_>,
     algorithm: Algorithm,
 ) -> Worth {
-    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
-    if credentials.algorithm != algorithm {
-        return Worth::Wrong;
-    }
-    let named = named_user(credentials, who.user.domain());
     let ha1 = ha1_of(cx, who, algorithm).await;
-    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
-    let right = auth::verify(credentials, ha1.as_deref().unwrap_or(nobody), method);
-    if !right || ha1.is_none() || named.as_ref() != Some(who.user) {
-        return Worth::Wrong;
+    match judge(&cx.view(), credentials, method, who.user, ha1.as_deref(), algorithm, cx.now().wall) {
+        Judged::Counted { id, nc } if cx.nonce_count(id, nc) => Worth::Good,
+        Judged::Counted { .. } | Judged::Stale => Worth::Stale,
+        Judged::Wrong => Worth::Wrong,
     }
+}
+
+/// Whether a request has the right password of a user by the copy of the credential that is here. Nothing is granted for that:
+/// its nonce is not looked at, and stays good for whoever serves the user.
+pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
     let view = cx.view();
-    let verdict = auth::check_nonce(&view.nonce_keys, &credentials.nonce, cx.now().wall, view.nonce_life_ms);
-    match (verdict, credentials.nc) {
-        (NonceVerdict::Fresh { id }, Some(nc)) if cx.nonce_count(id, nc) => Worth::Good,
-        _ => Worth::Stale,
-    }
+    let Some(credentials) = credentials_for(request, realm, view.realm(who.user.domain())) else {
+        return false;
+    };
+    let algorithm = algorithm_for(&view, request, flow);
+    let ha1 = ha1_of(cx, who, algorithm).await;
+    is_right(&credentials, request.method().as_str().as_bytes(), who.user, ha1.as_deref(), algorithm)
 }
 
 /// Whether a request is proven to come from a user; if not, the challenge is on its way.

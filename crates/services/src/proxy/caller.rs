@@ -2,6 +2,7 @@
 //!
 //! Owns the table caller × transport × credentials. Does not own digests (`auth`).
 
+use super::hop;
 use crate::auth::{self, Realm, Who};
 use crate::cx::{Cx, Place};
 use crate::forward::Asserted;
@@ -25,7 +26,14 @@ pub enum Caller {
         consumed: bool,
     },
     /// The other pool serves the caller and must authenticate it.
-    ServedBy(PoolId),
+    ServedBy {
+        /// Which.
+        pool: PoolId,
+        /// Who the caller says it is.
+        user: Aor,
+        /// It knows that user's password, by the copy that is here.
+        proven: bool,
+    },
     /// Refused or challenged; the answer is on its way.
     Answered,
 }
@@ -71,7 +79,17 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
     let (group, reachable) = match cx.place(&user) {
         Place::NoSuchUser => (None, true),
         Place::Here { group } | Place::Resiliency { group } => (Some(group), true),
-        Place::Elsewhere { pool, .. } => return Caller::ServedBy(pool),
+        Place::Elsewhere { .. } if !auth::are_offered(&cx.view(), request, Realm::Proxy, user.domain()) => {
+            // Asking the other pool first would take a time that nobody else's challenge takes.
+            auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
+            return Caller::Answered;
+        }
+        Place::Elsewhere { group, pool } if hop::to_peer(cx, request, pool, None).is_none() => (Some(group), false),
+        Place::Elsewhere { group, pool } => {
+            let who = Who { user: &user, group: Some(group) };
+            let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who).await;
+            return Caller::ServedBy { pool, user, proven };
+        }
         Place::Unavailable { group, .. } => (Some(group), false),
     };
     let who = Who { user: &user, group };

@@ -7,6 +7,7 @@ use super::best::{self, Ended};
 use super::hop::Hop;
 use super::leg::{GIVE_UP_MS, Leg, SILENT_REST_MS, by_preference};
 use super::targets::{self, Found};
+use crate::auth::{self, Realm};
 use crate::cx::{Branch, Cx, TaskEvent};
 use crate::forward::{self, Asserted, Sending};
 use crate::metrics::Counter;
@@ -55,6 +56,10 @@ pub struct Fork<'a, C: Cx> {
     /// The user whose new bindings may still be waited for.
     hold: Option<Aor>,
     hold_until: Option<Millis>,
+    /// Who the sender says it is, where that is not proven.
+    stranger: Option<&'a Aor>,
+    /// Devices of that user were woken: what they register is tried at once, and nothing is final before the hold is over.
+    waking: bool,
 }
 
 impl<'a, C: Cx> Fork<'a, C> {
@@ -73,7 +78,20 @@ impl<'a, C: Cx> Fork<'a, C> {
             declined: false,
             hold,
             hold_until: None,
+            stranger: None,
+            waking: false,
         }
+    }
+
+    /// The same for a sender who has not proven to be that user: that nobody could be reached is not told to it.
+    pub fn of_stranger(self, stranger: Option<&'a Aor>) -> Self {
+        Fork { stranger, ..self }
+    }
+
+    /// A request whose callee has devices that were woken: it waits for them beside whatever rings (RFC 8599 §5.6).
+    pub fn waking(cx: &'a C, job: Job<'a>, user: Aor) -> Self {
+        let until = cx.now().mono + cx.view().push.wait_ms;
+        Fork { hold_until: Some(until), waking: true, ..Fork::new(cx, job, Some(user)) }
     }
 
     /// Runs until a final answer is given and every leg has ended.
@@ -278,6 +296,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.look_again().await;
             self.hold_until = None;
             self.hold = None;
+            self.waking = false;
         }
         let mut silent = Vec::new();
         for leg in self.legs.iter_mut().filter(|leg| leg.live && leg.timer.is_some_and(|at| at <= now)) {
@@ -312,7 +331,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 continue;
             }
             let unreached = self.ended.iter().all(Ended::unreached);
-            if self.hold_until.is_some() && unreached {
+            if self.hold_until.is_some() && (unreached || self.waking) {
                 return;
             }
             if self.hold_until.is_some() || self.hold.is_none() || !self.invite || !unreached {
@@ -341,13 +360,23 @@ impl<'a, C: Cx> Fork<'a, C> {
             .filter(|hop| !tried.iter().any(|t| t.flow == hop.flow && t.uri == hop.uri && t.routes == hop.routes))
             .take(self.cx.view().proxy.max_branches.saturating_sub(self.tried.len()))
             .collect();
-        self.waiting.extend(by_preference(fresh));
+        if self.waking && !self.answered {
+            fresh.into_iter().for_each(|hop| self.send(hop));
+        } else {
+            self.waiting.extend(by_preference(fresh));
+        }
     }
 
     fn answer(&mut self) {
         self.answered = true;
         let request = self.job.request;
         let chosen = best::choose(&self.ended, self.cancelled).map(|i| &self.ended[i]);
+        if let Some(user) = self.stranger
+            && chosen.is_none_or(|ended| !matches!(ended, Ended::Final(_)) || matches!(ended.status(), 503 | 430))
+        {
+            // What a name that nobody has would get.
+            return auth::challenge(self.cx, request, self.job.arrival, Realm::Proxy, user.domain(), false);
+        }
         match chosen {
             _ if self.cancelled && chosen.is_none_or(|c| c.status() < 600 && c.status() != 487) => {
                 replies::refuse(self.cx, request, 487, "Request Terminated");

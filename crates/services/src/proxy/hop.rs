@@ -50,7 +50,8 @@ impl Hop {
     }
 }
 
-fn bracketed(uri: &[u8]) -> Box<[u8]> {
+/// A URI as a Route value.
+pub fn bracketed(uri: &[u8]) -> Box<[u8]> {
     let mut value = Vec::with_capacity(uri.len() + 2);
     value.push(b'<');
     value.extend_from_slice(uri);

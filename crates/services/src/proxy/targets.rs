@@ -130,7 +130,8 @@ async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor, device: Opti
     if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }
 }
 
-async fn read_bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<Binding> {
+/// The bindings of a user in a group, ended ones too.
+pub async fn read_bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<Binding> {
     let records = cx.read_all(group, user.as_str(), Some(BINDING)).await;
     let mut found = Vec::with_capacity(records.len());
     for (_, record) in &records {

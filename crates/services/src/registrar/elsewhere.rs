@@ -6,18 +6,30 @@ use crate::binding::FlowRef;
 use crate::cx::{Cx, TaskEvent};
 use crate::forward::{self, Asserted, Sending};
 use crate::metrics::Counter;
-use crate::replies;
 use crate::routes::{RouteSet, path_value};
 use pairline_group::PoolId;
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
 
+/// The serving pool could not be asked, or did not answer; nobody has been told yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreached(pub &'static str);
+
 /// Sends the request to the serving pool and its answer back.
-pub async fn relay<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, pool: PoolId) {
+///
+/// # Errors
+/// [`Unreached`]. What the sender may learn of that depends on who it is.
+pub async fn relay<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    routes: &RouteSet,
+    pool: PoolId,
+) -> Result<(), Unreached> {
     let view = cx.view();
     let hop = cx.peer_flow(pool).filter(|_| forward::peer_hops(request) < forward::MAX_PEER_HOPS);
     let Some(hop) = hop else {
-        return replies::try_later(cx, request, "Serving Pool Not Reachable");
+        return Err(Unreached("Serving Pool Not Reachable"));
     };
     let own = &view.own;
     let client = FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow };
@@ -42,13 +54,14 @@ pub async fn relay<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteS
             TaskEvent::Response(_, response) => {
                 let status = response.status().unwrap_or(500);
                 match status {
-                    ..200 => {}
-                    401 => return cx.respond_once(status, forward::response_back(&response)),
-                    _ => return cx.respond(status, forward::response_back(&response)),
+                    ..200 => continue,
+                    401 => cx.respond_once(status, forward::response_back(&response)),
+                    _ => cx.respond(status, forward::response_back(&response)),
                 }
+                return Ok(());
             }
             TaskEvent::Timeout(_) | TaskEvent::TransportError(_) => {
-                return replies::try_later(cx, request, "Serving Pool Did Not Answer");
+                return Err(Unreached("Serving Pool Did Not Answer"));
             }
             _ => {}
         }

@@ -9,6 +9,7 @@ mod elsewhere;
 mod guest;
 mod outbound;
 pub mod plan;
+pub mod quick;
 
 use crate::auth::{self, Realm, Who};
 use crate::binding::{Binding, FlowRef};
@@ -20,7 +21,7 @@ use crate::replies;
 use crate::routes::{RouteSet, read_flow_token};
 use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Millis, Position};
+use pairline_group::{GroupId, Millis, PoolId, Position};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -34,19 +35,29 @@ const PAUSE_MS: u64 = 500;
 
 /// Handles one REGISTER for one of our domains.
 pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    serve_where_it_is(cx, request, flow, routes, false).await;
+}
+
+/// Handles one REGISTER whose sender has proven to be its user.
+pub async fn admitted<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+    serve_where_it_is(cx, request, flow, routes, true).await;
+}
+
+async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, mut admitted: bool) {
     let user = match classify(&cx.view(), request.to().uri) {
         Whose::User(user) => user,
         Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
+        // RFC 4475 §3.3.4: an address of record is a SIP or SIPS URI.
+        Whose::Scheme => return replies::refuse(&cx, &request, 400, "To Is No SIP Address"),
         _ => return replies::refuse(&cx, &request, 404, "Not Our Domain"),
     };
     if !extensions_known(&cx, &request) {
         return;
     }
-    let mut admitted = false;
     for round in 0..ROUNDS {
         let place = cx.place(&user);
-        if let Place::Elsewhere { pool, .. } = place {
-            return elsewhere::relay(&cx, &request, flow, &routes, pool).await;
+        if let Place::Elsewhere { group, pool } = place {
+            return at_other_pool(&cx, &request, flow, &routes, &user, (group, pool), admitted).await;
         }
         let group = match place {
             Place::Here { group } | Place::Resiliency { group } | Place::Unavailable { group, .. } => Some(group),
@@ -71,15 +82,35 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     replies::try_later(&cx, &request, "User Is Being Moved");
 }
 
+/// A REGISTER of a user whom the other pool serves. Who offers no credentials is challenged here, at once, like everybody, and a
+/// pool that does not answer is news only for who has proven to be that user: neither time nor failure tells who exists.
+async fn at_other_pool<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    routes: &RouteSet,
+    user: &Aor,
+    (group, pool): (GroupId, PoolId),
+    proven: bool,
+) {
+    if !auth::are_offered(&cx.view(), request, Realm::Registrar, user.domain()) {
+        return auth::challenge(cx, request, flow, Realm::Registrar, user.domain(), false);
+    }
+    if let Err(unreached) = elsewhere::relay(cx, request, flow, routes, pool).await
+        && (proven || admit(cx, request, flow, user, Some(group)).await)
+    {
+        replies::try_later(cx, request, unreached.0);
+    }
+}
+
 /// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.
 fn extensions_known<C: Cx>(cx: &C, request: &Message) -> bool {
     let known = |tag: &&[u8]| replies::EXTENSIONS.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
-    let unknown: Vec<&[u8]> = request.option_tags(Name::Require).filter(|tag| !known(tag)).collect();
-    if unknown.is_empty() {
+    let mut unknown = request.option_tags(Name::Require).filter(|tag| !known(tag)).peekable();
+    if unknown.peek().is_none() {
         return true;
     }
-    let unknown = String::from_utf8_lossy(&unknown.join(&b", "[..])).into_owned();
-    replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &unknown)]);
+    replies::bad_extension(cx, request, unknown);
     false
 }
 
@@ -136,6 +167,12 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
             replies::refuse(cx, request, 439, "First Hop Lacks Outbound Support");
             None
         }
+        // Signing off needs no push service (RFC 8599 §4.1.4).
+        Ok(ask) if cx.view().push.answer(kept_uris(&ask)).is_err() => {
+            cx.count(Counter::RegisterRefused);
+            replies::refuse(cx, request, 555, "Push Notification Service Not Supported");
+            None
+        }
         Ok(ask) => Some(ask),
         Err(error) => {
             cx.count(Counter::RegisterRefused);
@@ -144,6 +181,11 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
             None
         }
     }
+}
+
+/// The contacts that are to stay.
+fn kept_uris(ask: &Ask) -> impl Iterator<Item = &[u8]> {
+    ask.contacts.iter().filter(|contact| contact.expires != Some(0)).map(|contact| &*contact.uri)
 }
 
 fn refuse<C: Cx>(cx: &C, request: &Message, why: Refuse) {
@@ -169,14 +211,19 @@ fn has_room<C: Cx>(cx: &C, request: &Message, changes: &Changes) -> bool {
     room
 }
 
-fn count_change<C: Cx>(cx: &C, changes: &Changes) {
+/// What a change counts as.
+fn counter_of(changes: &Changes) -> Counter {
     if changes.new > 0 {
-        cx.count(Counter::RegisterNew);
+        Counter::RegisterNew
     } else if changes.puts.is_empty() {
-        cx.count(Counter::RegisterRemove);
+        Counter::RegisterRemove
     } else {
-        cx.count(Counter::RegisterRefresh);
+        Counter::RegisterRefresh
     }
+}
+
+fn count_change<C: Cx>(cx: &C, changes: &Changes) {
+    cx.count(counter_of(changes));
 }
 
 /// A user's live bindings with the versions of their records.

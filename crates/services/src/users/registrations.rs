@@ -100,6 +100,12 @@ pub async fn drop_registrations<C: Cx>(cx: &C, user: &Aor, contact: Option<&str>
         };
     }
     dropped += keys.len();
+    // Whoever watches learns that it was not the client who signed off.
+    cx.watching(|table| {
+        for binding in bindings.iter().filter(|b| meant(b)) {
+            table.drop_binding(user.as_str(), binding.id);
+        }
+    });
     let writes = keys.into_iter().map(|key| Write::Delete { key }).collect();
     written(cx.commit(group, Proposal { writes, ..Proposal::default() }).await, user)?;
     Ok(dropped)

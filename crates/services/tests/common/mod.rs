@@ -1,6 +1,7 @@
 //! A capability trait in memory: groups as maps, branches as lists, time by hand.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod glance;
 pub mod sip;
 
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub struct World {
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub resting: Resting,
     pub nonces: BTreeSet<(u128, u32)>,
+    pub woken: Vec<pairline_services::push::Wake>,
+    pub watching: pairline_services::watching::Table,
     pub counters: BTreeMap<Counter, u64>,
     /// Every await is pending once before it goes on.
     pub slow: bool,
@@ -125,6 +128,7 @@ pub fn view() -> DeploymentView {
         ],
         registrar: RegistrarPolicy { max_bindings: 3, ..RegistrarPolicy::default() },
         proxy: ProxyPolicy::default(),
+        push: Default::default(),
         max_contacts: 3,
         auth_rules: vec![AuthRule { listener: None, user_agent: "baresip".into(), algorithm: Algorithm::Md5 }],
         stored_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
@@ -164,6 +168,8 @@ impl Fake {
             names: BTreeMap::new(),
             resting: Resting::default(),
             nonces: BTreeSet::new(),
+            woken: Vec::new(),
+            watching: Default::default(),
             counters: BTreeMap::new(),
             slow: false,
         })));
@@ -190,7 +196,7 @@ impl Fake {
         self.0.borrow_mut().places.insert(user.as_str().to_owned(), place);
     }
 
-    fn set_password(&self, user: &Aor, group: GroupId) {
+    pub fn set_password(&self, user: &Aor, group: GroupId) {
         let algorithms = [Algorithm::Sha256, Algorithm::Md5];
         let credential = Credential::from_password(&algorithms, user.user(), user.domain(), "secret");
         let value = credential.seal(&self.0.borrow().view.sealing_key, user.as_str(), 1);
@@ -421,6 +427,14 @@ impl Cx for Fake {
         self.0.borrow_mut().nonces.insert((nonce_id, nc))
     }
 
+    fn wake(&self, wake: pairline_services::push::Wake) {
+        self.0.borrow_mut().woken.push(wake);
+    }
+
+    fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {
+        f(&mut self.0.borrow_mut().watching)
+    }
+
     fn count(&self, what: Counter) {
         *self.0.borrow_mut().counters.entry(what).or_default() += 1;
     }
@@ -435,7 +449,18 @@ pub struct Task {
 impl Task {
     /// Starts handling a request.
     pub fn start(fake: &Fake, request: Message, flow: Flow) -> Task {
+        let foreseen = glance::foresee(fake, &request, flow);
         let future = pairline_services::dispatch::handle(fake.clone(), request, flow);
+        let mut task = Task { fake: fake.clone(), future: Some(Box::pin(future)) };
+        task.poll();
+        if let Some(foreseen) = foreseen {
+            glance::compare(fake, foreseen);
+        }
+        task
+    }
+
+    /// Starts something else.
+    pub fn run(fake: &Fake, future: impl Future<Output = ()> + 'static) -> Task {
         let mut task = Task { fake: fake.clone(), future: Some(Box::pin(future)) };
         task.poll();
         task

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use super::key::{self, Class};
@@ -21,6 +21,9 @@ use crate::message::Message;
 const PER_SLOT: usize = 4;
 /// Added to Timer J, which runs from the answer, since the end is counted from the request; an answer takes less.
 const ANSWER: Millis = 2_000;
+
+/// Bytes of one block of kept answers.
+const BLOCK: usize = 64 << 10;
 
 /// A brief transaction: the hash of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,12 +70,23 @@ pub(super) struct Briefs {
     slots: HashMap<u128, Slot, BuildHasherDefault<Plain>>,
     /// When each may go, in order of arrival. One that has gone before is passed over.
     ends: VecDeque<(Millis, u128)>,
+    /// Where answers are kept, one behind the other; a block goes with the last of its answers.
+    block: BytesMut,
 }
 
 impl Briefs {
     /// What they count for against the limit on transactions.
     pub(super) fn weight(&self) -> usize {
         self.ends.len().max(self.slots.len()) / PER_SLOT
+    }
+
+    /// A copy that takes its own length and no more.
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if self.block.capacity() - self.block.len() < bytes.len() {
+            self.block = BytesMut::with_capacity(BLOCK.max(bytes.len()));
+        }
+        self.block.extend_from_slice(bytes);
+        self.block.split().freeze()
     }
 
     pub(super) fn next_end(&self) -> Option<Millis> {
@@ -123,11 +137,14 @@ impl Layer {
     pub fn answer_brief(&mut self, tx: BriefTx, flow: Flow, bytes: Bytes) {
         if flow.transport.reliable() {
             self.briefs.slots.remove(&tx.0);
-        } else if let Some(slot) = self.briefs.slots.get_mut(&tx.0) {
-            self.held += bytes.len();
-            *slot = Slot::Answered(flow, bytes.clone());
+            return self.transmit(flow, bytes);
         }
-        self.transmit(flow, bytes);
+        let kept = self.briefs.keep(&bytes);
+        if let Some(slot) = self.briefs.slots.get_mut(&tx.0) {
+            self.held += kept.len();
+            *slot = Slot::Answered(flow, kept.clone());
+        }
+        self.transmit(flow, kept);
     }
 
     /// Forgets a transaction that is answered without being kept, or handed to another path.

@@ -1,10 +1,18 @@
-//! Regressions for known classes of vulnerability, each named after the lesson it teaches.
+//! Regressions for known classes of vulnerability that bytes alone can have, each named after the lesson it teaches. Those of
+//! registrar and proxy are in the services' tests (`attacks`), those of sockets in the server's.
+//!
+//! No test here, since the thing is elsewhere or not there:
+//! - CVE-2020-15260 and OpenSIPS #3064 (a TLS connection reused for another name): connections and names are the server's.
+//! - AST-2016-005 (idle connections keep others out): limits and idle timers of connections are the server's (`transports`).
+//! - CVE-2023-22741 and CVE-2021-37706 (STUN): with the STUN reader.
+//! - CVE-2023-49786 (DTLS): there is none; what it teaches is tested for transactions.
 
 use bytes::Bytes;
 use pairline_sip::auth::{AuthError, Credentials};
+use pairline_sip::target::{Answers, Kind, Locator, MAX_QUESTIONS, MAX_TARGETS, Naptr, Srv, Step};
 use pairline_sip::{
     Edit, Flow, Frame, FramingError, Layer, Message, Name, ParseErrorKind, Received, Reply, StreamFramer, Timers,
-    Transport,
+    Transport, Uri,
 };
 
 use crate::bytes_of::{parse, refused, request, wire};
@@ -242,4 +250,87 @@ fn peer_flows_are_reliable() {
         panic!("new");
     };
     assert_eq!(layer.server_flow(tx), Some(flow));
+}
+
+/// A `b=` line without its colon was accepted when read and fatal when used; a boundary longer than the body was looked for
+/// behind its end. Here nobody reads bodies: they pass as they are, whatever they are.
+#[test]
+fn cve_2026_46334_cve_2022_21723_cve_2026_110658_bodies_are_not_read() {
+    let bodies: [(&str, &[u8]); 5] = [
+        ("application/sdp", b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nb=AS\r\nb=\r\nb\r\n"),
+        ("multipart/mixed;boundary=\"a boundary that is longer than the whole body\"", b"--a"),
+        ("multipart/mixed;boundary=", b"----\r\n\r\n----"),
+        ("multipart/mixed", b"--\r\n--"),
+        ("message/sip", b"\0\xff\r\n\r\nINVITE sip:x SIP/2.0"),
+    ];
+    for (kind, body) in bodies {
+        let text = request("INVITE", &format!("Content-Type: {kind}\n"))
+            .replace("Length: 0", &format!("Length: {}", body.len()));
+        let bytes = [wire(&text).as_ref(), body].concat();
+        let message = Message::parse(Bytes::from(bytes)).unwrap();
+        let out = Edit::new(&message).push_via(b"SIP/2.0/UDP p;branch=z9hG4bKp").set_max_forwards(3).finish();
+        let out = Message::parse(out).unwrap();
+        assert_eq!((out.body(), out.header(Name::ContentType)), (body, Some(kind.as_bytes())));
+    }
+}
+
+/// Answers of the DNS overflowed a parser: whoever runs a domain may answer anything, for ever.
+#[test]
+fn cve_2022_24793_cve_2026_32945_answers_of_the_dns_are_hostile() {
+    let srv = |n: u16| Srv { priority: n, weight: n, port: n, target: format!("h{n}.evil.example") };
+    let naptr = |n: u16| Naptr {
+        order: n,
+        preference: n,
+        flags: "s".into(),
+        service: "SIP+D2U".into(),
+        replacement: format!("{n}.{}", "x.".repeat(100)),
+    };
+    let answer = |kind: Kind, round: u16| match (kind, round % 3) {
+        (Kind::Naptr, 0) => Answers::Naptr((0..5_000).map(naptr).collect()),
+        (Kind::Srv, _) => Answers::Srv((0..5_000).map(srv).collect()),
+        (_, 1) => Answers::Addresses((0..5_000u32).map(|n| std::net::Ipv4Addr::from(n).into()).collect()),
+        _ => Answers::Srv(vec![Srv { priority: 0, weight: 0, port: 0, target: String::new() }]),
+    };
+    for uri in
+        [&b"sip:evil.example"[..], b"sips:evil.example", b"sip:evil.example;transport=tcp", b"sip:u@evil.example:5060"]
+    {
+        for first in 0..3 {
+            let (mut locator, mut step) = Locator::start(&Uri::parse(uri).unwrap());
+            let mut asked = 0;
+            while let Step::Ask(question) = step {
+                asked += 1;
+                assert!(asked <= MAX_QUESTIONS, "it ends");
+                step = locator.answer(answer(question.kind, first + u16::try_from(asked).unwrap()), 7);
+            }
+            if let Step::Done(targets) = step {
+                assert!((1..=MAX_TARGETS).contains(&targets.len()));
+                assert!(targets.iter().all(|target| target.addr.port() != 0), "nobody is sent to port 0");
+            }
+        }
+    }
+}
+
+/// A packet that only looks like part of a session ended it: here a bad answer, or one to another branch, ends nothing.
+#[test]
+fn cve_2023_49786_a_bad_packet_ends_no_transaction() {
+    let mut layer = Layer::new(Timers::default(), 10);
+    let invite = parse(&request("INVITE", ""));
+    let branch = invite.via().branch().unwrap().to_vec();
+    let flow = udp("192.0.2.1:9");
+    layer.request(0, flow, invite);
+    drain(&mut layer);
+    let answer = wire(&request("INVITE", "")).to_vec();
+    let answer = [b"SIP/2.0 603 Decline\r\n", &answer[answer.iter().position(|&b| b == b'\n').unwrap() + 1..]].concat();
+    let good = Message::parse(Bytes::from(answer.clone())).unwrap();
+    assert_eq!(good.via().branch(), Some(branch.as_slice()));
+    for (from, to) in
+        [("z9hG4bK776", "z9hG4bK777"), ("314159 INVITE", "314159 OPTIONS"), ("CSeq: 3", "CSeq: x"), ("603", "6034")]
+    {
+        let text = String::from_utf8(answer.clone()).unwrap().replacen(from, to, 1);
+        if let Ok(bad) = Message::parse(Bytes::from(text)) {
+            assert!(matches!(layer.receive(5, flow, bad), Received::StrayResponse { .. }), "{to}");
+        }
+        assert_eq!(layer.client_len(), 1, "{to}");
+    }
+    assert!(matches!(layer.receive(9, flow, good), Received::Response { .. }), "the right answer still counts");
 }

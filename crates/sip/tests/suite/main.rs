@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
 mod anomalies;
+mod anomaly_cases;
 mod bytes_of;
 mod compare;
 mod differential;

@@ -195,3 +195,11 @@ proptest! {
         }
     }
 }
+
+/// Found by fuzzing: of a parameter that stands twice only the first was looked at, so the URI differed from itself.
+#[test]
+fn a_uri_with_a_repeated_parameter_equals_itself() {
+    let uri = Uri::parse(b"sip:u@h;transport=udp;transport=tcp").unwrap();
+    assert!(uri.equals(&uri));
+    assert!(!uri.equals(&Uri::parse(b"sip:u@h;transport=tcp").unwrap()));
+}

@@ -58,7 +58,7 @@ pub fn of_item(item: &Item, entry: &Entry) -> Option<String> {
 fn durable(effect: &Effect) -> bool {
     match effect {
         Effect::Put { class, .. } => *class == Class::Durable,
-        Effect::Delete { key, .. } => key.kind != records::BINDING && key.kind != records::GUEST,
+        Effect::Delete { key, .. } => !records::is_soft(key.kind),
     }
 }
 
@@ -70,6 +70,7 @@ fn describe(effect: &Effect) -> String {
         records::CONTACT => "contact",
         records::BINDING => "binding",
         records::GUEST => "guest binding",
+        records::SUBSCRIPTION => "subscription",
         KIND_PROCEDURE => "procedure",
         KIND_LOCK => "procedure lock",
         _ => "record",

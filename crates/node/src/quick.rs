@@ -1,0 +1,183 @@
+//! Requests that are decided in one step, without a task: today the usual REGISTER.
+//!
+//! Owns what is in flight for them (the answer that is given once the change is committed) and the way back to a task where it
+//! is refused. Decides nothing about registrations; `pairline_services::registrar::quick` does.
+
+use crate::core::{Core, TicketOwner};
+use crate::io::Output;
+use bytes::Bytes;
+use pairline_group::io::{Done, Now, Proposal};
+use pairline_group::{GroupId, Key, Kind, Record};
+use pairline_services::cx::Place;
+use pairline_services::metrics::Counter;
+use pairline_services::records;
+use pairline_services::registrar::quick::{self, Quick};
+use pairline_services::settings::DeploymentView;
+use pairline_services::sight::Sight;
+use pairline_sip::auth::NcVerdict;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::transaction::{Brief, BriefTx, Layer};
+use pairline_sip::uri::Aor;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// A request whose change is on its way to the disk.
+#[derive(Debug)]
+struct Pending {
+    tx: BriefTx,
+    /// Where it came from, and where its answer goes.
+    came: Flow,
+    goes: Flow,
+    reply: Bytes,
+    request: Bytes,
+}
+
+/// A request that was decided and could not be written as it was.
+#[derive(Debug)]
+pub struct Refused {
+    /// Where it came from.
+    pub flow: Flow,
+    /// As it came.
+    pub request: Bytes,
+}
+
+/// What is in flight.
+#[derive(Debug, Default)]
+pub struct Quicks {
+    pending: Vec<Option<Pending>>,
+    free: Vec<u32>,
+    /// Requests that a task has to take over.
+    pub refused: VecDeque<Refused>,
+}
+
+impl Quicks {
+    fn keep(&mut self, pending: Pending) -> u32 {
+        match self.free.pop() {
+            Some(slot) => {
+                self.pending[slot as usize] = Some(pending);
+                slot
+            }
+            None => {
+                self.pending.push(Some(pending));
+                // There are never more than commits in flight, which a policy bounds far below.
+                u32::try_from(self.pending.len() - 1).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
+    fn take(&mut self, slot: u32) -> Option<Pending> {
+        let pending = self.pending.get_mut(slot as usize)?.take()?;
+        self.free.push(slot);
+        Some(pending)
+    }
+
+    /// Requests whose change is on its way.
+    pub fn len(&self) -> usize {
+        self.pending.len() - self.free.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Takes a request if it is of the kind that is decided in one step; gives it back otherwise, with nothing done.
+pub fn receive(core: &mut Core, flow: Flow, mut message: Message) -> Option<Message> {
+    if !message.is_request() || *message.method() != Method::Register || flow.transport == Transport::Peer {
+        return Some(message);
+    }
+    if core.commit_started.len() >= core.topology.policies.limits.commits_in_flight as usize {
+        return Some(message);
+    }
+    message.set_source(flow.remote);
+    let now = core.now.mono;
+    let tx = match core.layer.receive_brief(now, &message) {
+        Brief::New(tx) => tx,
+        Brief::Absorbed => return None,
+        Brief::Full => return Some(message),
+    };
+    let goes = Layer::answer_flow(flow, &message);
+    match quick::decide(core, &message, flow) {
+        Quick::Not => {
+            core.layer.drop_brief(tx);
+            Some(message)
+        }
+        Quick::Challenge(reply) => {
+            core.layer.drop_brief(tx);
+            core.out.push_back(Output::Sip { flow: goes, message: reply });
+            None
+        }
+        Quick::Commit { group, proposal, reply } => {
+            let request = message.as_bytes().clone();
+            commit(core, group, proposal, Pending { tx, came: flow, goes, reply, request });
+            None
+        }
+    }
+}
+
+fn commit(core: &mut Core, group: GroupId, proposal: Proposal, pending: Pending) {
+    let slot = core.quicks.keep(pending);
+    core.propose(TicketOwner::Quick(slot), group, proposal);
+}
+
+/// The change of a request is committed or refused.
+pub fn done(core: &mut Core, slot: u32, done: &Done) {
+    let Some(pending) = core.quicks.take(slot) else { return };
+    match done {
+        Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => {
+            core.layer.answer_brief(pending.tx, pending.goes, pending.reply);
+        }
+        Done::Refused(_) => {
+            core.layer.drop_brief(pending.tx);
+            core.quicks.refused.push_back(Refused { flow: pending.came, request: pending.request });
+        }
+    }
+}
+
+impl Sight for Core {
+    fn now(&self) -> Now {
+        self.now
+    }
+
+    fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    fn view(&self) -> Rc<DeploymentView> {
+        Rc::clone(&self.view)
+    }
+
+    fn place(&self, user: &Aor) -> Place {
+        crate::place::of_user(self, user)
+    }
+
+    fn record(&self, group: GroupId, key: &Key) -> Option<&Record> {
+        self.host.get(group, key)
+    }
+
+    fn records(&self, group: GroupId, owner: &str, kind: Kind) -> impl Iterator<Item = (&Key, &Record)> {
+        self.host.scan(group, owner, Some(kind))
+    }
+
+    fn may_have_guests(&self, user: &Aor) -> bool {
+        let pools = [Some(self.pool), self.partner()].into_iter().flatten();
+        let mut groups = pools.filter_map(|pool| crate::place::guest_group(self, pool, user));
+        !self.local_guests.is_empty() || groups.any(|group| self.host.holds_kind(group, records::GUEST))
+    }
+
+    fn room_for_bindings(&self) -> bool {
+        crate::place::room_for_bindings(self)
+    }
+
+    fn nonce_count(&mut self, nonce_id: u128, nc: u32) -> bool {
+        let now = self.now.mono;
+        self.nonces.accept(nonce_id, nc, now) == NcVerdict::Ok
+    }
+
+    fn count(&mut self, what: Counter) {
+        Core::count(self, what.name());
+    }
+}

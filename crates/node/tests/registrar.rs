@@ -1,0 +1,197 @@
+//! Registrations and those who watch them, through whole nodes: bounds of a pool, and subscriptions that outlive their server.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bytes::Bytes;
+use common::{EAST, Pair, WEST};
+use pairline_group::io::Role;
+use pairline_node::command::Command;
+use pairline_node::io::Input;
+use pairline_sip::auth::{Challenge, answer};
+use pairline_sip::flow::Flow;
+use pairline_sip::header::Name;
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::reply::Reply;
+use pairline_sip::request::RequestBuilder;
+
+const PASSWORD: &str = "a long password";
+
+/// A phone of one user at one address, which is reached by datagrams.
+struct Phone {
+    user: &'static str,
+    flow: Flow,
+    call_id: String,
+    cseq: u32,
+    sent: u32,
+}
+
+impl Phone {
+    fn new(user: &'static str, port: u16) -> Phone {
+        let flow = Flow::udp(1, format!("192.0.2.7:{port}").parse().unwrap());
+        Phone { user, flow, call_id: format!("{user}-{port}"), cseq: 0, sent: 0 }
+    }
+
+    fn request(&mut self, method: &Method, uri: &str, tag: &str, lines: &[(&str, &str)]) -> Bytes {
+        self.cseq += 1;
+        self.sent += 1;
+        let aor = format!("<sip:{}@pairline.test>", self.user);
+        let via = format!("SIP/2.0/UDP {};branch=z9hG4bK{}{};rport", self.flow.remote, self.call_id, self.sent);
+        let mut request = RequestBuilder::new(method.clone(), uri)
+            .header("Via", via)
+            .header("From", format!("{aor};tag=f"))
+            .header("To", format!("{aor}{tag}"))
+            .header("Call-ID", &self.call_id)
+            .header("CSeq", format!("{} {method}", self.cseq))
+            .header("Max-Forwards", "70")
+            .header("Contact", format!("<sip:{}@{}>", self.user, self.flow.remote));
+        for (name, value) in lines {
+            request = request.header(name, value);
+        }
+        request.build()
+    }
+
+    /// Sends a request through its challenge; the final answer.
+    fn ask(
+        &mut self,
+        pair: &mut Pair,
+        at: usize,
+        method: &Method,
+        uri: &str,
+        tag: &str,
+        lines: &[(&str, &str)],
+    ) -> Message {
+        let message = self.request(method, uri, tag, lines);
+        let challenged = self.answer(pair, at, message);
+        if challenged.status() != Some(401) {
+            return challenged;
+        }
+        let challenge = challenged.header(Name::WwwAuthenticate).unwrap().to_vec();
+        let challenge = Challenge::parse(&challenge).unwrap();
+        let line = answer(&challenge, self.user, PASSWORD, method.as_str(), uri, "cn", 1);
+        let mut lines = lines.to_vec();
+        lines.push(("Authorization", &line));
+        let message = self.request(method, uri, tag, &lines);
+        self.answer(pair, at, message)
+    }
+
+    fn answer(&self, pair: &mut Pair, at: usize, message: Bytes) -> Message {
+        let before = pair.sites[at].sip.len();
+        pair.give(at, Input::Sip { flow: self.flow, message });
+        pair.run(100);
+        let answers = pair.sites[at].sip[before..].iter().filter(|(flow, _)| flow.remote == self.flow.remote);
+        let mut answers = answers.map(|(_, bytes)| Message::parse(bytes.clone()).unwrap());
+        answers.find(|m| !m.is_request() && m.call_id() == self.call_id.as_bytes()).unwrap()
+    }
+
+    fn register(&mut self, pair: &mut Pair, at: usize) -> Message {
+        self.ask(pair, at, &Method::Register, "sip:pairline.test", "", &[("Expires", "600")])
+    }
+
+    fn subscribe(&mut self, pair: &mut Pair, at: usize) -> Message {
+        let uri = format!("sip:{}@pairline.test", self.user);
+        self.ask(pair, at, &Method::Subscribe, &uri, "", &[("Event", "reg"), ("Expires", "3000")])
+    }
+}
+
+/// Accepts the NOTIFYs that a site has sent from an index on; their CSeq, version and whether they are full.
+fn accept(pair: &mut Pair, at: usize, from: usize) -> Vec<(u32, String)> {
+    let sent: Vec<(Flow, Bytes)> = pair.sites[at].sip[from..].to_vec();
+    let mut seen = Vec::new();
+    for (flow, bytes) in sent {
+        let message = Message::parse(bytes).unwrap();
+        if !message.is_request() || *message.method() != Method::Notify {
+            continue;
+        }
+        pair.give(at, Input::Sip { flow, message: Reply::to(&message, 200).build() });
+        let body = String::from_utf8(message.body().to_vec()).unwrap();
+        seen.push((message.cseq().0, body));
+    }
+    seen.dedup();
+    seen
+}
+
+/// Time passes at a site whose NOTIFYs are accepted as they come.
+fn pass(pair: &mut Pair, at: usize, millis: u64) -> Vec<(u32, String)> {
+    let mut seen = Vec::new();
+    for _ in 0..millis / 100 {
+        let before = pair.sites[at].sip.len();
+        pair.run(100);
+        seen.extend(accept(pair, at, before));
+    }
+    seen
+}
+
+fn pair_with_alice() -> Pair {
+    let mut pair = Pair::steady();
+    let (user, password) = ("alice".to_owned(), PASSWORD.to_owned());
+    pair.must(EAST, Command::UserAdd { user, password, display_name: None, pool: Some("east".into()) });
+    pair.run(1_000);
+    pair
+}
+
+#[test]
+fn a_pool_holds_no_more_bindings_than_policy_says() {
+    let mut topology = pairline_topology::demo_topology();
+    topology.policies.limits.bindings_per_pool = 2;
+    let mut pair = Pair::with(topology);
+    let (user, password) = ("alice".to_owned(), PASSWORD.to_owned());
+    pair.must(EAST, Command::UserAdd { user, password, display_name: None, pool: Some("east".into()) });
+    let mut phones: Vec<Phone> = (7101..=7103).map(|port| Phone::new("alice", port)).collect();
+    let statuses: Vec<Option<u16>> = phones.iter_mut().map(|phone| phone.register(&mut pair, EAST).status()).collect();
+    assert_eq!(statuses, [Some(200), Some(200), Some(500)], "at once, before any count");
+    // A complete count later nothing is different.
+    pair.run(5_000);
+    assert_eq!(phones[2].register(&mut pair, EAST).status(), Some(500));
+    assert_eq!(phones[0].register(&mut pair, EAST).status(), Some(200), "a refresh");
+    let gone = phones[1].ask(&mut pair, EAST, &Method::Register, "sip:pairline.test", "", &[("Expires", "0")]);
+    assert_eq!(gone.status(), Some(200));
+    pair.run(5_000);
+    assert_eq!(phones[2].register(&mut pair, EAST).status(), Some(200));
+}
+
+#[test]
+fn a_watcher_is_told_by_one_server_after_the_other() {
+    let mut pair = pair_with_alice();
+    let mut watcher = Phone::new("alice", 7201);
+    assert_eq!(watcher.subscribe(&mut pair, EAST).status(), Some(200));
+    let first = accept(&mut pair, EAST, 0);
+    assert_eq!((first.len(), first[0].0), (1, 1));
+    assert!(first[0].1.contains("state=\"full\"") && first[0].1.contains("state=\"init\""), "{}", first[0].1);
+
+    // A registration made here is told at once, a second one after a pause, an expired one by itself.
+    let before = pair.sites[EAST].sip.len();
+    assert_eq!(Phone::new("alice", 7202).register(&mut pair, EAST).status(), Some(200));
+    let told = accept(&mut pair, EAST, before);
+    assert_eq!((told.len(), told[0].0), (1, 2));
+    assert!(told[0].1.contains("state=\"partial\"") && told[0].1.contains("event=\"registered\""), "{}", told[0].1);
+    let told = pass(&mut pair, EAST, 620_000);
+    assert_eq!((told.len(), told[0].0), (1, 3), "{told:?}");
+    assert!(told[0].1.contains("event=\"expired\""), "{}", told[0].1);
+
+    // The server starts anew: other numbers, and everything.
+    pair.crash(EAST);
+    pair.start(EAST);
+    pair.connect();
+    let told = pass(&mut pair, EAST, 5_000);
+    assert_eq!((told.len(), told[0].0), (1, 33), "{told:?}");
+    assert!(told[0].1.contains("version=\"32\" state=\"full\""), "{}", told[0].1);
+
+    // East is lost, west serves its users and goes on with their dialogs.
+    pair.run(1_000);
+    pair.crash(EAST);
+    pair.run(35_000);
+    let (pool, confirm) = ("east".to_owned(), Some("yes".to_owned()));
+    pair.must(
+        WEST,
+        Command::PoolFailover { pool, disaster: true, dry_run: false, force: false, confirm, reason: None },
+    );
+    let told = pass(&mut pair, WEST, 5_000);
+    assert!(pair.statuses(WEST).iter().all(|status| status.role == Role::Active));
+    assert_eq!((told.len(), told[0].0), (1, 65), "{told:?}");
+    assert_eq!(Phone::new("alice", 7203).register(&mut pair, WEST).status(), Some(200));
+    let told = pass(&mut pair, WEST, 6_000);
+    assert_eq!((told.len(), told[0].0), (1, 66), "{told:?}");
+    assert!(told[0].1.contains("state=\"partial\""), "{}", told[0].1);
+}

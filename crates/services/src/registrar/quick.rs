@@ -1,0 +1,179 @@
+//! The REGISTER that nearly all are: one contact of a user served here, decided in one step (DESIGN §3: the hottest paths are
+//! plain functions).
+//!
+//! Owns the choice of what is decided so, and the decision. Everything unusual is left to [`super::handle`], before anything was
+//! done about it; the two give the same answers, and a test holds them side by side.
+
+use super::ask::Ask;
+use super::plan::{Changes, Plan, plan};
+use super::{after, answer, counter_of, kept_uris, proposal};
+use crate::auth::{self, Judged, Realm};
+use crate::binding::{Binding, FlowRef};
+use crate::cx::Place;
+use crate::ident::{Whose, classify};
+use crate::metrics::Counter;
+use crate::records::{BINDING, credential_key};
+use crate::settings::DeploymentView;
+use crate::sight::Sight;
+use bytes::Bytes;
+use pairline_group::io::Proposal;
+use pairline_group::{GroupId, Position};
+use pairline_sip::auth::Credentials;
+use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
+use pairline_sip::message::Message;
+use pairline_sip::method::Method;
+use pairline_sip::uri::Aor;
+
+/// What is to be done with a REGISTER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Quick {
+    /// Not decided here, and nothing was done: [`crate::dispatch::handle`] takes it.
+    Not,
+    /// A challenge: sent and not kept.
+    Challenge(Bytes),
+    /// Write this; once it is committed, give this answer. If it is refused, [`crate::dispatch::registered`] takes the
+    /// request, whose sender is known.
+    Commit {
+        /// The user's group.
+        group: GroupId,
+        /// What is to be written.
+        proposal: Proposal,
+        /// The 200.
+        reply: Bytes,
+    },
+}
+
+/// Whether a request has the form that is decided here; whatever needs more thought is not it.
+fn is_plain(request: &Message, flow: Flow) -> bool {
+    let unusual = [Name::Route, Name::Path, Name::Require, Name::ProxyRequire];
+    *request.method() == Method::Register
+        && flow.transport != Transport::Peer
+        && !unusual.iter().any(|name| request.has(*name))
+        && request.max_forwards() != Some(0)
+        && request.vias().nth(1).is_none()
+        && request.to().tag().is_none()
+        && request.headers(Name::Authorization).nth(1).is_none()
+        && request.contacts().nth(1).is_none()
+}
+
+/// Decides.
+pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
+    if !is_plain(request, flow) {
+        return Quick::Not;
+    }
+    let view = sight.view();
+    if !matches!(classify(&view, request.request_uri()), Whose::Server | Whose::User(_)) {
+        return Quick::Not;
+    }
+    let Whose::User(user) = classify(&view, request.to().uri) else {
+        return Quick::Not;
+    };
+    let Place::Here { group } = sight.place(&user) else {
+        return Quick::Not;
+    };
+    let Some(value) = request.header(Name::Authorization) else {
+        return challenge(sight, &view, request, flow, &user, Counter::AuthChallenge);
+    };
+    match Credentials::parse(value) {
+        Ok(credentials) if *credentials.realm == *view.realm(user.domain()).as_bytes() => {
+            known(sight, &view, request, flow, (&user, group), &credentials)
+        }
+        _ => Quick::Not,
+    }
+}
+
+fn challenge<S: Sight>(
+    sight: &mut S,
+    view: &DeploymentView,
+    request: &Message,
+    flow: Flow,
+    user: &Aor,
+    why: Counter,
+) -> Quick {
+    sight.count(why);
+    let algorithm = auth::algorithm_for(view, request, flow);
+    let random = [sight.random(), sight.random()];
+    let stale = why == Counter::AuthStale;
+    let wall = sight.now().wall;
+    Quick::Challenge(auth::challenge_reply(
+        view,
+        request,
+        Realm::Registrar,
+        user.domain(),
+        algorithm,
+        stale,
+        wall,
+        random,
+    ))
+}
+
+/// A REGISTER with credentials for our realm.
+fn known<S: Sight>(
+    sight: &mut S,
+    view: &DeploymentView,
+    request: &Message,
+    flow: Flow,
+    (user, group): (&Aor, GroupId),
+    credentials: &Credentials<'_>,
+) -> Quick {
+    let algorithm = auth::algorithm_for(view, request, flow);
+    let record = sight.record(group, &credential_key(user.as_str())).map(|record| &record.value[..]);
+    let Some(Ok(Some(ha1))) = record.map(|value| auth::open_ha1(view, user, value, algorithm)) else {
+        // Nobody's digest is weighed with the same work as somebody's: there.
+        return Quick::Not;
+    };
+    let method = request.method().as_str().as_bytes();
+    let wall = sight.now().wall;
+    let (id, nc) = match auth::judge(view, credentials, method, user, Some(&ha1), algorithm, wall) {
+        Judged::Wrong => {
+            sight.count(Counter::AuthFailed);
+            return challenge(sight, view, request, flow, user, Counter::AuthChallenge);
+        }
+        Judged::Stale => return challenge(sight, view, request, flow, user, Counter::AuthStale),
+        Judged::Counted { id, nc } => (id, nc),
+    };
+    let own = &view.own;
+    let client = FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow };
+    let Ok(ask) = Ask::read(user, request, client, 0) else {
+        return Quick::Not;
+    };
+    let same = matches!(classify(view, request.from().uri), Whose::User(from) if from == *user);
+    let usual = !ask.star && ask.contacts.len() == 1 && ask.contacts[0].reg_id.is_none();
+    if !same || !usual || view.push.answer(kept_uris(&ask)).is_err() || sight.may_have_guests(user) {
+        return Quick::Not;
+    }
+    let Some(read) = bindings(sight, group, user) else {
+        return Quick::Not;
+    };
+    let existing: Vec<Binding> = read.iter().map(|(binding, _)| binding.clone()).collect();
+    let changes = match plan(&existing, &ask, &view.registrar, view.registrar.max_s, wall) {
+        Plan::Change(changes) if is_one_put(&changes) && (changes.new == 0 || sight.room_for_bindings()) => changes,
+        _ => return Quick::Not,
+    };
+    if !sight.nonce_count(id, nc) {
+        return challenge(sight, view, request, flow, user, Counter::AuthStale);
+    }
+    sight.count(Counter::AuthAccepted);
+    sight.count(counter_of(&changes));
+    let proposal = proposal(user, &changes, &read, wall);
+    let reply = answer::reply(view, wall, request, user, &ask, &after(existing, changes), None);
+    Quick::Commit { group, proposal, reply }
+}
+
+fn is_one_put(changes: &Changes) -> bool {
+    changes.puts.len() == 1 && changes.deletes.is_empty()
+}
+
+/// A user's live bindings with their versions; `None` if one cannot be read.
+fn bindings<S: Sight>(sight: &S, group: GroupId, user: &Aor) -> Option<Vec<(Binding, Position)>> {
+    let wall = sight.now().wall;
+    let mut found = Vec::new();
+    for (_, record) in sight.records(group, user.as_str(), BINDING) {
+        let binding = Binding::from_record(record).ok()?;
+        if binding.expires > wall {
+            found.push((binding, record.version));
+        }
+    }
+    Some(found)
+}
