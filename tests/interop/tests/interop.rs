@@ -74,6 +74,7 @@ fn demo() -> Vec<Case> {
         case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
         case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
         case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
+        case("sipp is called over tcp as its contact asks", SIPP, cases::sipp::call_contact_tcp),
         case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
         case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
         case("sipsak's torture is survived", SIPSAK, cases::sipsak::trash),
