@@ -116,7 +116,7 @@ async fn identify(stream: &TlsStream<TcpStream>, place: &Place, context: &Contex
     if names.is_empty() {
         return;
     }
-    let (flow, proven) = (place.shared.flow, names.domains().to_vec());
+    let (flow, proven) = (place.shared.flow, names.proven());
     context.streams.proven(&place.shared, names);
     // If the node has ended, the connection ends by itself.
     let _ = context.inbox.stream(Input::FlowVerified { flow, names: proven }).await;

@@ -7,6 +7,7 @@
 use super::ask::Ask;
 use super::plan::{Changes, Plan, plan};
 use super::{after, answer, counter_of, kept_uris, proposal};
+use crate::access;
 use crate::auth::{self, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::Place;
@@ -15,6 +16,7 @@ use crate::metrics::Counter;
 use crate::records::{BINDING, credential_key};
 use crate::settings::DeploymentView;
 use crate::sight::Sight;
+use crate::trust;
 use bytes::Bytes;
 use pairline_group::io::Proposal;
 use pairline_group::{GroupId, Position};
@@ -63,6 +65,9 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
         return Quick::Not;
     }
     let view = sight.view();
+    if !access::registers_by_digest(flow) || trust::takes_certificates(&view, flow) {
+        return Quick::Not;
+    }
     if !matches!(classify(&view, request.request_uri()), Whose::Server | Whose::User(_)) {
         return Quick::Not;
     }
@@ -125,6 +130,8 @@ fn known<S: Sight>(
     let method = request.method().as_str().as_bytes();
     let wall = sight.now().wall;
     let (id, nc) = match auth::judge(view, credentials, method, user, Some(&ha1), algorithm, wall) {
+        // Right or wrong, they are another's: there.
+        Judged::Wrong if auth::are_anothers(credentials, user) => return Quick::Not,
         Judged::Wrong => {
             sight.count(Counter::AuthFailed);
             return challenge(sight, view, request, flow, user, Counter::AuthChallenge);
