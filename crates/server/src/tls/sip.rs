@@ -102,11 +102,6 @@ impl SipTls {
         &self.web
     }
 
-    /// What is shown.
-    pub fn shown(&self) -> &Arc<Certified> {
-        &self.shown
-    }
-
     /// For a connection to that peer and nobody else.
     ///
     /// # Errors
