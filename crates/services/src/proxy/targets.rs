@@ -9,6 +9,7 @@ use crate::forward::peer_hops;
 use crate::gruu;
 use crate::ident::parse_user;
 use crate::metrics::Counter;
+use crate::push;
 use crate::records::{BINDING, Settings, settings_key};
 use pairline_group::GroupId;
 use pairline_sip::message::Message;
@@ -23,6 +24,8 @@ const MAX_FORWARDS: usize = 5;
 pub enum Found {
     /// To these.
     Hops(Vec<Hop>),
+    /// To these at once, and to devices of this user that were woken when they have registered.
+    Waking(Aor, Vec<Hop>),
     /// There are bindings of this user, all stranded.
     Stranded(Aor),
     /// No binding.
@@ -37,6 +40,18 @@ pub enum Found {
 
 /// Finds the target set, following unconditional call forwarding of INVITEs.
 pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
+    look(cx, request, user, false).await
+}
+
+/// The same, and orders sleeping devices to be woken for a call or a message, where the deployment has a gateway for that
+/// (RFC 8599).
+pub async fn find_and_wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
+    let wakes = matches!(request.method(), Method::Invite | Method::Message);
+    let wake = wakes && !cx.view().push.providers.is_empty();
+    look(cx, request, user, wake).await
+}
+
+async fn look<C: Cx>(cx: &C, request: &Message, user: &Aor, wake: bool) -> Found {
     let mut seen = vec![user.clone()];
     let device = gruu::Target::of(&cx.view().sealing_key, request.request_uri());
     loop {
@@ -65,7 +80,12 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
             _ => None,
         };
         let Some(next) = next else {
-            let found = of_user(cx, group, &current, device.as_ref()).await;
+            if wake {
+                // Before the bindings are read, so that no REGISTER slips in between.
+                cx.watch_bindings(&current);
+            }
+            let waker = wake.then_some(request);
+            let found = of_user(cx, group, &current, device.as_ref(), waker).await;
             return match place {
                 Place::Resiliency { .. } => then_other_pool(cx, request, &current, forwarded, found),
                 _ => found,
@@ -94,6 +114,13 @@ fn then_other_pool<C: Cx>(cx: &C, request: &Message, user: &Aor, forwarded: bool
             }
             Found::Hops(hops)
         }
+        Found::Waking(user, mut hops) => {
+            match hops.first_mut() {
+                Some(first) => first.alternates.push(peer),
+                None => hops.push(peer),
+            }
+            Found::Waking(user, hops)
+        }
         // Here a temporary GRUU may be void and there not.
         Found::Stranded(_) | Found::NotRegistered | Found::NoSuchUser | Found::Unavailable => Found::Hops(vec![peer]),
         other => other,
@@ -111,7 +138,14 @@ async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor
 }
 
 /// The hops of one user's bindings, or of one device of that user. Without a readable copy only guest bindings are known.
-async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor, device: Option<&gruu::Target>) -> Found {
+/// `waker` wakes those that may sleep.
+async fn of_user<C: Cx>(
+    cx: &C,
+    group: Option<GroupId>,
+    user: &Aor,
+    device: Option<&gruu::Target>,
+    waker: Option<&Message>,
+) -> Found {
     let wall = cx.now().wall;
     let mut bindings = match group {
         Some(group) => read_bindings(cx, group, user).await,
@@ -126,7 +160,11 @@ async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor, device: Opti
             None => Found::Unavailable,
         };
     }
+    let waking = waker.is_some_and(|request| push::wake(cx, request, &bindings));
     let hops = hops_of(cx, bindings).await;
+    if waking {
+        return Found::Waking(user.clone(), hops);
+    }
     if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }
 }
 
