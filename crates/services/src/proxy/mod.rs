@@ -20,13 +20,12 @@ pub use edge::deliver;
 pub use originate::{End, Own, originate};
 
 use crate::access::{Entry, Verdict};
-use crate::cx::{Cx, Place};
+use crate::cx::Cx;
 use crate::emergency;
 use crate::forward::Asserted;
 use crate::ident::Whose;
 use crate::metrics::Counter;
 use crate::privacy;
-use crate::push;
 use crate::replies;
 use crate::routes::RouteSet;
 use crate::trust;
@@ -95,10 +94,11 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
         replies::trying(cx, request);
         cx.watch_bindings(&user);
     }
-    let waking = wake(cx, request, &user).await;
-    match targets::find(cx, request, &user).await {
-        Found::Hops(hops) if waking => Fork::waking(cx, job, user).run(hops).await,
-        Found::Stranded(_) if waking => Fork::waking(cx, job, user).run(Vec::new()).await,
+    match targets::find_and_wake(cx, request, &user).await {
+        Found::Waking(user, hops) => {
+            cx.count(Counter::ProxyWaking);
+            Fork::waking(cx, job, user).run(hops).await;
+        }
         Found::Hops(hops) => {
             cx.count(Counter::ProxyForked);
             Fork::new(cx, job, hold_for(invite, &user)).run(hops).await;
@@ -120,25 +120,6 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
             replies::refuse(cx, request, 480, "Call Forwarding Loop");
         }
     }
-}
-
-/// Orders the waking of a user's sleeping devices (RFC 8599), where the deployment has a gateway for that.
-async fn wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> bool {
-    if cx.view().push.providers.is_empty() || !matches!(request.method(), Method::Invite | Method::Message) {
-        return false;
-    }
-    let Place::Here { group } = cx.place(user) else {
-        return false;
-    };
-    cx.watch_bindings(user);
-    let bindings = targets::read_bindings(cx, group, user).await;
-    let device = crate::gruu::Target::of(&cx.view().sealing_key, request.request_uri());
-    let meant: Vec<_> = bindings.into_iter().filter(|b| device.as_ref().is_none_or(|d| d.admits(b))).collect();
-    let waking = push::wake(cx, request, &meant);
-    if waking {
-        cx.count(Counter::ProxyWaking);
-    }
-    waking
 }
 
 fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
