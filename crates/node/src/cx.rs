@@ -276,14 +276,16 @@ impl Cx for TaskCx {
         })
     }
 
-    fn cancel(&self, branch: Branch) {
+    fn cancel(&self, branch: Branch, reason: Option<&str>) {
         self.with(|core| {
             let now = core.now.mono;
             let tx = core
                 .state(self.task)
                 .and_then(|state| state.branches.iter().find(|(b, _)| *b == branch).map(|(_, tx)| *tx));
-            if let Some(tx) = tx {
-                core.layer.cancel(now, tx);
+            match (tx, reason) {
+                (Some(tx), Some(reason)) => core.layer.cancel_because(now, tx, reason),
+                (Some(tx), None) => core.layer.cancel(now, tx),
+                (None, _) => {}
             }
         });
     }
@@ -381,7 +383,12 @@ impl Cx for TaskCx {
     }
 
     fn count(&self, what: Counter) {
-        self.core.borrow_mut().count(what.name());
+        let mut core = self.core.borrow_mut();
+        core.count(what.name());
+        if what == Counter::EmergencyUnrouted {
+            let text = "an emergency call was refused: the policy names nowhere to send it (policies.emergency.route)";
+            core.event(crate::event::Level::Error, "emergency-unrouted", text);
+        }
     }
 }
 

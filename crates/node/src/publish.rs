@@ -16,6 +16,7 @@ use pairline_sip::auth::Algorithm;
 use pairline_sip::flow::Transport;
 use pairline_topology::model::{Advertise, Server};
 use pairline_topology::policy::{Algorithm as PolicyAlgorithm, Policies};
+use pairline_topology::policy_proxy::Redirects;
 use pairline_topology::{Topology, stored};
 use std::rc::Rc;
 
@@ -93,8 +94,13 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
         registrar: RegistrarPolicy { watchers: config.sip.watchers.clone(), ..registrar(policies) },
         proxy: ProxyPolicy {
             hold_ms: u64::from(policies.registration.stranded_hold_s) * 1_000,
+            follow_redirects: policies.proxy.redirects == Redirects::Follow,
+            history_info: policies.proxy.history_info,
+            max_breadth: policies.proxy.max_breadth,
+            emergency: policies.emergency.clone(),
             ..ProxyPolicy::default()
         },
+        trust: policies.trust.clone(),
         push: config.sip.push.clone(),
         max_contacts: usize::from(policies.registration.max_contacts),
         auth_rules: auth_rules(policies, server),

@@ -46,10 +46,10 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
             let task = node.anonymous();
             dispatch::stateless(TaskCx::new(shared, task), message, flow);
         }
-        Received::Cancel { invite } => {
+        Received::Cancel { invite, reason } => {
             let mut core = shared.borrow_mut();
             if let Some(task) = core.server_txs.get(&invite).copied() {
-                core.deliver(task, TaskEvent::Cancelled);
+                core.deliver(task, TaskEvent::Cancelled(reason));
             }
         }
         Received::Response { tx, message } => {

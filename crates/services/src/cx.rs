@@ -63,8 +63,8 @@ pub enum TaskEvent {
     Timeout(Branch),
     /// A branch could not be sent or its flow broke.
     TransportError(Branch),
-    /// The upstream sent CANCEL (already answered 200 by the transaction layer).
-    Cancelled,
+    /// The upstream sent CANCEL (already answered 200 by the transaction layer), with that Reason (RFC 3326).
+    Cancelled(Option<Box<str>>),
     /// The deadline set by [`Cx::set_deadline`] passed.
     Deadline,
     /// Bindings of a watched user changed ([`Cx::watch_bindings`]).
@@ -124,8 +124,8 @@ pub trait Cx: Clone {
     fn respond_once(&self, status: u16, reply: Bytes);
     /// Sends a request as a client transaction owned by this task; its events come through [`Cx::event`].
     fn forward(&self, flow: Flow, request: Bytes) -> Branch;
-    /// Sends CANCEL for a branch, once it may be sent.
-    fn cancel(&self, branch: Branch);
+    /// Sends CANCEL for a branch, once it may be sent, with that value of Reason (RFC 3326).
+    fn cancel(&self, branch: Branch, reason: Option<&str>);
     /// Sends bytes outside any transaction (ACK to 2xx, stray responses).
     fn send_stateless(&self, flow: Flow, message: Bytes);
     /// Next event of this task.
@@ -138,7 +138,8 @@ pub trait Cx: Clone {
     fn reach(&self, binding: &Binding) -> Reach;
     /// The flow to the other pool's servers, while the link is up.
     fn peer_flow(&self, pool: PoolId) -> Option<Flow>;
-    /// SIP domains that the other end of a flow has proven to be by a certificate (RFC 5922); none for most.
+    /// SIP domains that the other end of a flow has proven to be by a certificate (RFC 5922), and users (`user@domain`); none
+    /// for most.
     fn proven_names(&self, flow: Flow) -> Rc<[String]>;
     /// RFC 3263 location of a host name (addresses are answered at once).
     fn locate(&self, uri: &[u8]) -> impl Future<Output = Result<Vec<Flow>, LocateError>>;

@@ -6,8 +6,10 @@ use crate::auth;
 use crate::back;
 use crate::binding::FlowRef;
 use crate::cx::Cx;
+use crate::privacy;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
+use crate::trust;
 use bytes::Bytes;
 use pairline_sip::edit::Edit;
 use pairline_sip::flow::{Flow, Transport};
@@ -70,6 +72,8 @@ pub enum Asserted {
     Keep,
     /// Authenticated here.
     Set(Aor),
+    /// Came from a trusted peer, who says nothing of the caller: the other pool is told that it came from one.
+    Vouched,
     /// Nobody vouches.
     Strip,
 }
@@ -97,6 +101,19 @@ pub struct Sending<'a> {
     pub asserted: &'a Asserted,
     /// The proxy's credentials in it are consumed.
     pub consumed: bool,
+    /// What only some requests carry.
+    pub extra: Extra<'a>,
+}
+
+/// Headers that only some requests are given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// Max-Breadth (RFC 5393).
+    pub max_breadth: Option<u16>,
+    /// A value to add to History-Info (RFC 7044).
+    pub history: Option<&'a str>,
+    /// The next hop belongs to the trust domain (RFC 3325 §2.3).
+    pub trusted: bool,
 }
 
 /// Whether a request opens a dialog that must come back through us.
@@ -172,6 +189,9 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     if sending.hop.transport == Transport::Peer {
         let algorithm = auth::algorithm_for(view, request, sending.arrival);
         via = format!("{via};{}={}", auth::ALGORITHM_PARAM, algorithm.as_str());
+        if *sending.asserted == Asserted::Vouched {
+            via = format!("{via};{}", trust::VOUCHED_PARAM);
+        }
     }
     edit.push_via(via.as_bytes());
     for _ in 0..sending.routes.own {
@@ -189,6 +209,12 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     if let Some(path) = sending.path {
         edit.push_path(path.as_bytes());
     }
+    if let Some(breadth) = sending.extra.max_breadth {
+        edit.set_max_breadth(breadth);
+    }
+    if let Some(history) = sending.extra.history {
+        edit.append(Name::HistoryInfo, history.as_bytes());
+    }
     edit_identity(&mut edit, sending);
     if sending.consumed {
         for index in auth::own_credentials(view, request) {
@@ -199,8 +225,8 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
 }
 
 fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
-    let to_device = sending.hop.transport != Transport::Peer;
-    let private = sending.request.option_tags(Name::Privacy).any(|t| t.eq_ignore_ascii_case(b"id"));
+    let to_device = sending.hop.transport != Transport::Peer && !sending.extra.trusted;
+    let private = privacy::asks(sending.request, &["id"]);
     match sending.asserted {
         Asserted::Keep if !(to_device && private) => {}
         Asserted::Set(aor) if !(to_device && private) => {
@@ -210,8 +236,10 @@ fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
             edit.remove(Name::PAssertedIdentity);
         }
     }
-    if *sending.asserted != Asserted::Keep {
-        edit.remove(Name::PPreferredIdentity);
+    edit.remove(Name::PPreferredIdentity);
+    // What phones showed as the caller before there was P-Asserted-Identity, and some still do.
+    if *sending.asserted != Asserted::Keep && sending.request.has(Name::Other) {
+        edit.remove_named("Remote-Party-ID");
     }
 }
 

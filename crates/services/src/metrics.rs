@@ -59,6 +59,8 @@ counters! {
     ProxyInDialog => "proxy_in_dialog",
     /// A request forwarded by the callee's call-forward setting.
     ProxyCallForward => "proxy_call_forward",
+    /// A redirection of a device that was followed.
+    ProxyRedirected => "proxy_redirected",
     /// An INVITE held because all bindings were stranded.
     ProxyHeld => "proxy_held",
     /// A held INVITE that reached a binding after all.
@@ -73,6 +75,8 @@ counters! {
     Unavailable => "unavailable",
     /// An emergency call.
     Emergency => "emergency",
+    /// An emergency call for which the table has no row.
+    EmergencyUnrouted => "emergency_unrouted",
     /// A request refused by policy.
     Refused => "refused",
     /// A message relayed to a device.

@@ -277,7 +277,7 @@ fn from_must_be_the_authenticated_identity() {
     phone.from = Some("sip:dave@pairline.test");
     let task = phone.invite(&fake, "bob");
     assert!(!task.is_running());
-    assert_eq!(statuses(&fake), [407], "alice's password does not prove dave");
+    assert_eq!(statuses(&fake), [403], "alice's password does not prove dave");
     assert!(fake.0.borrow().sent.is_empty());
 }
 

@@ -10,6 +10,7 @@ use pairline_services::binding::{Binding, FlowRef};
 use pairline_services::cx::TaskEvent;
 use pairline_services::settings::Listener;
 use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
 use pairline_sip::target::Rest;
 
 const ROUTE: &str = "sip:edge.example;lr";
@@ -164,6 +165,45 @@ fn who_was_silent_comes_last_for_a_while() {
     fake.0.borrow_mut().mono += 40_000;
     assert!(message(&fake, "c3").is_running());
     assert_eq!(hops(&fake)[5], SERVERS[0]);
+}
+
+/// A redirection (by policy) leads from server to server as every other way does; where all of them rest, the caller gets it.
+#[test]
+fn a_redirection_to_servers_that_rest_goes_to_the_caller() {
+    for (resting, expected) in [(0, &SERVERS[..1]), (1, &SERVERS[1..2]), (2, &[])] {
+        let fake = behind(2);
+        fake.edit_view(|view| view.proxy.follow_redirects = true);
+        device(&fake, "dave", "127.0.0.1:7301", "");
+        for server in &SERVERS[..resting] {
+            pairline_services::cx::Cx::rest(&fake, udp(server), Rest::Asked, 60_000);
+        }
+        let mut task = client("alice").invite(&fake, "dave");
+        task.respond(0, 302, &[("Contact", "<sip:bob@pairline.test>")]);
+        assert_eq!(hops(&fake)[1..], *expected);
+        assert_eq!(statuses(&fake), if expected.is_empty() { vec![302] } else { vec![] });
+        assert_eq!(task.is_running(), !expected.is_empty());
+    }
+}
+
+/// With a history and one branch at a time, the next server gets the breadth of the one that failed and is told about it.
+#[test]
+fn the_next_server_is_told_of_the_one_that_failed() {
+    let fake = behind(2);
+    let mut alice = client("alice");
+    let lines = ["Contact: <sip:alice@127.0.0.1:7001>", "Supported: histinfo", "Max-Breadth: 1"];
+    let bob = "sip:bob@pairline.test";
+    let mut task = alice.request(&fake, "INVITE", bob, "<sip:bob@pairline.test>", &lines, "");
+    task.advance(4_000);
+    assert_eq!(hops(&fake), SERVERS[..2]);
+    assert_eq!(fake.0.borrow().reasons, [None], "nobody has given a reason");
+    let sent = fake.0.borrow().sent[1].2.clone();
+    let text = |name: Name| String::from_utf8_lossy(sent.header(name).unwrap()).into_owned();
+    assert_eq!(text(Name::MaxBreadth), "1");
+    let failed = "<sip:bob@192.168.0.9?Reason=SIP%3Bcause%3D408>;index=1.1;rc=1";
+    let expected = format!("<{bob}>;index=1, {failed}, <sip:bob@192.168.0.9>;index=1.2;rc=1");
+    assert_eq!(text(Name::HistoryInfo), expected);
+    task.respond(1, 200, &[]);
+    assert_eq!(statuses(&fake), [200]);
 }
 
 /// A BYE must reach the one server that knows the call, whatever that has asked for.

@@ -132,7 +132,7 @@ fn challenges_of_all_legs_go_back_together() {
 fn cancel_reaches_every_leg_and_the_caller_gets_487() {
     let (fake, mut task) = two_devices();
     task.respond(0, 180, &[]);
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     assert_eq!(fake.0.borrow().cancelled.len(), 2);
     task.respond(0, 487, &[]);
     task.respond(1, 486, &[]);
@@ -140,7 +140,7 @@ fn cancel_reaches_every_leg_and_the_caller_gets_487() {
     assert!(!task.is_running());
     // A device that never answers a CANCEL does not keep the caller for ever.
     let (fake, mut task) = two_devices();
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     task.advance(32_000);
     assert_eq!(statuses(&fake), [487]);
     assert!(!task.is_running());
@@ -276,7 +276,7 @@ fn a_hold_ends_with_480_and_retry_after_or_with_the_callers_cancel() {
 
     let fake = stranded_bob();
     let mut task = client("alice").invite(&fake, "bob");
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     assert_eq!((last(&fake).0, task.is_running()), (487, false));
 
     // Anything but INVITE is not held.
@@ -649,30 +649,4 @@ fn a_token_for_an_own_flow_is_delivered_on_it() {
     fake.0.borrow_mut().stranded.insert(99);
     assert!(!Task::start(&fake, request, phone.flow).is_running());
     assert_eq!(last(&fake).0, 430);
-}
-
-#[test]
-fn emergency_calls_need_no_mode_and_no_password() {
-    let fake = Fake::new();
-    let mut phone = client("carol");
-    let mut call = |fake: &Fake| {
-        phone.cseq += 1;
-        Task::start(fake, phone.message("INVITE", "urn:service:sos.fire", "<urn:service:sos>", &[], ""), phone.flow)
-    };
-    assert!(!call(&fake).is_running());
-    assert_eq!(last(&fake).0, 404, "nowhere to go in this deployment");
-    fake.edit_view(|view| view.proxy.emergency = Some(BOB.into()));
-    device(&fake, "bob", "127.0.0.1:7101", "");
-    for place in [
-        Place::Unavailable { group: group_of(WEST, &aor("sip:carol@pairline.test")), pool: WEST },
-        Place::Resiliency { group: group_of(WEST, &aor("sip:carol@pairline.test")) },
-    ] {
-        fake.set_place(&aor("sip:carol@pairline.test"), place);
-        assert!(call(&fake).is_running());
-    }
-    assert_eq!(fake.0.borrow().sent.len(), 2);
-    fake.edit_view(|view| view.proxy.emergency = Some("sip:desk@10.0.0.9:5070".into()));
-    assert!(call(&fake).is_running());
-    let (_, hop, sent) = fake.0.borrow().sent[2].clone();
-    assert_eq!((hop.remote, sent.request_uri()), ("10.0.0.9:5070".parse().unwrap(), &b"sip:desk@10.0.0.9:5070"[..]));
 }

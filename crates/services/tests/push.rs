@@ -108,7 +108,7 @@ fn a_call_wakes_the_phone_and_waits_for_it() {
     let fake = with_gateway();
     asleep(&fake);
     let mut task = client("alice").invite(&fake, "bob");
-    task.deliver(TaskEvent::Cancelled);
+    task.deliver(TaskEvent::Cancelled(None));
     assert_eq!((last(&fake).0, task.is_running()), (487, false));
 }
 

@@ -205,7 +205,8 @@ fn device(user: &Aor) -> Binding {
 
 /// Lines of a message but those that a proxy may change, and the body.
 fn untouched(message: &Message) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let changed = [Name::Via, Name::MaxForwards, Name::Route, Name::RecordRoute, Name::Path];
+    // RFC 5393 §5.3.3 has a proxy add Max-Breadth.
+    let changed = [Name::Via, Name::MaxForwards, Name::MaxBreadth, Name::Route, Name::RecordRoute, Name::Path];
     let lines = message.headers_raw().filter(|(id, _, _)| !changed.contains(id));
     (lines.map(|(_, name, value)| [name, b": ", value].concat()).collect(), message.body().to_vec())
 }

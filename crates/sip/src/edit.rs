@@ -128,16 +128,26 @@ impl<'a> Edit<'a> {
 
     /// Sets Max-Forwards.
     pub fn set_max_forwards(&mut self, hops: u8) -> &mut Self {
-        let mut digits = Vec::with_capacity(3);
-        crate::write::decimal(&mut digits, u64::from(hops));
-        match self.message.line(Name::MaxForwards) {
+        self.set_number(Name::MaxForwards, u64::from(hops))
+    }
+
+    /// Sets Max-Breadth (RFC 5393 §5).
+    pub fn set_max_breadth(&mut self, branches: u16) -> &mut Self {
+        self.set_number(Name::MaxBreadth, u64::from(branches))
+    }
+
+    /// Sets a header that is a number: in its place, or behind the Vias.
+    fn set_number(&mut self, name: Name, number: u64) -> &mut Self {
+        let mut room = [0; 20];
+        let digits = decimal(number, &mut room);
+        match self.message.line(name) {
             Some(line) => {
                 let range = line.value_range();
-                self.replace(range.start, range.end, &digits);
+                self.replace(range.start, range.end, digits);
             }
             None => {
                 let (at, rank) = (self.after_vias(), self.take_rank());
-                self.insert_line(at, rank, b"Max-Forwards", &digits);
+                self.insert_line(at, rank, name.as_str().as_bytes(), digits);
             }
         }
         self
@@ -342,6 +352,19 @@ impl<'a> Edit<'a> {
                 self.splices.retain(|s| s.start == s.end || s.start < start || s.start >= end);
                 self.splice(start, end, from, 0);
             }
+        }
+    }
+}
+
+/// The digits of a number, without allocating.
+fn decimal(mut number: u64, room: &mut [u8; 20]) -> &[u8] {
+    let mut at = room.len();
+    loop {
+        at -= 1;
+        room[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        if number == 0 {
+            return &room[at..];
         }
     }
 }

@@ -269,7 +269,8 @@ const SINGLE: u128 = (1 << Name::From as u8)
     | (1 << Name::Join as u8)
     | (1 << Name::RSeq as u8)
     | (1 << Name::RAck as u8)
-    | (1 << Name::SessionExpires as u8);
+    | (1 << Name::SessionExpires as u8)
+    | (1 << Name::MaxBreadth as u8);
 
 const CANONICAL: [&str; 81] = [
     "Via",

@@ -6,7 +6,7 @@
 use crate::error::ConfigError;
 use crate::model::{Edition, Pairing, Pool, Topology, Transport};
 use crate::policy::Policies;
-use crate::reader::Findings;
+use crate::reader::{Findings, MAX_STRING};
 use pairline_group::PoolId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -220,6 +220,9 @@ fn pair(f: &mut Findings, t: &Topology, n: usize, pairing: &Pairing) {
     let reason = pairing.accept_unsupported.as_deref().map(str::trim);
     if reason == Some("") {
         f.add(format!("{at}.accept_unsupported"), "gives no reason", "write why, or leave it out");
+    }
+    if reason.is_some_and(|r| r.len() > MAX_STRING) {
+        f.add(format!("{at}.accept_unsupported"), "is too long", format!("at most {MAX_STRING} bytes"));
     }
     let accepted = reason.is_some_and(|r| !r.is_empty());
     for difference in unsupported(a, b).into_iter().filter(|_| !accepted) {

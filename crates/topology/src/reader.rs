@@ -13,7 +13,7 @@ pub(crate) const MAX_TEXT: usize = 4 * 1024 * 1024;
 /// Members of one list.
 pub(crate) const MAX_LIST: usize = 4096;
 /// Bytes of one string.
-const MAX_STRING: usize = 512;
+pub(crate) const MAX_STRING: usize = 512;
 
 /// The findings of one text.
 pub(crate) struct Findings {

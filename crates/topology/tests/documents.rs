@@ -128,6 +128,8 @@ fn unsupported_differences_need_a_reason() {
         assert!(problems(validate(&t))[0].contains("differs"));
         t.pairing[0].accept_unsupported = Some("  ".to_owned());
         assert!(validate(&t).is_err(), "blanks are no reason");
+        t.pairing[0].accept_unsupported = Some("x".repeat(513));
+        assert!(validate(&t).is_err(), "longer than any text of a document");
         t.pairing[0].accept_unsupported = Some("until the new hardware comes".to_owned());
         validate(&t).unwrap();
         let plan = plan_publish(&demo_topology(), &t).unwrap();

@@ -1,28 +1,36 @@
 //! Forking: one request on several legs, one answer back (RFC 3261 §16.6–16.10).
 //!
-//! Owns the life of a forwarded request from the first leg to the last response, CANCEL, Timer C and the hold for
-//! stranded users. Does not own where hops come from (`targets`) or which answer is best (`best`).
+//! Owns the life of a forwarded request from the first leg to the last response, CANCEL, Timer C, redirections and the hold
+//! for stranded users. Does not own where hops come from (`targets`) or which answer is best (`best`).
 
 use super::best::{self, Ended};
+use super::breadth;
+use super::history::History;
 use super::hop::Hop;
 use super::leg::{GIVE_UP_MS, Leg, SILENT_REST_MS, by_preference};
+use super::redirect::{Named, Redirect};
 use super::targets::{self, Found};
 use crate::auth::{self, Realm};
 use crate::cx::{Branch, Cx, TaskEvent};
-use crate::forward::{self, Asserted, Sending};
+use crate::forward::{self, Asserted, Extra, Sending};
 use crate::metrics::Counter;
 use crate::replies;
 use crate::routes::RouteSet;
 use pairline_group::Millis;
 use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
+use pairline_sip::status::default_reason;
 use pairline_sip::target::{Rest, retry_after};
 use pairline_sip::uri::Aor;
 use std::collections::VecDeque;
 
 /// Most bytes of one datagram (over IPv6, whose limit is the lower one).
 const MAX_DATAGRAM: usize = 65_487;
+
+/// Why the other devices stop ringing once one has answered (RFC 3326).
+const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 /// What is to be forwarded, as received, and what is changed on the way.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +61,11 @@ pub struct Fork<'a, C: Cx> {
     answered: bool,
     cancelled: bool,
     declined: bool,
+    /// Branches that may be open at once (RFC 5393 §5.3).
+    breadth: u16,
+    history: Option<History>,
+    /// Redirections that are still to be followed.
+    redirects: Vec<Redirect>,
     /// The user whose new bindings may still be waited for.
     hold: Option<Aor>,
     hold_until: Option<Millis>,
@@ -76,6 +89,10 @@ impl<'a, C: Cx> Fork<'a, C> {
             answered: false,
             cancelled: false,
             declined: false,
+            breadth: breadth::incoming(job.request, cx.view().proxy.max_breadth),
+            // A request inside a dialog is not aimed anew.
+            history: if job.record_route { History::begin(&cx.view(), job.request) } else { None },
+            redirects: Vec::new(),
             hold,
             hold_until: None,
             stranger: None,
@@ -96,6 +113,9 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// Runs until a final answer is given and every leg has ended.
     pub async fn run(mut self, hops: Vec<Hop>) {
+        if self.breadth == 0 {
+            return replies::refuse(self.cx, self.job.request, 440, "Max-Breadth Exceeded");
+        }
         self.waiting = by_preference(hops).into();
         self.settle().await;
         while !self.is_over() {
@@ -104,7 +124,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 TaskEvent::Response(branch, message) => self.on_response(branch, message),
                 TaskEvent::Timeout(branch) => self.on_failed(branch, Ended::Timeout),
                 TaskEvent::TransportError(branch) => self.on_failed(branch, Ended::Flow),
-                TaskEvent::Cancelled => self.on_cancelled(),
+                TaskEvent::Cancelled(reason) => self.on_cancelled(reason.as_deref()),
                 TaskEvent::Deadline => self.on_timer().await,
                 TaskEvent::BindingsChanged if self.hold_until.is_some() => self.look_again().await,
                 // Bindings are read when a hold begins.
@@ -124,10 +144,26 @@ impl<'a, C: Cx> Fork<'a, C> {
         legs.chain(self.hold_until).min()
     }
 
+    /// Sends a group in parallel, as far as the breadth goes round; the rest is tried when these have ended.
+    fn send_group(&mut self, mut group: Vec<Hop>) {
+        let used: u16 = self.legs.iter().filter(|leg| leg.live).map(|leg| leg.breadth).sum();
+        let shares = breadth::shares(self.breadth.saturating_sub(used), group.len());
+        let rest = group.split_off(shares.size_hint().0.min(group.len()));
+        if !rest.is_empty() {
+            self.waiting.push_front(rest);
+        }
+        for (hop, share) in group.into_iter().zip(shares) {
+            self.send(hop, share);
+        }
+    }
+
     /// Sends a request on a new leg.
-    fn send(&mut self, hop: Hop) {
+    fn send(&mut self, hop: Hop, share: u16) {
         let Some(mut hop) = self.awake(hop) else { return self.ended.push(Ended::Flow) };
         let view = self.cx.view();
+        let (history, entry) = self.history.as_mut().and_then(|history| history.of_branch(&hop)).unzip();
+        // In a dialog there is nothing to fork, so nothing is added.
+        let counted = self.job.record_route || self.job.request.has(Name::MaxBreadth);
         let sending = Sending {
             request: self.job.request,
             arrival: self.job.arrival,
@@ -139,6 +175,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             path: None,
             asserted: self.job.asserted,
             consumed: self.job.consumed,
+            extra: Extra { max_breadth: counted.then_some(share), history: history.as_deref(), trusted: hop.trusted },
         };
         let bytes = forward::build(self.cx, &view, &sending);
         if hop.flow.transport == Transport::Udp && bytes.len() > MAX_DATAGRAM {
@@ -149,7 +186,8 @@ impl<'a, C: Cx> Fork<'a, C> {
         self.cx.count(Counter::ProxyBranch);
         let now = self.cx.now().mono;
         let timer = self.invite.then(|| now + view.proxy.timer_c_ms);
-        self.legs.push(Leg::new(branch, &mut hop, now, timer));
+        let leg = Leg::new(branch, &mut hop, now, timer);
+        self.legs.push(Leg { breadth: share, history: entry, ..leg });
         self.tried.push(hop);
     }
 
@@ -184,15 +222,31 @@ impl<'a, C: Cx> Fork<'a, C> {
         if let Some(seconds) = retry_after(&message).filter(|_| server && status == 503) {
             self.cx.rest(flow, Rest::Asked, Millis::from(seconds) * 1_000);
         }
+        self.note_ended(branch, status);
         let another_way = status == 430 || (status == 503 && server && !rang);
         if another_way && self.try_alternate(branch) {
             return;
         }
         if status >= 600 {
             self.declined = true;
-            self.cancel_legs();
+            let reason = format!("SIP;cause={status};text=\"{}\"", default_reason(status));
+            self.cancel_legs(Some(&reason));
         }
-        self.ended.push(Ended::Final(Box::new(message)));
+        let view = self.cx.view();
+        let may_follow = view.proxy.follow_redirects && !self.answered && !self.cancelled && !self.declined;
+        let message = Box::new(message);
+        match if may_follow { Redirect::read(&view, message) } else { Err(message) } {
+            Ok(redirect) => self.redirects.push(redirect),
+            Err(message) => self.ended.push(Ended::Final(message)),
+        }
+    }
+
+    /// Later branches tell what became of this one (RFC 7044 §9.3).
+    fn note_ended(&mut self, branch: Branch, status: u16) {
+        let entry = self.leg(branch).and_then(|leg| leg.history.take());
+        if let (Some(history), Some(entry)) = (&mut self.history, entry) {
+            history.ended(&entry, status);
+        }
     }
 
     fn on_provisional(&mut self, branch: Branch, status: u16, message: &Message) {
@@ -229,7 +283,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         if self.hold_until.take().is_some() {
             self.cx.count(Counter::ProxyHeldDelivered);
         }
-        self.cancel_legs();
+        self.cancel_legs(Some(ELSEWHERE));
     }
 
     fn on_failed(&mut self, branch: Branch, ended: Ended) {
@@ -244,6 +298,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         if server && silent {
             self.cx.rest(flow, Rest::Silent, SILENT_REST_MS);
         }
+        self.note_ended(branch, ended.status());
         let another_way = !rang && (self.invite || server || ended.unreached());
         if another_way && self.try_alternate(branch) {
             return;
@@ -259,24 +314,25 @@ impl<'a, C: Cx> Fork<'a, C> {
         let Some(leg) = self.leg(branch) else {
             return false;
         };
+        let share = leg.breadth;
         let Some(hop) = Hop::first_of(std::mem::take(&mut leg.alternates)) else {
             return false;
         };
-        self.send(hop);
+        self.send(hop, share);
         true
     }
 
-    fn on_cancelled(&mut self) {
+    fn on_cancelled(&mut self, reason: Option<&str>) {
         if self.answered || !self.invite {
             return;
         }
         self.cancelled = true;
         self.hold_until = None;
-        self.cancel_legs();
+        self.cancel_legs(reason);
     }
 
-    /// Cancels what is still open and forgets what was not tried (§16.10).
-    fn cancel_legs(&mut self) {
+    /// Cancels what is still open, with that Reason, and forgets what was not tried (§16.10).
+    fn cancel_legs(&mut self, reason: Option<&str>) {
         self.waiting.clear();
         if !self.invite {
             return;
@@ -285,7 +341,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         for leg in self.legs.iter_mut().filter(|leg| leg.live && !leg.cancelled) {
             leg.cancelled = true;
             leg.timer = Some(give_up);
-            self.cx.cancel(leg.branch);
+            self.cx.cancel(leg.branch, reason);
         }
     }
 
@@ -304,11 +360,11 @@ impl<'a, C: Cx> Fork<'a, C> {
                 // Timer C with a provisional response: CANCEL, and wait for what it brings (§16.8).
                 leg.cancelled = true;
                 leg.timer = Some(now + GIVE_UP_MS);
-                self.cx.cancel(leg.branch);
+                self.cx.cancel(leg.branch, None);
             } else {
                 if leg.hurried && self.invite {
                     // If it answers after all, it must not ring beside the next one.
-                    self.cx.cancel(leg.branch);
+                    self.cx.cancel(leg.branch, None);
                 }
                 silent.push(leg.branch);
             }
@@ -320,14 +376,13 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// Goes on where no leg is open: next group of hops, hold, or the final answer.
     async fn settle(&mut self) {
+        self.follow_redirects().await;
         while !self.answered && !self.legs.iter().any(|leg| leg.live) {
             if self.cancelled || self.declined {
                 return self.answer();
             }
             if let Some(group) = self.waiting.pop_front() {
-                for hop in group {
-                    self.send(hop);
-                }
+                self.send_group(group);
                 continue;
             }
             let unreached = self.ended.iter().all(Ended::unreached);
@@ -346,6 +401,41 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
     }
 
+    /// Tries whom redirections name, at once, however many legs still ring; what was tried before is not tried again, and who
+    /// asked to be left alone is left.
+    async fn follow_redirects(&mut self) {
+        while let Some(redirect) = self.redirects.pop() {
+            let mut groups: Vec<Vec<Hop>> = Vec::new();
+            for Named { user, device, uri } in &redirect.named {
+                let found = targets::find_device(self.cx, self.job.request, user, device.as_ref()).await;
+                if let Found::Hops(mut hops) = found {
+                    hops.iter_mut().for_each(|hop| hop.map_to(user, uri));
+                    let awake = self.untried(hops).into_iter().filter_map(|hop| self.awake(hop));
+                    // Two names may lead to the same device.
+                    let new =
+                        awake.filter(|hop| !groups.iter().flatten().any(|other| other.is_same_way(hop))).collect();
+                    groups.extend(by_preference(new));
+                }
+            }
+            if groups.is_empty() {
+                self.ended.push(Ended::Final(redirect.answer));
+                continue;
+            }
+            self.cx.count(Counter::ProxyRedirected);
+            let first = groups.remove(0);
+            for group in groups.into_iter().rev() {
+                self.waiting.push_front(group);
+            }
+            self.send_group(first);
+        }
+    }
+
+    /// Those of the hops that were not tried, as many as may be.
+    fn untried(&self, hops: Vec<Hop>) -> Vec<Hop> {
+        let room = self.cx.view().proxy.max_branches.saturating_sub(self.tried.len());
+        hops.into_iter().filter(|hop| !self.tried.iter().any(|tried| tried.is_same_way(hop))).take(room).collect()
+    }
+
     /// Bindings may have changed while the request is held: whatever was not tried yet is tried.
     async fn look_again(&mut self) {
         let Some(user) = self.hold.clone() else {
@@ -354,14 +444,9 @@ impl<'a, C: Cx> Fork<'a, C> {
         let Found::Hops(hops) = targets::find(self.cx, self.job.request, &user).await else {
             return;
         };
-        let tried = &self.tried;
-        let fresh: Vec<Hop> = hops
-            .into_iter()
-            .filter(|hop| !tried.iter().any(|t| t.flow == hop.flow && t.uri == hop.uri && t.routes == hop.routes))
-            .take(self.cx.view().proxy.max_branches.saturating_sub(self.tried.len()))
-            .collect();
+        let fresh = self.untried(hops);
         if self.waking && !self.answered {
-            fresh.into_iter().for_each(|hop| self.send(hop));
+            self.send_group(fresh);
         } else {
             self.waiting.extend(by_preference(fresh));
         }

@@ -10,7 +10,7 @@ use pairline_group::PoolId;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 use pairline_sip::target::Rest;
-use pairline_sip::uri::{Host, Scheme, Uri};
+use pairline_sip::uri::{Aor, Host, Scheme, Uri};
 use std::net::SocketAddr;
 
 /// Most servers of one name that a request is tried at.
@@ -31,12 +31,45 @@ pub struct Hop {
     pub alternates: Vec<Hop>,
     /// One of the servers that a name leads to (RFC 3263 §4.3): a 503 or silence, too, mean that the next one is tried.
     pub server: bool,
+    /// The user whom it was found for, if that is not the one who was called: call forwarding or a redirection led there.
+    pub mapped: Option<Box<Aor>>,
+    /// A trusted peer, or a place that the policy names: what is known of the caller may be told to it.
+    pub trusted: bool,
 }
 
 impl Hop {
+    /// The same, inside the trust domain.
+    pub fn trusted(mut self) -> Hop {
+        self.trusted = true;
+        self.alternates.iter_mut().for_each(|alternate| alternate.trusted = true);
+        self
+    }
+
+    /// Notes that it was found for another user than the one who was called. `uri`, the user's or of one device, stands in the
+    /// Request-URI where nothing else would.
+    pub fn map_to(&mut self, user: &Aor, uri: &[u8]) {
+        self.uri.get_or_insert_with(|| uri.into());
+        self.mapped = Some(Box::new(user.clone()));
+        self.alternates.iter_mut().for_each(|alternate| alternate.map_to(user, uri));
+    }
+
+    /// Whether the other leads to the same device or server by the same way.
+    pub fn is_same_way(&self, other: &Hop) -> bool {
+        self.flow == other.flow && self.uri == other.uri && self.routes == other.routes
+    }
+
     /// A hop without Routes or alternates.
     pub fn plain(flow: Flow, uri: Option<&[u8]>) -> Hop {
-        Hop { flow, uri: uri.map(Box::from), routes: Vec::new(), q: 1000, alternates: Vec::new(), server: false }
+        Hop {
+            flow,
+            uri: uri.map(Box::from),
+            routes: Vec::new(),
+            q: 1000,
+            alternates: Vec::new(),
+            server: false,
+            mapped: None,
+            trusted: false,
+        }
     }
 
     /// The first of several, with the others as its alternates.

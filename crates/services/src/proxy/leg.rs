@@ -2,6 +2,7 @@
 //!
 //! Owns its timers and what has come back on it. Sends nothing.
 
+use super::history::Entry;
 use super::hop::Hop;
 use crate::cx::Branch;
 use pairline_group::Millis;
@@ -43,6 +44,10 @@ pub struct Leg {
     pub server: bool,
     /// What to try if the hop cannot be reached.
     pub alternates: Vec<Hop>,
+    /// Its share of the request's breadth while it is open (RFC 5393 §5.3).
+    pub breadth: u16,
+    /// Its entry in the request's history (RFC 7044).
+    pub history: Option<Entry>,
 }
 
 impl Leg {
@@ -62,6 +67,8 @@ impl Leg {
             flow: hop.flow,
             server: hop.server,
             alternates,
+            breadth: 0,
+            history: None,
         }
     }
 }

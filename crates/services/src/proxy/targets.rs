@@ -37,8 +37,13 @@ pub enum Found {
 
 /// Finds the target set, following unconditional call forwarding of INVITEs.
 pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
-    let mut seen = vec![user.clone()];
     let device = gruu::Target::of(&cx.view().sealing_key, request.request_uri());
+    find_device(cx, request, user, device.as_ref()).await
+}
+
+/// The same for a user, or one device of that user, whoever stands in the Request-URI.
+pub async fn find_device<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu::Target>) -> Found {
+    let mut seen = vec![user.clone()];
     loop {
         let current = seen.last().expect("begins with one").clone();
         let forwarded = seen.len() > 1;
@@ -51,7 +56,8 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
                 let uri = forwarded.then(|| current.as_str().as_bytes());
                 if let Some(peer) = hop::to_peer(cx, request, pool, uri) {
                     cx.count(Counter::ProxyPeer);
-                    return Found::Hops(vec![peer]);
+                    let found = Found::Hops(vec![peer]);
+                    return if forwarded { mapped_to(&current, found) } else { found };
                 }
                 None
             }
@@ -65,11 +71,12 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
             _ => None,
         };
         let Some(next) = next else {
-            let found = of_user(cx, group, &current, device.as_ref()).await;
-            return match place {
+            let found = of_user(cx, group, &current, device).await;
+            let found = match place {
                 Place::Resiliency { .. } => then_other_pool(cx, request, &current, forwarded, found),
                 _ => found,
             };
+            return if forwarded { mapped_to(&current, found) } else { found };
         };
         if seen.contains(&next) || seen.len() > MAX_FORWARDS {
             return Found::ForwardLoop;
@@ -77,6 +84,14 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
         cx.count(Counter::ProxyCallForward);
         seen.push(next);
     }
+}
+
+/// Notes on each hop that it was found for that other user.
+fn mapped_to(user: &Aor, mut found: Found) -> Found {
+    if let Found::Hops(hops) = &mut found {
+        hops.iter_mut().for_each(|hop| hop.map_to(user, user.as_str().as_bytes()));
+    }
+    found
 }
 
 /// In a cut that is one-way, or not over for long enough, each pool tries what it has, then the other pool, once (DESIGN §8): what

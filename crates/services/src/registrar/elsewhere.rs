@@ -4,7 +4,7 @@
 
 use crate::binding::FlowRef;
 use crate::cx::{Cx, TaskEvent};
-use crate::forward::{self, Asserted, Sending};
+use crate::forward::{self, Asserted, Extra, Sending};
 use crate::metrics::Counter;
 use crate::routes::{RouteSet, path_value};
 use pairline_group::PoolId;
@@ -45,6 +45,7 @@ pub async fn relay<C: Cx>(
         path: path.as_deref(),
         asserted: &Asserted::Strip,
         consumed: false,
+        extra: Extra::default(),
     };
     cx.count(Counter::RegisterRelayed);
     let bytes = forward::build(cx, &view, &sending);

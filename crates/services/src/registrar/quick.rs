@@ -7,6 +7,7 @@
 use super::ask::Ask;
 use super::plan::{Changes, Plan, plan};
 use super::{after, answer, counter_of, kept_uris, proposal};
+use crate::access;
 use crate::auth::{self, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::Place;
@@ -15,10 +16,11 @@ use crate::metrics::Counter;
 use crate::records::{BINDING, credential_key};
 use crate::settings::DeploymentView;
 use crate::sight::Sight;
+use crate::trust;
 use bytes::Bytes;
 use pairline_group::io::Proposal;
 use pairline_group::{GroupId, Position};
-use pairline_sip::auth::Credentials;
+use pairline_sip::auth::{Algorithm, Credentials};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -63,6 +65,9 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
         return Quick::Not;
     }
     let view = sight.view();
+    if !access::registers_by_digest(flow) || trust::takes_certificates(&view, flow) {
+        return Quick::Not;
+    }
     if !matches!(classify(&view, request.request_uri()), Whose::Server | Whose::User(_)) {
         return Quick::Not;
     }
@@ -118,14 +123,15 @@ fn known<S: Sight>(
     credentials: &Credentials<'_>,
 ) -> Quick {
     let algorithm = auth::algorithm_for(view, request, flow);
-    let record = sight.record(group, &credential_key(user.as_str())).map(|record| &record.value[..]);
-    let Some(Ok(Some(ha1))) = record.map(|value| auth::open_ha1(view, user, value, algorithm)) else {
+    let Some(ha1) = ha1(sight, view, user, group, algorithm) else {
         // Nobody's digest is weighed with the same work as somebody's: there.
         return Quick::Not;
     };
     let method = request.method().as_str().as_bytes();
     let wall = sight.now().wall;
     let (id, nc) = match auth::judge(view, credentials, method, user, Some(&ha1), algorithm, wall) {
+        // Right or wrong, they are another's: there.
+        Judged::Wrong if auth::are_anothers(credentials, user) => return Quick::Not,
         Judged::Wrong => {
             sight.count(Counter::AuthFailed);
             return challenge(sight, view, request, flow, user, Counter::AuthChallenge);
@@ -159,6 +165,24 @@ fn known<S: Sight>(
     let proposal = proposal(user, &changes, &read, wall);
     let reply = answer::reply(view, wall, request, user, &ask, &after(existing, changes), None);
     Quick::Commit { group, proposal, reply }
+}
+
+/// The HA1 of a user who has a credential that can be read.
+fn ha1<S: Sight>(
+    sight: &mut S,
+    view: &DeploymentView,
+    user: &Aor,
+    group: GroupId,
+    algorithm: Algorithm,
+) -> Option<Vec<u8>> {
+    let record = sight.record(group, &credential_key(user.as_str()))?;
+    let (version, value) = (record.version, record.value.clone());
+    if let Some(known) = sight.opened().get(user.as_str(), group, version, algorithm) {
+        return Some(known.to_vec());
+    }
+    let ha1 = auth::open_ha1(view, user, &value, algorithm).ok()??;
+    sight.opened().put(user.as_str(), group, version, algorithm, &ha1);
+    Some(ha1)
 }
 
 fn is_one_put(changes: &Changes) -> bool {

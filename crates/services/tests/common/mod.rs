@@ -49,6 +49,8 @@ pub struct World {
     pub once: usize,
     pub sent: Vec<(Branch, Flow, Message)>,
     pub cancelled: Vec<Branch>,
+    /// Reasons of those CANCELs.
+    pub reasons: Vec<Option<String>>,
     pub stateless: Vec<(Flow, Bytes)>,
     pub events: VecDeque<TaskEvent>,
     pub deadline: Option<u64>,
@@ -59,10 +61,14 @@ pub struct World {
     pub own_pool: PoolId,
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub resting: Resting,
+    /// Names that the other ends of connections have proven.
+    pub proven: BTreeMap<u64, Rc<[String]>>,
     pub nonces: BTreeSet<(u128, u32)>,
     pub woken: Vec<pairline_services::push::Wake>,
     pub watching: pairline_services::watching::Table,
     pub counters: BTreeMap<Counter, u64>,
+    /// HA1s that the one-step decision has opened.
+    pub opened: pairline_services::auth::Opened,
     /// Every await is pending once before it goes on.
     pub slow: bool,
 }
@@ -128,6 +134,7 @@ pub fn view() -> DeploymentView {
         ],
         registrar: RegistrarPolicy { max_bindings: 3, ..RegistrarPolicy::default() },
         proxy: ProxyPolicy::default(),
+        trust: TrustPolicy::default(),
         push: Default::default(),
         max_contacts: 3,
         auth_rules: vec![AuthRule { listener: None, user_agent: "baresip".into(), algorithm: Algorithm::Md5 }],
@@ -158,6 +165,7 @@ impl Fake {
             once: 0,
             sent: Vec::new(),
             cancelled: Vec::new(),
+            reasons: Vec::new(),
             stateless: Vec::new(),
             events: VecDeque::new(),
             deadline: None,
@@ -167,10 +175,12 @@ impl Fake {
             own_pool: EAST,
             names: BTreeMap::new(),
             resting: Resting::default(),
+            proven: BTreeMap::new(),
             nonces: BTreeSet::new(),
             woken: Vec::new(),
             watching: Default::default(),
             counters: BTreeMap::new(),
+            opened: Default::default(),
             slow: false,
         })));
         for name in ["alice", "bob", "dave"] {
@@ -357,8 +367,10 @@ impl Cx for Fake {
         branch
     }
 
-    fn cancel(&self, branch: Branch) {
-        self.0.borrow_mut().cancelled.push(branch);
+    fn cancel(&self, branch: Branch, reason: Option<&str>) {
+        let mut world = self.0.borrow_mut();
+        world.cancelled.push(branch);
+        world.reasons.push(reason.map(str::to_owned));
     }
 
     fn send_stateless(&self, flow: Flow, message: Bytes) {
@@ -396,8 +408,8 @@ impl Cx for Fake {
         self.0.borrow().peer_up.then(peer_flow)
     }
 
-    fn proven_names(&self, _: Flow) -> Rc<[String]> {
-        Rc::default()
+    fn proven_names(&self, flow: Flow) -> Rc<[String]> {
+        self.0.borrow().proven.get(&flow.connection).cloned().unwrap_or_default()
     }
 
     async fn locate(&self, uri: &[u8]) -> Result<Vec<Flow>, LocateError> {

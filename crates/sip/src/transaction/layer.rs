@@ -52,6 +52,8 @@ pub enum Received {
     Cancel {
         /// The INVITE's transaction.
         invite: ServerTx,
+        /// The values of the CANCEL's Reason (RFC 3326), if they are text.
+        reason: Option<Box<str>>,
     },
     /// A response for a client transaction. Its end may be among the outputs already.
     Response {

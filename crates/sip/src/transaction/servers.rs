@@ -11,6 +11,7 @@ use super::timers::{Armed, Due, Queue, Timer};
 use super::{invite_server, server};
 use crate::Millis;
 use crate::flow::{Flow, Transport};
+use crate::header::Name;
 use crate::message::Message;
 use crate::method::Method;
 use crate::reply::{self, Reply};
@@ -148,7 +149,11 @@ impl Layer {
             .servers
             .get(invite)
             .is_some_and(|slot| matches!(slot.machine, Machine::Invite(invite_server::State::Proceeding)));
-        if ringing { Received::Cancel { invite: ServerTx(invite) } } else { Received::Absorbed }
+        if ringing {
+            Received::Cancel { invite: ServerTx(invite), reason: reason_of(&message) }
+        } else {
+            Received::Absorbed
+        }
     }
 
     /// Answers 503 without a transaction. The delay differs from caller to caller, so that they
@@ -354,4 +359,13 @@ fn has_derived_tag(message: &Message) -> bool {
     let mut tag = Vec::with_capacity(16);
     reply::write_hex(&mut tag, reply::derived_tag(message));
     message.to().tag() == Some(tag.as_slice())
+}
+
+/// The values of a CANCEL's Reason headers as one; `None` if there is none.
+fn reason_of(cancel: &Message) -> Option<Box<str>> {
+    if !cancel.has(Name::Reason) {
+        return None;
+    }
+    let values: Vec<&str> = cancel.headers(Name::Reason).filter_map(|value| std::str::from_utf8(value).ok()).collect();
+    (!values.is_empty()).then(|| values.join(", ").into())
 }

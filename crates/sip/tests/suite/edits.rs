@@ -200,3 +200,16 @@ fn one_line_of_several_goes_with_its_commas() {
     let values: Vec<&[u8]> = left.headers(Name::ProxyAuthorization).collect();
     assert_eq!(values, [b"Digest realm=\"b\", nonce=\"2\""]);
 }
+
+#[test]
+fn max_breadth_is_set_in_its_place_or_behind_the_vias() {
+    let out = edited(|edit| {
+        edit.set_max_breadth(60);
+    });
+    assert_eq!(out, INVITE.replace("branch=z9hG4bK3\n", "branch=z9hG4bK3\nMax-Breadth: 60\n"));
+    let message = parse(&INVITE.replace("Max-Forwards: 70", "max-breadth:  1000\nMax-Forwards: 70"));
+    for (breadth, digits) in [(0, "0"), (9, "9"), (10, "10"), (65_535, "65535")] {
+        let out = Message::parse(Edit::new(&message).set_max_breadth(breadth).finish()).unwrap();
+        assert_eq!(out.headers(Name::MaxBreadth).collect::<Vec<_>>(), [digits.as_bytes()]);
+    }
+}

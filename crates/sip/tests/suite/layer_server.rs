@@ -163,7 +163,7 @@ fn cancel_is_answered_and_reported_once() {
     let (tx, message) = accept(&mut layer, 0, udp(SOURCE), &request("INVITE", ""));
     let cancel = request("CANCEL", "");
     match layer.receive(50, udp(SOURCE), parse(&cancel)) {
-        Received::Cancel { invite } => assert_eq!(invite, tx),
+        Received::Cancel { invite, reason } => assert_eq!((invite, reason), (tx, None)),
         other => panic!("{other:?}"),
     }
     let ok = sent(&drain(&mut layer));
@@ -176,6 +176,20 @@ fn cancel_is_answered_and_reported_once() {
     let late = cancel.replace("z9hG4bK776asdhds", "z9hG4bKother");
     assert!(matches!(layer.receive(80, udp(SOURCE), parse(&late)), Received::Absorbed));
     assert_eq!(sent(&drain(&mut layer))[0].status(), Some(481));
+}
+
+#[test]
+fn the_reason_of_a_cancel_is_told() {
+    let mut layer = layer();
+    accept(&mut layer, 0, udp(SOURCE), &request("INVITE", ""));
+    let lines = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\nReason: Q.850;cause=26\n";
+    match layer.receive(50, udp(SOURCE), parse(&request("CANCEL", lines))) {
+        Received::Cancel { reason, .. } => {
+            let both = "SIP;cause=200;text=\"Call completed elsewhere\", Q.850;cause=26";
+            assert_eq!(reason.as_deref(), Some(both));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
