@@ -74,18 +74,42 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
     let Whose::User(user) = classify(&view, request.to().uri) else {
         return Quick::Not;
     };
-    let Place::Here { group } = sight.place(&user) else {
-        return Quick::Not;
-    };
     let Some(value) = request.header(Name::Authorization) else {
+        // Before anything is looked up: the time that this takes tells nobody who exists.
         return challenge(sight, &view, request, flow, &user, Counter::AuthChallenge);
     };
-    match Credentials::parse(value) {
-        Ok(credentials) if *credentials.realm == *view.realm(user.domain()).as_bytes() => {
-            known(sight, &view, request, flow, (&user, group), &credentials)
-        }
+    let credentials = match Credentials::parse(value) {
+        Ok(credentials) if *credentials.realm == *view.realm(user.domain()).as_bytes() => credentials,
+        _ => return Quick::Not,
+    };
+    match sight.place(&user) {
+        Place::Here { group } => known(sight, &view, request, flow, (&user, group), &credentials),
+        Place::NoSuchUser => nobody(sight, &view, request, flow, &user, &credentials),
         _ => Quick::Not,
     }
+}
+
+/// A REGISTER of a user who does not exist: weighed like another's with a wrong password, and answered the same.
+fn nobody<S: Sight>(
+    sight: &mut S,
+    view: &DeploymentView,
+    request: &Message,
+    flow: Flow,
+    user: &Aor,
+    credentials: &Credentials<'_>,
+) -> Quick {
+    let algorithm = auth::algorithm_for(view, request, flow);
+    // What looking for a known user's HA1 takes.
+    let _ = sight.record(GroupId::CMS, &credential_key(user.as_str()));
+    let _ = sight.opened().get(user.as_str(), GroupId::CMS, Position::default(), algorithm);
+    let method = request.method().as_str().as_bytes();
+    // Never right: there is no HA1.
+    auth::judge(view, credentials, method, user, None, algorithm, sight.now().wall);
+    if auth::are_anothers(credentials, user) {
+        return Quick::Not;
+    }
+    sight.count(Counter::AuthFailed);
+    challenge(sight, view, request, flow, user, Counter::AuthChallenge)
 }
 
 fn challenge<S: Sight>(
