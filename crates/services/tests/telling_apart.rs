@@ -159,7 +159,7 @@ fn guessed(known: Known, method: &str, password: &'static str) -> (Shape, u64) {
         _ => return (shape(&challenge), 0),
     };
     phone.cseq += 1;
-    let line = phone.authorization(&header.unwrap().to_vec(), name, method, &uri, 1);
+    let line = phone.authorization(header.unwrap(), name, method, &uri, 1);
     let reply = answer(known, &fake, &phone, method, &uri, &[&line]);
     (shape(&reply), fake.count_of(Counter::AuthAccepted))
 }
