@@ -38,6 +38,7 @@ fn what_an_unauthenticated_sender_gets_by_method() {
         ("BYE", BOB, 407),
         ("UPDATE", BOB, 407),
         ("FANCY", BOB, 407),
+        ("FANCY", "sip:pairline.test", 501),
         ("OPTIONS", "sip:pairline.test", 200),
         ("OPTIONS", "sip:127.0.1.1", 200),
         ("INVITE", "sip:pairline.test", 404),

@@ -98,6 +98,19 @@ fn what_is_not_configured_is_answered_clearly_and_told() {
 }
 
 #[test]
+fn nobody_registers_at_an_emergency_number() {
+    let fake = Fake::new();
+    routes(&fake, &[("112", "sip:192.0.2.2:5070")]);
+    for (uri, expected) in [("sip:112@pairline.test", 403), ("urn:service:sos", 403), ("sip:113@pairline.test", 200)] {
+        let mut phone = client("alice");
+        let contact = ["Contact: <sip:alice@127.0.0.1:7001>"];
+        let task = phone.request(&fake, "REGISTER", uri, "<sip:alice@pairline.test>", &contact, "");
+        assert!(!task.is_running());
+        assert_eq!(last(&fake).0, expected, "{uri}");
+    }
+}
+
+#[test]
 fn policy_may_ask_who_calls() {
     let fake = Fake::new();
     routes(&fake, &[("urn:service:sos", "sip:192.0.2.2:5070")]);

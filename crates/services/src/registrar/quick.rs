@@ -11,6 +11,7 @@ use crate::access;
 use crate::auth::{self, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::Place;
+use crate::emergency;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::records::{BINDING, credential_key};
@@ -68,7 +69,8 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
     if !access::registers_by_digest(flow) || trust::takes_certificates(&view, flow) {
         return Quick::Not;
     }
-    if !matches!(classify(&view, request.request_uri()), Whose::Server | Whose::User(_)) {
+    let uri = request.request_uri();
+    if !matches!(emergency::aim(&view, uri, classify(&view, uri)), Whose::Server | Whose::User(_)) {
         return Quick::Not;
     }
     let Whose::User(user) = classify(&view, request.to().uri) else {
