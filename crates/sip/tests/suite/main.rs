@@ -11,6 +11,7 @@ mod digest;
 mod edits;
 mod framing;
 mod hostile;
+mod layer_brief;
 mod layer_client;
 mod layer_server;
 mod locating;

@@ -1,0 +1,97 @@
+//! Brief server transactions: what is kept of a request that is answered once and soon.
+
+use bytes::Bytes;
+use pairline_sip::transaction::{Brief, BriefTx};
+use pairline_sip::{Flow, Layer, Message, Output, Received, Reply, Timers};
+
+use crate::bytes_of::{parse, request};
+use crate::layer_server::{drain, sent, tcp, udp};
+
+const SOURCE: &str = "192.0.2.1:4000";
+/// Timer J and what is added to it.
+const OVER: u64 = 34_000;
+
+fn layer() -> Layer {
+    Layer::new(Timers::default(), 2)
+}
+
+fn from(text: &str) -> Message {
+    let mut message = parse(text);
+    message.set_source(SOURCE.parse().unwrap());
+    message
+}
+
+fn new(layer: &mut Layer, now: u64, message: &Message) -> BriefTx {
+    match layer.receive_brief(now, message) {
+        Brief::New(tx) => tx,
+        other => panic!("expected a new request, got {other:?}"),
+    }
+}
+
+fn ok(message: &Message) -> Bytes {
+    Reply::to(message, 200).build()
+}
+
+fn goes(flow: Flow, message: &Message) -> Flow {
+    Layer::answer_flow(flow, message)
+}
+
+#[test]
+fn a_repetition_waits_for_the_answer_and_then_gets_it_again() {
+    let mut layer = layer();
+    let message = from(&request("REGISTER", ""));
+    let tx = new(&mut layer, 0, &message);
+    assert_eq!(layer.receive_brief(10, &message), Brief::Absorbed);
+    assert!(drain(&mut layer).is_empty(), "nothing to repeat yet");
+    let bytes = ok(&message);
+    layer.answer_brief(tx, goes(udp(SOURCE), &message), bytes.clone());
+    let first = drain(&mut layer);
+    assert_eq!(sent(&first)[0].as_bytes(), &bytes);
+    assert_eq!(layer.held_bytes(), bytes.len());
+    assert_eq!(layer.receive_brief(31_999, &message), Brief::Absorbed);
+    assert_eq!(drain(&mut layer), first, "the same answer to the same place");
+    assert_eq!(layer.next_timeout(), Some(OVER));
+    layer.on_time(OVER);
+    assert_eq!((layer.held_bytes(), layer.next_timeout()), (0, None));
+    new(&mut layer, OVER, &message);
+}
+
+#[test]
+fn over_a_stream_nothing_is_kept() {
+    let mut layer = layer();
+    let message = from(&request("REGISTER", ""));
+    let tx = new(&mut layer, 0, &message);
+    layer.answer_brief(tx, tcp(SOURCE, 7), ok(&message));
+    assert!(matches!(drain(&mut layer)[..], [Output::Transmit { flow, .. }] if flow == tcp(SOURCE, 7)));
+    assert_eq!(layer.held_bytes(), 0);
+}
+
+#[test]
+fn one_that_is_dropped_goes_to_the_other_path_or_is_new_again() {
+    let mut layer = layer();
+    let message = from(&request("REGISTER", ""));
+    let tx = new(&mut layer, 0, &message);
+    layer.drop_brief(tx);
+    let Received::Request { .. } = layer.receive(0, udp(SOURCE), message.clone()) else { panic!("not taken over") };
+    // Now it is the other path's, and a repetition is found there.
+    assert_eq!(layer.receive_brief(5, &message), Brief::Absorbed);
+    let mut layer = self::layer();
+    let tx = new(&mut layer, 0, &message);
+    layer.answer_brief(tx, udp(SOURCE), ok(&message));
+    layer.drop_brief(tx);
+    assert_eq!(layer.held_bytes(), 0);
+    new(&mut layer, 1, &message);
+}
+
+#[test]
+fn they_count_against_the_limit_and_leave_room_again() {
+    let mut layer = layer();
+    let messages: Vec<Message> = (0..9)
+        .map(|n| from(&request("REGISTER", "").replace("branch=z9hG4bK", &format!("branch=z9hG4bK{n}x"))))
+        .collect();
+    let taken = messages.iter().take_while(|message| layer.receive_brief(0, message) != Brief::Full).count();
+    assert_eq!(taken, 8, "four for each of the two that are allowed");
+    assert_eq!(layer.receive_brief(1, &messages[0]), Brief::Absorbed, "a repetition is no new one");
+    layer.on_time(OVER);
+    new(&mut layer, OVER, &messages[8]);
+}
