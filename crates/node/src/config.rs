@@ -4,8 +4,10 @@
 
 use crate::executor::Order;
 use pairline_group::ServerId;
+use pairline_services::push::PushPolicy;
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
+use pairline_sip::uri::Aor;
 use pairline_topology::Topology;
 
 /// Start values of one node.
@@ -21,6 +23,8 @@ pub struct NodeConfig {
     pub seed: [u8; 32],
     /// Deployment-wide secrets.
     pub secrets: Secrets,
+    /// What only the server's own text says of SIP.
+    pub sip: SipConfig,
     /// Order of ready tasks.
     pub order: Order,
     /// Replication limits.
@@ -32,6 +36,15 @@ pub struct NodeConfig {
     /// A planted bug (tests of the simulator's checkers).
     #[cfg(feature = "planted")]
     pub planted: Option<pairline_group::planted::Planted>,
+}
+
+/// SIP settings of one server's own text; the same in each, or its users see a difference.
+#[derive(Clone, Debug, Default)]
+pub struct SipConfig {
+    /// Waking of sleeping clients.
+    pub push: PushPolicy,
+    /// Who may watch the registrations of others.
+    pub watchers: Vec<Aor>,
 }
 
 /// Secrets of the deployment, equal on all its servers.

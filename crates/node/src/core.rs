@@ -158,6 +158,8 @@ pub struct Core {
     pub watchers: BTreeMap<String, Vec<TaskId>>,
     /// What subscribers to users served here were told.
     pub watching: pairline_services::watching::Table,
+    /// When each client was last ordered to be woken.
+    pub woken: crate::wakes::Wakes,
     /// Users whose subscribers are to be told that something has changed.
     pub to_tell: VecDeque<String>,
     /// Who waits for a verification of a group.

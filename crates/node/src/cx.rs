@@ -11,6 +11,7 @@ use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteCl
 use pairline_group::{GroupId, Key, Kind, PoolId, Record, Ticket};
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
+use pairline_services::push::Wake;
 use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
 use pairline_sip::flow::{Flow, Transport};
@@ -367,6 +368,14 @@ impl Cx for TaskCx {
             let now = core.now.mono;
             core.nonces.accept(nonce_id, nc, now) == pairline_sip::auth::NcVerdict::Ok
         })
+    }
+
+    fn wake(&self, wake: Wake) {
+        self.with(|core| {
+            if core.woken.is_due(&wake, core.now.mono) {
+                core.out.push_back(Output::Wake(wake));
+            }
+        });
     }
 
     fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {

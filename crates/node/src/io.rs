@@ -223,6 +223,8 @@ pub enum Output {
         /// The order.
         order: Command,
     },
+    /// Post an order to wake a client to the push gateway; no answer, dropped where there is none or no room.
+    Wake(pairline_services::push::Wake),
     /// Answer to a command.
     AdminReply {
         /// The request.

@@ -31,6 +31,7 @@ mod start;
 mod subscribers;
 mod traces;
 pub mod view;
+pub mod wakes;
 
 pub use config::{NodeConfig, Secrets};
 pub use node::Node;

@@ -94,7 +94,7 @@ pub fn reach(core: &Core, binding: &Binding) -> Reach {
     let anytime = match owner.flow.transport {
         Transport::Udp => true,
         Transport::Peer => false,
-        _ => owner.flow.connection == 0,
+        _ => owner.flow.is_destination(),
     };
     if owner.pool != core.pool {
         return match core.peer_flow(owner.pool) {

@@ -91,7 +91,7 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
             .map(|pool| PoolInfo { id: pool.id, name: pool.name.clone(), groups: pool.routing_groups })
             .collect(),
         listeners: listeners(topology, server),
-        registrar: registrar(policies),
+        registrar: RegistrarPolicy { watchers: config.sip.watchers.clone(), ..registrar(policies) },
         proxy: ProxyPolicy {
             hold_ms: u64::from(policies.registration.stranded_hold_s) * 1_000,
             follow_redirects: policies.proxy.redirects == Redirects::Follow,
@@ -99,6 +99,7 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
             max_breadth: policies.proxy.max_breadth,
             ..ProxyPolicy::default()
         },
+        push: config.sip.push.clone(),
         max_contacts: usize::from(policies.registration.max_contacts),
         auth_rules: auth_rules(policies, server),
         stored_algorithms: policies.authentication.algorithms().into_iter().map(algorithm).collect(),

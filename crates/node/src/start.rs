@@ -58,6 +58,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         watchers: BTreeMap::new(),
         watching: pairline_services::watching::Table::default(),
         to_tell: VecDeque::new(),
+        woken: crate::wakes::Wakes::default(),
         verifying: BTreeMap::new(),
         unequal: BTreeSet::new(),
         streams: BTreeSet::new(),

@@ -190,7 +190,7 @@ fn garbage_and_oversized_messages_close_the_connection_with_an_answer_if_there_i
 fn connections_beyond_the_limit_of_a_source_are_refused_and_granted_ones_make_room() {
     let deployment = Deployment::new();
     let mut options = deployment.options("east");
-    options.streams.unproven_per_source = 2;
+    options.streams.source.unproven = 2;
     // This node answers everything 200.
     let grant = scripted(|_, input| match input {
         Input::Sip { flow, message } => {
@@ -225,6 +225,47 @@ fn connections_beyond_the_limit_of_a_source_are_refused_and_granted_ones_make_ro
     let mut fourth = client(&server);
     fourth.write_all(register.as_bytes()).unwrap();
     assert_eq!(read(&mut fourth, granted.len()), granted);
+}
+
+#[test]
+fn who_was_granted_nothing_may_send_only_so_much_and_only_so_fast() {
+    let deployment = Deployment::new();
+    let mut options = deployment.options("east");
+    options.streams.unproven_bytes = REQUEST.len() * 10;
+    let (told_in, _told) = mpsc::sync_channel(1024);
+    let server = Server::start_with(options, echo(told_in)).unwrap();
+    let mut stream = client(&server);
+    for _ in 0..10 {
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        assert_eq!(read(&mut stream, REQUEST.len()), REQUEST);
+    }
+    stream.write_all(REQUEST.as_bytes()).unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "one more is too much");
+    let closed: Vec<_> =
+        server.handle().connection_samples().into_iter().filter(|(_, l, n)| l.len() == 2 && *n > 0).collect();
+    assert!(closed.contains(&(
+        "pairline_connections_closed_total",
+        vec![("transport", "TCP"), ("reason", "too-much")],
+        1
+    )));
+    server.stop();
+
+    let mut options = deployment.options("east");
+    // What is over the burst waits a quarter of a second.
+    let bytes = u64::try_from(REQUEST.len()).unwrap();
+    options.streams.source.burst = bytes;
+    options.streams.source.rate = bytes * 4;
+    let (told_in, _told) = mpsc::sync_channel(1024);
+    let server = Server::start_with(options, echo(told_in)).unwrap();
+    let (mut one, mut other) = (client(&server), client(&server));
+    one.write_all(REQUEST.as_bytes()).unwrap();
+    assert_eq!(read(&mut one, REQUEST.len()), REQUEST);
+    let begun = std::time::Instant::now();
+    other.write_all(REQUEST.as_bytes()).unwrap();
+    assert_eq!(read(&mut other, REQUEST.len()), REQUEST, "late, but served");
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(100), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -150,6 +150,9 @@ pub trait Cx: Clone {
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool;
     /// Looks at or changes what subscribers were told; never across an await.
     fn watching<R>(&self, f: impl FnOnce(&mut crate::watching::Table) -> R) -> R;
+    /// Asks the push gateway to wake a client; whether it does shows in the client's REGISTER, or never. The same client is
+    /// asked for once in a few seconds.
+    fn wake(&self, wake: crate::push::Wake);
     /// Counts an event for metrics (name of a fixed set, see `crate::metrics`).
     fn count(&self, what: crate::metrics::Counter);
 }

@@ -96,9 +96,7 @@ fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
         return false;
     }
     if request.has(Name::ProxyRequire) {
-        let tags: Vec<&[u8]> = request.option_tags(Name::ProxyRequire).collect();
-        let tags = String::from_utf8_lossy(&tags.join(&b", "[..])).into_owned();
-        replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &tags)]);
+        replies::bad_extension(cx, request, request.option_tags(Name::ProxyRequire));
         return false;
     }
     if request.routes().nth(MAX_ROUTES).is_some() {

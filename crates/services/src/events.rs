@@ -45,7 +45,7 @@ pub async fn subscribe<C: Cx>(cx: C, request: Message, flow: Flow, routes: Route
         return replies::refuse(&cx, &request, 404, "No User Named");
     };
     if let Place::Elsewhere { pool, .. } = cx.place(&user) {
-        return proxy::to_serving_pool(&cx, &request, flow, &routes, pool).await;
+        return proxy::to_serving_pool(&cx, &request, flow, &routes, pool, Some(&user)).await;
     }
     if let Some(notice) = regevent::subscribe(&cx, &request, flow, &user).await {
         tell(&cx, vec![notice]).await;

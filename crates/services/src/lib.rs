@@ -22,6 +22,7 @@ pub mod messaging;
 pub mod metrics;
 pub mod privacy;
 pub mod proxy;
+pub mod push;
 pub mod records;
 pub mod regevent;
 pub mod registrar;

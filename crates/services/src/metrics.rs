@@ -89,6 +89,10 @@ counters! {
     NotifyFailed => "notify_failed",
     /// A subscription that ended because the subscriber did not know it or was silent.
     SubscriptionLost => "subscription_lost",
+    /// A sleeping client that a request needs: its waking was ordered.
+    PushAsked => "push_asked",
+    /// A request held for a client that was to be woken.
+    ProxyWaking => "proxy_waking",
     /// An ACK or response forwarded outside transactions.
     Stateless => "stateless",
     /// A stored record that could not be read by this build.

@@ -30,6 +30,16 @@ pub fn refuse_with<C: Cx>(cx: &C, request: &Message, status: u16, reason: &str, 
     cx.respond(status, reply.build());
 }
 
+/// Most extensions that are named as not supported: an answer must not grow with what strangers write.
+const MAX_NAMED: usize = 32;
+
+/// 420 that names extensions which are not supported (RFC 3261 §8.2.2.3, §16.3), the first [`MAX_NAMED`] of them.
+pub fn bad_extension<'a, C: Cx>(cx: &C, request: &Message, unknown: impl Iterator<Item = &'a [u8]>) {
+    let named: Vec<&[u8]> = unknown.take(MAX_NAMED).collect();
+    let reply = Reply::to(request, 420).reason("Bad Extension").header("Unsupported", named.join(&b", "[..]));
+    cx.respond(420, reply.build());
+}
+
 /// Seconds for Retry-After: between `base` and twice that, so that clients do not come back together.
 pub fn jittered<C: Cx>(cx: &C, base: u64) -> u64 {
     base + cx.random() % (base + 1)

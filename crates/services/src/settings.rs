@@ -3,6 +3,7 @@
 //! Owns the shape of that view and the questions asked of it. Does not own where it comes from: the node makes it from
 //! the topology and replaces it whole when the topology changes.
 
+use crate::push::PushPolicy;
 use pairline_group::{GroupId, Millis, PoolId, ServerId};
 use pairline_sip::auth::{Algorithm, NonceKeys};
 use pairline_sip::flow::Transport;
@@ -185,6 +186,8 @@ pub struct DeploymentView {
     pub registrar: RegistrarPolicy,
     /// Proxying.
     pub proxy: ProxyPolicy,
+    /// Waking of sleeping clients.
+    pub push: PushPolicy,
     /// Most contacts in one user's list.
     pub max_contacts: usize,
     /// Which challenge for whom; none fits: SHA-256.

@@ -440,3 +440,34 @@ fn a_promoted_pool_commits_guests_as_ordinary_bindings() {
         assert!(fake.0.borrow().guests[carol.as_str()].is_empty());
     }
 }
+
+#[test]
+fn the_usual_register_is_decided_in_one_step_and_so_is_its_challenge() {
+    let fake = Fake::new();
+    let mut phone = client("alice");
+    let contact = "Contact: <sip:alice@127.0.0.1:7001>;+sip.instance=\"<urn:uuid:1>\"";
+    let (status, _) = phone.register(&fake, &[contact]);
+    assert_eq!(status, 200);
+    let foreseen = |extra: &[&str]| {
+        let lines = [&[contact], extra].concat();
+        let request = phone.message("REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &lines, "");
+        common::glance::foresee(&fake, &request, phone.flow).unwrap().is_taken()
+    };
+    assert!(foreseen(&[]), "its challenge");
+    for unusual in ["Route: <sip:x@127.0.0.9;lr>", "Path: <sip:127.0.0.9;lr>", "Require: outbound", "Proxy-Require: x"]
+    {
+        assert!(!foreseen(&[unusual]), "{unusual}");
+    }
+    // Each REGISTER of these tests is compared with its task; this one is to be taken, not only right.
+    phone.cseq += 1;
+    let request = phone.message("REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &[contact], "");
+    Task::start(&fake, request, phone.flow);
+    let challenge = last(&fake).1.header_named("WWW-Authenticate").unwrap().to_vec();
+    phone.cseq += 1;
+    let line = phone.authorization(&challenge, "Authorization", "REGISTER", "sip:pairline.test", 1);
+    let request = phone.message("REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &[contact, &line], "");
+    let foreseen = common::glance::foresee(&fake, &request, phone.flow).unwrap();
+    assert!(foreseen.is_commit());
+    Task::start(&fake, request, phone.flow);
+    assert_eq!(last(&fake).0, 200);
+}

@@ -9,7 +9,7 @@ mod common;
 use bytes::Bytes;
 use common::sip::client;
 use common::*;
-use pairline_services::binding::{Binding, FlowRef};
+use pairline_services::binding::Binding;
 use pairline_services::cx::{Cx, Place};
 use pairline_services::ident::{Whose, classify};
 use pairline_services::settings::Domain;
@@ -154,6 +154,9 @@ fn rfc5118() -> Vec<Row> {
 
 const DEVICE: &str = "192.0.2.77:5060";
 const ASSERTED: &str = "P-Asserted-Identity: <sip:caller@example.com>\r\n";
+/// Only what offers credentials is sent on to the pool that weighs them.
+const OFFERED: &str = "Authorization: Digest username=\"u\", realm=\"example.com\", nonce=\"n\", uri=\"sip:example.com\", \
+                       response=\"0\", algorithm=SHA-256, cnonce=\"c\", nc=00000001, qop=auth\r\n";
 
 /// A server whose domains and addresses are those of the messages, so that each reaches the place that judges it.
 fn world() -> Fake {
@@ -192,30 +195,17 @@ fn answered(fake: &Fake) -> Option<(u16, Message)> {
     fake.0.borrow().responses.iter().find(|(status, _)| *status != 100).cloned()
 }
 
+/// A device of a user at [`DEVICE`]: as a registration makes one, but for its contact.
 fn device(user: &Aor) -> Binding {
-    let flow = FlowRef { pool: EAST, server: view().own.server, boot: 1, flow: udp(DEVICE) };
-    Binding {
-        id: [1; 16],
-        contact: format!("sip:{}@{DEVICE}", user.user()).into_bytes().into(),
-        params: Box::default(),
-        q: 1000,
-        call_id: Box::default(),
-        cseq: 1,
-        granted: 60,
-        expires: u64::MAX,
-        refreshed: 1,
-        path: Vec::new(),
-        instance: None,
-        reg_id: None,
-        flow,
-        user_agent: Box::default(),
-        op: [0; 16],
-    }
+    let fake = Fake::new();
+    common::sip::device(&fake, "bob", DEVICE, "");
+    let made = fake.bindings("sip:bob@pairline.test").remove(0);
+    Binding { contact: format!("sip:{}@{DEVICE}", user.user()).into_bytes().into(), ..made }
 }
 
 /// Lines of a message but those that a proxy may change, and the body.
 fn untouched(message: &Message) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let changed = [Name::Via, Name::MaxForwards, Name::Route, Name::RecordRoute, Name::Path];
+    let changed = [Name::Via, Name::MaxForwards, Name::MaxBreadth, Name::Route, Name::RecordRoute, Name::Path];
     let lines = message.headers_raw().filter(|(id, _, _)| !changed.contains(id));
     (lines.map(|(_, name, value)| [name, b": ", value].concat()).collect(), message.body().to_vec())
 }
@@ -235,13 +225,14 @@ fn as_proxy(row: &Row) -> Does {
     }
     let mut flow = peer_flow();
     let mut bytes = message.as_bytes().to_vec();
+    let line_end = bytes.windows(2).position(|w| w == b"\r\n").unwrap() + 2;
     if *message.method() == Method::Register {
         flow = udp(DEVICE);
+        drop(bytes.splice(line_end..line_end, OFFERED.bytes()));
         if let Whose::User(user) = classify(&fake.view(), message.to().uri) {
             fake.set_place(&user, Place::Elsewhere { group: group_of(WEST, &user), pool: WEST });
         }
     } else {
-        let line_end = bytes.windows(2).position(|w| w == b"\r\n").unwrap() + 2;
         drop(bytes.splice(line_end..line_end, ASSERTED.bytes()));
         if let Whose::User(user) = classify(&fake.view(), message.request_uri()) {
             fake.set_place(&user, Place::Here { group: group_of(EAST, &user) });
@@ -261,6 +252,11 @@ fn as_proxy(row: &Row) -> Does {
     assert_eq!(untouched(forwarded), untouched(&message), "{}", row.name);
     let hops = message.max_forwards().map_or(69, |hops| hops - 1);
     assert_eq!(forwarded.max_forwards(), Some(hops), "{}", row.name);
+    // RFC 5393 §5.3.3: none of these messages has a breadth, so each that may fork gets the policy's.
+    assert!(!message.has(Name::MaxBreadth));
+    let breadth = (*message.method() != Method::Register).then(|| fake.view().proxy.max_breadth.to_string());
+    let got = forwarded.header(Name::MaxBreadth).map(|value| String::from_utf8_lossy(value).into_owned());
+    assert_eq!(got, breadth, "{}", row.name);
     assert_eq!(forwarded.vias().count(), message.vias().count() + 1, "{}", row.name);
     assert_eq!(forwarded.routes().count(), 0, "{}: no Route is made up, ours is taken off", row.name);
     Forwards

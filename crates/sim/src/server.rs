@@ -182,6 +182,7 @@ impl Server {
                 sealing_key: Secret([7; 32]),
                 nonce_keys: NonceKeys { current: [9; 32], previous: None },
             },
+            sip: Default::default(),
             order: Order::Seeded(self.seed ^ self.boot),
             limits: self.limits.clone(),
             version: "0.1.0".to_owned(),
@@ -288,7 +289,7 @@ impl Server {
                 effects.push(Effect::Again(Input::Resolved { id, addresses: Ok(Vec::new()) }));
             }
             Output::Sip { flow, message } => effects.push(Effect::Sip { flow, message }),
-            Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
+            Output::CloseFlow { .. } | Output::Wake(_) | Output::TopologyChanged(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ mod parse_proxy;
 pub mod policy;
 pub mod policy_proxy;
 pub mod publish;
+mod push_config;
 mod reader;
 pub mod server_config;
 pub mod sip_config;
@@ -34,5 +35,6 @@ pub use model::{
 pub use parse::{parse, to_toml};
 pub use policy::{Algorithm, AuthRule, Policies};
 pub use publish::{PublishPlan, plan_publish};
+pub use push_config::PushConfig;
 pub use server_config::{ServerConfig, parse_server_config};
 pub use sip_config::{ClientCertificates, SipConfig};

@@ -4,6 +4,7 @@
 
 use crate::error::ConfigError;
 use crate::model::{Server, Topology};
+use crate::push_config::{self, PushConfig};
 use crate::reader::{self, Findings, Section};
 use crate::sip_config::{self, SipConfig};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,10 @@ pub struct ServerConfig {
     pub listener: Vec<ListenerOverride>,
     /// SIP over TLS and WebSocket.
     pub sip: SipConfig,
+    /// Wakes sleeping clients; none: they are not woken.
+    pub push: Option<PushConfig>,
+    /// Users (`sip:user@domain`) who may watch the registrations of all others; the same in every server's text.
+    pub watchers: Vec<String>,
 }
 
 /// Reads a server's text.
@@ -83,6 +88,8 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
     let mut log = root.section(f, "log");
     let mut overrides = root.section(f, "override");
     let sip = root.section(f, "sip");
+    let mut registrations = root.section(f, "registrations");
+    let push = root.has("push").then(|| root.section(f, "push"));
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let path = |s: &mut Section<'_>, f: &mut Findings, key, example| PathBuf::from(s.text(f, key, example));
     let config = ServerConfig {
@@ -101,8 +108,10 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
         dns: overrides.opt_address(f, "dns"),
         listener: overrides.list(f, "listener").into_iter().map(|s| listener(f, s)).collect(),
         sip: sip_config::read(f, sip),
+        push: push.map(|s| push_config::read(f, s)),
+        watchers: registrations.texts(f, "watchers"),
     };
-    [root, tls, log, overrides].into_iter().for_each(|s| s.done(f));
+    [root, tls, log, overrides, registrations].into_iter().for_each(|s| s.done(f));
     config
 }
 
@@ -152,6 +161,13 @@ impl ServerConfig {
         if !self.listener.is_empty() {
             let list = self.listener.iter().map(|l| toml::Value::try_from(l).expect("two texts")).collect();
             put(Some("override"), "listener", toml::Value::Array(list));
+        }
+        if let Some(push) = &self.push {
+            root.insert("push".to_owned(), toml::Value::Table(push.to_table()));
+        }
+        if !self.watchers.is_empty() {
+            let table = toml::Table::from_iter([("watchers".to_owned(), toml::Value::from(self.watchers.clone()))]);
+            root.insert("registrations".to_owned(), toml::Value::Table(table));
         }
         toml::to_string(&root).expect("a tree of tables, lists and texts is always writable")
     }

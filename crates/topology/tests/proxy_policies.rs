@@ -11,6 +11,7 @@ fn with_peers() -> Topology {
     let mut t = demo_topology();
     t.policies.limits.transactions_per_server = 200_000;
     t.policies.authentication.rule.truncate(4);
+    t.server.iter_mut().for_each(|server| server.listener.truncate(2));
     t.policies.proxy.redirects = Redirects::Follow;
     t.policies.proxy.history_info = HistoryInfo::Always;
     t.policies.trust.peer = vec![

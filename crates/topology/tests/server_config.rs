@@ -1,6 +1,7 @@
 //! Server texts: round trip, findings, overrides; and hostile texts for both parsers.
 #![allow(clippy::unwrap_used)]
 
+use pairline_topology::PushConfig;
 use pairline_topology::server_config::{ListenerOverride, LogFormat, ServerConfig, parse_server_config};
 use pairline_topology::{ClientCertificates, SipConfig, demo_topology, parse, to_toml};
 use proptest::prelude::*;
@@ -22,7 +23,32 @@ fn config() -> ServerConfig {
         dns: None,
         listener: vec![ListenerOverride { id: "udp".to_owned(), address: "127.0.0.1:15060".parse().unwrap() }],
         sip: SipConfig::default(),
+        push: Some(PushConfig {
+            gateway: "https://push.example.org/wake".to_owned(),
+            providers: vec!["apns".to_owned(), "fcm".to_owned()],
+            wait_s: 12,
+            authority: Some("push.pem".into()),
+            token: None,
+        }),
+        watchers: vec!["sip:boss@pairline.test".to_owned()],
     }
+}
+
+#[test]
+fn a_push_gateway_says_what_it_lacks() {
+    let text = config().to_toml();
+    for (from, to, key) in [
+        ("wait_s = 12", "wait_s = 26", "push.wait_s"),
+        ("[\"apns\", \"fcm\"]", "[]", "push.providers"),
+        ("\"fcm\"", "\"f cm\"", "push.providers"),
+        ("gateway = \"https://push.example.org/wake\"", "gatewax = \"x\"", "push.gateway"),
+    ] {
+        assert!(text.contains(from), "{from} in {text}");
+        let found = parse_server_config("server.toml", &text.replace(from, to)).unwrap_err();
+        assert!(found.iter().any(|e| e.key == key), "{to}: {found:?}");
+    }
+    let without = ServerConfig { push: None, watchers: Vec::new(), ..config() };
+    assert_eq!(parse_server_config("server.toml", &without.to_toml()).unwrap(), without);
 }
 
 #[test]

@@ -192,6 +192,11 @@ impl Deployment {
         self.folder.join("clients").join(user).join("baresip").join(variant)
     }
 
+    /// The certificate of the deployment's authority.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("authority/authority.pem")
+    }
+
     /// The configuration of the only server of a pool.
     ///
     /// # Panics

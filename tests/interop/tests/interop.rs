@@ -48,6 +48,7 @@ fn demo() -> Vec<Case> {
     const LINPHONE: &[&str] = &["linphone-daemon"];
     const BROWSER: &[&str] = &["node", "chromium", "browser"];
     const KAMAILIO: &[&str] = &["baresip", "kamailio"];
+    const WEB: &[&str] = &["baresip", "openssl"];
     vec![
         case("up says what runs where", NOTHING, cases::start::greeting),
         case("both directions get steady and equal", NOTHING, cases::start::steady),
@@ -75,6 +76,12 @@ fn demo() -> Vec<Case> {
         case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
         case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
         case("sipsak's torture is survived", SIPSAK, cases::sipsak::trash),
+        case("transports: openssl agrees on tls and on every name", &["openssl"], cases::transports::openssl),
+        case("transports: baresip over tls, within a pool and across pools", BARESIP, cases::transports::baresip),
+        case("transports: a browser over a websocket is called", BARESIP, cases::transports::websocket),
+        case("transports: a browser over a secure websocket is called", WEB, cases::transports::secure_websocket),
+        case("transports: stun is answered on the sip port", NOTHING, cases::transports::stun),
+        case("transports: a hangup renews certificates and ends nothing", NOTHING, cases::transports::renewal),
         case("garbage datagrams are survived", NOTHING, cases::hostile::datagrams),
         case("a stream may be cut anywhere", NOTHING, cases::hostile::cut_stream),
         case("a stream may end in the middle of a message", NOTHING, cases::wrong::closed_stream),
@@ -86,6 +93,7 @@ fn demo() -> Vec<Case> {
         case("baresip over two tcp flows", BARESIP, cases::baresip::outbound),
         case("linphone calls and writes over udp within a pool", LINPHONE, cases::linphone::udp),
         case("linphone calls and writes over tcp across pools", LINPHONE, cases::linphone::tcp),
+        case("linphone calls and writes over tls across pools", LINPHONE, cases::linphone::tls),
         case("baresip behind kamailio: path and record-route", KAMAILIO, cases::outbound_proxy::datagrams),
         case("baresip behind kamailio: its connection is kept", KAMAILIO, cases::outbound_proxy::flows),
         case("sip.js and jssip in a browser, within a pool", BROWSER, cases::browser::within),

@@ -92,7 +92,8 @@ impl Row {
 fn measure(client: &mut Client, kind: Kind, tries: u32) -> Result<Row, String> {
     client.nonce = client.challenge()?;
     for _ in 0..WARM_UP {
-        client.once(kind, client.random().is_multiple_of(2))?;
+        let known = client.random().is_multiple_of(2);
+        client.once(kind, known)?;
     }
     let mut times = [Vec::new(), Vec::new()];
     let mut shapes = [BTreeSet::new(), BTreeSet::new()];

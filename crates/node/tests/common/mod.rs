@@ -107,6 +107,8 @@ pub struct Site {
     /// A stored tail is not answered.
     pub withhold_tails: bool,
     withheld: Vec<GroupId>,
+    /// Orders to wake clients.
+    pub woken: Vec<pairline_services::push::Wake>,
     /// SIP messages that the server has sent, oldest first.
     pub sip: Vec<(Flow, Bytes)>,
     /// Frames to the other site after which the link is cut.
@@ -172,6 +174,7 @@ impl Pair {
                 sealing_key: Secret([7; 32]),
                 nonce_keys: NonceKeys { current: [9; 32], previous: None },
             },
+            sip: Default::default(),
             order: Order::Seeded(site.boot),
             limits: pairline_group::Limits::default(),
             version: "0.1.0".to_owned(),
@@ -317,6 +320,7 @@ impl Pair {
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("site {at}: {reason}"),
             Output::Sip { flow, message } => site.sip.push((flow, message)),
+            Output::Wake(wake) => site.woken.push(wake),
             Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
         }
     }

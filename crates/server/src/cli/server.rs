@@ -6,7 +6,7 @@ use super::args::ServerArgs;
 use crate::api::token::{TokenError, Tokens};
 use crate::api::{ApiError, ApiState, CommandFuture, CommandPort, serve};
 use crate::logging::{self, Format, LogError};
-use crate::shell::{Ended, NodeHandle, Server, ServerOptions, StartError};
+use crate::shell::{Ended, NodeHandle, RunningServer, Server, ServerOptions, StartError};
 use crate::tls::RandomFailed;
 use crate::tls::config::CredentialsError;
 use crate::tls::files::{self, FileError};
@@ -111,6 +111,7 @@ pub fn run(args: &ServerArgs) -> Result<(), ServeError> {
         let ended = tokio::select! {
             ended = server.wait() => Ok(Some(ended)),
             result = wait_for_stop(args.with_parent) => result.map(|()| None),
+            result = renew_on_hangup(&server) => result.map(|()| None),
         };
         stop.send_replace(true);
         // The API ends by that word; a panic in it is a bug that its own message names.
@@ -125,6 +126,15 @@ pub fn run(args: &ServerArgs) -> Result<(), ServeError> {
             Ok(())
         }
     }
+}
+
+/// Has the certificates read again at each SIGHUP; returns only if signals cannot be had.
+async fn renew_on_hangup(server: &RunningServer) -> Result<(), std::io::Error> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        server.reload_certificates();
+    }
+    Ok(())
 }
 
 /// Returns when the process is told to stop: SIGINT, SIGTERM, or the end of standard input if the parent holds it.

@@ -3,12 +3,13 @@
 //! Owns sockets and what happens to bytes before the node sees them. Knows nothing of SIP beyond framing.
 
 pub mod accept;
+mod allowance;
 pub mod context;
 pub mod dial;
 pub mod mmsg;
 pub mod origins;
 pub mod peer_names;
-mod sources;
+pub mod sources;
 pub mod stream;
 pub mod streams;
 pub mod tally;

@@ -2,6 +2,7 @@
 //!
 //! Owns the connection while it lives. Does not own the table of connections (`streams`) nor handshakes (`accept`, `dial`).
 
+use super::allowance::Allowance;
 use super::context::Context;
 use super::streams::{Place, Shared};
 use super::tally::End;
@@ -11,9 +12,14 @@ use pairline_node::io::Input;
 use pairline_sip::flow::Transport;
 use pairline_sip::framing::{Frame, StreamFramer};
 use pairline_sip::message::Message;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
@@ -72,7 +78,7 @@ pub async fn ended(shared: &Shared, context: &Context) {
 async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &Context) -> End {
     let limits = context.streams.limits();
     let mut framer = StreamFramer::new(limits.message);
-    let mut buffer = vec![0_u8; READ];
+    let mut allowance = Allowance::default();
     let mut last_message = Instant::now();
     let mut aliasing = shared.incoming && shared.flow.transport == Transport::Tls && shared.names().is_some();
     loop {
@@ -85,12 +91,16 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &C
         if idle.is_zero() {
             return End::Idle;
         }
-        let got = match tokio::time::timeout(idle, reader.read(&mut buffer)).await {
+        let got = match tokio::time::timeout(idle, receive(reader, &mut framer)).await {
             Err(_) => return End::Idle,
+            // The system has asked and got no answer, or what was sent was never acknowledged.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return End::Silent,
             Ok(Err(_) | Ok(0)) => return End::Closed,
             Ok(Ok(n)) => n,
         };
-        framer.push(&buffer[..got]);
+        if !allowance.take(got, shared, context).await {
+            return End::TooMuch;
+        }
         while let Some(frame) = framer.next() {
             match frame {
                 Ok(Frame::Message(message)) => {
@@ -118,6 +128,24 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &C
             }
         }
     }
+}
+
+thread_local! {
+    /// Where all connections of this thread read into, since one that waits needs no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// Reads what there is, at least a byte, into the framer; 0 at the end. Safe to drop at the await.
+async fn receive<R: AsyncRead + Unpin>(reader: &mut R, framer: &mut StreamFramer) -> io::Result<usize> {
+    poll_fn(|cx| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut *reader).poll_read(cx, &mut buffer))?;
+            framer.push(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    })
+    .await
 }
 
 /// Takes the offer to send requests back on this connection, if the message makes it (RFC 5923 §5); true if it did.

@@ -3,7 +3,7 @@
 //! Owns the table, reuse of connections and budgets. Does not own sockets (`tcp`) or reading (`stream`).
 
 use super::peer_names::PeerNames;
-use super::sources::Sources;
+use super::sources::{SourceLimits, Sources};
 use crate::shell::counters::{Counters, count};
 use crate::tls::{SipNames, SipPeer};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 /// Limits on stream connections.
@@ -20,11 +20,11 @@ use tokio::sync::{Notify, mpsc};
 pub struct StreamLimits {
     /// Connections in all.
     pub connections: usize,
-    /// Connections from one address.
-    pub per_source: usize,
-    /// Connections from one address on which no request has been granted yet (no 2xx sent but to OPTIONS and CANCEL, which
-    /// need no password).
-    pub unproven_per_source: usize,
+    /// What one source may do. A connection is unproven while no request has been granted on it (no 2xx sent but to OPTIONS and
+    /// CANCEL, which need no password).
+    pub source: SourceLimits,
+    /// Bytes that may arrive on one connection before a request is granted on it.
+    pub unproven_bytes: usize,
     /// Largest message in bytes.
     pub message: usize,
     /// A connection on which nothing arrives for so long is closed.
@@ -47,8 +47,9 @@ impl Default for StreamLimits {
     fn default() -> StreamLimits {
         StreamLimits {
             connections: 100_000,
-            per_source: 50_000,
-            unproven_per_source: 4_096,
+            // Wide enough for an office of thousands behind one address that comes back at one moment.
+            source: SourceLimits { all: 50_000, unproven: 4_096, burst: 16 * 1024 * 1024, rate: 2 * 1024 * 1024 },
+            unproven_bytes: 256 * 1024,
             message: 64 * 1024,
             idle: Duration::from_secs(15 * 60),
             unproven_idle: Duration::from_secs(32),
@@ -188,7 +189,7 @@ impl Streams {
         if table.by_id.len() >= self.limits.connections {
             return None;
         }
-        if !table.sources.take(remote.ip(), self.limits.per_source, self.limits.unproven_per_source) {
+        if !table.sources.take(remote.ip(), &self.limits.source, Instant::now()) {
             return None;
         }
         Some(table.insert(Flow { transport, listener, remote, connection: 0 }, None))
@@ -246,9 +247,15 @@ impl Streams {
         self.lock().find_at(place.flow.connection, remote);
     }
 
+    /// Bytes arrived on a connection that has been granted nothing: how long nothing more is read from it.
+    pub fn charge(&self, place: &Shared, bytes: usize) -> Duration {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.lock().sources.charge(place.flow.remote.ip(), bytes, &self.limits.source, Instant::now())
+    }
+
     /// Closes a connection once what waits is written.
     pub fn close(&self, flow: &Flow) {
-        self.lock().take(flow.connection);
+        self.lock().take(flow.connection, &self.limits.source);
     }
 
     /// Closes all.
@@ -256,7 +263,7 @@ impl Streams {
         let mut table = self.lock();
         let ids: Vec<u64> = table.by_id.keys().copied().collect();
         for id in ids {
-            if let Some(entry) = table.take(id) {
+            if let Some(entry) = table.take(id, &self.limits.source) {
                 entry.shared.abort.notify_one();
             }
         }
@@ -264,7 +271,7 @@ impl Streams {
 
     /// Gives a place back; by the connection's task, at its end.
     pub fn remove(&self, place: &Shared) {
-        self.lock().take(place.flow.connection);
+        self.lock().take(place.flow.connection, &self.limits.source);
     }
 }
 
@@ -344,7 +351,7 @@ impl Table {
         self.sources.prove(shared.flow.remote.ip());
     }
 
-    fn take(&mut self, id: u64) -> Option<Entry> {
+    fn take(&mut self, id: u64, limits: &SourceLimits) -> Option<Entry> {
         let entry = self.by_id.remove(&id)?;
         let shared = &entry.shared;
         for remote in &entry.remotes {
@@ -357,7 +364,8 @@ impl Table {
             }
         }
         if shared.incoming {
-            self.sources.give_back(shared.flow.remote.ip(), shared.proven.load(Ordering::Relaxed));
+            let proven = shared.proven.load(Ordering::Relaxed);
+            self.sources.give_back(shared.flow.remote.ip(), proven, limits, Instant::now());
         }
         Some(entry)
     }

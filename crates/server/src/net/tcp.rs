@@ -67,3 +67,22 @@ pub fn prepare(stream: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&probes);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that vanishes cannot be played on one machine without privileges; what the system is told can be read back.
+    #[tokio::test]
+    async fn the_system_is_told_to_look_after_the_other_end() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let stream = open(listener.local_addr().expect("bound"), None).await.expect("it listens");
+        prepare(&stream);
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().expect("readable") && socket.keepalive().expect("readable"));
+        assert_eq!(socket.tcp_keepalive_time().expect("readable"), PROBE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().expect("readable"), PROBE_EVERY);
+        assert_eq!(socket.tcp_keepalive_retries().expect("readable"), PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("readable"), Some(UNACKNOWLEDGED));
+    }
+}

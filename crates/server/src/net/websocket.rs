@@ -2,6 +2,7 @@
 //!
 //! Owns the connection while it lives. Does not own its opening (`upgrade`) nor the table of connections (`streams`).
 
+use super::allowance::Allowance;
 use super::context::Context;
 use super::stream;
 use super::streams::{Place, Shared};
@@ -23,6 +24,9 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 /// The keep-alive of RFC 5626 §3.5.1, and its answer.
 const PING: &[u8] = b"\r\n\r\n";
 const PONG: &[u8] = b"\r\n";
+
+/// Bytes of a frame beside what it carries (RFC 6455 §5.2).
+const FRAME: usize = 8;
 
 /// Serves a WebSocket until it ends, then tells the node and gives its place back.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, place: Place, context: Context) {
@@ -49,6 +53,7 @@ where
     R: Stream<Item = Result<Message, Error>> + Unpin,
 {
     let limits = context.streams.limits();
+    let mut allowance = Allowance::default();
     let mut last_message = Instant::now();
     loop {
         // Once something was granted, any frame will do: our pings are answered by whoever is still there (RFC 6455 §5.5.3).
@@ -70,10 +75,16 @@ where
                 return (End::Malformed, CloseCode::Protocol);
             }
             Ok(Some(Err(_))) => return (End::Closed, CloseCode::Normal),
+            Ok(Some(Ok(message))) => message,
+        };
+        if !allowance.take(message.len() + FRAME, shared, context).await {
+            return (End::TooMuch, CloseCode::Policy);
+        }
+        let message = match message {
+            Message::Text(text) => Bytes::from(text),
+            Message::Binary(bytes) => bytes,
             // A ping is answered by the library, with the next read.
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => continue,
-            Ok(Some(Ok(Message::Text(text)))) => Bytes::from(text),
-            Ok(Some(Ok(Message::Binary(bytes)))) => bytes,
+            _ => continue,
         };
         match &message[..] {
             PING => {

@@ -54,6 +54,14 @@ counters! {
     stream_idle => "pairline_stream_idle_total",
     /// Messages received on streams.
     stream_messages => "pairline_stream_messages_total",
+    /// Orders to wake a client that the push gateway took.
+    push_sent => "pairline_push_sent_total",
+    /// Orders that the push gateway refused.
+    push_refused => "pairline_push_refused_total",
+    /// Orders that did not reach the push gateway in time.
+    push_failed => "pairline_push_failed_total",
+    /// Orders dropped because as many as may be were under way.
+    push_dropped => "pairline_push_dropped_total",
     /// Links established.
     link_up => "pairline_link_up_total",
     /// Link attempts refused (certificate, version, protocol).

@@ -4,7 +4,7 @@
 
 use super::clock::wall_seconds;
 use super::inbox::Inbox;
-use crate::tls::Credentials;
+use crate::tls::Certified;
 use pairline_node::io::{Facts, Input};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct FactFinder {
     folder: PathBuf,
-    credentials: Arc<Credentials>,
+    certificates: Vec<Arc<Certified>>,
     log_bytes: Arc<AtomicU64>,
 }
 
@@ -26,18 +26,20 @@ pub fn disk_room(folder: &Path) -> (u64, u64) {
 }
 
 impl FactFinder {
-    /// For a server with that data folder, certificate and log.
-    pub fn new(folder: PathBuf, credentials: Arc<Credentials>, log_bytes: Arc<AtomicU64>) -> FactFinder {
-        FactFinder { folder, credentials, log_bytes }
+    /// For a server with that data folder, those certificates (at least one) and log.
+    pub fn new(folder: PathBuf, certificates: Vec<Arc<Certified>>, log_bytes: Arc<AtomicU64>) -> FactFinder {
+        FactFinder { folder, certificates, log_bytes }
     }
 
     /// The facts now.
     pub fn find(&self) -> Facts {
         let (disk_free, disk_total) = disk_room(&self.folder);
+        let now = wall_seconds();
         Facts {
             disk_free,
             disk_total,
-            certificate_days: self.credentials.days_left(wall_seconds()),
+            // Of the one that expires first.
+            certificate_days: self.certificates.iter().map(|c| c.days_left(now)).min().unwrap_or(i64::MIN),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
         }

@@ -4,6 +4,7 @@
 //! the start and end of a server. Decides nothing that the node could decide.
 
 pub mod boot;
+pub mod certificates;
 pub mod clock;
 pub mod counters;
 pub mod events;
@@ -16,6 +17,7 @@ pub mod node_like;
 pub mod node_loop;
 pub mod options;
 pub mod ports;
+pub mod push;
 pub mod running;
 pub mod server;
 pub mod signals;

@@ -3,6 +3,7 @@
 //! Owns reading the files that its configuration names. Does not own their forms (`topology`, `tls`, `secrets`).
 
 use super::boot::BootError;
+use super::push::{Gateway, GatewayError};
 use crate::link::LinkTimes;
 use crate::link::links::LinksError;
 use crate::net::StreamLimits;
@@ -11,7 +12,7 @@ use crate::tls::config::CredentialsError;
 use crate::tls::files::FileError;
 use crate::tls::{Certified, Credentials, PeerIdentity, RandomFailed};
 use pairline_store::OpenError;
-use pairline_topology::{ConfigError, ServerConfig, Topology};
+use pairline_topology::{ConfigError, PushConfig, ServerConfig, Topology};
 use rustls::RootCertStore;
 use std::io;
 use std::net::SocketAddr;
@@ -41,12 +42,16 @@ pub struct ServerOptions {
     pub sip_roots: Arc<RootCertStore>,
     /// The deployment's secrets.
     pub secrets: Secrets,
+    /// Where orders to wake clients go.
+    pub push: Option<Gateway>,
     /// Limits on SIP streams.
     pub streams: StreamLimits,
     /// Intervals of links.
     pub links: LinkTimes,
     /// How often the node is told the facts of the machine.
     pub facts_every: Duration,
+    /// How often certificates are looked for that have been renewed on disk.
+    pub certificates_every: Duration,
     /// How often the DNS learns which pools live.
     pub liveness_every: Duration,
     /// Resolvers for names that are not ours; those of the system if `None`.
@@ -80,6 +85,9 @@ pub enum StartError {
         /// Who this server is.
         expected: PeerIdentity,
     },
+    /// The push gateway.
+    #[error(transparent)]
+    Push(#[from] GatewayError),
     /// The secrets.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -114,6 +122,9 @@ pub enum StartError {
     /// The system gives no thread, socket or runtime.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
+    /// A watcher that is no address.
+    #[error("registrations.watchers: {0:?} is no SIP address; write for example \"sip:anna@example.org\"")]
+    Watcher(String),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomFailed),
@@ -153,6 +164,20 @@ fn corrupt_text(groups: &[(pairline_group::GroupId, pairline_store::Corruption)]
     )
 }
 
+/// The push gateway with the files that its part of the text names.
+fn gateway(config: &PushConfig) -> Result<Gateway, StartError> {
+    let tls = match &config.authority {
+        Some(path) => Some(crate::tls::config::admin_client(&crate::tls::files::read(path)?)?),
+        None => None,
+    };
+    let token = match &config.token {
+        Some(path) => Some(crate::tls::files::read_private(path)?),
+        None => None,
+    };
+    let token = token.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    Ok(Gateway::new(&config.gateway, tls, token)?)
+}
+
 impl ServerOptions {
     /// Reads every file that a server's configuration names.
     ///
@@ -174,6 +199,7 @@ impl ServerOptions {
             let pem = crate::tls::files::read(authorities)?;
             options.sip_roots = crate::tls::config::roots_with(&options.sip_roots, &pem)?;
         }
+        options.push = options.config.push.as_ref().map(gateway).transpose()?;
         Ok(options)
     }
 
@@ -187,9 +213,11 @@ impl ServerOptions {
             sip_roots: credentials.roots().clone(),
             credentials: Arc::new(credentials),
             secrets,
+            push: None,
             streams: StreamLimits { connections, ..StreamLimits::default() },
             links: LinkTimes::default(),
             facts_every: Duration::from_secs(5),
+            certificates_every: Duration::from_secs(30),
             liveness_every: Duration::from_secs(1),
             resolvers: None,
             resync_corrupt: false,

@@ -15,11 +15,13 @@ use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_node::command::{Actor, Command};
 use pairline_node::io::{Input, Output, ResolveFailed};
+use pairline_services::push::Wake;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Bytes that may wait for the store thread before the node takes no more work in.
@@ -32,6 +34,8 @@ pub enum Errand {
     Resolve(u64, Bytes),
     /// Order a server by its admin API to stand down.
     Fence(u64, SocketAddr, Box<Command>),
+    /// Post an order to the push gateway.
+    Wake(Wake),
     /// The topology in force.
     Topology(Box<Topology>),
 }
@@ -135,6 +139,11 @@ impl Outgoing {
                 if self.ports.errands.try_send(Errand::Fence(id, admin, Box::new(order))).is_err() {
                     let command = Command::FenceAnswer { id, alive: false, fenced: false };
                     self.echo.push_back(Input::Admin { request: 0, actor: Actor::Server, command });
+                }
+            }
+            Output::Wake(wake) => {
+                if self.ports.errands.try_send(Errand::Wake(wake)).is_err() {
+                    self.ports.counters.push_dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
             Output::AdminReply { request, reply } => self.ports.waiting.answer(request, reply),

@@ -12,6 +12,7 @@ use pairline_topology::{Server, Topology};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 /// A server that runs. Dropping it stops it.
 pub struct RunningServer {
@@ -22,6 +23,7 @@ pub struct RunningServer {
     pub(super) zone: ZoneView,
     pub(super) credentials: Arc<Credentials>,
     pub(super) server: Server,
+    pub(super) renew: Arc<Notify>,
     pub(super) bound: Vec<(String, SocketAddr)>,
     pub(super) threads: Threads,
 }
@@ -56,6 +58,12 @@ impl RunningServer {
     /// Certificate, key and authority.
     pub fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
+    }
+
+    /// Asks for a look at the certificates on disk, whether they have changed or not; returns at once. An event tells what
+    /// came of it.
+    pub fn reload_certificates(&self) {
+        self.renew.notify_one();
     }
 
     /// The topology in force, as the shell follows it.

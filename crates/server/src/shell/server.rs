@@ -3,6 +3,7 @@
 //! Owns the order: check, bind everything, open the store, make the node, serve. Whatever fails, what was begun is undone.
 
 use super::boot;
+use super::certificates;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::events::EventHub;
@@ -27,17 +28,20 @@ use crate::net::origins::Origins;
 use crate::net::peer_names::PeerNames;
 use crate::net::udp::UdpListeners;
 use crate::net::{Context, Streams, accept};
+use crate::tls::reload::Reloader;
 use crate::tls::{PeerIdentity, SipTls};
 use pairline_group::io::RecoveredGroup;
 use pairline_node::Node;
-use pairline_node::config::NodeConfig;
+use pairline_node::config::{NodeConfig, SipConfig};
 use pairline_node::event::Level;
+use pairline_services::push::PushPolicy;
+use pairline_sip::uri::Aor;
 use pairline_store::{OpenReport, RealFiles, Store, StoreConfig};
 use pairline_topology::Topology;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc as std_mpsc};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Errands that may wait for the runtime.
 const ERRANDS: usize = 1024;
@@ -57,6 +61,8 @@ struct Parts {
     signals: Arc<Signals>,
     waiting: Arc<Waiting>,
     log_bytes: Arc<AtomicU64>,
+    /// Asks for a look at the certificates on disk.
+    renew: Arc<Notify>,
 }
 
 impl Server {
@@ -69,7 +75,7 @@ impl Server {
         let data = options.config.data.clone();
         let mut seed = [0_u8; 32];
         crate::tls::fill_random(&mut seed)?;
-        let config = node_config(&options, topology, me.id, seed);
+        let config = NodeConfig { sip: sip_config(&options)?, ..node_config(&options, topology, me.id, seed) };
         let make: MakeNode = Box::new(move |now, recovered| {
             // Taken only here, so that a start that fails before leaves the file as it was.
             let boot = boot::next(&data).map_err(|e| e.to_string())?;
@@ -98,8 +104,8 @@ impl Server {
         let (inbox, outlet) = inbox::inbox(counters.clone());
         let events = EventHub::default();
         let signals = Arc::new(Signals::new(inbox.clone(), events.clone(), options.on_fatal));
-        let (waiting, log_bytes) = (Arc::default(), Arc::default());
-        let parts = Parts { options, topology, me, inbox, counters, events, signals, waiting, log_bytes };
+        let (waiting, log_bytes, renew) = (Arc::default(), Arc::default(), Arc::default());
+        let parts = Parts { options, topology, me, inbox, counters, events, signals, waiting, log_bytes, renew };
         parts.report(&report);
         parts.start(outlet, sockets, (store, recovered), make)
     }
@@ -125,6 +131,18 @@ fn effective(options: &ServerOptions) -> Result<(Topology, pairline_topology::Se
     Ok((topology, me))
 }
 
+/// What this server's own text says of SIP.
+fn sip_config(options: &ServerOptions) -> Result<SipConfig, StartError> {
+    let push = options
+        .config
+        .push
+        .as_ref()
+        .map(|push| PushPolicy { providers: push.providers.clone(), wait_ms: u64::from(push.wait_s) * 1_000 });
+    let watcher = |text: &String| Aor::parse(text).ok_or_else(|| StartError::Watcher(text.clone()));
+    let watchers = options.config.watchers.iter().map(watcher).collect::<Result<_, _>>()?;
+    Ok(SipConfig { push: push.unwrap_or_default(), watchers })
+}
+
 fn node_config(
     options: &ServerOptions,
     topology: Topology,
@@ -143,6 +161,7 @@ fn node_config(
                 previous: options.secrets.nonce_previous,
             },
         },
+        sip: SipConfig::default(),
         order: pairline_node::executor::Order::Fifo,
         limits: pairline_group::Limits::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -215,6 +234,7 @@ impl Parts {
             zone,
             credentials: self.options.credentials,
             server: self.me,
+            renew: self.renew,
             bound,
             threads,
         })
@@ -233,6 +253,16 @@ impl Parts {
             events: self.events.clone(),
             throttle: Arc::default(),
         })
+    }
+
+    fn reloader(&self) -> Reloader {
+        let (config, mut reloader) = (&self.options.config, Reloader::default());
+        let credentials = &self.options.credentials;
+        reloader.watch(&config.certificate, &config.key, credentials.certified(), Some(credentials.identity()));
+        if let (Some(certificate), Some(key)) = (&config.sip.certificate, &config.sip.key) {
+            reloader.watch(certificate, key, &self.options.sip_certificate, None);
+        }
+        reloader
     }
 
     fn link_setup(&self, runtime: &tokio::runtime::Handle) -> LinkSetup {
@@ -329,12 +359,17 @@ impl Parts {
             zone: zone.clone(),
             links: links.clone(),
             credentials: self.options.credentials.clone(),
+            push: self.options.push.clone(),
+            counters: self.counters.clone(),
         };
         links.set_peers(upkeep::peers(&self.topology, self.options.credentials.identity()));
         let data = self.options.config.data.clone();
-        let facts = FactFinder::new(data, self.options.credentials.clone(), self.log_bytes.clone());
+        let shown = vec![self.options.credentials.certified().clone(), self.options.sip_certificate.clone()];
+        let facts = FactFinder::new(data, shown, self.log_bytes.clone());
         runtime.spawn(upkeep.run(errands));
         runtime.spawn(facts.tell_for_ever(self.inbox.clone(), self.options.facts_every));
+        let every = self.options.certificates_every;
+        runtime.spawn(certificates::follow(self.reloader(), every, self.renew.clone(), self.events.clone()));
         runtime.spawn(liveness::follow(handle.clone(), zone.clone(), self.options.liveness_every));
     }
 }

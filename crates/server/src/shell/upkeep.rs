@@ -2,9 +2,11 @@
 //!
 //! Owns their bounds. Does not own the answers' meaning.
 
+use super::counters::Counters;
 use super::fence;
 use super::inbox::Inbox;
 use super::ports::Errand;
+use super::push::Gateway;
 use crate::dns::{Resolver, ZoneView};
 use crate::link::{Links, Peer};
 use crate::tls::{Credentials, PeerIdentity};
@@ -32,6 +34,10 @@ pub struct Upkeep {
     pub links: Links,
     /// For asking other servers.
     pub credentials: Arc<Credentials>,
+    /// Where orders to wake clients go.
+    pub push: Option<Gateway>,
+    /// What became of them.
+    pub counters: Arc<Counters>,
 }
 
 /// The servers that this one is linked with: all others of the deployment (every server follows the management store, and
@@ -62,6 +68,11 @@ impl Upkeep {
                 Errand::Fence(id, admin, order) => {
                     let upkeep = self.clone();
                     tokio::spawn(async move { upkeep.fence(id, admin, &order).await });
+                }
+                Errand::Wake(wake) => {
+                    if let Some(gateway) = &self.push {
+                        gateway.post(&wake, &self.counters);
+                    }
                 }
                 Errand::Topology(topology) => self.follow(*topology),
             }

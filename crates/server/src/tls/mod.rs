@@ -1,6 +1,6 @@
 //! The deployment's authority, the servers' certificates and identities, and the TLS configurations made from them.
 //!
-//! Owns who may speak to whom. Does not own connections (`link`, the admin API) nor when certificates are replaced.
+//! Owns who may speak to whom. Does not own connections (`link`, `net`, the admin API).
 
 pub mod authority;
 pub mod certified;
@@ -8,6 +8,7 @@ pub mod config;
 pub mod files;
 pub mod identity;
 pub mod reason;
+pub mod reload;
 pub mod sip;
 pub mod sip_names;
 pub mod verify;

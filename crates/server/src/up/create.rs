@@ -111,6 +111,8 @@ fn server_config(layout: &Layout, server: &Server) -> ServerConfig {
         dns: None,
         listener: Vec::new(),
         sip: SipConfig::default(),
+        push: None,
+        watchers: Vec::new(),
     }
 }
 

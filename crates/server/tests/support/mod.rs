@@ -103,6 +103,8 @@ impl Deployment {
             dns: None,
             listener: vec![],
             sip: SipConfig::default(),
+            push: None,
+            watchers: vec![],
         };
         let credentials = credentials_from(&self.authority, &issued);
         let mut options = ServerOptions::new(config, self.topology.clone(), credentials, self.secrets.clone());

@@ -157,11 +157,7 @@ pub(crate) fn judge(
     algorithm: Algorithm,
     wall: Millis,
 ) -> Judged {
-    let named = named_user(credentials, user.domain());
-    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
-    let right = auth::verify(credentials, ha1.unwrap_or(nobody), method);
-    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
-    if !right || ha1.is_none() || credentials.algorithm != algorithm || named.as_ref() != Some(user) {
+    if !is_right(credentials, method, user, ha1, algorithm) {
         return Judged::Wrong;
     }
     let verdict = auth::check_nonce(&view.nonce_keys, &credentials.nonce, wall, view.nonce_life_ms);
@@ -169,6 +165,21 @@ pub(crate) fn judge(
         (NonceVerdict::Fresh { id }, Some(nc)) => Judged::Counted { id, nc },
         _ => Judged::Stale,
     }
+}
+
+/// Whether credentials have the right password of the user that they name, whatever their nonce is worth.
+fn is_right(
+    credentials: &Credentials<'_>,
+    method: &[u8],
+    user: &Aor,
+    ha1: Option<&[u8]>,
+    algorithm: Algorithm,
+) -> bool {
+    let named = named_user(credentials, user.domain());
+    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
+    let right = auth::verify(credentials, ha1.unwrap_or(nobody), method);
+    // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
+    right && ha1.is_some() && credentials.algorithm == algorithm && named.as_ref() == Some(user)
 }
 
 /// The HA1 in a stored credential, for one algorithm.
@@ -265,6 +276,18 @@ pub(crate) async fn weigh<C: Cx>(
         Judged::Counted { .. } | Judged::Stale => Worth::Stale,
         Judged::Wrong => Worth::Wrong,
     }
+}
+
+/// Whether a request has the right password of a user by the copy of the credential that is here. Nothing is granted for that:
+/// its nonce is not looked at, and stays good for whoever serves the user.
+pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
+    let view = cx.view();
+    let Some(credentials) = credentials_for(request, realm, view.realm(who.user.domain())) else {
+        return false;
+    };
+    let algorithm = algorithm_for(&view, request, flow);
+    let ha1 = ha1_of(cx, who, algorithm).await;
+    is_right(&credentials, request.method().as_str().as_bytes(), who.user, ha1.as_deref(), algorithm)
 }
 
 /// Whether a request is proven to come from a user; if not, the challenge is on its way.

@@ -26,7 +26,14 @@ pub enum Caller {
         consumed: bool,
     },
     /// The other pool serves the caller and must authenticate it.
-    ServedBy(PoolId),
+    ServedBy {
+        /// Which.
+        pool: PoolId,
+        /// Who the caller says it is.
+        user: Aor,
+        /// It knows that user's password, by the copy that is here.
+        proven: bool,
+    },
     /// Refused or challenged; the answer is on its way.
     Answered,
 }
@@ -78,7 +85,11 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
             return Caller::Answered;
         }
         Place::Elsewhere { group, pool } if hop::to_peer(cx, request, pool, None).is_none() => (Some(group), false),
-        Place::Elsewhere { pool, .. } => return Caller::ServedBy(pool),
+        Place::Elsewhere { group, pool } => {
+            let who = Who { user: &user, group: Some(group) };
+            let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who).await;
+            return Caller::ServedBy { pool, user, proven };
+        }
         Place::Unavailable { group, .. } => (Some(group), false),
     };
     let who = Who { user: &user, group };

@@ -10,6 +10,7 @@ use super::hop::Hop;
 use super::leg::{GIVE_UP_MS, Leg, SILENT_REST_MS, by_preference};
 use super::redirect::{Named, Redirect};
 use super::targets::{self, Found};
+use crate::auth::{self, Realm};
 use crate::cx::{Branch, Cx, TaskEvent};
 use crate::forward::{self, Asserted, Extra, Sending};
 use crate::metrics::Counter;
@@ -68,6 +69,10 @@ pub struct Fork<'a, C: Cx> {
     /// The user whose new bindings may still be waited for.
     hold: Option<Aor>,
     hold_until: Option<Millis>,
+    /// Who the sender says it is, where that is not proven.
+    stranger: Option<&'a Aor>,
+    /// Devices of that user were woken: what they register is tried at once, and nothing is final before the hold is over.
+    waking: bool,
 }
 
 impl<'a, C: Cx> Fork<'a, C> {
@@ -90,13 +95,29 @@ impl<'a, C: Cx> Fork<'a, C> {
             redirects: Vec::new(),
             hold,
             hold_until: None,
+            stranger: None,
+            waking: false,
         }
+    }
+
+    /// The same for a sender who has not proven to be that user: that nobody could be reached is not told to it.
+    pub fn of_stranger(self, stranger: Option<&'a Aor>) -> Self {
+        Fork { stranger, ..self }
+    }
+
+    /// A request whose callee has devices that were woken: it waits for them beside whatever rings (RFC 8599 §5.6).
+    pub fn waking(cx: &'a C, job: Job<'a>, user: Aor) -> Self {
+        let until = cx.now().mono + cx.view().push.wait_ms;
+        Fork { hold_until: Some(until), waking: true, ..Fork::new(cx, job, Some(user)) }
     }
 
     /// Runs until a final answer is given and every leg has ended.
     pub async fn run(mut self, hops: Vec<Hop>) {
         if self.breadth == 0 {
-            return replies::refuse(self.cx, self.job.request, 440, "Max-Breadth Exceeded");
+            return match self.stranger {
+                Some(user) => self.challenge(user),
+                None => replies::refuse(self.cx, self.job.request, 440, "Max-Breadth Exceeded"),
+            };
         }
         self.waiting = by_preference(hops).into();
         self.settle().await;
@@ -126,10 +147,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         legs.chain(self.hold_until).min()
     }
 
-    /// Sends a group in parallel, as far as the breadth goes round; the rest is tried when these have ended.
+    /// Sends a group in parallel, as far as the breadth goes round; the rest is tried when these have ended. A share is kept for
+    /// who is being woken, if it can be.
     fn send_group(&mut self, mut group: Vec<Hop>) {
         let used: u16 = self.legs.iter().filter(|leg| leg.live).map(|leg| leg.breadth).sum();
-        let shares = breadth::shares(self.breadth.saturating_sub(used), group.len());
+        let branches = group.len() + usize::from(self.waking);
+        let shares = breadth::shares(self.breadth.saturating_sub(used), branches).take(group.len());
         let rest = group.split_off(shares.size_hint().0.min(group.len()));
         if !rest.is_empty() {
             self.waiting.push_front(rest);
@@ -215,7 +238,8 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.cancel_legs(Some(&reason));
         }
         let view = self.cx.view();
-        let may_follow = view.proxy.follow_redirects && !self.answered && !self.cancelled && !self.declined;
+        let awaited = !self.answered && !self.cancelled && !self.declined;
+        let may_follow = view.proxy.follow_redirects && awaited && !self.challenged_elsewhere();
         let message = Box::new(message);
         match if may_follow { Redirect::read(&view, message) } else { Err(message) } {
             Ok(redirect) => self.redirects.push(redirect),
@@ -334,6 +358,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.look_again().await;
             self.hold_until = None;
             self.hold = None;
+            self.waking = false;
         }
         let mut silent = Vec::new();
         for leg in self.legs.iter_mut().filter(|leg| leg.live && leg.timer.is_some_and(|at| at <= now)) {
@@ -367,7 +392,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 continue;
             }
             let unreached = self.ended.iter().all(Ended::unreached);
-            if self.hold_until.is_some() && unreached {
+            if self.hold_until.is_some() && (unreached || self.waking) {
                 return;
             }
             if self.hold_until.is_some() || self.hold.is_none() || !self.invite || !unreached {
@@ -426,13 +451,22 @@ impl<'a, C: Cx> Fork<'a, C> {
             return;
         };
         let fresh = self.untried(hops);
-        self.waiting.extend(by_preference(fresh));
+        if self.waking && !self.answered && !self.declined {
+            self.send_group(fresh);
+        } else {
+            self.waiting.extend(by_preference(fresh));
+        }
     }
 
     fn answer(&mut self) {
         self.answered = true;
         let request = self.job.request;
         let chosen = best::choose(&self.ended, self.cancelled).map(|i| &self.ended[i]);
+        if let Some(user) = self.stranger
+            && chosen.is_none_or(|ended| !matches!(ended, Ended::Final(_)) || matches!(ended.status(), 503 | 430))
+        {
+            return self.challenge(user);
+        }
         match chosen {
             _ if self.cancelled && chosen.is_none_or(|c| c.status() < 600 && c.status() != 487) => {
                 replies::refuse(self.cx, request, 487, "Request Terminated");
@@ -459,6 +493,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
     }
 
+    /// What a name that nobody has would get.
+    fn challenge(&self, stranger: &Aor) {
+        auth::challenge(self.cx, self.job.request, self.job.arrival, Realm::Proxy, stranger.domain(), false);
+    }
+
+    /// Whether the other pool serves the caller and has to weigh the credentials, which are still in the request.
     fn challenged_elsewhere(&self) -> bool {
         *self.job.asserted == Asserted::Strip && self.tried.iter().all(|hop| hop.flow.transport == Transport::Peer)
     }

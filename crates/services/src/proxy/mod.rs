@@ -19,10 +19,11 @@ mod targets;
 pub use edge::deliver;
 pub use originate::{End, Own, originate};
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Place};
 use crate::forward::Asserted;
 use crate::ident::Whose;
 use crate::metrics::Counter;
+use crate::push;
 use crate::replies;
 use crate::routes::RouteSet;
 use caller::Caller;
@@ -40,7 +41,10 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
     }
     let (asserted, consumed) = match caller::identify(&cx, &request, flow).await {
         Caller::Known { asserted, consumed } => (asserted, consumed),
-        Caller::ServedBy(pool) => return to_serving_pool(&cx, &request, flow, &routes, pool).await,
+        Caller::ServedBy { pool, user, proven } => {
+            let stranger = (!proven).then_some(&user);
+            return to_serving_pool(&cx, &request, flow, &routes, pool, stranger).await;
+        }
         Caller::Answered => return,
     };
     let Whose::User(user) = whose else {
@@ -60,12 +64,15 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
 async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
     let request = job.request;
     let invite = *request.method() == Method::Invite;
+    // Before the first look, so that no binding slips in between.
     if invite {
         replies::trying(cx, request);
-        // Before the first look, so that no binding slips in between.
         cx.watch_bindings(&user);
     }
+    let waking = wake(cx, request, &user).await;
     match targets::find(cx, request, &user).await {
+        Found::Hops(hops) if waking => Fork::waking(cx, job, user).run(hops).await,
+        Found::Stranded(_) if waking => Fork::waking(cx, job, user).run(Vec::new()).await,
         Found::Hops(hops) => {
             cx.count(Counter::ProxyForked);
             Fork::new(cx, job, hold_for(invite, &user)).run(hops).await;
@@ -89,26 +96,49 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
     }
 }
 
+/// Orders the waking of a user's sleeping devices (RFC 8599), where the deployment has a gateway for that.
+async fn wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> bool {
+    if cx.view().push.providers.is_empty() || !matches!(request.method(), Method::Invite | Method::Message) {
+        return false;
+    }
+    let Place::Here { group } = cx.place(user) else {
+        return false;
+    };
+    cx.watch_bindings(user);
+    let bindings = targets::read_bindings(cx, group, user).await;
+    let device = crate::gruu::Target::of(&cx.view().sealing_key, request.request_uri());
+    let meant: Vec<_> = bindings.into_iter().filter(|b| device.as_ref().is_none_or(|d| d.admits(b))).collect();
+    let waking = push::wake(cx, request, &meant);
+    if waking {
+        cx.count(Counter::ProxyWaking);
+    }
+    waking
+}
+
 fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
     invite.then(|| user.clone())
 }
 
-/// A request whose sender the other pool serves: that pool authenticates, so the request goes there as it is.
+/// A caller whom the other pool serves: that pool authenticates, so the request goes there as it is. A stranger, who only says
+/// who it is, sees nothing of that until the other pool has answered.
 pub async fn to_serving_pool<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
     pool: pairline_group::PoolId,
+    stranger: Option<&Aor>,
 ) {
     let Some(peer) = hop::to_peer(cx, request, pool, None) else {
         return replies::try_later(cx, request, "Serving Pool Not Reachable");
     };
-    replies::trying(cx, request);
+    if stranger.is_none() {
+        replies::trying(cx, request);
+    }
     cx.count(Counter::ProxyPeer);
     let asserted = Asserted::Strip;
     let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
-    Fork::new(cx, job, None).run(vec![peer]).await;
+    Fork::new(cx, job, None).of_stranger(stranger).run(vec![peer]).await;
 }
 
 /// Emergency calls (RFC 5031): never refused for who calls or in which mode this pool is.

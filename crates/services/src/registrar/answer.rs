@@ -1,6 +1,6 @@
 //! The 200 to a REGISTER (RFC 3261 §10.3 step 8).
 //!
-//! Owns its Contact, Path, Require, Flow-Timer and Warning headers.
+//! Owns its Contact, Path, Require, Flow-Timer, Feature-Caps and Warning headers.
 
 use super::ask::Ask;
 use super::outbound;
@@ -64,6 +64,11 @@ pub fn reply(
             gruus(view, wall, user, binding, &mut value);
         }
         reply = reply.header("Contact", value);
+    }
+    if !view.push.providers.is_empty()
+        && let Ok(Some(caps)) = view.push.answer(ask.contacts.iter().map(|contact| &*contact.uri))
+    {
+        reply = reply.header("Feature-Caps", caps);
     }
     for path in request.headers(Name::Path) {
         reply = reply.header("Path", path);

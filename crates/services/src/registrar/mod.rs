@@ -106,12 +106,11 @@ async fn at_other_pool<C: Cx>(
 /// RFC 3261 §8.2.2.3: what the client requires must be known here; answers 420 otherwise.
 fn extensions_known<C: Cx>(cx: &C, request: &Message) -> bool {
     let known = |tag: &&[u8]| replies::EXTENSIONS.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
-    let unknown: Vec<&[u8]> = request.option_tags(Name::Require).filter(|tag| !known(tag)).collect();
-    if unknown.is_empty() {
+    let mut unknown = request.option_tags(Name::Require).filter(|tag| !known(tag)).peekable();
+    if unknown.peek().is_none() {
         return true;
     }
-    let unknown = String::from_utf8_lossy(&unknown.join(&b", "[..])).into_owned();
-    replies::refuse_with(cx, request, 420, "Bad Extension", &[("Unsupported", &unknown)]);
+    replies::bad_extension(cx, request, unknown);
     false
 }
 
@@ -168,6 +167,12 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
             replies::refuse(cx, request, 439, "First Hop Lacks Outbound Support");
             None
         }
+        // Signing off needs no push service (RFC 8599 §4.1.4).
+        Ok(ask) if cx.view().push.answer(kept_uris(&ask)).is_err() => {
+            cx.count(Counter::RegisterRefused);
+            replies::refuse(cx, request, 555, "Push Notification Service Not Supported");
+            None
+        }
         Ok(ask) => Some(ask),
         Err(error) => {
             cx.count(Counter::RegisterRefused);
@@ -176,6 +181,11 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
             None
         }
     }
+}
+
+/// The contacts that are to stay.
+fn kept_uris(ask: &Ask) -> impl Iterator<Item = &[u8]> {
+    ask.contacts.iter().filter(|contact| contact.expires != Some(0)).map(|contact| &*contact.uri)
 }
 
 fn refuse<C: Cx>(cx: &C, request: &Message, why: Refuse) {

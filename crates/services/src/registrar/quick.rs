@@ -6,7 +6,7 @@
 
 use super::ask::Ask;
 use super::plan::{Changes, Plan, plan};
-use super::{after, answer, counter_of, proposal};
+use super::{after, answer, counter_of, kept_uris, proposal};
 use crate::auth::{self, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::Place;
@@ -139,7 +139,8 @@ fn known<S: Sight>(
         return Quick::Not;
     };
     let same = matches!(classify(view, request.from().uri), Whose::User(from) if from == *user);
-    if !same || ask.star || ask.contacts.len() != 1 || ask.contacts[0].reg_id.is_some() || sight.may_have_guests(user) {
+    let usual = !ask.star && ask.contacts.len() == 1 && ask.contacts[0].reg_id.is_none();
+    if !same || !usual || view.push.answer(kept_uris(&ask)).is_err() || sight.may_have_guests(user) {
         return Quick::Not;
     }
     let Some(read) = bindings(sight, group, user) else {

@@ -1,6 +1,7 @@
 //! A capability trait in memory: groups as maps, branches as lists, time by hand.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod glance;
 pub mod sip;
 
 use bytes::Bytes;
@@ -61,6 +62,7 @@ pub struct World {
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub resting: Resting,
     pub nonces: BTreeSet<(u128, u32)>,
+    pub woken: Vec<pairline_services::push::Wake>,
     pub watching: pairline_services::watching::Table,
     pub counters: BTreeMap<Counter, u64>,
     /// Every await is pending once before it goes on.
@@ -128,6 +130,7 @@ pub fn view() -> DeploymentView {
         ],
         registrar: RegistrarPolicy { max_bindings: 3, ..RegistrarPolicy::default() },
         proxy: ProxyPolicy::default(),
+        push: Default::default(),
         max_contacts: 3,
         auth_rules: vec![AuthRule { listener: None, user_agent: "baresip".into(), algorithm: Algorithm::Md5 }],
         stored_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
@@ -168,6 +171,7 @@ impl Fake {
             names: BTreeMap::new(),
             resting: Resting::default(),
             nonces: BTreeSet::new(),
+            woken: Vec::new(),
             watching: Default::default(),
             counters: BTreeMap::new(),
             slow: false,
@@ -428,6 +432,10 @@ impl Cx for Fake {
         self.0.borrow_mut().nonces.insert((nonce_id, nc))
     }
 
+    fn wake(&self, wake: pairline_services::push::Wake) {
+        self.0.borrow_mut().woken.push(wake);
+    }
+
     fn watching<R>(&self, f: impl FnOnce(&mut pairline_services::watching::Table) -> R) -> R {
         f(&mut self.0.borrow_mut().watching)
     }
@@ -446,9 +454,13 @@ pub struct Task {
 impl Task {
     /// Starts handling a request.
     pub fn start(fake: &Fake, request: Message, flow: Flow) -> Task {
+        let foreseen = glance::foresee(fake, &request, flow);
         let future = pairline_services::dispatch::handle(fake.clone(), request, flow);
         let mut task = Task { fake: fake.clone(), future: Some(Box::pin(future)) };
         task.poll();
+        if let Some(foreseen) = foreseen {
+            glance::compare(fake, foreseen);
+        }
         task
     }
 

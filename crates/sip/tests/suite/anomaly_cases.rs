@@ -196,8 +196,8 @@ const PIECES: [&[u8]; 30] = [
     b" ",
 ];
 /// Repeated so often that the whole is `2^power` bytes.
-const FILLERS: [&[u8]; 12] =
-    [b"a", b"<", b"\"", b"%", b";", b",", b"9", b"\\", b"(", b";a=b", b",<sip:a@b>", b"\r\n x"];
+const FILLERS: [&[u8]; 13] =
+    [b"a", b"<", b"\"", b"%", b";", b",", b"9", b"\\", b"(", b"\xff", b";a=b", b",<sip:a@b>", b"\r\n x"];
 
 /// Builds a message out of lines that are as they are, and gives it on with its label.
 struct Maker<'a, F> {

@@ -13,10 +13,21 @@ const SOON: Duration = Duration::from_secs(15);
 fn phone(pairline: &Deployment, user: &str, transport: &str) -> Linphone {
     let folder = pairline.folder().join("clients").join(user).join("linphone");
     let rc = fs::read_to_string(folder.join("address/linphonerc")).expect("`up` writes one");
-    let rc = rc.replace(";transport=udp", &format!(";transport={transport}"));
+    let rc = match transport {
+        "tls" => over_tls(pairline, &rc),
+        other => rc.replace(";transport=udp", &format!(";transport={other}")),
+    };
     let mut phone = Linphone::start(user, &folder.join(transport), &rc);
     phone.registered(SOON);
     phone
+}
+
+/// The same configuration over TLS: the servers' certificates and names are verified against the deployment's authority.
+fn over_tls(pairline: &Deployment, rc: &str) -> String {
+    let authority = pairline.authority();
+    rc.replace(":5060;transport=udp", ":5061;transport=tls")
+        .replace("sip_tls_port=0\n", "sip_tls_port=-1\nverify_server_certs=1\nverify_server_cn=1\n")
+        .replacen("[sip]\n", &format!("[sip]\nroot_ca={}\n", authority.display()), 1)
 }
 
 /// Calls in both directions, ended by either side, and messages in both directions.
@@ -39,4 +50,12 @@ pub fn udp(pairline: &mut Deployment) {
 pub fn tcp(pairline: &mut Deployment) {
     let (mut alice, mut carol) = (phone(pairline, "alice", "tcp"), phone(pairline, "carol", "tcp"));
     all((&mut alice, "alice"), (&mut carol, "carol"));
+}
+
+/// bob on east and dave on west, over TLS.
+pub fn tls(pairline: &mut Deployment) {
+    let (mut bob, mut dave) = (phone(pairline, "bob", "tls"), phone(pairline, "dave", "tls"));
+    let flow = pairline.must(&["registration", "list", "bob"]).out;
+    assert!(flow.contains("TLS 127.0.0.1:"), "{flow}");
+    all((&mut bob, "bob"), (&mut dave, "dave"));
 }

@@ -18,6 +18,7 @@ pub mod sipp;
 pub mod sipsak;
 pub mod site;
 pub mod start;
+pub mod transports;
 pub mod wrong;
 
 pub use hostile::serves as raw_serves;
