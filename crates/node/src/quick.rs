@@ -8,6 +8,7 @@ use crate::io::Output;
 use bytes::Bytes;
 use pairline_group::io::{Done, Now, Proposal};
 use pairline_group::{GroupId, Key, Kind, Record};
+use pairline_services::auth::Opened;
 use pairline_services::cx::Place;
 use pairline_services::metrics::Counter;
 use pairline_services::records;
@@ -48,6 +49,7 @@ pub struct Refused {
 pub struct Quicks {
     pending: Vec<Option<Pending>>,
     free: Vec<u32>,
+    opened: Opened,
     /// Requests that a task has to take over.
     pub refused: VecDeque<Refused>,
 }
@@ -175,6 +177,10 @@ impl Sight for Core {
     fn nonce_count(&mut self, nonce_id: u128, nc: u32) -> bool {
         let now = self.now.mono;
         self.nonces.accept(nonce_id, nc, now) == NcVerdict::Ok
+    }
+
+    fn opened(&mut self) -> &mut Opened {
+        &mut self.quicks.opened
     }
 
     fn count(&mut self, what: Counter) {

@@ -3,6 +3,7 @@
 //!
 //! Owns the trait. A decision made over it is plain code over memory; what it wants written it hands back.
 
+use crate::auth::Opened;
 use crate::cx::Place;
 use crate::metrics::Counter;
 use crate::settings::DeploymentView;
@@ -31,6 +32,8 @@ pub trait Sight {
     fn room_for_bindings(&self) -> bool;
     /// Accepts (nonce, nc) once.
     fn nonce_count(&mut self, nonce_id: u128, nc: u32) -> bool;
+    /// HA1s that were opened lately.
+    fn opened(&mut self) -> &mut Opened;
     /// Counts an event.
     fn count(&mut self, what: Counter);
 }

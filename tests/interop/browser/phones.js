@@ -123,7 +123,7 @@ class JsSipPhone extends Phone {
     super();
     const sockets = [new JsSIP.WebSocketInterface(server)];
     this.agent = new JsSIP.UA({ sockets, uri: `sip:${user}@${domain}`, password, register_expires: 60 });
-    this.agent.on('newMessage', ({ originator, message }) => originator === 'remote' && this.took(message.content));
+    this.agent.on('newMessage', ({ originator, request }) => originator === 'remote' && this.took(request.body));
     this.agent.on('newRTCSession', ({ originator, session }) => {
       this.follow(session);
       if (originator === 'remote') session.answer({ mediaConstraints: AUDIO, pcConfig: { iceServers: [] } });

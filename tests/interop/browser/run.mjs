@@ -1,7 +1,7 @@
 // Two phones in one page of a headless Chromium: registrations, messages and calls between them, step by step.
 //
-// Usage: PAIRLINE_PHONES='{"page": "127.0.1.1", "certificates": ["FILE"], "phones": [{"kind", "user", "domain", "password", "server"}, ×2]}' \
-//        node run.mjs
+// Usage: PAIRLINE_PHONES='{"page": NAME, "hosts": {NAME: ADDRESS, …}, "certificates": [FILE, …],
+//          "phones": [{"kind", "user", "domain", "password", "server"}, ×2]}' node run.mjs
 // Prints a line for each step; ends with 0 if all of them succeeded. Passwords come by the environment, which no list of processes shows.
 
 import { createHash, X509Certificate } from 'node:crypto';
@@ -13,9 +13,9 @@ import { build } from 'esbuild';
 import puppeteer from 'puppeteer-core';
 
 const STEP_MS = 20_000;
-const { page: host, certificates, phones } = JSON.parse(process.env.PAIRLINE_PHONES);
+const { page: host, hosts, certificates, phones } = JSON.parse(process.env.PAIRLINE_PHONES);
 
-// The page and its script, on an address of the deployment: a page from elsewhere may not open its WebSockets.
+// The page and its script, under a name of the deployment: a page from elsewhere may not open its WebSockets.
 async function serve() {
   const entry = join(dirname(fileURLToPath(import.meta.url)), 'phones.js');
   const bundle = await build({ entryPoints: [entry], bundle: true, write: false, format: 'iife', define: { global: 'window' } });
@@ -27,7 +27,7 @@ async function serve() {
         : ['text/html; charset=utf-8', '<!doctype html><title>phones</title><script src="/phones.js"></script>'];
     response.writeHead(200, { 'Content-Type': type }).end(body);
   });
-  await new Promise((done, fail) => server.once('error', fail).listen(0, host, done));
+  await new Promise((done, fail) => server.once('error', fail).listen(0, hosts[host], done));
   return server;
 }
 
@@ -40,11 +40,15 @@ function trust() {
   return `--ignore-certificate-errors-spki-list=${pins.join(',')}`;
 }
 
-function launch() {
+function launch(origin) {
+  const map = Object.entries(hosts).map(([name, address]) => `MAP ${name} ${address}`);
   return puppeteer.launch({
     executablePath: process.env.PAIRLINE_CHROMIUM ?? '/usr/bin/chromium',
     args: [
       trust(),
+      `--host-resolver-rules=${map.join(', ')}`,
+      // The microphone is for secure pages only, and this one is served without TLS.
+      `--unsafely-treat-insecure-origin-as-secure=${origin}`,
       '--no-sandbox',
       '--disable-dev-shm-usage',
       '--use-fake-device-for-media-stream',
@@ -89,12 +93,13 @@ async function talk(tell, from, to) {
 }
 
 const server = await serve();
-const browser = await launch();
+const origin = `http://${host}:${server.address().port}`;
+const browser = await launch(origin);
 try {
   const page = await browser.newPage();
   page.on('console', (message) => console.log(`page: ${message.text()}`));
   page.on('pageerror', (error) => console.log(`page: ${error.message}`));
-  await page.goto(`http://${host}:${server.address().port}/`);
+  await page.goto(`${origin}/`);
   const tell = (what, ...args) => page.evaluate((what, args) => window.phone[what](...args), what, args);
   for (const phone of phones) await step(`register ${phone.kind} at ${phone.server}`, () => tell('start', phone));
   await talk(tell, phones[0], phones[1]);

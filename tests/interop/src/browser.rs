@@ -25,18 +25,19 @@ pub fn lacks() -> Option<String> {
     (!there).then(|| "the browser's libraries are not installed (npm ci in tests/interop/browser)".to_owned())
 }
 
-/// Two phones in one page: they register, write and call each other, in both directions. The page comes from `page`, an address of
-/// the deployment.
+/// Two phones in one page of the deployment's domain: they register, write and call each other, in both directions. The browser
+/// knows the pools by name.
 ///
 /// # Panics
 /// If any step fails, with all that was said.
-pub fn talk(pairline: &Deployment, page: &str, phones: [Phone<'_>; 2]) {
+pub fn talk(pairline: &Deployment, phones: [Phone<'_>; 2]) {
+    let hosts = json!({DOMAIN: "127.0.1.1", "east.pairline.test": "127.0.1.1", "west.pairline.test": "127.0.2.1"});
     let certificates = ["east", "west"].map(|pool| pairline.server_config(pool).with_file_name("server.pem"));
     let phones = phones.map(|(kind, user, server)| {
         let password = pairline.password(user);
         json!({"kind": kind, "user": user, "domain": DOMAIN, "password": password, "server": server})
     });
-    let told = json!({"page": page, "certificates": certificates, "phones": phones}).to_string();
+    let told = json!({"page": DOMAIN, "hosts": hosts, "certificates": certificates, "phones": phones}).to_string();
     let mut command = Command::new("node");
     command.arg(folder().join("run.mjs")).env("PAIRLINE_PHONES", told);
     let mut program = Program::start("node run.mjs", &mut command);

@@ -2,6 +2,7 @@
 //!
 //! Owns the process, its folder and the connection. Commands are lines; what happens is asked for with `pop-event`.
 
+use crate::names;
 use crate::program::Program;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -25,13 +26,14 @@ pub struct Linphone {
 }
 
 impl Linphone {
-    /// Starts one in `folder` with the configuration `rc`; it answers calls by itself.
+    /// Starts one in `folder` with the configuration `rc`; it answers calls by itself. With a `resolv.conf` it asks those DNS
+    /// servers.
     ///
     /// The network is not watched: a machine that reaches nothing but itself is one on which Linphone would never register.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn start(name: &str, folder: &Path, rc: &str) -> Linphone {
+    pub fn start(name: &str, folder: &Path, rc: &str, resolv_conf: Option<&Path>) -> Linphone {
         for part in [".local/share/linphone", ".config/linphone"] {
             fs::create_dir_all(folder.join(part)).expect("the folder can be written");
         }
@@ -41,8 +43,12 @@ impl Linphone {
         // It puts its socket into /tmp, whatever it is told.
         let pipe = format!("pairline-linphone-{}-{name}", std::process::id());
         let mut command = Command::new("linphone-daemon");
-        command.env("HOME", folder).current_dir(folder).arg("--config").arg(&config);
+        command.arg("--config").arg(&config);
         command.arg("--log").arg(folder.join("log")).args(["--pipe", &pipe, "--disable-stats-events", "--auto-answer"]);
+        if let Some(file) = resolv_conf {
+            command = names::resolving(&command, file);
+        }
+        command.env("HOME", folder).current_dir(folder);
         let mut program = Program::start(&format!("linphone of {name}"), &mut command);
         let ends = Instant::now() + START;
         let socket = loop {

@@ -46,6 +46,7 @@ fn demo() -> Vec<Case> {
     const CURL: &[&str] = &["curl"];
     const SIPSAK: &[&str] = &["sipsak"];
     const LINPHONE: &[&str] = &["linphone-daemon"];
+    const BY_NAME: &[&str] = &["linphone-daemon", "dnsmasq", "unshare", "tmpfs"];
     const BROWSER: &[&str] = &["node", "chromium", "browser"];
     const KAMAILIO: &[&str] = &["baresip", "kamailio"];
     const WEB: &[&str] = &["baresip", "openssl"];
@@ -73,6 +74,7 @@ fn demo() -> Vec<Case> {
         case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
         case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
         case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
+        case("sipp is called over tcp as its contact asks", SIPP, cases::sipp::call_contact_tcp),
         case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
         case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
         case("sipsak's torture is survived", SIPSAK, cases::sipsak::trash),
@@ -93,7 +95,7 @@ fn demo() -> Vec<Case> {
         case("baresip over two tcp flows", BARESIP, cases::baresip::outbound),
         case("linphone calls and writes over udp within a pool", LINPHONE, cases::linphone::udp),
         case("linphone calls and writes over tcp across pools", LINPHONE, cases::linphone::tcp),
-        case("linphone calls and writes over tls across pools", LINPHONE, cases::linphone::tls),
+        case("linphone over tls, found by srv, its name proven", BY_NAME, cases::linphone::tls),
         case("baresip behind kamailio: path and record-route", KAMAILIO, cases::outbound_proxy::datagrams),
         case("baresip behind kamailio: its connection is kept", KAMAILIO, cases::outbound_proxy::flows),
         case("sip.js and jssip in a browser, within a pool", BROWSER, cases::browser::within),

@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Largest frame before compression, and largest as sent.
 pub const LARGEST: usize = 16 * 1024 * 1024;
-/// Frames up to this size are not worth compressing.
-const PLAIN: usize = 256;
+/// Frames up to this size are not worth compressing: below it the tables of a block cost more processor time than anything else
+/// that a registration needs.
+const PLAIN: usize = 1536;
 /// Level of zstd: higher ones buy nothing on such data.
 const LEVEL: i32 = 1;
 

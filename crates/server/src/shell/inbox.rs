@@ -214,6 +214,11 @@ impl Outlet {
         self.streams.try_recv().ok()
     }
 
+    /// How many messages of streams and batches of datagrams wait.
+    pub fn waiting(&self) -> usize {
+        self.streams.len() + self.datagrams.len()
+    }
+
     /// The next datagrams.
     pub fn datagrams(&self) -> Option<Datagrams> {
         let batch = self.datagrams.try_recv().ok()?;

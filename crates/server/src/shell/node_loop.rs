@@ -11,7 +11,7 @@ use super::signals::Signals;
 use pairline_group::Millis;
 use pairline_node::io::Input;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest time between two ticks, in milliseconds.
 const TICK: Millis = 20;
@@ -23,6 +23,10 @@ const PEERS: usize = 64;
 const STREAMS: usize = 256;
 /// Batches of datagrams per turn.
 const DATAGRAMS: usize = 16;
+/// How long clients wait for a sync that is under way.
+const HOLD: Duration = Duration::from_millis(2);
+/// Messages and batches of datagrams that are not held back.
+const MANY: usize = 64;
 /// How long a stop waits for the disk, in milliseconds.
 const STOP: Millis = 10_000;
 /// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
@@ -38,8 +42,10 @@ pub struct NodeLoop {
     last_tick: Millis,
     synced: u64,
     stopping_since: Option<Millis>,
-    /// Inputs of clients that are handled together; kept for its room.
+    /// Inputs that are handled together; kept for its room.
     together: Vec<Input>,
+    /// Since when clients wait for the disk.
+    held: Option<Instant>,
 }
 
 impl NodeLoop {
@@ -62,6 +68,7 @@ impl NodeLoop {
             synced: 0,
             stopping_since: None,
             together: Vec::new(),
+            held: None,
         }
     }
 
@@ -119,7 +126,7 @@ impl NodeLoop {
                 worked |= self.clients()?;
             }
         }
-        if worked {
+        if worked && self.clock.now().mono > self.last_tick {
             self.tick();
             self.drain()?;
         }
@@ -128,18 +135,36 @@ impl NodeLoop {
     }
 
     fn peers(&mut self) -> Result<bool, String> {
-        let mut worked = false;
+        let mut places = Vec::new();
         for _ in 0..PEERS {
             let Some((input, place)) = self.outlet.peer() else { break };
-            self.give(input);
-            drop(place);
-            worked = true;
+            self.together.push(input);
+            places.push(place);
         }
-        self.drain()?;
-        Ok(worked)
+        self.handle_together()
+    }
+
+    /// Whether what clients sent waits for the sync that is under way, so that what they change meanwhile shares the next one:
+    /// entries, writes, syncs, frames and the threads' wake-ups are paid once a turn, not once a request. Never for long, and
+    /// not when much has come.
+    fn holds(&mut self) -> bool {
+        let writing = self.synced < self.out.last_append();
+        if !writing || self.outlet.waiting() == 0 || self.outlet.waiting() >= MANY {
+            self.held = None;
+            return false;
+        }
+        let since = *self.held.get_or_insert_with(Instant::now);
+        let holds = since.elapsed() < HOLD;
+        if !holds {
+            self.held = None;
+        }
+        holds
     }
 
     fn clients(&mut self) -> Result<bool, String> {
+        if self.holds() {
+            return Ok(false);
+        }
         for _ in 0..STREAMS {
             let Some(input) = self.outlet.stream() else { break };
             self.together.push(input);
@@ -148,6 +173,10 @@ impl NodeLoop {
             let Some(batch) = self.outlet.datagrams() else { break };
             self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
         }
+        self.handle_together()
+    }
+
+    fn handle_together(&mut self) -> Result<bool, String> {
         if self.together.is_empty() {
             return Ok(false);
         }
@@ -193,7 +222,7 @@ impl NodeLoop {
         let now = self.clock.now().mono;
         let wait = self.due().saturating_sub(now).clamp(1, TICK);
         // With something waiting for another thread, look again soon.
-        let wait = if self.out.is_waiting() { 1 } else { wait };
+        let wait = if self.out.is_waiting() || self.held.is_some() { 1 } else { wait };
         std::thread::park_timeout(Duration::from_millis(wait));
     }
 }

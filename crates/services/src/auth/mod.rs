@@ -4,8 +4,10 @@
 //! what an identity may do. Unknown user and wrong password differ neither in answer nor in the work done.
 
 mod http;
+mod opened;
 
 pub use http::{HttpVerdict, http_claim, http_digest};
+pub use opened::Opened;
 
 use crate::cx::Cx;
 use crate::ident::user_of;

@@ -162,7 +162,8 @@ fn datagram_target(binding: &Binding) -> SocketAddr {
 fn asked_for<C: Cx>(cx: &C, binding: &Binding) -> Option<Flow> {
     let source = binding.flow.flow;
     let contact = Uri::parse(&binding.contact).ok().filter(|uri| uri.host == Host::Ip(source.remote.ip()))?;
-    if source.transport != Transport::Udp || binding.reg_id.is_some() || !binding.path.is_empty() {
+    let direct = binding.reg_id.is_none() && binding.path.is_empty() && !contact.has_param("ob");
+    if source.transport != Transport::Udp || !direct {
         return None;
     }
     let transport = match contact.param("transport").map(Transport::from_token) {

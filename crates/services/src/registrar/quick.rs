@@ -18,7 +18,7 @@ use crate::sight::Sight;
 use bytes::Bytes;
 use pairline_group::io::Proposal;
 use pairline_group::{GroupId, Position};
-use pairline_sip::auth::Credentials;
+use pairline_sip::auth::{Algorithm, Credentials};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -118,8 +118,7 @@ fn known<S: Sight>(
     credentials: &Credentials<'_>,
 ) -> Quick {
     let algorithm = auth::algorithm_for(view, request, flow);
-    let record = sight.record(group, &credential_key(user.as_str())).map(|record| &record.value[..]);
-    let Some(Ok(Some(ha1))) = record.map(|value| auth::open_ha1(view, user, value, algorithm)) else {
+    let Some(ha1) = ha1(sight, view, user, group, algorithm) else {
         // Nobody's digest is weighed with the same work as somebody's: there.
         return Quick::Not;
     };
@@ -159,6 +158,24 @@ fn known<S: Sight>(
     let proposal = proposal(user, &changes, &read, wall);
     let reply = answer::reply(view, wall, request, user, &ask, &after(existing, changes), None);
     Quick::Commit { group, proposal, reply }
+}
+
+/// The HA1 of a user who has a credential that can be read.
+fn ha1<S: Sight>(
+    sight: &mut S,
+    view: &DeploymentView,
+    user: &Aor,
+    group: GroupId,
+    algorithm: Algorithm,
+) -> Option<Vec<u8>> {
+    let record = sight.record(group, &credential_key(user.as_str()))?;
+    let (version, value) = (record.version, record.value.clone());
+    if let Some(known) = sight.opened().get(user.as_str(), group, version, algorithm) {
+        return Some(known.to_vec());
+    }
+    let ha1 = auth::open_ha1(view, user, &value, algorithm).ok()??;
+    sight.opened().put(user.as_str(), group, version, algorithm, &ha1);
+    Some(ha1)
 }
 
 fn is_one_put(changes: &Changes) -> bool {

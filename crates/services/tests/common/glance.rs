@@ -4,6 +4,7 @@
 use super::{Fake, World};
 use pairline_group::io::{Now, Proposal};
 use pairline_group::{GroupId, Key, Kind, Record};
+use pairline_services::auth::Opened;
 use pairline_services::cx::{Cx, Place};
 use pairline_services::metrics::Counter;
 use pairline_services::registrar::quick::{self, Quick};
@@ -26,6 +27,7 @@ struct Glance {
     guests: bool,
     full: bool,
     nonces: BTreeSet<(u128, u32)>,
+    opened: Opened,
     counters: BTreeMap<Counter, u64>,
 }
 
@@ -67,6 +69,10 @@ impl Sight for Glance {
 
     fn nonce_count(&mut self, nonce_id: u128, nc: u32) -> bool {
         self.nonces.insert((nonce_id, nc))
+    }
+
+    fn opened(&mut self) -> &mut Opened {
+        &mut self.opened
     }
 
     fn count(&mut self, what: Counter) {
@@ -111,9 +117,14 @@ pub fn foresee(fake: &Fake, request: &Message, flow: Flow) -> Option<Foreseen> {
         guests: world.guests.values().any(|guests| !guests.is_empty()),
         full: world.bindings_full,
         nonces: nonces.clone(),
+        opened: world.opened.clone(),
         counters: counters.clone(),
     };
     let quick = quick::decide(&mut glance, request, flow);
+    drop(world);
+    // What was opened is known to the next one: a changed password must not be answered by it.
+    fake.0.borrow_mut().opened = glance.opened;
+    let world = fake.0.borrow();
     let (commits, responses, once) = (world.commits.len(), world.responses.len(), world.once);
     Some(Foreseen { quick, counters: glance.counters, commits, responses, once })
 }

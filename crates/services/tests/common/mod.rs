@@ -65,6 +65,8 @@ pub struct World {
     pub woken: Vec<pairline_services::push::Wake>,
     pub watching: pairline_services::watching::Table,
     pub counters: BTreeMap<Counter, u64>,
+    /// HA1s that the one-step decision has opened.
+    pub opened: pairline_services::auth::Opened,
     /// Every await is pending once before it goes on.
     pub slow: bool,
 }
@@ -174,6 +176,7 @@ impl Fake {
             woken: Vec::new(),
             watching: Default::default(),
             counters: BTreeMap::new(),
+            opened: Default::default(),
             slow: false,
         })));
         for name in ["alice", "bob", "dave"] {

@@ -99,6 +99,23 @@ pub fn call_tcp(pairline: &mut Deployment) {
     pair(pairline, "call", ("carol", west()), ("bob", east()), "t1", 17_130);
 }
 
+/// Twenty calls with a re-INVITE to a phone that registered by datagram with a contact that names TCP: it is connected to.
+pub fn call_contact_tcp(pairline: &mut Deployment) {
+    let (port, contact) = (17_160, "sip:bob@127.0.0.1:17161;transport=tcp");
+    register(pairline, "bob", east(), port, contact, 300).run(pairline.folder());
+    let mut listening = Sipp::new("call_uas", east(), port + 1);
+    listening.calls = 20;
+    listening.transport = "t1";
+    let mut listening = listening.start(pairline.folder());
+    let mut calling = Sipp::new("call_uac", east(), port + 2);
+    calling.calls = 20;
+    calling.keys = vec![("user", "alice".to_owned()), ("other", "bob".to_owned())];
+    calling.user = Some(("alice", pairline.password("alice")));
+    calling.run(pairline.folder());
+    finish(&mut listening);
+    register(pairline, "bob", east(), port, contact, 0).run(pairline.folder());
+}
+
 /// Both sides over connections: the called side registers over one, and is reached over that one.
 fn pair_on_connections(pairline: &Deployment, kind: &str, called: &str, caller: &str, port: u16) {
     let contact = format!("sip:{called}@127.0.0.1:{port};transport=tcp");
