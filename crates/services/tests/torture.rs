@@ -205,6 +205,7 @@ fn device(user: &Aor) -> Binding {
 
 /// Lines of a message but those that a proxy may change, and the body.
 fn untouched(message: &Message) -> (Vec<Vec<u8>>, Vec<u8>) {
+    // RFC 5393 §5.3.3 has a proxy add Max-Breadth.
     let changed = [Name::Via, Name::MaxForwards, Name::MaxBreadth, Name::Route, Name::RecordRoute, Name::Path];
     let lines = message.headers_raw().filter(|(id, _, _)| !changed.contains(id));
     (lines.map(|(_, name, value)| [name, b": ", value].concat()).collect(), message.body().to_vec())
@@ -252,7 +253,7 @@ fn as_proxy(row: &Row) -> Does {
     assert_eq!(untouched(forwarded), untouched(&message), "{}", row.name);
     let hops = message.max_forwards().map_or(69, |hops| hops - 1);
     assert_eq!(forwarded.max_forwards(), Some(hops), "{}", row.name);
-    // RFC 5393 §5.3.3: none of these messages has a breadth, so each that may fork gets the policy's.
+    // None of these messages has a breadth, so each that may fork gets the policy's.
     assert!(!message.has(Name::MaxBreadth));
     let breadth = (*message.method() != Method::Register).then(|| fake.view().proxy.max_breadth.to_string());
     let got = forwarded.header(Name::MaxBreadth).map(|value| String::from_utf8_lossy(value).into_owned());
