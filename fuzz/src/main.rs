@@ -10,6 +10,7 @@ mod node;
 #[path = "../../crates/sip/tests/suite/reference.rs"]
 mod reference;
 mod targets;
+mod websocket;
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;

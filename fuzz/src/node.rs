@@ -27,7 +27,6 @@ fn start() -> Pair {
     let password = "a long enough password".to_owned();
     let pool = Some("east".to_owned());
     pair.must(EAST, Command::UserAdd { user: "alice".to_owned(), password, display_name: None, pool });
-    pair.sites[EAST].sip = Some(Vec::new());
     pair
 }
 
@@ -43,14 +42,14 @@ pub fn datagrams(data: &[u8]) {
         let (pair, given) = slot.as_mut().expect("just started");
         *given += 1;
         if *given % 16 == 0 {
-            pair.run(500);
+            pair.run(100);
         }
         let udp = Flow::udp(0, "192.0.2.1:5060".parse().expect("an address"));
         let flow = if data.len() % 4 == 3 { Flow { transport: Transport::Tcp, connection: 5, ..udp } } else { udp };
         let good = Message::parse(Bytes::copy_from_slice(data)).is_ok();
-        pair.sites[EAST].sip = Some(Vec::new());
+        pair.sites[EAST].sip.clear();
         pair.give(EAST, Input::Sip { flow, message: Bytes::copy_from_slice(data) });
-        let sent = pair.sites[EAST].sip.take().unwrap_or_default();
+        let sent = std::mem::take(&mut pair.sites[EAST].sip);
         assert!(sent.len() <= MOST_SENT, "{} messages", sent.len());
         for (_, bytes) in sent {
             let parses = Message::parse(bytes.clone()).is_ok();

@@ -2,7 +2,7 @@
 //!
 //! Each reads foreign bytes as the product does, and checks what must hold whatever they are.
 
-use crate::{compare, node};
+use crate::{compare, node, websocket};
 use bytes::Bytes;
 use pairline_sip::auth::{self, Algorithm, Challenge, Credentials, NonceKeys};
 use pairline_sip::{Aor, Edit, Flow, Layer, Message, Name, NameAddr, Params, Reply, Timers, Transport, Uri, Via};
@@ -30,6 +30,9 @@ pub const ALL: &[Target] = &[
     Target { name: "via_route", run: via_route, memory_base: 64 * KIB, memory_per_byte: 64 },
     Target { name: "digest", run: digest, memory_base: 16 * KIB, memory_per_byte: 16 },
     Target { name: "transactions", run: transactions, memory_base: 256 * KIB, memory_per_byte: 64 },
+    Target { name: "stun", run: stun, memory_base: 8 * KIB, memory_per_byte: 16 },
+    // A read buffer, and a message of up to the limit.
+    Target { name: "websocket", run: websocket::frames, memory_base: 256 * KIB, memory_per_byte: 16 },
     // Decoded forms may be larger than what they were decoded from, by a bounded factor: an empty string of one byte is 24 in memory.
     Target { name: "peer_frame", run: peer_frame, memory_base: 64 * KIB, memory_per_byte: 256 },
     Target { name: "record", run: record, memory_base: 64 * KIB, memory_per_byte: 256 },
@@ -150,6 +153,18 @@ fn digest(data: &[u8]) {
     if let Ok(realm) = std::str::from_utf8(&credentials.realm) {
         let challenge = auth::challenge(realm, Algorithm::Sha256, "nonce", false, false);
         assert!(!challenge.contains(['\r', '\n', '\0']), "no realm begins another line");
+    }
+}
+
+/// A datagram on the SIP port that may be STUN: whatever it is, the answer is hardly longer.
+fn stun(data: &[u8]) {
+    for remote in ["192.0.2.1:5060", "[2001:db8::1]:5060"] {
+        let answer = pairline_sip::stun::answer(data, remote.parse().expect("an address"));
+        if let Some(answer) = answer {
+            assert!(pairline_sip::stun::is_stun(data) && pairline_sip::stun::is_stun(&answer));
+            assert!(answer.len() <= data.len() + 64, "{} bytes for {}", answer.len(), data.len());
+            assert_eq!(answer[8..20], data[8..20], "of that transaction");
+        }
     }
 }
 

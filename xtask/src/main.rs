@@ -25,7 +25,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench enumeration  whether users can be told apart by the time of answers; writes docs/results/enumeration.md
                    [--tries 2000] [--users 1000]; PAIRLINE_BIN: a server that is built already
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
-                   [TARGET...] [--seconds 600: for each]";
+                   [TARGET...] [--seconds 600: for each] [--built: as built by an earlier run]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -10,10 +10,12 @@ mod sink;
 mod source;
 mod verify;
 
+use crate::codec::SeedOffer;
 use crate::entry::ChainHash;
 use crate::ids::{Millis, Position};
 use crate::record::Key;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Silence after which a source sends unacknowledged entries again.
 const STALL: Millis = 2000;
@@ -113,6 +115,10 @@ struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     pub(crate) seed: Option<SeedIn>,
+    /// The youngest seed that was offered on this link: an older offer is a late repetition of a frame.
+    offered: u64,
+    /// An offer that came before this copy could take it: taken as soon as it can.
+    early: Option<Arc<SeedOffer>>,
     pub(crate) import_error: bool,
     pub(crate) wants_seed: bool,
     /// An unconfirmed active waits for its own entries up to here.
@@ -137,6 +143,13 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    /// The link is gone, and with it what was under way on it.
+    pub(crate) fn unlinked(&mut self) {
+        self.seed = None;
+        self.offered = 0;
+        self.early = None;
+    }
+
     /// A shadow copy became the current one.
     pub(crate) fn swapped(&mut self, _now: Millis) {
         self.seed = None;

@@ -383,7 +383,12 @@ impl Cx for TaskCx {
     }
 
     fn count(&self, what: Counter) {
-        self.core.borrow_mut().count(what.name());
+        let mut core = self.core.borrow_mut();
+        core.count(what.name());
+        if what == Counter::EmergencyUnrouted {
+            let text = "an emergency call was refused: the policy names nowhere to send it (policies.emergency.route)";
+            core.event(crate::event::Level::Error, "emergency-unrouted", text);
+        }
     }
 }
 

@@ -97,8 +97,10 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
             follow_redirects: policies.proxy.redirects == Redirects::Follow,
             history_info: policies.proxy.history_info,
             max_breadth: policies.proxy.max_breadth,
+            emergency: policies.emergency.clone(),
             ..ProxyPolicy::default()
         },
+        trust: policies.trust.clone(),
         push: config.sip.push.clone(),
         max_contacts: usize::from(policies.registration.max_contacts),
         auth_rules: auth_rules(policies, server),

@@ -146,6 +146,11 @@ fn what_is_not_tls_and_what_is_too_slow_is_closed_and_counted() {
     counted(&server, "pairline_handshakes_failed_total", "timeout", 1);
     drop(connect());
     counted(&server, "pairline_handshakes_failed_total", "closed", 1);
+    // A phone that does not know the deployment's authority says so.
+    let elsewhere = Deployment::new();
+    let mut distrusting = client(&server, client_config(&elsewhere, &rustls::version::TLS13, None));
+    assert_eq!(distrusting.write_all(REQUEST.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidData);
+    counted(&server, "pairline_handshakes_failed_total", "certificate", 1);
     let mut good = client(&server, client_config(&deployment, &rustls::version::TLS13, None));
     assert_eq!(exchange(&mut good), REQUEST);
 }

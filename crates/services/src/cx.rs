@@ -138,7 +138,8 @@ pub trait Cx: Clone {
     fn reach(&self, binding: &Binding) -> Reach;
     /// The flow to the other pool's servers, while the link is up.
     fn peer_flow(&self, pool: PoolId) -> Option<Flow>;
-    /// SIP domains that the other end of a flow has proven to be by a certificate (RFC 5922); none for most.
+    /// SIP domains that the other end of a flow has proven to be by a certificate (RFC 5922), and users (`user@domain`); none
+    /// for most.
     fn proven_names(&self, flow: Flow) -> Rc<[String]>;
     /// RFC 3263 location of a host name (addresses are answered at once).
     fn locate(&self, uri: &[u8]) -> impl Future<Output = Result<Vec<Flow>, LocateError>>;

@@ -2,8 +2,10 @@
 //!
 //! Owns the sanity checks of RFC 3261 §16.3 and the choice of who handles a request. Handles nothing itself.
 
+use crate::access::{self, Entry};
 use crate::back;
 use crate::cx::Cx;
+use crate::emergency;
 use crate::events;
 use crate::forward;
 use crate::ident::{Whose, classify};
@@ -32,32 +34,39 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
         return proxy::deliver(cx, request, flow, routes, token).await;
     }
     if request.to().has_param("tag") && routes.marked && !events::is_ours(&cx, &request, &routes) {
-        return proxy::dialog::pass(cx, request, flow, routes).await;
+        if access::admit_in_dialog(&cx, &request, flow) {
+            proxy::dialog::pass(cx, request, flow, routes).await;
+        }
+        return;
     }
-    let whose = classify(&cx.view(), request.request_uri());
+    let whose = aimed_at(&cx, &request);
+    match whose {
+        Whose::Scheme => return replies::refuse(&cx, &request, 416, "Unsupported URI Scheme"),
+        Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed Request-URI"),
+        _ => {}
+    }
+    let Some(entry) = access::admit(&cx, &request, flow, &whose) else { return };
     match (request.method(), &whose) {
-        (_, Whose::Scheme) => replies::refuse(&cx, &request, 416, "Unsupported URI Scheme"),
-        (_, Whose::Malformed) => replies::refuse(&cx, &request, 400, "Malformed Request-URI"),
-        (Method::Register, Whose::Server | Whose::User(_)) => registrar::handle(cx, request, flow, routes).await,
-        (Method::Register, _) => replies::refuse(&cx, &request, 403, "Not Our Domain"),
+        (Method::Register, _) => registrar::handle(cx, request, flow, routes).await,
         (Method::Options, Whose::Server) => replies::options(&cx, &request),
         (Method::Subscribe, _) => events::subscribe(cx, request, flow, routes, whose).await,
         (Method::Notify, _) => events::bad_event(&cx, &request),
-        (Method::Publish, _) => {
-            replies::refuse_with(&cx, &request, 405, "Method Not Allowed", &[("Allow", replies::ALLOW)])
-        }
-        // RFC 3261 §21.5.2: for no user at all is such a method known here; on the way to a user it is not ours to know.
-        (Method::Extension(_), Whose::Server) => replies::refuse(&cx, &request, 501, "Not Implemented"),
-        (_, Whose::Server) => replies::refuse(&cx, &request, 404, "No User Named"),
-        (Method::Message, _) => message(cx, request, flow, routes, whose).await,
-        _ => proxy::handle(cx, request, flow, routes, whose).await,
+        (Method::Message, _) => message(cx, request, flow, routes, whose, entry).await,
+        _ => proxy::handle(cx, request, flow, routes, whose, entry).await,
     }
 }
 
-async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose) {
+/// Whose the Request-URI is, numbers of emergency services among them.
+fn aimed_at<C: Cx>(cx: &C, request: &Message) -> Whose {
+    let view = cx.view();
+    let uri = request.request_uri();
+    emergency::aim(&view, uri, classify(&view, uri))
+}
+
+async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose, entry: Entry) {
     let max = cx.view().proxy.max_message;
     match messaging::check(&request, max) {
-        Ok(()) => proxy::handle(cx, request, flow, routes, whose).await,
+        Ok(()) => proxy::handle(cx, request, flow, routes, whose, entry).await,
         Err(unfit) => replies::refuse(&cx, &request, unfit.status, unfit.reason),
     }
 }

@@ -9,6 +9,7 @@ use crate::cx::Cx;
 use crate::privacy;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
+use crate::trust;
 use bytes::Bytes;
 use pairline_sip::edit::Edit;
 use pairline_sip::flow::{Flow, Transport};
@@ -71,6 +72,8 @@ pub enum Asserted {
     Keep,
     /// Authenticated here.
     Set(Aor),
+    /// Came from a trusted peer, who says nothing of the caller: the other pool is told that it came from one.
+    Vouched,
     /// Nobody vouches.
     Strip,
 }
@@ -109,6 +112,8 @@ pub struct Extra<'a> {
     pub max_breadth: Option<u16>,
     /// A value to add to History-Info (RFC 7044).
     pub history: Option<&'a str>,
+    /// The next hop belongs to the trust domain (RFC 3325 §2.3).
+    pub trusted: bool,
 }
 
 /// Whether a request opens a dialog that must come back through us.
@@ -184,6 +189,9 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
     if sending.hop.transport == Transport::Peer {
         let algorithm = auth::algorithm_for(view, request, sending.arrival);
         via = format!("{via};{}={}", auth::ALGORITHM_PARAM, algorithm.as_str());
+        if *sending.asserted == Asserted::Vouched {
+            via = format!("{via};{}", trust::VOUCHED_PARAM);
+        }
     }
     edit.push_via(via.as_bytes());
     for _ in 0..sending.routes.own {
@@ -217,7 +225,7 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
 }
 
 fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
-    let to_device = sending.hop.transport != Transport::Peer;
+    let to_device = sending.hop.transport != Transport::Peer && !sending.extra.trusted;
     let private = privacy::asks(sending.request, &["id"]);
     match sending.asserted {
         Asserted::Keep if !(to_device && private) => {}
@@ -228,8 +236,10 @@ fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
             edit.remove(Name::PAssertedIdentity);
         }
     }
-    if *sending.asserted != Asserted::Keep {
-        edit.remove(Name::PPreferredIdentity);
+    edit.remove(Name::PPreferredIdentity);
+    // What phones showed as the caller before there was P-Asserted-Identity, and some still do.
+    if *sending.asserted != Asserted::Keep && sending.request.has(Name::Other) {
+        edit.remove_named("Remote-Party-ID");
     }
 }
 

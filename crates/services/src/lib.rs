@@ -7,12 +7,14 @@
 // The futures of services run on one thread, inside one node; `Send` would be a promise that nobody needs.
 #![allow(async_fn_in_trait)]
 
+pub mod access;
 pub mod auth;
 mod back;
 pub mod binding;
 pub mod contacts;
 pub mod cx;
 pub mod dispatch;
+pub mod emergency;
 pub mod events;
 pub mod forward;
 pub mod gruu;
@@ -32,5 +34,6 @@ pub mod routes;
 pub mod settings;
 pub mod sight;
 pub mod subscription;
+pub mod trust;
 pub mod users;
 pub mod watching;

@@ -75,6 +75,8 @@ counters! {
     Unavailable => "unavailable",
     /// An emergency call.
     Emergency => "emergency",
+    /// An emergency call for which the table has no row.
+    EmergencyUnrouted => "emergency_unrouted",
     /// A request refused by policy.
     Refused => "refused",
     /// A message relayed to a device.

@@ -8,7 +8,7 @@ use pairline_group::{GroupId, Millis, PoolId, ServerId};
 use pairline_sip::auth::{Algorithm, NonceKeys};
 use pairline_sip::flow::Transport;
 use pairline_sip::uri::Aor;
-pub use pairline_topology::policy_proxy::HistoryInfo;
+pub use pairline_topology::policy_proxy::{EmergencyPolicy, HistoryInfo, TrustPolicy};
 use std::net::{IpAddr, SocketAddr};
 
 /// 32 secret bytes; never printed.
@@ -129,8 +129,8 @@ pub struct ProxyPolicy {
     pub timer_c_ms: Millis,
     /// Most branches of one request.
     pub max_branches: usize,
-    /// Where `urn:service:sos` and its sub-services go (a SIP URI), if the deployment has a place for them.
-    pub emergency: Option<String>,
+    /// Where emergency calls go, and whether callers must prove who they are.
+    pub emergency: EmergencyPolicy,
     /// Largest body of a MESSAGE, in bytes.
     pub max_message: usize,
     /// Whether redirections to users of the deployment are followed.
@@ -147,7 +147,7 @@ impl Default for ProxyPolicy {
             hold_ms: 8_000,
             timer_c_ms: 185_000,
             max_branches: 16,
-            emergency: None,
+            emergency: EmergencyPolicy::default(),
             max_message: 32 * 1024,
             follow_redirects: false,
             history_info: HistoryInfo::Asked,
@@ -186,6 +186,8 @@ pub struct DeploymentView {
     pub registrar: RegistrarPolicy,
     /// Proxying.
     pub proxy: ProxyPolicy,
+    /// Peers outside the deployment whose word is taken.
+    pub trust: TrustPolicy,
     /// Waking of sleeping clients.
     pub push: PushPolicy,
     /// Most contacts in one user's list.

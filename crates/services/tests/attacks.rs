@@ -92,7 +92,7 @@ fn cve_2025_47779_from_is_who_was_authenticated() {
         let extra: &[&str] = &["Content-Type: text/plain"];
         let task = phone.request(&fake, method, BOB, &format!("<{BOB}>"), extra, "hi");
         assert!(!task.is_running());
-        assert_eq!(statuses(&fake), [407], "{method} as dave with alice's password");
+        assert_eq!(statuses(&fake), [403], "{method} as dave with alice's password");
         assert!(fake.0.borrow().sent.is_empty());
     }
     // What says who calls is made here, whatever the caller says of itself.

@@ -38,6 +38,7 @@ fn what_an_unauthenticated_sender_gets_by_method() {
         ("BYE", BOB, 407),
         ("UPDATE", BOB, 407),
         ("FANCY", BOB, 407),
+        ("FANCY", "sip:pairline.test", 501),
         ("OPTIONS", "sip:pairline.test", 200),
         ("OPTIONS", "sip:127.0.1.1", 200),
         ("INVITE", "sip:pairline.test", 404),
@@ -277,7 +278,7 @@ fn from_must_be_the_authenticated_identity() {
     phone.from = Some("sip:dave@pairline.test");
     let task = phone.invite(&fake, "bob");
     assert!(!task.is_running());
-    assert_eq!(statuses(&fake), [407], "alice's password does not prove dave");
+    assert_eq!(statuses(&fake), [403], "alice's password does not prove dave");
     assert!(fake.0.borrow().sent.is_empty());
 }
 

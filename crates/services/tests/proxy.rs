@@ -650,29 +650,3 @@ fn a_token_for_an_own_flow_is_delivered_on_it() {
     assert!(!Task::start(&fake, request, phone.flow).is_running());
     assert_eq!(last(&fake).0, 430);
 }
-
-#[test]
-fn emergency_calls_need_no_mode_and_no_password() {
-    let fake = Fake::new();
-    let mut phone = client("carol");
-    let mut call = |fake: &Fake| {
-        phone.cseq += 1;
-        Task::start(fake, phone.message("INVITE", "urn:service:sos.fire", "<urn:service:sos>", &[], ""), phone.flow)
-    };
-    assert!(!call(&fake).is_running());
-    assert_eq!(last(&fake).0, 404, "nowhere to go in this deployment");
-    fake.edit_view(|view| view.proxy.emergency = Some(BOB.into()));
-    device(&fake, "bob", "127.0.0.1:7101", "");
-    for place in [
-        Place::Unavailable { group: group_of(WEST, &aor("sip:carol@pairline.test")), pool: WEST },
-        Place::Resiliency { group: group_of(WEST, &aor("sip:carol@pairline.test")) },
-    ] {
-        fake.set_place(&aor("sip:carol@pairline.test"), place);
-        assert!(call(&fake).is_running());
-    }
-    assert_eq!(fake.0.borrow().sent.len(), 2);
-    fake.edit_view(|view| view.proxy.emergency = Some("sip:desk@10.0.0.9:5070".into()));
-    assert!(call(&fake).is_running());
-    let (_, hop, sent) = fake.0.borrow().sent[2].clone();
-    assert_eq!((hop.remote, sent.request_uri()), ("10.0.0.9:5070".parse().unwrap(), &b"sip:desk@10.0.0.9:5070"[..]));
-}

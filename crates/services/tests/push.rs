@@ -193,6 +193,23 @@ fn what_rings_meanwhile_neither_waits_nor_ends_the_wait() {
 }
 
 #[test]
+fn a_forwarded_call_wakes_whom_it_is_forwarded_to() {
+    let fake = with_gateway();
+    asleep(&fake);
+    let dave = common::aor("sip:dave@pairline.test");
+    let settings = pairline_services::records::Settings {
+        forward_to: Some("sip:bob@pairline.test".into()),
+        ..pairline_services::records::Settings::default()
+    };
+    let key = pairline_services::records::settings_key(dave.as_str());
+    fake.put(common::group_of(common::EAST, &dave), key, pairline_group::Class::Durable, settings.encode());
+    let mut task = client("alice").invite(&fake, "dave");
+    assert_eq!((woken(&fake).len(), fake.0.borrow().sent.len()), (1, 0));
+    wakes(&mut task, 6);
+    assert_eq!(fake.0.borrow().sent[0].1.connection, 6);
+}
+
+#[test]
 fn who_is_awake_is_not_woken() {
     let fake = with_gateway();
     phone(5).register(&fake, &[&contact(PNS)]);

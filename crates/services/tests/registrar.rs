@@ -333,7 +333,7 @@ fn third_party_registration_is_refused() {
     let to = "<sip:alice@pairline.test>";
     let task = phone.request(&fake, "REGISTER", "sip:pairline.test", to, &["Contact: <sip:bob@127.0.0.1:7001>"], "");
     assert!(!task.is_running());
-    assert_eq!(last(&fake).0, 401);
+    assert_eq!(last(&fake).0, 403);
     // Alice's credentials, but From somebody else.
     let mut phone = client("alice");
     phone.from = Some("sip:bob@pairline.test");

@@ -164,7 +164,7 @@ fn guessed_with(known: Known, method: &str, password: &'static str, lines: &[&st
         _ => return (shape(&challenge), 0),
     };
     phone.cseq += 1;
-    let line = phone.authorization(&header.unwrap().to_vec(), name, method, &uri, 1);
+    let line = phone.authorization(header.unwrap(), name, method, &uri, 1);
     let reply = answer(known, &fake, &phone, method, &uri, &[&[&*line], lines].concat());
     (shape(&reply), fake.count_of(Counter::AuthAccepted))
 }

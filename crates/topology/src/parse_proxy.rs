@@ -27,6 +27,7 @@ pub(crate) fn proxy(mut s: Section<'_>, f: &mut Findings) -> ProxyPolicy {
 
 /// Reads `[[policies.trust.peer]]`.
 pub(crate) fn trust(mut s: Section<'_>, f: &mut Findings) -> TrustPolicy {
+    let user_certificates = s.flag(f, "user_certificates", false);
     let mut peer = Vec::new();
     for mut p in s.list(f, "peer") {
         let network = networks(&mut p, f);
@@ -41,7 +42,7 @@ pub(crate) fn trust(mut s: Section<'_>, f: &mut Findings) -> TrustPolicy {
         p.done(f);
     }
     s.done(f);
-    TrustPolicy { peer }
+    TrustPolicy { user_certificates, peer }
 }
 
 fn networks(p: &mut Section<'_>, f: &mut Findings) -> Vec<Network> {

@@ -48,6 +48,8 @@ pub enum HistoryInfo {
 /// Peers outside the deployment whose word is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustPolicy {
+    /// Whether a certificate that names a user (`sip:user@domain` among its alternative names) stands for that user's password.
+    pub user_certificates: bool,
     /// Tried in order; at most 256.
     pub peer: Vec<TrustedPeer>,
 }

@@ -186,7 +186,11 @@ impl Client {
                 self.nonce
             ),
         };
-        let typed = if method == "MESSAGE" { "Content-Type: text/plain\r\n" } else { "" };
+        let typed = match method {
+            "MESSAGE" => "Content-Type: text/plain\r\n",
+            "SUBSCRIBE" => "Event: reg\r\nContact: <sip:e@127.0.0.1:5070>\r\n",
+            _ => "",
+        };
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {};rport;branch=z9hG4bKe{number:08}\r\nMax-Forwards: 70\r\n\
              From: <sip:{from}@{REALM}>;tag=e\r\nTo: <sip:{to}@{REALM}>\r\nCall-ID: e{number:08}\r\nCSeq: 1 {method}\r\n\

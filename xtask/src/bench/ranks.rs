@@ -55,7 +55,7 @@ mod tests {
         let high: Vec<f64> = (11..=30).map(f64::from).collect();
         let p = p_value(&low, &high);
         assert!((2e-5..1e-4).contains(&p), "{p}");
-        assert_eq!(p_value(&low, &low), 1.0);
+        assert!(p_value(&low, &low) > 0.999);
         assert!((p_value(&low, &high) - p_value(&high, &low)).abs() < 1e-12, "two-sided");
         let shifted: Vec<f64> = low.iter().map(|x| x + 0.5).collect();
         assert!(p_value(&low, &shifted) > 0.5);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The targets, as `fuzz/src/targets.rs` names them, and the longest input of each in bytes.
-const TARGETS: [(&str, u32); 11] = [
+const TARGETS: [(&str, u32); 13] = [
     ("message", 4096),
     ("stream", 8192),
     ("uri", 512),
@@ -18,6 +18,8 @@ const TARGETS: [(&str, u32); 11] = [
     ("via_route", 1024),
     ("digest", 5120),
     ("transactions", 8192),
+    ("stun", 600),
+    ("websocket", 8192),
     ("peer_frame", 4096),
     ("record", 4096),
     ("topology", 4096),
@@ -27,6 +29,8 @@ const TARGETS: [(&str, u32); 11] = [
 const SECONDS: u32 = 600;
 /// Memory of the whole process, in MiB, at which libFuzzer gives up.
 const RSS_LIMIT: u32 = 1024;
+/// The binary in a build's folder.
+const BINARY: &str = "release/pairline-fuzz";
 /// Counters for libFuzzer's runtime, on a stable compiler; with `--target` they stay out of build scripts and macros.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -36,16 +40,18 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 struct Wish<'a> {
     targets: Vec<(&'a str, u32)>,
     seconds: u32,
+    /// What an earlier run built is good enough.
+    built: bool,
 }
 
-/// Runs `cargo xtask fuzz [TARGET]… [--seconds N]`.
+/// Runs `cargo xtask fuzz [TARGET]… [--seconds N] [--built]`.
 ///
 /// # Errors
 /// A line that says what could not be had, or which targets found something and where the input is.
 pub(crate) fn run(root: &Path, args: &[&str]) -> Result<(), String> {
     let wish = wish(args)?;
     let folder = folder(root);
-    let binary = build(root, &folder)?;
+    let binary = if wish.built { folder.join(host()?).join(BINARY) } else { build(root, &folder)? };
     let mut found = Vec::new();
     for (target, longest) in &wish.targets {
         let row = fuzz(root, &folder, &binary, target, *longest, wish.seconds)?;
@@ -58,12 +64,16 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<(), String> {
 }
 
 fn wish<'a>(args: &[&'a str]) -> Result<Wish<'a>, String> {
-    let mut wish = Wish { targets: Vec::new(), seconds: SECONDS };
+    let mut wish = Wish { targets: Vec::new(), seconds: SECONDS, built: false };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         if *arg == "--seconds" {
             let seconds = rest.next().and_then(|text| text.parse().ok()).filter(|s| *s > 0);
             wish.seconds = seconds.ok_or("--seconds needs a number from 1")?;
+            continue;
+        }
+        if *arg == "--built" {
+            wish.built = true;
             continue;
         }
         let known = TARGETS.iter().find(|(name, _)| name == arg);
@@ -103,7 +113,7 @@ fn build(root: &Path, folder: &Path) -> Result<PathBuf, String> {
     if !status.success() {
         return Err("the build failed (libFuzzer needs a C++ compiler; Debian: g++)".to_owned());
     }
-    Ok(folder.join(host).join("release/pairline-fuzz"))
+    Ok(folder.join(host).join(BINARY))
 }
 
 /// Runs one target for a while, at the lowest priority.

@@ -16,6 +16,8 @@ pub(crate) fn write(root: &Path, target: &str, folder: &Path) -> Result<(), Stri
         // Pieces of 8 and 101 bytes.
         "stream" => messages.iter().map(|m| [&[2, 7, 100], m.as_slice()].concat()).collect(),
         "transactions" => messages.iter().map(|m| conversation(m)).collect(),
+        "stun" => stun(),
+        "websocket" => messages.iter().map(|m| framed(m)).collect(),
         "uri" => messages.iter().filter_map(|m| request_uri(m)).collect(),
         "name_addr" => values(&messages, &["From", "To", "Contact", "Route", "f", "t", "m"]),
         "via_route" => values(&messages, &["Via", "v", "Route"]),
@@ -44,6 +46,25 @@ fn conversation(message: &[u8]) -> Vec<u8> {
     let length = message.len().min(2047);
     let (high, low) = (length.to_be_bytes()[6], length.to_be_bytes()[7]);
     [&[high, low], &message[..length], &[high | 0x18, low], &message[..length]].concat()
+}
+
+/// Binding requests (RFC 5389 §6): bare, with an attribute that may be ignored, and with one that may not.
+fn stun() -> Vec<Vec<u8>> {
+    let request = |attributes: &[u8]| {
+        let length = u16::try_from(attributes.len()).unwrap_or(0).to_be_bytes();
+        [&[0, 1][..], &length, &[0x21, 0x12, 0xa4, 0x42], b"transaction!", attributes].concat()
+    };
+    vec![request(&[]), request(b"\x80\x22\0\x04test"), request(b"\0\x99\0\x04test"), request(b"\0\x06\0\x03abc\0")]
+}
+
+/// A message in one masked text frame (RFC 6455 §5.2), behind a masked ping.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let masked = message.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    let mut frame = [&[0x89, 0x80][..], &mask, &[0x81, 0x80 | 126], &length, &mask].concat();
+    frame.extend(masked);
+    frame
 }
 
 fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {

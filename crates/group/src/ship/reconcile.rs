@@ -301,7 +301,7 @@ impl Instance {
     pub(crate) fn unlinked(&mut self) {
         self.source.unlinked();
         self.peer = None;
-        self.sink.seed = None;
+        self.sink.unlinked();
         if self.idle() && self.shadow.is_none() {
             self.rehead();
         }

@@ -88,6 +88,18 @@ impl Instance {
 
     /// A seed is offered.
     pub(crate) fn on_seed_offer(&mut self, cx: &mut Cx<'_>, offer: Arc<SeedOffer>) {
+        if offer.seed > self.sink.offered {
+            self.sink.offered = offer.seed;
+            self.take_offer(cx, offer);
+        }
+    }
+
+    fn take_offer(&mut self, cx: &mut Cx<'_>, offer: Arc<SeedOffer>) {
+        if !self.leads() {
+            // A copy that was just created: the source would offer again only after a while.
+            self.sink.early = Some(offer);
+            return;
+        }
         let higher = offer.position > self.state.position || planted!(cx.cfg, SwapBackwards);
         let tail_open = self.fence.is_some_and(|fence| !fence.tail_stored && self.state.position.seq >= fence.fork)
             && !self.virgin();
@@ -203,6 +215,9 @@ impl Instance {
 
     /// Asks again for what should have come.
     pub(crate) fn tick_sink(&mut self, cx: &mut Cx<'_>) {
+        if let Some(offer) = self.sink.early.take() {
+            self.take_offer(cx, offer);
+        }
         if cx.link.is_none() || self.is_stopped() || cx.now.mono < self.sink.nudged.saturating_add(NUDGE) {
             return;
         }

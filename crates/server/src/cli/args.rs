@@ -73,6 +73,9 @@ pub enum Top {
     /// The published topology.
     #[command(subcommand)]
     Topology(TopologyCommand),
+    /// What this build allows and refuses.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Play a whole disaster on real processes and prove that nothing acknowledged was lost.
     Drill(DrillArgs),
 }
@@ -292,6 +295,13 @@ pub enum PreflightCommand {
 pub enum TopologyCommand {
     /// Print the published topology as TOML.
     Show,
+}
+
+/// `pairline policy …`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print who may send what: method, direction, proof of the sender, transport. Asks no server.
+    Table,
 }
 
 /// `pairline drill`.

@@ -6,6 +6,7 @@ pub mod args;
 pub mod args_pool;
 pub mod import;
 pub mod import_csv;
+pub mod policy;
 pub mod procedures;
 pub mod render;
 pub mod render_pool;

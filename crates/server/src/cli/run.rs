@@ -3,11 +3,11 @@
 //! Owns the way from arguments to a command of the admin API and back. Does not own grammar (`args`) or wording (`render`).
 
 use super::args::{
-    Cli, Common, ContactCommand, PasswordArgs, PreflightCommand, RegistrationCommand, SettingsCommand, Top,
-    TopologyCommand, UserCommand,
+    Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, SettingsCommand,
+    Top, TopologyCommand, UserCommand,
 };
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, procedures, render, render_pool};
+use super::{import, import_csv, policy, procedures, render, render_pool};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -90,6 +90,10 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
         Top::Up(args) => Ok(Box::pin(crate::up::run(&common.data, &args)).await.map(|()| true)?),
         Top::Drill(args) => Ok(Box::pin(crate::drill::run(&common.data, &args, common.json)).await?),
         Top::Server(_) => Ok(true),
+        Top::Policy(PolicyCommand::Table) => {
+            out(&if common.json { pretty(&policy::json()) } else { policy::text() });
+            Ok(true)
+        }
         Top::Preflight(PreflightCommand::Dns) => Ok(crate::preflight::dns(&access(&common)?, common.json).await?),
         Top::Preflight(PreflightCommand::Cert) => Ok(crate::preflight::cert(&access(&common)?, common.json).await?),
         Top::Preflight(PreflightCommand::Clients) => {
@@ -129,7 +133,7 @@ impl Asking {
                 self.plain(Command::Preflight { pool: name.clone() }, Prefer::PartnerOf(name)).await
             }
             Top::Topology(TopologyCommand::Show) => self.plain(Command::TopologyShow, Prefer::Any).await,
-            Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) => Ok(true),
+            Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) | Top::Policy(_) => Ok(true),
         }
     }
 

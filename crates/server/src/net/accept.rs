@@ -13,7 +13,7 @@ use super::websocket;
 use crate::shell::counters::count;
 use pairline_node::io::Input;
 use pairline_sip::flow::Transport;
-use rustls::{Error, ServerConfig};
+use rustls::{AlertDescription, Error, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -112,12 +112,12 @@ async fn secure(stream: TcpStream, config: &Arc<ServerConfig>) -> Result<TlsStre
 
 /// Tells the node who the other end has proven to be, if it has.
 async fn identify(stream: &TlsStream<TcpStream>, place: &Place, context: &Context) {
-    let names = context.tls.proven(stream.get_ref().1.peer_certificates());
+    let names = context.tls.identify(stream.get_ref().1.peer_certificates());
     if names.is_empty() {
         return;
     }
-    let (flow, proven) = (place.shared.flow, names.domains().to_vec());
-    context.streams.proven(&place.shared, names);
+    let (flow, proven) = (place.shared.flow, names.proven());
+    context.streams.identify(&place.shared, names);
     // If the node has ended, the connection ends by itself.
     let _ = context.inbox.stream(Input::FlowVerified { flow, names: proven }).await;
 }
@@ -126,7 +126,24 @@ async fn identify(stream: &TlsStream<TcpStream>, place: &Place, context: &Contex
 pub fn failure_of(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => Failure::Certificate,
+        Some(Error::AlertReceived(alert)) if refuses_certificate(*alert) => Failure::Certificate,
         Some(Error::AlertReceived(_)) | None => Failure::Closed,
         Some(_) => Failure::NotTls,
     }
+}
+
+/// Whether the other end says that it does not believe a certificate of ours, or wants one that it can.
+fn refuses_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::CertificateRequired
+            | A::UnknownCA
+            | A::AccessDenied
+    )
 }

@@ -82,7 +82,7 @@ async fn connect(place: Place, peer: SipPeer, from: Option<IpAddr>, context: Con
     match made {
         Made::Plain(stream) => stream::serve(stream, place, context).await,
         Made::Secure(stream) => {
-            context.streams.proven(&place.shared, context.tls.proven(stream.get_ref().1.peer_certificates()));
+            context.streams.identify(&place.shared, context.tls.identify(stream.get_ref().1.peer_certificates()));
             stream::serve(stream, place, context).await;
         }
     }

@@ -233,7 +233,7 @@ impl Streams {
     }
 
     /// The other end of a connection has proven who it is.
-    pub fn proven(&self, place: &Shared, names: SipNames) {
+    pub fn identify(&self, place: &Shared, names: SipNames) {
         // Told once, after the handshake.
         let _ = place.names.set(names);
     }

@@ -1,7 +1,7 @@
 //! The process's runtime: threads, queues and clocks around one node.
 //!
-//! Owns the threads (node, store, one runtime for TCP, links, HTTP and DNS, one per UDP listener), the order of inputs, and
-//! the start and end of a server. Decides nothing that the node could decide.
+//! Owns the threads (node, store, one runtime for SIP streams, one for links, HTTP and DNS, one per UDP listener), the order of
+//! inputs, and the start and end of a server. Decides nothing that the node could decide.
 
 pub mod boot;
 pub mod certificates;

@@ -45,7 +45,7 @@ impl RunningServer {
         self.handle.clone()
     }
 
-    /// The runtime of TCP, links, HTTP and DNS: one thread, so nothing on it may block.
+    /// The runtime of links, HTTP and DNS: one thread, so nothing on it may block.
     pub fn runtime(&self) -> &Handle {
         self.threads.runtime()
     }

@@ -200,8 +200,8 @@ impl Parts {
         let names = PeerNames::default();
         let context = self.stream_context(names.clone())?;
         let streams = context.streams.clone();
-        let dialler = Dialler::new(context.clone(), runtime.clone(), sockets.local()?);
-        accept::start(sockets.streams, &context, &runtime)?;
+        let dialler = Dialler::new(context.clone(), threads.streams().clone(), sockets.local()?);
+        accept::start(sockets.streams, &context, threads.streams())?;
         let links = Links::start(sockets.link, self.link_setup(&runtime))?;
         let udp = Arc::new(UdpListeners::new(sockets.udp));
         let (errands_in, errands) = mpsc::channel(ERRANDS);

@@ -33,6 +33,7 @@ pub struct Signals {
     stop: AtomicBool,
     failed: AtomicBool,
     runtime_end: Notify,
+    streams_end: Notify,
     ended: watch::Sender<Option<Ended>>,
     events: EventHub,
     on_fatal: OnFatal,
@@ -46,6 +47,7 @@ impl Signals {
             stop: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             runtime_end: Notify::new(),
+            streams_end: Notify::new(),
             ended: watch::channel(None).0,
             events,
             on_fatal,
@@ -117,28 +119,37 @@ impl Drop for PanicGuard {
 pub struct Threads {
     signals: Arc<Signals>,
     workers: Vec<JoinHandle<()>>,
-    runtime: Option<(Handle, JoinHandle<()>)>,
+    /// The runtime of links, HTTP and DNS.
+    runtime: Handle,
+    /// The runtime of SIP streams: however many handshakes strangers ask for, no heartbeat waits for one.
+    streams: Handle,
+    runtimes: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    /// Starts the runtime's thread.
+    /// Starts the runtimes' threads.
     ///
     /// # Errors
     /// The system gives no thread or no poller.
     pub fn start(signals: Arc<Signals>) -> io::Result<Threads> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let until = signals.clone();
-        let joined = spawn("runtime", &signals, move || {
-            runtime.block_on(until.runtime_end.notified());
-            runtime.shutdown_timeout(FAREWELL);
-        })?;
-        Ok(Threads { signals, workers: Vec::new(), runtime: Some((handle, joined)) })
+        let (runtime, first) = runtime("runtime", &signals, |signals| &signals.runtime_end)?;
+        let mut threads =
+            Threads { signals, workers: Vec::new(), streams: runtime.clone(), runtime, runtimes: vec![first] };
+        // If this one fails, dropping the first ends it.
+        let (streams, second) = self::runtime("streams", &threads.signals, |signals| &signals.streams_end)?;
+        threads.streams = streams;
+        threads.runtimes.push(second);
+        Ok(threads)
     }
 
-    /// Where tasks run.
+    /// Where tasks run that must not wait for strangers.
     pub fn runtime(&self) -> &Handle {
-        &self.runtime.as_ref().expect("only taken in drop").0
+        &self.runtime
+    }
+
+    /// Where SIP streams run.
+    pub fn streams(&self) -> &Handle {
+        &self.streams
     }
 
     /// Starts one more thread.
@@ -159,12 +170,28 @@ impl Drop for Threads {
             let _ = worker.join();
         }
         self.signals.end(Ended::Stopped);
-        if let Some((_, joined)) = self.runtime.take() {
-            self.signals.runtime_end.notify_one();
+        self.signals.runtime_end.notify_one();
+        self.signals.streams_end.notify_one();
+        for runtime in self.runtimes.drain(..) {
             // As above.
-            let _ = joined.join();
+            let _ = runtime.join();
         }
     }
+}
+
+/// A runtime on a thread of its own, until it is notified of its end.
+fn runtime(
+    name: &'static str,
+    signals: &Arc<Signals>,
+    end: fn(&Signals) -> &Notify,
+) -> io::Result<(Handle, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, until) = (runtime.handle().clone(), signals.clone());
+    let joined = spawn(name, signals, move || {
+        runtime.block_on(end(&until).notified());
+        runtime.shutdown_timeout(FAREWELL);
+    })?;
+    Ok((handle, joined))
 }
 
 fn spawn(

@@ -102,11 +102,6 @@ impl SipTls {
         &self.web
     }
 
-    /// What is shown.
-    pub fn shown(&self) -> &Arc<Certified> {
-        &self.shown
-    }
-
     /// For a connection to that peer and nobody else.
     ///
     /// # Errors
@@ -124,7 +119,7 @@ impl SipTls {
     }
 
     /// Who the other end has proven to be; nobody if it showed no certificate or one that is not believed.
-    pub fn proven(&self, chain: Option<&[CertificateDer<'_>]>) -> SipNames {
+    pub fn identify(&self, chain: Option<&[CertificateDer<'_>]>) -> SipNames {
         let Some((end_entity, intermediates)) = chain.and_then(<[_]>::split_first) else {
             return SipNames::default();
         };

@@ -33,6 +33,7 @@ impl std::fmt::Display for SipPeer {
 pub struct SipNames {
     domains: Vec<String>,
     addresses: Vec<IpAddr>,
+    users: Vec<String>,
 }
 
 impl SipNames {
@@ -45,10 +46,13 @@ impl SipNames {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityError::Unreadable)?;
         let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
         let Some(names) = names else { return Ok(SipNames::default()) };
-        let (mut uris, mut hosts, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut uris, mut hosts, mut addresses, mut users) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for name in names.value.general_names.iter().take(MAX_NAMES) {
             match name {
-                GeneralName::URI(uri) => uris.extend(domain_of(uri)),
+                GeneralName::URI(uri) => {
+                    uris.extend(domain_of(uri));
+                    users.extend(user_of(uri));
+                }
                 GeneralName::DNSName(host) if !host.contains('*') => hosts.push(host.to_ascii_lowercase()),
                 GeneralName::IPAddress(bytes) => addresses.extend(address_of(bytes)),
                 _ => {}
@@ -56,7 +60,7 @@ impl SipNames {
         }
         // RFC 5922 §7.1: DNS names count only where no URI names a SIP domain.
         let domains = if uris.is_empty() { hosts } else { uris };
-        Ok(SipNames { domains, addresses })
+        Ok(SipNames { domains, addresses, users })
     }
 
     /// Whether this is who was meant: the whole name, in any case.
@@ -69,7 +73,12 @@ impl SipNames {
 
     /// Whether it names nobody.
     pub fn is_empty(&self) -> bool {
-        self.domains.is_empty() && self.addresses.is_empty()
+        self.domains.is_empty() && self.addresses.is_empty() && self.users.is_empty()
+    }
+
+    /// What it proves, in words: SIP domains, lower case, and users as `user@domain`. A user proves nothing of its domain.
+    pub fn proven(&self) -> Vec<String> {
+        self.domains.iter().chain(&self.users).cloned().collect()
     }
 
     /// The SIP domains that it proves, lower case.
@@ -84,6 +93,12 @@ fn domain_of(uri: &str) -> Option<String> {
     let rest = &uri[scheme.len()..];
     let host = rest.split([';', '?']).next().filter(|host| !host.contains('@') && !host.is_empty())?;
     (!host.contains([':', '*', '['])).then(|| host.to_ascii_lowercase())
+}
+
+/// The user of `sip:user@domain`, as `user@domain` in the form that addresses of record have.
+fn user_of(uri: &str) -> Option<String> {
+    let aor = pairline_sip::Aor::parse(uri)?;
+    aor.as_str().strip_prefix("sip:").map(str::to_owned)
 }
 
 fn address_of(bytes: &[u8]) -> Option<IpAddr> {
@@ -137,6 +152,9 @@ mod tests {
         let found =
             names(&[dns("host.example.org"), uri("sip:alice@example.org"), uri("sips:a.example"), uri("sip:*.b")]);
         assert_eq!(found.domains(), ["host.example.org"]);
+        assert_eq!(found.proven(), ["host.example.org", "alice@example.org"]);
+        let found = names(&[uri("sip:b%6fb@EXAMPLE.org;transport=tls")]);
+        assert_eq!((found.proven(), found.is_empty()), (vec!["bob@example.org".to_owned()], false));
     }
 
     #[test]

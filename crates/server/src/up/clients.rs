@@ -1,17 +1,20 @@
 //! Ready-made configurations of standard clients (baresip, Linphone) without sound card.
 //!
-//! Owns their text. Three variants: `address` (the pool's address), `srv` (finds its pool by SRV in the deployment's own
-//! DNS), `outbound` (a registration at each pool). Linphone's file cannot name a DNS server (only its library's caller can),
-//! so it could not find the demo's domain: it has no `srv`.
+//! Owns their text. Four variants: `address` (the pool's address), `srv` (finds its pool by SRV in the deployment's own
+//! DNS), `outbound` (a registration at each pool), `tls` (the pool's address over TLS, believing the deployment's authority).
+//! Linphone's file cannot name a DNS server (only its library's caller can), so it could not find the demo's domain: it has no
+//! `srv`; `tls` is baresip's only.
 
 use pairline_group::PoolId;
 use pairline_topology::{Server, Topology, Transport};
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Names of the variants.
-pub const VARIANTS: [&str; 3] = ["address", "srv", "outbound"];
+pub const VARIANTS: [&str; 4] = ["address", "srv", "outbound", "tls"];
+/// Those that linphone has as well.
+const LINPHONE: [&str; 2] = ["address", "outbound"];
 
 /// First SIP port of the clients; each takes ten (the next one is its TLS port).
 const FIRST_PORT: u16 = 15_060;
@@ -24,15 +27,18 @@ pub struct ClientFiles<'a> {
     domain: &'a str,
     home: Option<SocketAddr>,
     partner: Option<SocketAddr>,
+    secure: Option<SocketAddr>,
+    authority: &'a Path,
     dns: Vec<SocketAddr>,
     others: Vec<String>,
     index: usize,
 }
 
 impl<'a> ClientFiles<'a> {
-    /// For a user of a pool; `index` keeps the ports of several users apart.
+    /// For a user of a pool; `index` keeps the ports of several users apart, `authority` is the deployment's certificate.
     pub fn new(
         topology: &'a Topology,
+        authority: &'a Path,
         home: PoolId,
         user: &'a str,
         display: &'a str,
@@ -52,6 +58,8 @@ impl<'a> ClientFiles<'a> {
             domain: topology.default_domain(),
             home: first(home),
             partner: partner.and_then(first),
+            secure: topology.servers_of(home).first().and_then(|server| tls_address(server)),
+            authority,
             dns: servers.iter().filter_map(|server| server.dns).collect(),
             others,
             index,
@@ -61,13 +69,16 @@ impl<'a> ClientFiles<'a> {
     /// Every file: path within the user's folder, and content.
     pub fn all(&self) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
-        for (number, variant) in VARIANTS.iter().enumerate() {
+        for (number, variant) in VARIANTS.into_iter().enumerate() {
+            if variant == "tls" && self.secure.is_none() {
+                continue;
+            }
             let port = self.port(number);
             let folder = PathBuf::from("baresip").join(variant);
             files.push((folder.join("config"), self.baresip_config(variant, port)));
             files.push((folder.join("accounts"), self.baresip_account(variant)));
             files.push((folder.join("contacts"), self.baresip_contacts()));
-            if *variant != "srv" {
+            if LINPHONE.contains(&variant) {
                 files.push((PathBuf::from("linphone").join(variant).join("linphonerc"), self.linphone(variant, port)));
             }
         }
@@ -87,6 +98,10 @@ impl<'a> ClientFiles<'a> {
                 let _ = writeln!(text, "dns_server\t\t{dns}");
             }
         }
+        if variant == "tls" {
+            // As above.
+            let _ = writeln!(text, "sip_cafile\t\t{}\nsip_verify_server\tyes", self.authority.display());
+        }
         text
     }
 
@@ -103,6 +118,7 @@ impl<'a> ClientFiles<'a> {
             "outbound" => {
                 format!("{base};sipnat=outbound{}{}\n", proxy("1", self.home, "tcp"), proxy("2", self.partner, "tcp"))
             }
+            "tls" => format!("{base}{}\n", proxy("", self.secure, "tls")),
             _ => format!("{base}{}\n", proxy("", self.home, "udp")),
         }
     }
@@ -148,6 +164,12 @@ impl<'a> ClientFiles<'a> {
 pub fn sip_address(server: &Server) -> Option<SocketAddr> {
     let udp = server.listener.iter().find(|listener| listener.transport == Transport::Udp);
     udp.or(server.listener.first()).map(|listener| listener.advertise_address.unwrap_or(listener.address))
+}
+
+/// The address of a server's first TLS listener.
+fn tls_address(server: &Server) -> Option<SocketAddr> {
+    let tls = server.listener.iter().find(|listener| listener.transport == Transport::Tls);
+    tls.map(|listener| listener.advertise_address.unwrap_or(listener.address))
 }
 
 /// A baresip configuration without sound card or terminal: audio is bridged to itself, commands come over TCP.

@@ -33,7 +33,8 @@ pub fn prepare(layout: &Layout, topology: &Topology) -> Result<(), CreateError> 
         let Some(home) = topology.pool.get(*pool).or(topology.pool.first()) else { continue };
         let password = create::password()?;
         files::write_private(&layout.client(name).join("password"), format!("{password}\n").as_bytes())?;
-        let files = ClientFiles::new(topology, home.id, name, display, &password, index);
+        let authority = layout.authority_certificate();
+        let files = ClientFiles::new(topology, &authority, home.id, name, display, &password, index);
         for (path, content) in files.all() {
             files::write_private(&layout.client(name).join(path), content.as_bytes())?;
         }
@@ -149,6 +150,6 @@ pub fn many(topology: &Topology, count: u32) -> Result<Vec<ImportRow>, CreateErr
 }
 
 /// Names of the configurations that each demo user has.
-pub fn variants() -> [&'static str; 3] {
+pub fn variants() -> [&'static str; 4] {
     clients::VARIANTS
 }

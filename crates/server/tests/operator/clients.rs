@@ -3,7 +3,7 @@
 use pairline_server::up::clients::ClientFiles;
 use pairline_topology::demo::EAST;
 use pairline_topology::demo_topology;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clients")
@@ -12,8 +12,17 @@ fn golden() -> PathBuf {
 #[test]
 fn configurations_are_as_frozen() {
     let topology = demo_topology();
-    let files = ClientFiles::new(&topology, EAST, "alice", "Alice East", "correcthorse", 0).all();
-    assert_eq!(files.len(), 11);
+    let files = ClientFiles::new(
+        &topology,
+        Path::new("/data/authority/authority.pem"),
+        EAST,
+        "alice",
+        "Alice East",
+        "correcthorse",
+        0,
+    )
+    .all();
+    assert_eq!(files.len(), 14);
     for (path, content) in files {
         let sample = golden().join(&path);
         if std::env::var_os("PAIRLINE_FREEZE").is_some() {
@@ -29,7 +38,9 @@ fn configurations_are_as_frozen() {
 fn clients_of_all_users_have_ports_of_their_own() {
     let topology = demo_topology();
     let mut ports: Vec<u16> = (0..4)
-        .flat_map(|index| ClientFiles::new(&topology, EAST, "u", "U", "pw", index).all())
+        .flat_map(|index| {
+            ClientFiles::new(&topology, Path::new("/data/authority/authority.pem"), EAST, "u", "U", "pw", index).all()
+        })
         .filter(|(path, _)| path.ends_with("config"))
         .map(|(_, text)| {
             let line = text.lines().find(|line| line.starts_with("sip_listen")).expect("a port").to_owned();
@@ -37,6 +48,6 @@ fn clients_of_all_users_have_ports_of_their_own() {
         })
         .collect();
     ports.sort_unstable();
-    assert_eq!(ports.len(), 12);
+    assert_eq!(ports.len(), 16);
     assert!(ports.windows(2).all(|pair| pair[1] - pair[0] >= 10), "{ports:?}");
 }

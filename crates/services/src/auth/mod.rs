@@ -9,11 +9,13 @@ mod opened;
 pub use http::{HttpVerdict, http_claim, http_digest};
 pub use opened::Opened;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Place};
 use crate::ident::user_of;
 use crate::metrics::Counter;
 use crate::records::{Credential, DecodeError, credential_key};
+use crate::replies;
 use crate::settings::DeploymentView;
+use crate::trust;
 use bytes::Bytes;
 use pairline_group::{GroupId, Millis};
 use pairline_sip::auth::{self, Algorithm, Credentials, NonceVerdict};
@@ -80,6 +82,8 @@ pub(crate) enum Worth {
     Stale,
     /// Wrong user, password or algorithm.
     Wrong,
+    /// Right, but those of another user.
+    Another,
 }
 
 /// The one algorithm that is offered to, and accepted from, a request's sender (never by user). For a request over the peer
@@ -272,11 +276,34 @@ pub(crate) async fn weigh<C: Cx>(
     who: Who<'_>,
     algorithm: Algorithm,
 ) -> Worth {
-    let ha1 = ha1_of(cx, who, algorithm).await;
-    match judge(&cx.view(), credentials, method, who.user, ha1.as_deref(), algorithm, cx.now().wall) {
+    let named = named_user(credentials, who.user.domain());
+    // Another user's are weighed as that user's, with the same work: whoever has that password is told what is wrong.
+    let owner = match &named {
+        Some(user) if user != who.user => Who { user, group: copy_of(cx.place(user)) },
+        _ => who,
+    };
+    let ha1 = ha1_of(cx, owner, algorithm).await;
+    match judge(&cx.view(), credentials, method, owner.user, ha1.as_deref(), algorithm, cx.now().wall) {
+        Judged::Wrong => Worth::Wrong,
+        _ if owner.user != who.user => Worth::Another,
         Judged::Counted { id, nc } if cx.nonce_count(id, nc) => Worth::Good,
         Judged::Counted { .. } | Judged::Stale => Worth::Stale,
-        Judged::Wrong => Worth::Wrong,
+    }
+}
+
+/// Whether credentials name another user of that user's domain.
+pub(crate) fn are_anothers(credentials: &Credentials<'_>, user: &Aor) -> bool {
+    named_user(credentials, user.domain()).is_some_and(|named| named != *user)
+}
+
+/// The group with a copy of what a user has, whoever serves it.
+fn copy_of(place: Place) -> Option<GroupId> {
+    match place {
+        Place::NoSuchUser => None,
+        Place::Here { group }
+        | Place::Resiliency { group }
+        | Place::Elsewhere { group, .. }
+        | Place::Unavailable { group, .. } => Some(group),
     }
 }
 
@@ -292,9 +319,14 @@ pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm:
     is_right(&credentials, request.method().as_str().as_bytes(), who.user, ha1.as_deref(), algorithm)
 }
 
-/// Whether a request is proven to come from a user; if not, the challenge is on its way.
+/// Whether a request is proven to come from a user, by certificate or by credentials; if not, the challenge is on its way, or
+/// a 403 where it is proven to come from another one.
 pub async fn authenticate<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
     let view = cx.view();
+    if who.group.is_some() && trust::is_user(cx, &view, flow, who.user) {
+        cx.count(Counter::AuthAccepted);
+        return true;
+    }
     let domain = who.user.domain();
     let Some(credentials) = credentials_for(request, realm, view.realm(domain)) else {
         challenge(cx, request, flow, realm, domain, false);
@@ -314,6 +346,11 @@ pub async fn authenticate<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: R
         Worth::Wrong => {
             cx.count(Counter::AuthFailed);
             challenge(cx, request, flow, realm, domain, false);
+            false
+        }
+        Worth::Another => {
+            cx.count(Counter::AuthMismatch);
+            replies::refuse(cx, request, 403, "Identity Does Not Match Credentials");
             false
         }
     }

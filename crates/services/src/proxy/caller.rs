@@ -1,16 +1,17 @@
 //! Who sends a request outside a dialog, and who vouches for it.
 //!
-//! Owns the table caller × transport × credentials. Does not own digests (`auth`).
+//! Owns the way from what is proven to what the request says of its caller from here on. Does not own what a proof is worth
+//! (`access`) nor digests (`auth`).
 
 use super::hop;
+use crate::access::{Entry, Origin, Proof};
 use crate::auth::{self, Realm, Who};
 use crate::cx::{Cx, Place};
 use crate::forward::Asserted;
-use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::replies;
 use pairline_group::PoolId;
-use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::flow::Flow;
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::uri::Aor;
@@ -38,29 +39,27 @@ pub enum Caller {
     Answered,
 }
 
-/// Whether the partner vouches for the caller: it authenticated it, and says so inside the mutually authenticated link.
-pub fn asserted_by_peer(request: &Message, flow: Flow) -> bool {
-    flow.transport == Transport::Peer && request.has(Name::PAssertedIdentity)
-}
-
-fn is_anonymous(uri: &[u8]) -> bool {
-    let lower = uri.to_ascii_lowercase();
-    lower.ends_with(b"@anonymous.invalid") || lower == b"sip:anonymous.invalid"
+/// What a request says of a caller for whom nobody asked for credentials.
+pub fn unasked<C: Cx>(cx: &C, request: &Message, entry: &Entry) -> Asserted {
+    match (&entry.proof, &entry.origin) {
+        (Proof::Peer, _) if request.has(Name::PAssertedIdentity) => Asserted::Keep,
+        (Proof::Peer, _) => Asserted::Vouched,
+        (Proof::Certificate, Origin::Own(user)) if cx.place(user) != Place::NoSuchUser => Asserted::Set(user.clone()),
+        _ => Asserted::Strip,
+    }
 }
 
 /// The user that the request claims to come from; `None` after an answer.
-fn claimed<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Option<Aor> {
+fn claimed<C: Cx>(cx: &C, request: &Message, flow: Flow, origin: Origin) -> Option<Aor> {
     let view = cx.view();
-    let from = request.from();
-    match classify(&view, from.uri) {
-        Whose::User(user) => return Some(user),
+    match origin {
+        Origin::Own(user) => return Some(user),
         // RFC 3323: the name is hidden, the credentials are not.
-        Whose::Foreign if is_anonymous(from.uri) => match auth::claimed_user(&view, request) {
+        Origin::Anonymous => match auth::claimed_user(&view, request) {
             Some(user) => return Some(user),
             None => auth::challenge(cx, request, flow, Realm::Proxy, &view.default_domain, false),
         },
-        Whose::Malformed => replies::refuse(cx, request, 400, "Malformed From"),
-        _ => {
+        Origin::Outside | Origin::Unread => {
             cx.count(Counter::Refused);
             replies::refuse(cx, request, 403, "Caller Of Another Domain");
         }
@@ -69,11 +68,17 @@ fn claimed<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Option<Aor> {
 }
 
 /// Finds out who calls, challenges where that is not proven.
-pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
-    if asserted_by_peer(request, flow) {
-        return Caller::Known { asserted: Asserted::Keep, consumed: false };
+pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry) -> Caller {
+    if !entry.challenge {
+        let asserted = unasked(cx, request, &entry);
+        if entry.proof == Proof::Certificate && asserted == Asserted::Strip {
+            cx.count(Counter::Refused);
+            replies::refuse(cx, request, 403, "No Such Caller");
+            return Caller::Answered;
+        }
+        return Caller::Known { asserted, consumed: false };
     }
-    let Some(user) = claimed(cx, request, flow) else {
+    let Some(user) = claimed(cx, request, flow, entry.origin) else {
         return Caller::Answered;
     };
     let (group, reachable) = match cx.place(&user) {
@@ -101,5 +106,18 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Caller {
         replies::try_later(cx, request, "Caller's Pool Not Reachable");
         return Caller::Answered;
     }
+    note_preferred(cx, request, &user);
     Caller::Known { asserted: Asserted::Set(user), consumed: true }
+}
+
+/// A P-Preferred-Identity chooses among the identities of a user (RFC 3325 §9.2). Here each has one, which is asserted whatever
+/// is preferred; a wish for somebody else's is counted.
+fn note_preferred<C: Cx>(cx: &C, request: &Message, user: &Aor) {
+    if request.has(Name::PPreferredIdentity)
+        && request
+            .addresses(Name::PPreferredIdentity)
+            .any(|wish| wish.parse_uri().ok().and_then(|uri| uri.aor()).is_none_or(|wished| wished != *user))
+    {
+        cx.count(Counter::AuthMismatch);
+    }
 }

@@ -14,7 +14,9 @@ use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::replies;
 use crate::routes::RouteSet;
+use crate::trust;
 use pairline_sip::flow::{Flow, Transport};
+use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 
 /// The flow to the far end, if our own Route names one that is open (RFC 5626 §5.3.2).
@@ -37,14 +39,17 @@ async fn next_hop<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option
     hop::located(cx, uri, None).await
 }
 
-fn asserted(flow: Flow) -> Asserted {
-    if flow.transport == Transport::Peer { Asserted::Keep } else { Asserted::Strip }
+/// What a peer says of a caller stays; what anybody else says goes.
+fn asserted<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Asserted {
+    let believed = flow.transport == Transport::Peer
+        || (request.has(Name::PAssertedIdentity) && trust::peer(cx, &cx.view(), flow).is_some());
+    if believed { Asserted::Keep } else { Asserted::Strip }
 }
 
 /// Passes a request on inside its dialog.
 pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
     cx.count(Counter::ProxyInDialog);
-    let asserted = asserted(flow);
+    let asserted = asserted(&cx, &request, flow);
     let job = Job {
         request: &request,
         arrival: flow,
@@ -104,7 +109,7 @@ pub fn ack_on<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, h
 
 fn send_ack<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, hop: &Hop) {
     let view = cx.view();
-    let asserted = asserted(flow);
+    let asserted = asserted(cx, request, flow);
     let sending = Sending {
         request,
         arrival: flow,

@@ -180,7 +180,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             path: None,
             asserted: self.job.asserted,
             consumed: self.job.consumed,
-            extra: Extra { max_breadth: counted.then_some(share), history: history.as_deref() },
+            extra: Extra { max_breadth: counted.then_some(share), history: history.as_deref(), trusted: hop.trusted },
         };
         let bytes = forward::build(self.cx, &view, &sending);
         if hop.flow.transport == Transport::Udp && bytes.len() > MAX_DATAGRAM {

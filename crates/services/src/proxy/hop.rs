@@ -33,9 +33,18 @@ pub struct Hop {
     pub server: bool,
     /// The user whom it was found for, if that is not the one who was called: call forwarding or a redirection led there.
     pub mapped: Option<Box<Aor>>,
+    /// A trusted peer, or a place that the policy names: what is known of the caller may be told to it.
+    pub trusted: bool,
 }
 
 impl Hop {
+    /// The same, inside the trust domain.
+    pub fn trusted(mut self) -> Hop {
+        self.trusted = true;
+        self.alternates.iter_mut().for_each(|alternate| alternate.trusted = true);
+        self
+    }
+
     /// Notes that it was found for another user than the one who was called. `uri`, the user's or of one device, stands in the
     /// Request-URI where nothing else would.
     pub fn map_to(&mut self, user: &Aor, uri: &[u8]) {
@@ -59,6 +68,7 @@ impl Hop {
             alternates: Vec::new(),
             server: false,
             mapped: None,
+            trusted: false,
         }
     }
 

@@ -19,13 +19,16 @@ mod targets;
 pub use edge::deliver;
 pub use originate::{End, Own, originate};
 
-use crate::cx::{Cx, Place};
+use crate::access::{Entry, Verdict};
+use crate::cx::Cx;
+use crate::emergency;
 use crate::forward::Asserted;
 use crate::ident::Whose;
 use crate::metrics::Counter;
-use crate::push;
+use crate::privacy;
 use crate::replies;
 use crate::routes::RouteSet;
+use crate::trust;
 use caller::Caller;
 use fork::{Fork, Job};
 use pairline_sip::flow::Flow;
@@ -35,11 +38,15 @@ use pairline_sip::uri::Aor;
 use targets::Found;
 
 /// Handles one request outside a dialog whose Request-URI is a user, an emergency service, or not ours.
-pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose) {
-    if whose == Whose::Emergency {
-        return emergency(&cx, &request, flow, &routes).await;
+pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose, entry: Entry) {
+    // Nobody here can hide what a proxy must not touch; whoever insists is told so (RFC 3323 §4.2).
+    let insists = whose != Whose::Emergency && privacy::asks(&request, &["critical"]);
+    if insists && privacy::asks(&request, &["user", "header", "session"]) {
+        cx.count(Counter::Refused);
+        return replies::refuse(&cx, &request, 500, "Privacy Not Provided");
     }
-    let (asserted, consumed) = match caller::identify(&cx, &request, flow).await {
+    let proven = entry.with_digest();
+    let (asserted, consumed) = match caller::identify(&cx, &request, flow, entry).await {
         Caller::Known { asserted, consumed } => (asserted, consumed),
         Caller::ServedBy { pool, user, proven } => {
             let stranger = (!proven).then_some(&user);
@@ -47,17 +54,35 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         }
         Caller::Answered => return,
     };
-    let Whose::User(user) = whose else {
+    if consumed && let Verdict::Refuse(status) = proven {
         cx.count(Counter::Refused);
-        return replies::refuse(&cx, &request, 403, "No Route To That Domain");
-    };
-    if routes.next.is_some() {
-        cx.count(Counter::Refused);
-        return replies::refuse(&cx, &request, 403, "Preloaded Route Not Allowed");
+        return replies::refuse(&cx, &request, status, "Not Allowed");
     }
     let job =
         Job { request: &request, arrival: flow, routes: &routes, asserted: &asserted, consumed, record_route: true };
-    to_user(&cx, job, user).await;
+    match whose {
+        Whose::Emergency => emergency(&cx, job).await,
+        _ if routes.next.is_some() => {
+            cx.count(Counter::Refused);
+            replies::refuse(&cx, &request, 403, "Preloaded Route Not Allowed");
+        }
+        Whose::User(user) => to_user(&cx, job, user).await,
+        _ => to_outside(&cx, job).await,
+    }
+}
+
+/// Sends a request for another domain to the peer that takes it. Without one there is no way: this is no open relay.
+async fn to_outside<C: Cx>(cx: &C, job: Job<'_>) {
+    let view = cx.view();
+    let Some(next) = trust::route(&view, job.request.request_uri()).and_then(|peer| peer.next_hop.as_deref()) else {
+        cx.count(Counter::Refused);
+        return replies::refuse(cx, job.request, 403, "No Route To That Domain");
+    };
+    replies::trying(cx, job.request);
+    match hop::located(cx, next.as_bytes(), None).await {
+        Some(hop) => Fork::new(cx, job, None).run(vec![hop.trusted()]).await,
+        None => replies::try_later(cx, job.request, "Peer Not Reachable"),
+    }
 }
 
 /// Sends a request to a user of ours, wherever that user is.
@@ -69,10 +94,11 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
         replies::trying(cx, request);
         cx.watch_bindings(&user);
     }
-    let waking = wake(cx, request, &user).await;
-    match targets::find(cx, request, &user).await {
-        Found::Hops(hops) if waking => Fork::waking(cx, job, user).run(hops).await,
-        Found::Stranded(_) if waking => Fork::waking(cx, job, user).run(Vec::new()).await,
+    match targets::find_and_wake(cx, request, &user).await {
+        Found::Waking(user, hops) => {
+            cx.count(Counter::ProxyWaking);
+            Fork::waking(cx, job, user).run(hops).await;
+        }
         Found::Hops(hops) => {
             cx.count(Counter::ProxyForked);
             Fork::new(cx, job, hold_for(invite, &user)).run(hops).await;
@@ -94,25 +120,6 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
             replies::refuse(cx, request, 480, "Call Forwarding Loop");
         }
     }
-}
-
-/// Orders the waking of a user's sleeping devices (RFC 8599), where the deployment has a gateway for that.
-async fn wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> bool {
-    if cx.view().push.providers.is_empty() || !matches!(request.method(), Method::Invite | Method::Message) {
-        return false;
-    }
-    let Place::Here { group } = cx.place(user) else {
-        return false;
-    };
-    cx.watch_bindings(user);
-    let bindings = targets::read_bindings(cx, group, user).await;
-    let device = crate::gruu::Target::of(&cx.view().sealing_key, request.request_uri());
-    let meant: Vec<_> = bindings.into_iter().filter(|b| device.as_ref().is_none_or(|d| d.admits(b))).collect();
-    let waking = push::wake(cx, request, &meant);
-    if waking {
-        cx.count(Counter::ProxyWaking);
-    }
-    waking
 }
 
 fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
@@ -141,24 +148,24 @@ pub async fn to_serving_pool<C: Cx>(
     Fork::new(cx, job, None).of_stranger(stranger).run(vec![peer]).await;
 }
 
-/// Emergency calls (RFC 5031): never refused for who calls or in which mode this pool is.
-async fn emergency<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet) {
+/// Emergency calls (RFC 5031): never refused in which mode this pool is.
+async fn emergency<C: Cx>(cx: &C, job: Job<'_>) {
+    let request = job.request;
     cx.count(Counter::Emergency);
     let view = cx.view();
-    let Some(target) = view.proxy.emergency.as_deref() else {
+    let Some(target) = emergency::route(&view, request.request_uri()).map(|row| row.to.as_str()) else {
+        cx.count(Counter::EmergencyUnrouted);
         return replies::refuse(cx, request, 404, "No Emergency Service Configured");
     };
-    let asserted = match caller::asserted_by_peer(request, flow) {
-        true => Asserted::Keep,
-        false => Asserted::Strip,
-    };
-    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
+    // The table says where it goes, and no Route of the caller's.
+    let routes = RouteSet { own: request.routes().count(), ..RouteSet::default() };
+    let job = Job { routes: &routes, ..job };
     match crate::ident::classify(&view, target.as_bytes()) {
         Whose::User(user) => to_user(cx, job, user).await,
         _ => {
             replies::trying(cx, request);
             match hop::located(cx, target.as_bytes(), Some(target.as_bytes())).await {
-                Some(hop) => Fork::new(cx, job, None).run(vec![hop]).await,
+                Some(hop) => Fork::new(cx, job, None).run(vec![hop.trusted()]).await,
                 None => replies::try_later(cx, request, "Emergency Service Not Reachable"),
             }
         }

@@ -9,6 +9,7 @@ use crate::forward::peer_hops;
 use crate::gruu;
 use crate::ident::parse_user;
 use crate::metrics::Counter;
+use crate::push;
 use crate::records::{BINDING, Settings, settings_key};
 use pairline_group::GroupId;
 use pairline_sip::message::Message;
@@ -23,6 +24,8 @@ const MAX_FORWARDS: usize = 5;
 pub enum Found {
     /// To these.
     Hops(Vec<Hop>),
+    /// To these at once, and to devices of this user that were woken when they have registered.
+    Waking(Aor, Vec<Hop>),
     /// There are bindings of this user, all stranded.
     Stranded(Aor),
     /// No binding.
@@ -43,6 +46,19 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
 
 /// The same for a user, or one device of that user, whoever stands in the Request-URI.
 pub async fn find_device<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu::Target>) -> Found {
+    look(cx, request, user, device, false).await
+}
+
+/// As [`find`], and orders sleeping devices to be woken for a call or a message, where the deployment has a gateway for that
+/// (RFC 8599).
+pub async fn find_and_wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
+    let wakes = matches!(request.method(), Method::Invite | Method::Message);
+    let wake = wakes && !cx.view().push.providers.is_empty();
+    let device = gruu::Target::of(&cx.view().sealing_key, request.request_uri());
+    look(cx, request, user, device.as_ref(), wake).await
+}
+
+async fn look<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu::Target>, wake: bool) -> Found {
     let mut seen = vec![user.clone()];
     loop {
         let current = seen.last().expect("begins with one").clone();
@@ -71,7 +87,12 @@ pub async fn find_device<C: Cx>(cx: &C, request: &Message, user: &Aor, device: O
             _ => None,
         };
         let Some(next) = next else {
-            let found = of_user(cx, group, &current, device).await;
+            if wake {
+                // Before the bindings are read, so that no REGISTER slips in between.
+                cx.watch_bindings(&current);
+            }
+            let waker = wake.then_some(request);
+            let found = of_user(cx, group, &current, device, waker).await;
             let found = match place {
                 Place::Resiliency { .. } => then_other_pool(cx, request, &current, forwarded, found),
                 _ => found,
@@ -88,7 +109,7 @@ pub async fn find_device<C: Cx>(cx: &C, request: &Message, user: &Aor, device: O
 
 /// Notes on each hop that it was found for that other user.
 fn mapped_to(user: &Aor, mut found: Found) -> Found {
-    if let Found::Hops(hops) = &mut found {
+    if let Found::Hops(hops) | Found::Waking(_, hops) = &mut found {
         hops.iter_mut().for_each(|hop| hop.map_to(user, user.as_str().as_bytes()));
     }
     found
@@ -109,6 +130,13 @@ fn then_other_pool<C: Cx>(cx: &C, request: &Message, user: &Aor, forwarded: bool
             }
             Found::Hops(hops)
         }
+        Found::Waking(user, mut hops) => {
+            match hops.first_mut() {
+                Some(first) => first.alternates.push(peer),
+                None => hops.push(peer),
+            }
+            Found::Waking(user, hops)
+        }
         // Here a temporary GRUU may be void and there not.
         Found::Stranded(_) | Found::NotRegistered | Found::NoSuchUser | Found::Unavailable => Found::Hops(vec![peer]),
         other => other,
@@ -126,7 +154,14 @@ async fn forward_target<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Option<Aor
 }
 
 /// The hops of one user's bindings, or of one device of that user. Without a readable copy only guest bindings are known.
-async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor, device: Option<&gruu::Target>) -> Found {
+/// `waker` wakes those that may sleep.
+async fn of_user<C: Cx>(
+    cx: &C,
+    group: Option<GroupId>,
+    user: &Aor,
+    device: Option<&gruu::Target>,
+    waker: Option<&Message>,
+) -> Found {
     let wall = cx.now().wall;
     let mut bindings = match group {
         Some(group) => read_bindings(cx, group, user).await,
@@ -141,7 +176,11 @@ async fn of_user<C: Cx>(cx: &C, group: Option<GroupId>, user: &Aor, device: Opti
             None => Found::Unavailable,
         };
     }
+    let waking = waker.is_some_and(|request| push::wake(cx, request, &bindings));
     let hops = hops_of(cx, bindings).await;
+    if waking {
+        return Found::Waking(user.clone(), hops);
+    }
     if hops.is_empty() { Found::Stranded(user.clone()) } else { Found::Hops(hops) }
 }
 

@@ -7,14 +7,17 @@
 use super::ask::Ask;
 use super::plan::{Changes, Plan, plan};
 use super::{after, answer, counter_of, kept_uris, proposal};
+use crate::access;
 use crate::auth::{self, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::Place;
+use crate::emergency;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::records::{BINDING, credential_key};
 use crate::settings::DeploymentView;
 use crate::sight::Sight;
+use crate::trust;
 use bytes::Bytes;
 use pairline_group::io::Proposal;
 use pairline_group::{GroupId, Position};
@@ -63,24 +66,52 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
         return Quick::Not;
     }
     let view = sight.view();
-    if !matches!(classify(&view, request.request_uri()), Whose::Server | Whose::User(_)) {
+    if !access::registers_by_digest(flow) || trust::takes_certificates(&view, flow) {
+        return Quick::Not;
+    }
+    let uri = request.request_uri();
+    if !matches!(emergency::aim(&view, uri, classify(&view, uri)), Whose::Server | Whose::User(_)) {
         return Quick::Not;
     }
     let Whose::User(user) = classify(&view, request.to().uri) else {
         return Quick::Not;
     };
-    let Place::Here { group } = sight.place(&user) else {
-        return Quick::Not;
-    };
     let Some(value) = request.header(Name::Authorization) else {
+        // Before anything is looked up: the time that this takes tells nobody who exists.
         return challenge(sight, &view, request, flow, &user, Counter::AuthChallenge);
     };
-    match Credentials::parse(value) {
-        Ok(credentials) if *credentials.realm == *view.realm(user.domain()).as_bytes() => {
-            known(sight, &view, request, flow, (&user, group), &credentials)
-        }
+    let credentials = match Credentials::parse(value) {
+        Ok(credentials) if *credentials.realm == *view.realm(user.domain()).as_bytes() => credentials,
+        _ => return Quick::Not,
+    };
+    match sight.place(&user) {
+        Place::Here { group } => known(sight, &view, request, flow, (&user, group), &credentials),
+        Place::NoSuchUser => nobody(sight, &view, request, flow, &user, &credentials),
         _ => Quick::Not,
     }
+}
+
+/// A REGISTER of a user who does not exist: weighed like another's with a wrong password, and answered the same.
+fn nobody<S: Sight>(
+    sight: &mut S,
+    view: &DeploymentView,
+    request: &Message,
+    flow: Flow,
+    user: &Aor,
+    credentials: &Credentials<'_>,
+) -> Quick {
+    let algorithm = auth::algorithm_for(view, request, flow);
+    // What looking for a known user's HA1 takes.
+    let _ = sight.record(GroupId::CMS, &credential_key(user.as_str()));
+    let _ = sight.opened().get(user.as_str(), GroupId::CMS, Position::default(), algorithm);
+    let method = request.method().as_str().as_bytes();
+    // Never right: there is no HA1.
+    auth::judge(view, credentials, method, user, None, algorithm, sight.now().wall);
+    if auth::are_anothers(credentials, user) {
+        return Quick::Not;
+    }
+    sight.count(Counter::AuthFailed);
+    challenge(sight, view, request, flow, user, Counter::AuthChallenge)
 }
 
 fn challenge<S: Sight>(
@@ -125,6 +156,8 @@ fn known<S: Sight>(
     let method = request.method().as_str().as_bytes();
     let wall = sight.now().wall;
     let (id, nc) = match auth::judge(view, credentials, method, user, Some(&ha1), algorithm, wall) {
+        // Right or wrong, they are another's: there.
+        Judged::Wrong if auth::are_anothers(credentials, user) => return Quick::Not,
         Judged::Wrong => {
             sight.count(Counter::AuthFailed);
             return challenge(sight, view, request, flow, user, Counter::AuthChallenge);

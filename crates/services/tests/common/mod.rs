@@ -61,6 +61,8 @@ pub struct World {
     pub own_pool: PoolId,
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
     pub resting: Resting,
+    /// Names that the other ends of connections have proven.
+    pub proven: BTreeMap<u64, Rc<[String]>>,
     pub nonces: BTreeSet<(u128, u32)>,
     pub woken: Vec<pairline_services::push::Wake>,
     pub watching: pairline_services::watching::Table,
@@ -132,6 +134,7 @@ pub fn view() -> DeploymentView {
         ],
         registrar: RegistrarPolicy { max_bindings: 3, ..RegistrarPolicy::default() },
         proxy: ProxyPolicy::default(),
+        trust: TrustPolicy::default(),
         push: Default::default(),
         max_contacts: 3,
         auth_rules: vec![AuthRule { listener: None, user_agent: "baresip".into(), algorithm: Algorithm::Md5 }],
@@ -172,6 +175,7 @@ impl Fake {
             own_pool: EAST,
             names: BTreeMap::new(),
             resting: Resting::default(),
+            proven: BTreeMap::new(),
             nonces: BTreeSet::new(),
             woken: Vec::new(),
             watching: Default::default(),
@@ -404,8 +408,8 @@ impl Cx for Fake {
         self.0.borrow().peer_up.then(peer_flow)
     }
 
-    fn proven_names(&self, _: Flow) -> Rc<[String]> {
-        Rc::default()
+    fn proven_names(&self, flow: Flow) -> Rc<[String]> {
+        self.0.borrow().proven.get(&flow.connection).cloned().unwrap_or_default()
     }
 
     async fn locate(&self, uri: &[u8]) -> Result<Vec<Flow>, LocateError> {

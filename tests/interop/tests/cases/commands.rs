@@ -183,12 +183,14 @@ pub fn own_digest(pairline: &mut Deployment) {
 fn wanted_records() -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     let mut add = |name: String, kind: &str, data: String| all.push((name, kind.to_owned(), data));
-    for transport in ["_udp", "_tcp"] {
+    let services =
+        [("_sip._udp", 5060), ("_sip._tcp", 5060), ("_sips._tcp", 5061), ("_sips._ws", 8443), ("_sip._ws", 5066)];
+    for (service, port) in services {
         for pool in ["east", "west"] {
-            add(format!("_sip.{transport}.{DOMAIN}"), "SRV", format!("10 50 5060 fe1.{pool}.{DOMAIN}."));
-            add(format!("_sip.{transport}.{pool}.{DOMAIN}"), "SRV", format!("10 50 5060 fe1.{pool}.{DOMAIN}."));
+            add(format!("{service}.{DOMAIN}"), "SRV", format!("10 50 {port} fe1.{pool}.{DOMAIN}."));
+            add(format!("{service}.{pool}.{DOMAIN}"), "SRV", format!("10 50 {port} fe1.{pool}.{DOMAIN}."));
             let partner = if pool == "east" { "west" } else { "east" };
-            add(format!("_sip.{transport}.{pool}.{DOMAIN}"), "SRV", format!("20 50 5060 fe1.{partner}.{DOMAIN}."));
+            add(format!("{service}.{pool}.{DOMAIN}"), "SRV", format!("20 50 {port} fe1.{partner}.{DOMAIN}."));
         }
     }
     for (pool, address) in [("east", "127.0.1.1"), ("west", "127.0.2.1")] {

@@ -24,7 +24,9 @@ pub fn start(binary: &Path, folder: &Path) -> Deployment {
     let named = text.replace("advertise = \"address\"", "advertise = \"name\"");
     assert_ne!(named, text, "the demo's topology says how listeners are advertised");
     let topology = folder.join("named.toml");
-    fs::write(&topology, named + peer::POLICY).expect("the folder can be written");
+    let trusting = named.replace("\npeer = []\n", &format!("\npeer = [{}]\n", peer::POLICY));
+    assert_ne!(trusting, named, "the demo's topology trusts nobody");
+    fs::write(&topology, trusting).expect("the folder can be written");
     let topology = topology.to_string_lossy().into_owned();
     // Where that cannot be done, the cases that need it are skipped.
     let resolv_conf = lacks("tmpfs").is_none().then(|| names::resolv_conf(folder));

@@ -11,15 +11,8 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the topology says of the peer: known by its address, and where requests for its domain go.
-pub const POLICY: &str = r#"
-[[policies.trust.peer]]
-name = "another organisation"
-network = ["127.0.4.2"]
-transport = ["udp", "tcp"]
-domain = ["peer.test"]
-next_hop = "sip:peer.test"
-"#;
+/// What the topology says of the peer (`policies.trust.peer`): known by its address, and where requests for its domain go.
+pub const POLICY: &str = r#"{ name = "another organisation", network = ["127.0.4.2"], transport = ["udp", "tcp"], domain = ["peer.test"], next_hop = "sip:peer.test" }"#;
 
 /// A baresip with the ports of a demo user and another account; its one proxy is given, its contacts are both.
 fn phone(demo: &Path, ports_of: &str, account: &str) -> Baresip {

@@ -18,7 +18,7 @@ pub fn greeting(pairline: &mut Deployment) {
     for user in ["alice", "bob", "carol", "dave"] {
         let password = pairline.password(user);
         assert!(text.contains(user) && text.contains(&password), "{user} is missing in:\n{text}");
-        for variant in ["address", "srv", "outbound"] {
+        for variant in ["address", "srv", "outbound", "tls"] {
             assert!(pairline.baresip_folder(user, variant).join("accounts").is_file(), "{user} {variant}");
         }
         let shown = pairline.must(&["user", "show", user]);

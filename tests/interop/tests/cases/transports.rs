@@ -2,7 +2,6 @@
 
 use super::baresip::address;
 use super::{east, west};
-use pairline_interop::baresip::Baresip;
 use pairline_interop::deployment::{DOMAIN, Deployment};
 use pairline_interop::digest::Challenge;
 use pairline_interop::openssl::Openssl;
@@ -62,32 +61,13 @@ pub fn openssl(pairline: &mut Deployment) {
     }
 }
 
-/// The phone of a demo user that connects to its pool over TLS and believes only the deployment's authority.
-fn tls_phone(pairline: &Deployment, user: &str, pool: SocketAddr) -> Baresip {
-    let from = pairline.baresip_folder(user, "address");
-    let folder = pairline.folder().join("clients").join(user).join("baresip-tls");
-    std::fs::create_dir_all(&folder).expect("the data folder takes one more");
-    let read = |name: &str| std::fs::read_to_string(from.join(name)).expect("`up` has written it");
-    let plain = format!("sip:{pool};transport=udp");
-    let account = read("accounts");
-    assert!(account.contains(&plain), "{account}");
-    let account = account.replace(&plain, &format!("sip:{};transport=tls", at(pool, TLS)));
-    let config = format!("{}sip_cafile\t\t{}\nsip_verify_server\tyes\n", read("config"), authority(pairline).display());
-    for (name, text) in [("accounts", account), ("config", config), ("contacts", read("contacts"))] {
-        std::fs::write(folder.join(name), text).expect("the folder takes files");
-    }
-    let mut phone = Baresip::start(user, &folder);
-    phone.registered(SOON);
-    phone
-}
-
 /// Over TLS on one side or on both, within a pool and across pools.
 pub fn baresip(pairline: &mut Deployment) {
-    let mut alice = tls_phone(pairline, "alice", east());
+    let mut alice = super::baresip::phone(pairline, "alice", "tls");
     let place = pairline.must(&["user", "where", "alice"]).out;
     assert!(place.contains("TLS 127.") && place.contains("reachable"), "{place}");
     let mut bob = super::baresip::phone(pairline, "bob", "address");
-    let mut carol = tls_phone(pairline, "carol", west());
+    let mut carol = super::baresip::phone(pairline, "carol", "tls");
     alice.call(&mut bob, &address("bob"), SOON);
     bob.hang_up(&mut alice, SOON);
     bob.call(&mut alice, &address("alice"), SOON);
