@@ -145,6 +145,14 @@ fn a_redirection_makes_this_server_send_nowhere_else_and_never_in_circles() {
     let (fake, _task) = redirected(true, &["<sip:carol@pairline.test>"]);
     assert_eq!(fake.0.borrow().sent[1].1, peer_flow());
     assert_eq!(sent(&fake, 1).request_uri(), b"sip:carol@pairline.test");
+    // The other pool has authenticated the caller, by credentials that no device is to see.
+    let fake = Fake::new();
+    fake.edit_view(|view| view.proxy.follow_redirects = true);
+    device(&fake, "dave", "127.0.0.1:7301", "");
+    let mut task = client("carol").invite(&fake, "bob");
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow());
+    task.respond(0, 302, &[("Contact", "<sip:dave@pairline.test>")]);
+    assert_eq!((last(&fake).0, fake.0.borrow().sent.len(), task.is_running()), (302, 1, false));
     // Who is not there leaves the redirection to the caller.
     let (fake, task) = redirected(true, &["<sip:nobody@pairline.test>"]);
     assert_eq!((statuses(&fake), task.is_running()), (vec![302], false));

@@ -151,6 +151,30 @@ fn what_rings_meanwhile_neither_waits_nor_ends_the_wait() {
     task.respond(1, 180, &[]);
     task.respond(1, 200, &[]);
     assert_eq!(last(&fake).0, 200);
+    // While the desk phone rings the mobile does, too: some breadth was kept for it (RFC 5393).
+    let fake = with_gateway();
+    asleep(&fake);
+    desk.cseq = 50;
+    assert_eq!(desk.register(&fake, &["Contact: <sip:bob@127.0.0.1:7602>"]).0, 200);
+    let mut task = client("alice").invite(&fake, "bob");
+    task.respond(0, 180, &[]);
+    wakes(&mut task, 6);
+    let breadth: Vec<Vec<u8>> =
+        fake.0.borrow().sent.iter().map(|(_, _, sent)| sent.header(Name::MaxBreadth).unwrap().to_vec()).collect();
+    assert_eq!(breadth, [b"30", b"15"]);
+    // One device has declined for all: nobody is tried any more, even where another has not ended yet.
+    let fake = with_gateway();
+    asleep(&fake);
+    let mut hall = Client { flow: udp("127.0.0.1:7603"), call_id: "hall".into(), ..client("bob") };
+    desk.cseq = 70;
+    assert_eq!(desk.register(&fake, &["Contact: <sip:bob@127.0.0.1:7602>"]).0, 200);
+    assert_eq!(hall.register(&fake, &["Contact: <sip:bob@127.0.0.1:7603>"]).0, 200);
+    let mut task = client("alice").invite(&fake, "bob");
+    task.respond(0, 603, &[]);
+    wakes(&mut task, 6);
+    assert_eq!(fake.0.borrow().sent.len(), 2);
+    task.respond(1, 487, &[]);
+    assert_eq!((last(&fake).0, task.is_running()), (603, false));
     // The desk phone answers first: the mobile that wakes afterwards stays silent.
     let fake = with_gateway();
     asleep(&fake);

@@ -146,12 +146,17 @@ fn without_credentials_all_names_look_the_same_and_are_answered_here() {
 
 /// The challenge that a name gets, answered with a password.
 fn guessed(known: Known, method: &str, password: &'static str) -> (Shape, u64) {
+    guessed_with(known, method, password, &[])
+}
+
+/// The same with more lines in both requests.
+fn guessed_with(known: Known, method: &str, password: &'static str, lines: &[&str]) -> (Shape, u64) {
     let fake = known.world();
     let mut phone = client(known.name());
     phone.call_id = "same".into();
     phone.password = password;
     let uri = uri(method, known.name());
-    let challenge = answer(known, &fake, &phone, method, &uri, &[]);
+    let challenge = answer(known, &fake, &phone, method, &uri, lines);
     let (header, name) = match challenge.status() {
         Some(401) => (challenge.header_named("WWW-Authenticate"), "Authorization"),
         Some(407) => (challenge.header_named("Proxy-Authenticate"), "Proxy-Authorization"),
@@ -160,7 +165,7 @@ fn guessed(known: Known, method: &str, password: &'static str) -> (Shape, u64) {
     };
     phone.cseq += 1;
     let line = phone.authorization(header.unwrap(), name, method, &uri, 1);
-    let reply = answer(known, &fake, &phone, method, &uri, &[&line]);
+    let reply = answer(known, &fake, &phone, method, &uri, &[&[&*line], lines].concat());
     (shape(&reply), fake.count_of(Counter::AuthAccepted))
 }
 
@@ -173,6 +178,11 @@ fn a_wrong_password_and_no_such_user_look_the_same() {
             assert_eq!(guessed(known, method, "guess!"), nobody, "{method}: {known:?} with a wrong password");
         }
         assert_eq!(guessed(Nobody, method, "guess!"), nobody, "{method}: nobody has a right password");
+        // No breadth is left to go to the other pool (RFC 5393), which is not the first thing that is looked at.
+        let narrow = |known| guessed_with(known, method, "guess!", &["Max-Breadth: 0"]);
+        for known in ALL {
+            assert_eq!(narrow(known), nobody, "{method}: {known:?} with no breadth");
+        }
     }
 }
 

@@ -253,6 +253,11 @@ fn as_proxy(row: &Row) -> Does {
     assert_eq!(untouched(forwarded), untouched(&message), "{}", row.name);
     let hops = message.max_forwards().map_or(69, |hops| hops - 1);
     assert_eq!(forwarded.max_forwards(), Some(hops), "{}", row.name);
+    // None of these messages has a breadth, so each that may fork gets the policy's.
+    assert!(!message.has(Name::MaxBreadth));
+    let breadth = (*message.method() != Method::Register).then(|| fake.view().proxy.max_breadth.to_string());
+    let got = forwarded.header(Name::MaxBreadth).map(|value| String::from_utf8_lossy(value).into_owned());
+    assert_eq!(got, breadth, "{}", row.name);
     assert_eq!(forwarded.vias().count(), message.vias().count() + 1, "{}", row.name);
     assert_eq!(forwarded.routes().count(), 0, "{}: no Route is made up, ours is taken off", row.name);
     Forwards

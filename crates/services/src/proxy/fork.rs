@@ -114,7 +114,10 @@ impl<'a, C: Cx> Fork<'a, C> {
     /// Runs until a final answer is given and every leg has ended.
     pub async fn run(mut self, hops: Vec<Hop>) {
         if self.breadth == 0 {
-            return replies::refuse(self.cx, self.job.request, 440, "Max-Breadth Exceeded");
+            return match self.stranger {
+                Some(user) => self.challenge(user),
+                None => replies::refuse(self.cx, self.job.request, 440, "Max-Breadth Exceeded"),
+            };
         }
         self.waiting = by_preference(hops).into();
         self.settle().await;
@@ -144,10 +147,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         legs.chain(self.hold_until).min()
     }
 
-    /// Sends a group in parallel, as far as the breadth goes round; the rest is tried when these have ended.
+    /// Sends a group in parallel, as far as the breadth goes round; the rest is tried when these have ended. A share is kept for
+    /// who is being woken, if it can be.
     fn send_group(&mut self, mut group: Vec<Hop>) {
         let used: u16 = self.legs.iter().filter(|leg| leg.live).map(|leg| leg.breadth).sum();
-        let shares = breadth::shares(self.breadth.saturating_sub(used), group.len());
+        let branches = group.len() + usize::from(self.waking);
+        let shares = breadth::shares(self.breadth.saturating_sub(used), branches).take(group.len());
         let rest = group.split_off(shares.size_hint().0.min(group.len()));
         if !rest.is_empty() {
             self.waiting.push_front(rest);
@@ -233,7 +238,8 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.cancel_legs(Some(&reason));
         }
         let view = self.cx.view();
-        let may_follow = view.proxy.follow_redirects && !self.answered && !self.cancelled && !self.declined;
+        let awaited = !self.answered && !self.cancelled && !self.declined;
+        let may_follow = view.proxy.follow_redirects && awaited && !self.challenged_elsewhere();
         let message = Box::new(message);
         match if may_follow { Redirect::read(&view, message) } else { Err(message) } {
             Ok(redirect) => self.redirects.push(redirect),
@@ -445,7 +451,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             return;
         };
         let fresh = self.untried(hops);
-        if self.waking && !self.answered {
+        if self.waking && !self.answered && !self.declined {
             self.send_group(fresh);
         } else {
             self.waiting.extend(by_preference(fresh));
@@ -459,8 +465,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         if let Some(user) = self.stranger
             && chosen.is_none_or(|ended| !matches!(ended, Ended::Final(_)) || matches!(ended.status(), 503 | 430))
         {
-            // What a name that nobody has would get.
-            return auth::challenge(self.cx, request, self.job.arrival, Realm::Proxy, user.domain(), false);
+            return self.challenge(user);
         }
         match chosen {
             _ if self.cancelled && chosen.is_none_or(|c| c.status() < 600 && c.status() != 487) => {
@@ -488,6 +493,12 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
     }
 
+    /// What a name that nobody has would get.
+    fn challenge(&self, stranger: &Aor) {
+        auth::challenge(self.cx, self.job.request, self.job.arrival, Realm::Proxy, stranger.domain(), false);
+    }
+
+    /// Whether the other pool serves the caller and has to weigh the credentials, which are still in the request.
     fn challenged_elsewhere(&self) -> bool {
         *self.job.asserted == Asserted::Strip && self.tried.iter().all(|hop| hop.flow.transport == Transport::Peer)
     }
