@@ -286,11 +286,11 @@ fn frames_are_frozen_and_round_trip() {
     encoder.encode(b"abc", &mut out).unwrap();
     assert_eq!(out, [0, 0, 0, 4, 0, b'a', b'b', b'c']);
     out.clear();
-    encoder.encode(&[7; 1000], &mut out).unwrap();
+    encoder.encode(&[7; 2000], &mut out).unwrap();
     assert_eq!(out[4], 1, "compressed");
-    assert_eq!(out[5..9], 1000_u32.to_be_bytes());
+    assert_eq!(out[5..9], 2000_u32.to_be_bytes());
     let mut decoder = pairline_server::link::frame::Decoder::new().unwrap();
-    assert_eq!(decoder.decode(out[4..].to_vec(), 1 << 20).unwrap(), vec![7; 1000]);
+    assert_eq!(decoder.decode(out[4..].to_vec(), 1 << 20).unwrap(), vec![7; 2000]);
     for cut in 5..out.len() {
         assert!(decoder.decode(out[4..cut].to_vec(), 1 << 20).is_err(), "cut at {cut}");
     }

@@ -185,6 +185,13 @@ fn wanted_records() -> Vec<(String, String, String)> {
     let mut add = |name: String, kind: &str, data: String| all.push((name, kind.to_owned(), data));
     let services =
         [("_sip._udp", 5060), ("_sip._tcp", 5060), ("_sips._tcp", 5061), ("_sips._ws", 8443), ("_sip._ws", 5066)];
+    let naptr = ["SIP+D2U", "SIP+D2T", "SIPS+D2T", "SIPS+D2W", "SIP+D2W"];
+    for ((place, naptr), (service, _)) in (1..).zip(naptr).zip(services) {
+        for name in [DOMAIN.to_owned(), format!("east.{DOMAIN}"), format!("west.{DOMAIN}")] {
+            let data = format!("10 {place}0 \"s\" \"{naptr}\" \"\" {service}.{name}.");
+            add(name, "NAPTR", data);
+        }
+    }
     for (service, port) in services {
         for pool in ["east", "west"] {
             add(format!("{service}.{DOMAIN}"), "SRV", format!("10 50 {port} fe1.{pool}.{DOMAIN}."));
