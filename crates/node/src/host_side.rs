@@ -8,7 +8,7 @@ use crate::executor::TaskId;
 use crate::io::Output;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
-use pairline_group::io::{Alarm, Done, HostOutput};
+use pairline_group::io::{Alarm, Done, HostOutput, Refusal};
 use pairline_group::{Body, Effect, Entry, GroupId, LinkId, PoolId, Ticket};
 use pairline_services::records;
 use pairline_topology::stored;
@@ -83,6 +83,25 @@ pub fn finished(core: &mut Core, ticket: Ticket, done: Done) {
         }
         Some(TicketOwner::Runner(ticket)) => crate::procedures::answered(core, ticket, done),
         Some(TicketOwner::Nobody) | None => {}
+    }
+}
+
+/// The disk is full, or no more. Whoever waits for a change that is on its way to a full disk learns it at once: there may be
+/// no room for hours. The change itself stays queued and may still be made, so that repeating it must be harmless, as it is.
+/// The runner of procedures goes on waiting: it has nobody to tell.
+pub fn disk(core: &mut Core, full: bool) {
+    core.disk_full = full;
+    if !full {
+        return;
+    }
+    let caught: Vec<Ticket> = core
+        .commit_started
+        .keys()
+        .filter(|ticket| !matches!(core.tickets.get(ticket), Some(TicketOwner::Runner(_)) | None))
+        .copied()
+        .collect();
+    for ticket in caught {
+        finished(core, ticket, Done::Refused(Refusal::DiskFull));
     }
 }
 

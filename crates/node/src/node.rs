@@ -203,7 +203,7 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::LinkDown { link } => peer_side::down(core, link),
         Input::Synced { batch } => core.host.handle(now, HostInput::Synced { batch }),
         Input::CheckpointDone { id } => crate::checkpoints::done(core, id),
-        Input::Disk { full } => core.disk_full = full,
+        Input::Disk { full } => crate::host_side::disk(core, full),
         Input::Tails { id, tails } => {
             if let Some(task) = core.waits.remove(&id) {
                 core.resolve(task, id, WaitResult::Tails(tails));

@@ -116,7 +116,7 @@ impl Problem {
                 "disk-full",
                 "the disk is full",
                 detail,
-                "free space on the data folder's file system and repeat the command; nothing was changed",
+                "free space on the data folder's file system and repeat the command; it may have been done by then, if it was under way when the disk filled up: repeating is harmless",
             ),
             Refusal::NotNow(_) => {
                 Problem::new(409, "not-now", "not possible now", detail, "see `pairline pool status`")

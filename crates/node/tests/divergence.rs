@@ -311,3 +311,20 @@ fn a_full_disk_refuses_at_once_and_takes_changes_again_when_there_is_room() {
     pair.must(WEST, put("bob", "yes", 11));
     assert_eq!(name(&mut pair, EAST, "bob").as_deref(), Some("yes"));
 }
+
+#[test]
+fn whoever_waits_when_the_disk_fills_up_is_told_at_once_and_the_change_is_made_when_there_is_room() {
+    let mut pair = with_alice();
+    pair.sites[EAST].disk.full = true;
+    let before = pair.now;
+    let problem = pair.ask(EAST, put("bob", "caught", 10)).unwrap_err();
+    assert_eq!((problem.status, problem.kind.as_str()), (507, "disk-full"));
+    assert!(problem.remedy.contains("repeating is harmless"), "{problem:?}");
+    assert!(pair.now - before < 100, "told after {} ms", pair.now - before);
+    assert_eq!(name(&mut pair, EAST, "bob"), None, "not before it is durable");
+    pair.make_room(EAST);
+    assert_eq!(name(&mut pair, EAST, "bob").as_deref(), Some("caught"));
+    pair.must(EAST, put("bob", "caught", 10));
+    pair.must(EAST, put("carol", "after", 11));
+    assert_eq!(name(&mut pair, EAST, "carol").as_deref(), Some("after"));
+}

@@ -40,6 +40,9 @@ pub struct Disk {
     pub lose_marks: bool,
     /// No checkpoint reaches the disk.
     pub lose_checkpoints: bool,
+    /// There is no room: what is to be appended waits.
+    pub full: bool,
+    waiting: Vec<LogBatch>,
 }
 
 impl Disk {
@@ -237,6 +240,15 @@ impl Pair {
         }
     }
 
+    /// There is room on the disk again: what has waited is appended.
+    pub fn make_room(&mut self, at: usize) {
+        self.sites[at].disk.full = false;
+        for batch in std::mem::take(&mut self.sites[at].disk.waiting) {
+            self.output(at, Output::Append(batch));
+        }
+        self.give(at, Input::Disk { full: false });
+    }
+
     /// One input, and all that follows at both sites.
     pub fn give(&mut self, at: usize, input: Input) {
         self.take(at, input);
@@ -274,6 +286,10 @@ impl Pair {
     fn output(&mut self, at: usize, output: Output) {
         let site = &mut self.sites[at];
         match output {
+            Output::Append(batch) if site.disk.full => {
+                site.disk.waiting.push(batch);
+                self.take(at, Input::Disk { full: true });
+            }
             Output::Append(batch) => {
                 let number = batch.batch;
                 site.disk.append(batch);

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Looks for ever: what has changed at each interval, everything when asked.
+/// Looks for ever: what has changed at each interval, everything when asked. The first look comes after one interval: the
+/// server has just read what is there.
 pub async fn follow(mut reloader: Reloader, every: Duration, asked: Arc<Notify>, events: EventHub) {
-    let mut times = tokio::time::interval(every);
+    let mut times = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let all = tokio::select! {
