@@ -39,11 +39,13 @@ pub enum Planted {
     UnknownLagIsZero,
     /// A checkpoint that was taken in the middle of a seed lets the seed's log go.
     SeedLogPurged,
+    /// A change joins the entry that is being gathered without a look at what that entry writes.
+    SharedPosition,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 17] = [
+    pub const ALL: [Planted; 18] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -61,5 +63,6 @@ impl Planted {
         Planted::CanaryBeforeData,
         Planted::UnknownLagIsZero,
         Planted::SeedLogPurged,
+        Planted::SharedPosition,
     ];
 }

@@ -6,7 +6,7 @@
 use crate::checks::{groups, status};
 use crate::world::World;
 use pairline_group::io::{ExportState, Role};
-use pairline_group::{Body, Entry, GroupId, Position};
+use pairline_group::{Body, Effect, Entry, GroupId, Position};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds by which a promotion's time base may differ from what the oracle knows.
@@ -147,8 +147,29 @@ pub fn heard(world: &mut World, site: usize) {
     world.copies.heard_wall[site] = world.copies.heard_wall[site].max(wall);
 }
 
-/// A site applied an entry: a promotion must extend soft records by the time in which nobody could refresh them.
+/// A site applied an entry.
 pub fn applied(world: &mut World, site: usize, group: GroupId, entry: &Entry) {
+    match &entry.body {
+        Body::Effects(effects) => one_version(world, group, entry.position, effects),
+        Body::Promote(_) => extended(world, site, group, entry),
+        Body::Open { .. } | Body::Handover(_) | Body::Expire(_) => {}
+    }
+}
+
+/// A record's version is the position of the entry that wrote it, so that no entry may write one twice: whoever read the first
+/// of the two versions would be taken for one who read the second.
+fn one_version(world: &mut World, group: GroupId, position: Position, effects: &[Effect]) {
+    let keys: BTreeSet<&pairline_group::Key> = effects.iter().map(Effect::key).collect();
+    if effects.len() > keys.len() {
+        world.history.violate(3, format!("group {group}: the entry at {position} writes one record twice"));
+    }
+    if effects.len() > 1 && effects.iter().any(|effect| effect.key().kind == pairline_services::records::BINDING) {
+        world.met("registrations shared an entry");
+    }
+}
+
+/// A promotion must extend soft records by the time in which nobody could refresh them.
+fn extended(world: &mut World, site: usize, group: GroupId, entry: &Entry) {
     let Body::Promote(promote) = &entry.body else { return };
     if promote.epoch.granted_by != world.servers[site].pool {
         return;

@@ -1,4 +1,5 @@
-//! Phones of the virtual world: they register over UDP with digest and short expiries, at home and at the other site.
+//! Phones of the virtual world: they register over UDP with digest and short expiries, at home and at the other site, alone
+//! and many at one instant.
 //!
 //! Owns the phones' side of REGISTER. Bindings that follow are soft records; whether both copies of them agree is the
 //! checkers' matter.
@@ -28,30 +29,51 @@ pub struct Phone {
     user: String,
     cseq: u32,
     expires: u64,
+    /// It has answered a challenge since it last began to register.
     challenged: bool,
+    /// What it was last challenged with, and how often it has answered that: a refresh needs no new challenge.
+    challenge: Option<(Vec<u8>, u32)>,
 }
 
 /// A phone for each user.
 pub fn set_up(world: &mut World) {
     let users = world.users.clone();
-    world.phones = users.into_iter().map(|user| Phone { user, cseq: 0, expires: 30, challenged: false }).collect();
+    let phone = |user| Phone { user, cseq: 0, expires: 30, challenged: false, challenge: None };
+    world.phones = users.into_iter().map(phone).collect();
 }
 
-/// One phone registers anew.
+/// One phone registers anew, or several do at one instant.
 pub fn act(world: &mut World) {
-    let number = usize::try_from(world.rng.below(world.phones.len() as u64)).unwrap_or(0);
     let site = usize::try_from(world.rng.below(2)).unwrap_or(0);
-    let expires = *world.rng.pick(&EXPIRIES).unwrap_or(&30);
-    if let Some(phone) = world.phones.get_mut(number)
-        && !world.healing
-    {
-        phone.expires = expires;
-        phone.challenged = false;
-        send(world, site, number, None);
+    if !world.healing {
+        let together = if world.rng.chance(30) { world.rng.between(2, 8) } else { 1 };
+        let mut inputs = Vec::new();
+        for _ in 0..together {
+            register(world, site, &mut inputs);
+        }
+        world.give_together(site, inputs);
     }
     let pause = world.options.register_every_ms;
     let wait = world.rng.between(pause / 2 + 1, pause * 2);
     world.after(wait, Due::Phone);
+}
+
+/// A phone's REGISTER; now and then with its repetition, or with the next one right behind it.
+fn register(world: &mut World, site: usize, inputs: &mut Vec<Input>) {
+    let number = usize::try_from(world.rng.below(world.phones.len() as u64)).unwrap_or(0);
+    let times = if world.rng.chance(20) { 2 } else { 1 };
+    for _ in 0..times {
+        let expires = *world.rng.pick(&EXPIRIES).unwrap_or(&30);
+        let repeated = world.rng.chance(10);
+        let Some(phone) = world.phones.get_mut(number) else { return };
+        phone.expires = expires;
+        phone.challenged = false;
+        let (flow, message) = phone.request(site, number);
+        if repeated {
+            inputs.push(Input::Sip { flow, message: message.clone() });
+        }
+        inputs.push(Input::Sip { flow, message });
+    }
 }
 
 /// A SIP message for a phone.
@@ -65,36 +87,40 @@ pub fn received(world: &mut World, site: usize, flow: Flow, bytes: Bytes) {
         Some(200) => world.met("a phone registered"),
         Some(401) => {
             let Some(phone) = world.phones.get_mut(number) else { return };
+            phone.challenge = message.header_named("WWW-Authenticate").map(|value| (value.to_vec(), 0));
             if std::mem::replace(&mut phone.challenged, true) {
                 return;
             }
-            let line = message.header_named("WWW-Authenticate").and_then(|value| {
-                let challenge = Challenge::parse(value).ok()?;
-                Some(answer(&challenge, &phone.user, PASSWORD, "REGISTER", "sip:pairline.test", "cn", 1))
-            });
-            send(world, site, number, line);
+            let (flow, message) = phone.request(site, number);
+            world.give(site, Input::Sip { flow, message });
         }
         _ => {}
     }
 }
 
-fn send(world: &mut World, site: usize, number: usize, authorization: Option<String>) {
-    let Some(phone) = world.phones.get_mut(number) else { return };
-    phone.cseq += 1;
-    let port = FIRST_PORT.saturating_add(u16::try_from(number).unwrap_or(0));
-    let remote = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port));
-    let user = format!("<sip:{}@pairline.test>", phone.user);
-    let mut request = RequestBuilder::new(Method::Register, "sip:pairline.test")
-        .header("Via", format!("SIP/2.0/UDP {remote};branch=z9hG4bKsim{number}-{}-{site};rport", phone.cseq))
-        .header("From", format!("{user};tag=f{number}"))
-        .header("To", &user)
-        .header("Call-ID", format!("phone-{number}-{site}"))
-        .header("CSeq", format!("{} REGISTER", phone.cseq))
-        .header("Max-Forwards", "70")
-        .header("Contact", format!("<sip:{}@{remote}>;expires={}", phone.user, phone.expires));
-    if let Some(line) = authorization {
-        request = request.header("Authorization", line);
+impl Phone {
+    /// Its next REGISTER, with credentials if it knows a challenge.
+    fn request(&mut self, site: usize, number: usize) -> (Flow, Bytes) {
+        self.cseq += 1;
+        let port = FIRST_PORT.saturating_add(u16::try_from(number).unwrap_or(0));
+        let remote = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port));
+        let user = format!("<sip:{}@pairline.test>", self.user);
+        let mut request = RequestBuilder::new(Method::Register, "sip:pairline.test")
+            .header("Via", format!("SIP/2.0/UDP {remote};branch=z9hG4bKsim{number}-{}-{site};rport", self.cseq))
+            .header("From", format!("{user};tag=f{number}"))
+            .header("To", &user)
+            .header("Call-ID", format!("phone-{number}-{site}"))
+            .header("CSeq", format!("{} REGISTER", self.cseq))
+            .header("Max-Forwards", "70")
+            .header("Contact", format!("<sip:{}@{remote}>;expires={}", self.user, self.expires));
+        if let Some((challenge, count)) = &mut self.challenge
+            && let Ok(challenge) = Challenge::parse(challenge)
+        {
+            *count += 1;
+            let uri = "sip:pairline.test";
+            let line = answer(&challenge, &self.user, PASSWORD, "REGISTER", uri, "cn", *count);
+            request = request.header("Authorization", line);
+        }
+        (Flow::udp(0, remote), request.build())
     }
-    let message = request.build();
-    world.give(site, Input::Sip { flow: Flow::udp(0, remote), message });
 }

@@ -212,11 +212,11 @@ impl Server {
         self.node.is_some() && !self.paused
     }
 
-    /// One input, and what follows from it.
-    pub fn handle(&mut self, now: u64, input: Input) -> Vec<Effect> {
+    /// Inputs that the process finds together, and what follows from them.
+    pub fn handle(&mut self, now: u64, inputs: Vec<Input>) -> Vec<Effect> {
         let clocks = self.clocks(now);
         let Some(node) = self.node.as_mut() else { return Vec::new() };
-        node.handle(clocks, input);
+        node.handle_all(clocks, inputs);
         self.drain()
     }
 

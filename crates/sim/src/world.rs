@@ -228,6 +228,11 @@ impl World {
 
     /// Gives a node one input and does what follows.
     pub fn give(&mut self, site: usize, input: Input) {
+        self.give_together(site, vec![input]);
+    }
+
+    /// Gives a node what it finds together, as its thread does with what has arrived meanwhile, and does what follows.
+    pub fn give_together(&mut self, site: usize, inputs: Vec<Input>) {
         if !self.servers[site].runs() {
             return;
         }
@@ -235,7 +240,7 @@ impl World {
         if self.crash_point(site) {
             return;
         }
-        let effects = self.servers[site].handle(self.now, input);
+        let effects = self.servers[site].handle(self.now, inputs);
         self.collect(site);
         self.effects(site, effects);
     }
@@ -420,14 +425,35 @@ impl World {
     }
 
     fn arrivals(&mut self) {
-        while let Some((site, link, frame)) = self.net.arrived(self.now) {
-            if self.servers[site].paused {
-                // The kernel of a stopped process still takes bytes; they wait for it.
-                self.servers[site].paused_frames.push((link, frame));
-                continue;
+        let mut together: [Vec<Input>; 2] = Default::default();
+        loop {
+            while let Some((site, link, frame)) = self.net.arrived(self.now) {
+                if self.servers[site].paused {
+                    // The kernel of a stopped process still takes bytes; they wait for it.
+                    self.servers[site].paused_frames.push((link, frame));
+                    continue;
+                }
+                crate::copies::heard(self, site);
+                together[site].push(Input::PeerFrame { link, frame });
             }
-            crate::copies::heard(self, site);
-            self.give(site, Input::PeerFrame { link, frame });
+            if together.iter().all(Vec::is_empty) {
+                return;
+            }
+            for (site, frames) in together.iter_mut().enumerate() {
+                self.arrived(site, std::mem::take(frames));
+            }
+        }
+    }
+
+    /// Frames that arrived at one instant: together, or now and then one after the other.
+    fn arrived(&mut self, site: usize, frames: Vec<Input>) {
+        match frames.len() {
+            0 => {}
+            n if n > 1 && self.rng.chance(75) => {
+                self.met("frames were handled together");
+                self.give_together(site, frames);
+            }
+            _ => frames.into_iter().for_each(|frame| self.give(site, frame)),
         }
     }
 

@@ -205,13 +205,15 @@ impl Instance {
 
     /// Adds a change to the entry that is being gathered, or begins one.
     fn gather(&mut self, cx: &mut Cx<'_>, ticket: Ticket, proposal: &Proposal) -> Result<(), Done> {
-        if self.gathered.as_ref().is_some_and(|gathered| gathered.meets(proposal)) {
+        let meets = self.gathered.as_ref().is_some_and(|gathered| gathered.meets(proposal));
+        let unseen = meets && planted!(cx.cfg, SharedPosition);
+        if meets && !unseen {
             // Two versions of one record cannot have one position.
             self.close_gathered(cx);
         }
         let time = self.gathered.as_ref().map_or_else(|| self.head.time.max(cx.now.wall), |gathered| gathered.time);
         for (key, expected) in &proposal.reads {
-            if self.version_at(key, time) != *expected {
+            if !unseen && self.version_at(key, time) != *expected {
                 return Err(Done::Refused(Refusal::Conflict(key.clone())));
             }
         }
