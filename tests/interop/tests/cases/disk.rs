@@ -9,8 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Size of the file system: a segment of the log (64 MiB), the next one, and a little.
-const MEBIBYTES: u32 = 160;
+/// Size of the file system: a segment of the log (64 MiB), the next one, and room for a checkpoint of all that these two can hold,
+/// which is what is written first once there is room again.
+const MEBIBYTES: u32 = 512;
 /// Time in which a change has an answer, whatever it is.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Time in which a full disk is noticed by changes of some kilobytes each.
