@@ -72,6 +72,12 @@ pub struct Common {
     /// Transport.
     #[arg(long, value_enum, default_value_t = Transport::Udp)]
     pub transport: Transport,
+    /// PEM file with the authorities that the servers' certificates come from; needed for tls and wss.
+    #[arg(long, value_name = "FILE", required_if_eq_any([("transport", "tls"), ("transport", "wss")]))]
+    pub authority: Option<PathBuf>,
+    /// Name that the servers' certificates must have. Default: the SIP domain.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
     /// Address to send from. Default: the one from which the system reaches the server.
     #[arg(long, value_name = "ADDRESS")]
     pub local: Option<IpAddr>,
@@ -144,6 +150,37 @@ pub enum Transport {
     Udp,
     /// Connections, each shared by many users.
     Tcp,
+    /// The same over TLS.
+    Tls,
+    /// The same in WebSocket frames over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Its token in a Via (RFC 3261 §20.42, RFC 7118 §5.2).
+    pub fn token(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Wss => "WSS",
+        }
+    }
+
+    /// As parameter of a Contact; nothing where it is the default.
+    pub fn param(self) -> &'static str {
+        match self {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+            Transport::Wss => ";transport=ws",
+        }
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
 }
 
 impl Cli {

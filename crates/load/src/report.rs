@@ -14,7 +14,7 @@ pub struct Report {
     pub v: u8,
     /// `register`, `message`, `call` or `drill-traffic`.
     pub traffic: &'static str,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp`, `tls` or `wss`.
     pub transport: &'static str,
     /// Users.
     pub users: u32,

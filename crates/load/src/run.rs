@@ -91,7 +91,12 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
         server.push((*pid, after.saturating_sub(*before), memory));
     }
     let measured = Measured { seconds, server, generator: after.1.saturating_sub(before.1) };
-    let transport = if common.transport == Transport::Tcp { "tcp" } else { "udp" };
+    let transport = match common.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+        Transport::Wss => "wss",
+    };
     Ok(Report::new(name(&cli.traffic), transport, common.users, counts, measured))
 }
 

@@ -30,6 +30,9 @@ use std::rc::Rc;
 /// Most tasks at one time; beyond it new work is refused before any digest is computed (DESIGN §3).
 pub const MAX_TASKS: usize = 100_000;
 
+/// Tasks beyond [`MAX_TASKS`] that only emergency calls get.
+pub const EMERGENCY_TASKS: usize = 2_000;
+
 /// Most guest bindings kept in memory by a pool that cannot write (it restarted alone).
 pub const MAX_LOCAL_GUESTS: usize = 100_000;
 
@@ -200,6 +203,8 @@ pub struct Core {
     pub commit_latency: crate::figures::Latencies,
     /// Count of bindings.
     pub census: crate::figures::Census,
+    /// Who stands in for names that nobody has.
+    pub stand_ins: crate::stand_ins::StandIns,
 }
 
 impl Core {

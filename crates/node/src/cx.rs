@@ -165,6 +165,10 @@ impl Cx for TaskCx {
         crate::place::of_user(&self.core.borrow(), user)
     }
 
+    fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
+        crate::stand_ins::of(&self.core.borrow(), user)
+    }
+
     async fn read(&self, group: GroupId, key: &Key) -> Option<Record> {
         self.core.borrow().host.get(group, key).cloned()
     }

@@ -37,6 +37,7 @@ fn handle(core: &mut Core, output: HostOutput) {
             }
             crate::procedures::applied(core, group, &entry);
             crate::population::noted(core, group, &entry);
+            crate::stand_ins::noted(core, group, &entry);
             applied(core, group, &entry);
         }
         HostOutput::Swapped { group } => swapped(core, group),
@@ -161,6 +162,7 @@ fn swapped(core: &mut Core, group: GroupId) {
     core.event(Level::Info, "seeded", format!("group {group}: the copy here was replaced by a complete, newer one"));
     if group.is_cms() {
         core.modes.population.replaced();
+        crate::stand_ins::renew(core);
         crate::publish::adopt_replaced(core);
     }
 }

@@ -27,6 +27,7 @@ pub mod quick;
 mod rng;
 mod sign_in;
 mod sip_side;
+mod stand_ins;
 mod start;
 mod subscribers;
 mod traces;

@@ -156,6 +156,10 @@ impl Sight for Core {
         crate::place::of_user(self, user)
     }
 
+    fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
+        crate::stand_ins::of(self, user)
+    }
+
     fn record(&self, group: GroupId, key: &Key) -> Option<&Record> {
         self.host.get(group, key)
     }

@@ -2,12 +2,13 @@
 //!
 //! Owns the hand-over between shell, transaction layer and tasks. Knows nothing of registrars or proxies.
 
-use crate::core::{Core, MAX_TASKS};
+use crate::core::{Core, EMERGENCY_TASKS, MAX_TASKS};
 use crate::cx::TaskCx;
 use crate::node::Node;
 use bytes::Bytes;
 use pairline_services::cx::TaskEvent;
 use pairline_services::dispatch;
+use pairline_services::emergency;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 use pairline_sip::reply::Reply;
@@ -28,7 +29,11 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
             Ok(message) => {
                 let now = core.now.mono;
                 let Some(message) = crate::quick::receive(&mut core, flow, message) else { return };
-                core.layer.receive(now, flow, message)
+                // Emergency calls are never refused for what others have taken (DESIGN §8).
+                match core.layer.is_full() && is_emergency(&core, &message) {
+                    true => core.layer.receive_urgent(now, flow, message),
+                    false => core.layer.receive(now, flow, message),
+                }
             }
             Err(error) => {
                 core.count("sip_messages_malformed");
@@ -82,6 +87,16 @@ pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes) {
     }
 }
 
+fn is_emergency(core: &Core, message: &Message) -> bool {
+    message.is_request() && emergency::is_call(&core.view, message.request_uri())
+}
+
+/// Whether one more task may start for a request.
+fn has_room(node: &Node, core: &Core, message: &Message) -> bool {
+    let live = node.live_tasks();
+    live < MAX_TASKS || (live < MAX_TASKS + EMERGENCY_TASKS && is_emergency(core, message))
+}
+
 fn start_task(node: &mut Node, tx: ServerTx, message: Message, flow: Flow) {
     run(node, tx, message, flow, |cx, message| Box::pin(dispatch::handle(cx, message, flow)));
 }
@@ -95,7 +110,7 @@ fn run(
     make: impl FnOnce(TaskCx, Message) -> Pin<Box<dyn Future<Output = ()>>>,
 ) {
     let shared = node.core();
-    if node.live_tasks() >= MAX_TASKS {
+    if !has_room(node, &shared.borrow(), &message) {
         let mut core = shared.borrow_mut();
         core.count("sip_requests_refused_full");
         let spread = core.rng.next_u64() % 20;

@@ -79,6 +79,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         commit_started: BTreeMap::new(),
         commit_latency: crate::figures::Latencies::default(),
         census: crate::figures::Census::default(),
+        stand_ins: crate::stand_ins::StandIns::default(),
         config,
     })
 }
@@ -119,6 +120,7 @@ fn others(topology: &pairline_topology::Topology, pool: pairline_group::PoolId) 
 /// What a node does first: the topology that it followed last, the pairing, the interrupted procedure.
 pub fn first_steps(core: &mut Core) {
     publish::adopt_stored(core);
+    crate::stand_ins::renew(core);
     publish::pair(core);
     let name = core.topology.pool_name(core.pool);
     core.event(Level::Info, "started", format!("server of pool {name} is up, start {}", core.config.boot));

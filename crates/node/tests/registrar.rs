@@ -195,3 +195,58 @@ fn a_watcher_is_told_by_one_server_after_the_other() {
     assert_eq!((told.len(), told[0].0), (1, 66), "{told:?}");
     assert!(told[0].1.contains("state=\"partial\""), "{}", told[0].1);
 }
+
+/// REGISTERs of many names that nobody has, and of users of both pools, with a wrong password at east: all are answered the same, and
+/// as many of those names go to west to be weighed as there are users of west among the users.
+#[test]
+fn names_that_nobody_has_are_treated_as_users_are() {
+    let mut pair = Pair::steady();
+    for n in 0..20 {
+        let pool = Some(if n % 2 == 0 { "east" } else { "west" }.to_owned());
+        let (user, password) = (format!("user{n:02}"), PASSWORD.to_owned());
+        pair.must(EAST, Command::UserAdd { user, password, display_name: None, pool });
+    }
+    pair.run(2_000);
+    let flow = Flow::udp(1, "192.0.2.9:5060".parse().unwrap());
+    let mut ask = |name: &str, number: usize, credentials: &str| {
+        let text = format!(
+            "REGISTER sip:pairline.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKs{number};rport\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{name}@pairline.test>;tag=f\r\nTo: <sip:{name}@pairline.test>\r\n\
+             Call-ID: s{number}\r\nCSeq: 1 REGISTER\r\nContact: <sip:{name}@192.0.2.9>\r\n{credentials}Content-Length: 0\r\n\r\n"
+        );
+        let before = pair.sites[EAST].sip.len();
+        let relayed = |pair: &Pair| {
+            let node = pair.sites[EAST].node.as_ref().unwrap();
+            node.inspect(|core| core.counters.get("register_relayed").copied().unwrap_or(0))
+        };
+        let were = relayed(&pair);
+        pair.give(EAST, Input::Sip { flow, message: text.into() });
+        pair.run(100);
+        let answers = &pair.sites[EAST].sip[before..];
+        assert_eq!(answers.len(), 1, "{name}");
+        let message = Message::parse(answers[0].1.clone()).unwrap();
+        (message, relayed(&pair) - were)
+    };
+    let (challenged, _) = ask("user00", 0, "");
+    let challenge = challenged.header(Name::WwwAuthenticate).unwrap().to_vec();
+    let challenge = Challenge::parse(&challenge).unwrap();
+    let mut there = [0, 0];
+    for n in 0..80 {
+        let exists = n < 20;
+        let name = if exists { format!("user{n:02}") } else { format!("nope{n:02}") };
+        let wrong = answer(&challenge, &name, "not the password", "REGISTER", "sip:pairline.test", "cn", 1);
+        let (message, relayed) = ask(&name, n + 1, &format!("Authorization: {wrong}\r\n"));
+        let shape: Vec<(String, usize)> = message
+            .headers_raw()
+            .map(|(_, name, value)| (String::from_utf8_lossy(name).into_owned(), value.len()))
+            .filter(|(name, _)| !matches!(name.as_str(), "Call-ID" | "Via"))
+            .collect();
+        let expected = ["From", "To", "CSeq", "WWW-Authenticate", "Content-Length"];
+        assert_eq!(message.status(), Some(401), "{name}");
+        assert_eq!(shape.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), expected, "{name}");
+        there[usize::from(!exists)] += relayed;
+    }
+    assert_eq!(there[0], 10, "users of west are weighed at west");
+    // 60 names, half of whose stand-ins are at home on west, give or take.
+    assert!((12..=48).contains(&there[1]), "{} of 60 names go to west", there[1]);
+}

@@ -228,3 +228,35 @@ fn the_policys_bounds_are_in_force() {
         east.sip.iter().map(|(_, bytes)| pairline_sip::Message::parse(bytes.clone()).unwrap().status()).collect();
     assert_eq!(statuses, [Some(501), Some(501), Some(503)]);
 }
+
+/// Emergency calls are never refused for what others have taken (DESIGN §8): by name, and by a number of the table.
+#[test]
+fn an_emergency_call_finds_room_where_all_is_taken() {
+    let mut topology = pairline_topology::demo_topology();
+    topology.policies.limits.transactions_per_server = 8;
+    let row = |pattern: &str| pairline_topology::policy_proxy::EmergencyRoute {
+        pattern: pattern.into(),
+        to: "sip:desk@pairline.test".into(),
+    };
+    topology.policies.emergency.route = vec![row("urn:service:sos"), row("112")];
+    let mut east = East::with(topology);
+    let mut ask = |method: &str, uri: &str, number: usize| {
+        let text = format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{number};rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@pairline.test>;tag=1\r\nTo: <{uri}>\r\nCall-ID: c{number}\r\nCSeq: 1 {method}\r\n\
+             Contact: <sip:a@192.0.2.1>\r\nContent-Length: 0\r\n\r\n"
+        );
+        let flow = Flow::udp(1, "192.0.2.1:5060".parse().unwrap());
+        east.give(Input::Sip { flow, message: text.into() });
+        let (_, answer) = east.sip.pop().unwrap();
+        String::from_utf8_lossy(&answer[8..11]).into_owned()
+    };
+    for number in 0..8 {
+        assert_eq!(ask("OPTIONS", "sip:pairline.test", number), "200");
+    }
+    assert_eq!(ask("OPTIONS", "sip:pairline.test", 8), "503", "all is taken");
+    // There is no such desk, which is more than the others are told.
+    let urgent = ask("INVITE", "urn:service:sos.fire", 9);
+    assert_eq!(urgent, "404", "an emergency call is looked at");
+    assert_eq!(ask("INVITE", "sip:112@pairline.test", 10), "503", "the room of its own is taken, too");
+}

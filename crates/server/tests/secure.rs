@@ -327,3 +327,40 @@ fn only_a_proven_name_that_offers_it_is_answered_on_its_own_connection() {
     let closed = until(&told, |flow: &Flow| flow.is_destination());
     assert_eq!(closed.remote, SocketAddr::new(west, 5061), "its end is told for the destination too");
 }
+
+/// Whether a client with a certificate of that authority is let in.
+fn is_let_in(server: &RunningServer, deployment: &Deployment, authority: &Authority) -> bool {
+    let issued = issue(authority, &["sbc.example.org"], &[]);
+    let mut client = client(server, client_config(deployment, &rustls::version::TLS13, Some(&issued)));
+    client.write_all(REQUEST.as_bytes()).and_then(|()| client.read_exact(&mut [0; 1])).is_ok()
+}
+
+#[tokio::test]
+async fn authorities_that_change_on_disk_are_believed_without_a_restart() {
+    let deployment = Deployment::new();
+    let file = deployment.folder.path().join("authorities.pem");
+    let (first, second) = (Authority::create("first").unwrap().0, Authority::create("second").unwrap().0);
+    let mut options = deployment.options("east");
+    options.config.sip.client_certificates = ClientCertificates::Required;
+    options.config.sip.authorities = Some(file.clone());
+    options.certificates_every = Duration::from_secs(3_600);
+    std::fs::write(&file, first.certificate_pem()).unwrap();
+    let roots = config::roots_with(options.credentials.roots(), first.certificate_pem().as_bytes()).unwrap();
+    options.sip_trust.replace(roots).unwrap();
+    let (told_in, _told) = mpsc::sync_channel(64);
+    let server = Server::start_with(options, echo(told_in)).unwrap();
+    let mut events = server.handle().events();
+    let let_in = || [&deployment.authority, &first, &second].map(|of| is_let_in(&server, &deployment, of));
+    assert_eq!(let_in(), [true, true, false]);
+    std::fs::write(&file, second.certificate_pem()).unwrap();
+    server.reload_certificates();
+    let text = support::event(&mut events, "authorities-reloaded").await;
+    assert!(text.contains("authorities.pem") && text.contains("2 with"), "{text}");
+    assert_eq!(let_in(), [true, false, true], "the deployment's own is always believed");
+    // What cannot be used changes nothing.
+    std::fs::write(&file, "no certificate").unwrap();
+    server.reload_certificates();
+    let text = support::event(&mut events, "authorities-not-taken").await;
+    assert!(text.contains("authorities.pem") && text.contains("still believed"), "{text}");
+    assert_eq!(let_in(), [true, false, true]);
+}

@@ -391,3 +391,74 @@ fn a_node_that_cannot_start_undoes_the_start() {
     let (server, _told) = start(&deployment);
     assert_eq!(server.stop(), Ended::Stopped);
 }
+
+/// A node that grants every request and tells its client to be heard every second.
+fn granting() -> pairline_server::shell::MakeNode {
+    scripted(move |_, input| match input {
+        Input::Sip { flow, message } => {
+            let text = String::from_utf8_lossy(&message);
+            let method = text.split(' ').next().unwrap_or_default().to_owned();
+            let reply = format!("SIP/2.0 200 OK\r\nCSeq: 1 {method}\r\nFlow-Timer: 1\r\nContent-Length: 0\r\n\r\n");
+            vec![Output::Sip { flow, message: reply.into() }]
+        }
+        _ => vec![],
+    })
+}
+
+/// What such a node answers a request of that method on a connection.
+fn granted(stream: &mut TcpStream, method: &str) -> String {
+    let request = REQUEST.replace("OPTIONS", method);
+    stream.write_all(request.as_bytes()).unwrap();
+    let reply = read(stream, 62 + method.len());
+    assert!(reply.ends_with("\r\n\r\n"), "{reply}");
+    reply
+}
+
+/// RFC 5626 §4.4: who was told when to be heard and is silent is gone; who sends keep-alives, or was told nothing, stays.
+#[test]
+fn a_flow_without_keep_alives_is_closed_after_its_flow_timer() {
+    let deployment = Deployment::new();
+    let mut options = deployment.options("east");
+    options.streams.flow_grace = Some(std::time::Duration::from_millis(200));
+    let server = Server::start_with(options, granting()).unwrap();
+    let mut told_nothing = client(&server);
+    granted(&mut told_nothing, "MESSAGE");
+    let mut heard = client(&server);
+    granted(&mut heard, "REGISTER");
+    let mut silent = client(&server);
+    granted(&mut silent, "REGISTER");
+    silent.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        heard.write_all(b"\r\n\r\n").unwrap();
+        assert_eq!(read(&mut heard, 2), "\r\n", "whoever is heard stays");
+        match silent.read(&mut [0; 1]) {
+            Ok(0) => break,
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(std::time::Instant::now() < end, "the silent one stays");
+    }
+    granted(&mut heard, "REGISTER");
+    granted(&mut told_nothing, "MESSAGE");
+    assert_eq!(counter(&server, "pairline_stream_idle_total"), 1);
+}
+
+/// Where the policy lets everybody be silent, only the idle limit counts.
+#[test]
+fn without_a_grace_nobody_is_closed_for_silence() {
+    let deployment = Deployment::new();
+    let start = |grace| {
+        let mut options = deployment.options(if grace == 0 { "east" } else { "west" });
+        options.streams.flow_grace = (grace > 0).then(|| std::time::Duration::from_millis(grace));
+        Server::start_with(options, granting()).unwrap()
+    };
+    let (lenient, strict) = (start(0), start(1));
+    let mut patient = client(&lenient);
+    granted(&mut patient, "REGISTER");
+    let mut other = client(&strict);
+    granted(&mut other, "REGISTER");
+    // Both were told the same, this one later.
+    assert_eq!(other.read(&mut [0; 1]).unwrap(), 0);
+    granted(&mut patient, "REGISTER");
+}

@@ -106,6 +106,10 @@ pub trait Cx: Clone {
     fn view(&self) -> Rc<DeploymentView>;
     /// Where a user of our domains is served.
     fn place(&self, user: &Aor) -> Place;
+    /// The user who stands in for a name that nobody has, chosen among all users by a keyed hash of the name, with where that
+    /// user is served; `None` where there are no users, and for the name of a user. For that something is looked up that is
+    /// not there, so that [`Cx::place`] and this together take the same work for a name that is a user's and one that is not.
+    fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)>;
     /// Reads one committed record of a local copy of the group.
     fn read(&self, group: GroupId, key: &Key) -> impl Future<Output = Option<Record>>;
     /// Reads all records of an owner (of one kind, if given) of a local copy, in key order.

@@ -15,6 +15,7 @@ use crate::proxy;
 use crate::registrar;
 use crate::replies;
 use crate::routes::{self, MAX_ROUTES, RouteSet};
+use crate::sips;
 use bytes::Bytes;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -93,6 +94,9 @@ fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
             return false;
         }
         _ => {}
+    }
+    if !sips::has_come_safely(cx, request, flow) {
+        return false;
     }
     if request.max_forwards() == Some(0) {
         cx.count(Counter::TooManyHops);

@@ -3,7 +3,9 @@
 //! Owns the order of the two: a package (`regevent`) says what is to be told, the proxy brings it there, and the package
 //! learns how that ended. Does not own what is told nor the way.
 
+use crate::auth::Kept;
 use crate::cx::{Cx, Place, TaskEvent};
+use crate::forward::Asserted;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::proxy::{self, Own};
@@ -44,8 +46,14 @@ pub async fn subscribe<C: Cx>(cx: C, request: Message, flow: Flow, routes: Route
     let Whose::User(user) = watched else {
         return replies::refuse(&cx, &request, 404, "No User Named");
     };
-    if let Place::Elsewhere { pool, .. } = cx.place(&user) {
-        return proxy::to_serving_pool(&cx, &request, flow, &routes, pool, Some(&user)).await;
+    // Nobody who offers nothing learns where a name is served, nor that it is nobody's.
+    if let Some(asserted) = regevent::is_weighed_there(&cx, &request, flow) {
+        let kept = Kept::of(&cx, &user);
+        kept.even_out(&cx, &user);
+        if let Place::Elsewhere { pool, .. } = kept.place {
+            let stranger = (asserted == Asserted::Strip).then_some(&user);
+            return proxy::to_serving_pool(&cx, &request, flow, &routes, pool, (stranger, &asserted)).await;
+        }
     }
     if let Some(notice) = regevent::subscribe(&cx, &request, flow, &user).await {
         tell(&cx, vec![notice]).await;

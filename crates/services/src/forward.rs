@@ -9,6 +9,7 @@ use crate::cx::Cx;
 use crate::privacy;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
+use crate::sips;
 use crate::trust;
 use bytes::Bytes;
 use pairline_sip::edit::Edit;
@@ -162,6 +163,8 @@ fn record_routes(view: &DeploymentView, sending: &Sending<'_>) -> Vec<String> {
         if let Some(listener) = view.listener(flow.listener, flow.transport) {
             let kept = kept_flow(view, flow, contact, any_port);
             let value = routes::record_route(&view.sealing_key, listener, request.call_id(), kept.as_ref());
+            let secure = sips::is_sips(request.request_uri()) && flow.transport.secure();
+            let value = if secure { sips::route(&value) } else { value };
             if sides.last() != Some(&value) {
                 sides.push(value);
             }

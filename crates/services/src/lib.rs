@@ -33,6 +33,7 @@ pub mod replies;
 pub mod routes;
 pub mod settings;
 pub mod sight;
+pub mod sips;
 pub mod subscription;
 pub mod trust;
 pub mod users;

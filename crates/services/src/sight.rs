@@ -22,6 +22,8 @@ pub trait Sight {
     fn view(&self) -> Rc<DeploymentView>;
     /// Where a user of our domains is served.
     fn place(&self, user: &Aor) -> Place;
+    /// The user who stands in for a name, as [`crate::cx::Cx::stand_in`].
+    fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)>;
     /// One committed record of a local copy.
     fn record(&self, group: GroupId, key: &Key) -> Option<&Record>;
     /// The records of one kind of an owner in a local copy, in key order.

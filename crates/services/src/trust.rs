@@ -66,6 +66,13 @@ pub fn is_user<C: Cx>(cx: &C, view: &DeploymentView, flow: Flow, user: &Aor) -> 
     takes_certificates(view, flow) && cx.proven_names(flow).iter().any(|have| have == wanted)
 }
 
+/// Whether the other pool says, inside the mutually authenticated link, that it has proven a request to come from that user.
+pub fn partner_names(request: &Message, flow: Flow, user: &Aor) -> bool {
+    let mut asserted = request.addresses(Name::PAssertedIdentity);
+    flow.transport == Transport::Peer
+        && asserted.any(|value| value.parse_uri().ok().and_then(|uri| uri.aor()).is_some_and(|named| named == *user))
+}
+
 /// The peer that requests for a foreign domain go to.
 pub fn route<'v>(view: &'v DeploymentView, uri: &[u8]) -> Option<&'v TrustedPeer> {
     if view.trust.peer.is_empty() {

@@ -266,7 +266,6 @@ fn a_contact_is_reached_by_the_transport_that_it_names() {
         ("<sip:bob@127.0.0.1;transport=tcp>", &all, vec![at(Tcp, "127.0.0.1:5060"), at(Udp, "127.0.0.1:5060")]),
         // Secrecy is not given up for reaching it.
         ("<sip:bob@127.0.0.1:7105;transport=tls>", &all, vec![at(Tls, "127.0.0.1:7105")]),
-        ("<sips:bob@127.0.0.1>", &all, vec![at(Tls, "127.0.0.1:5061")]),
         // A client that keeps its flow is reached on it, and behind a NAT nobody connects.
         ("<sip:bob@127.0.0.1:7105;transport=tcp;ob>", &all, vec![at(Udp, "127.0.0.1:7101")]),
         ("<sip:bob@192.168.1.5:7105;transport=tcp>", &all, vec![at(Udp, "127.0.0.1:7101")]),

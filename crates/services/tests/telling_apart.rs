@@ -17,11 +17,22 @@ use pairline_sip::message::Message;
 const METHODS: [&str; 9] =
     ["REGISTER", "INVITE", "OPTIONS", "SUBSCRIBE", "MESSAGE", "BYE", "REFER", "PUBLISH", "FANCY"];
 
+/// What a method needs beside, to be more than refused at once.
+fn needs(method: &str) -> &'static [&'static str] {
+    match method {
+        "MESSAGE" => &["Content-Type: text/plain"],
+        "SUBSCRIBE" => &["Event: reg", "Contact: <sip:e@127.0.0.1:5070>"],
+        _ => &[],
+    }
+}
+
 /// What is known of a name, and what becomes of a request of its; all names are five letters long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     /// Nobody.
     Nobody,
+    /// Nobody, and who stands in is served by the other pool.
+    Stranger,
     /// Served here.
     Here,
     /// Served by the other pool.
@@ -36,14 +47,16 @@ enum Known {
     Unavailable,
 }
 
-use Known::{Elsewhere, Here, LinkDown, Nobody, Resiliency, Silent, Unavailable};
+use Known::{Elsewhere, Here, LinkDown, Nobody, Resiliency, Silent, Stranger, Unavailable};
 
-const ALL: [Known; 7] = [Nobody, Here, Elsewhere, LinkDown, Silent, Resiliency, Unavailable];
+const ALL: [Known; 8] = [Nobody, Stranger, Here, Elsewhere, LinkDown, Silent, Resiliency, Unavailable];
 
 impl Known {
     fn name(self) -> &'static str {
         match self {
             Nobody => "zelda",
+            // Carol is the next one in the alphabet.
+            Stranger => "brian",
             Here => "alice",
             _ => "carol",
         }
@@ -85,10 +98,7 @@ fn west(request: &Message) -> Message {
 /// The final answer to a request, with all that it takes to get it.
 fn answer(known: Known, fake: &Fake, phone: &Client, method: &str, uri: &str, extra: &[&str]) -> Message {
     let body = if method == "MESSAGE" { "hi" } else { "" };
-    let mut lines = extra.to_vec();
-    if method == "MESSAGE" {
-        lines.push("Content-Type: text/plain");
-    }
+    let lines = [extra, needs(method)].concat();
     let mut request = phone.message(method, uri, &format!("<{uri}>"), &lines, body);
     request.set_source(phone.flow.remote);
     let before = fake.0.borrow().responses.len();
@@ -169,6 +179,54 @@ fn guessed_with(known: Known, method: &str, password: &'static str, lines: &[&st
     (shape(&reply), fake.count_of(Counter::AuthAccepted))
 }
 
+/// Alice's or zelda's credentials in a request that comes from another name, which is also the one in To.
+fn with_credentials_of(name: &'static str, known: Known, method: &str, password: &'static str) -> Shape {
+    let fake = known.world();
+    let from = match known {
+        // Another one than alice.
+        Here => "sip:bobby@pairline.test",
+        Nobody => "sip:zelda@pairline.test",
+        Stranger => "sip:brian@pairline.test",
+        _ => "sip:carol@pairline.test",
+    };
+    if known == Here {
+        let bobby = aor("sip:bobby@pairline.test");
+        fake.set_place(&bobby, Place::Here { group: group_of(common::EAST, &bobby) });
+        fake.set_password(&bobby, group_of(common::EAST, &bobby));
+    }
+    let mut phone = client(name);
+    phone.call_id = "same".into();
+    phone.password = password;
+    phone.from = Some(from);
+    let uri = if method == "REGISTER" { format!("{from};x=y") } else { from.to_owned() };
+    let header = if matches!(method, "REGISTER" | "SUBSCRIBE") { "Authorization" } else { "Proxy-Authorization" };
+    let nonce = pairline_sip::auth::issue_nonce(&common::view().nonce_keys, common::WALL + 1_000, 7);
+    let challenge = format!("Digest realm=\"pairline.test\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"");
+    let line = phone.authorization(challenge.as_bytes(), header, method, &uri, 1);
+    let reply = answer(known, &fake, &phone, method, &uri, &[&line]);
+    assert!(fake.0.borrow().sent.is_empty(), "{method} {known:?}: weighed where it arrives");
+    assert_eq!(fake.count_of(Counter::AuthAccepted), 0);
+    shape(&reply)
+}
+
+/// Whoever has one user's password does not learn by it which other names exist, nor where they are served.
+#[test]
+fn credentials_of_one_user_tell_nothing_of_another() {
+    for method in ["REGISTER", "INVITE", "OPTIONS", "SUBSCRIBE", "MESSAGE", "FANCY"] {
+        let right = with_credentials_of("alice", Nobody, method, "secret");
+        assert_eq!(right.0, 403, "{method}: whose password it is learns what is wrong");
+        let wrong = with_credentials_of("alice", Nobody, method, "guess!");
+        let nobodys = with_credentials_of("yorik", Nobody, method, "secret");
+        let challenge = if matches!(method, "REGISTER" | "SUBSCRIBE") { 401 } else { 407 };
+        assert_eq!((wrong.0, nobodys.0), (challenge, challenge), "{method}");
+        for known in ALL {
+            assert_eq!(with_credentials_of("alice", known, method, "secret"), right, "{method} from {known:?}");
+            assert_eq!(with_credentials_of("alice", known, method, "guess!"), wrong, "{method} from {known:?}");
+            assert_eq!(with_credentials_of("yorik", known, method, "secret"), nobodys, "{method} from {known:?}");
+        }
+    }
+}
+
 #[test]
 fn a_wrong_password_and_no_such_user_look_the_same() {
     for method in METHODS {
@@ -200,6 +258,32 @@ fn the_user_itself_is_told() {
         }
     }
     assert_eq!(guessed(Here, "REGISTER", "secret").0.0, 200);
+}
+
+/// Whoever stands in for a name cannot use it: the stand-in's own password opens nothing, whatever user name is written beside.
+#[test]
+fn a_stand_in_is_not_let_in_under_the_name_of_nobody() {
+    for (name, from) in [("carol", "sip:brian@pairline.test"), ("alice", "sip:zelda@pairline.test")] {
+        for method in ["REGISTER", "INVITE", "SUBSCRIBE"] {
+            let fake = Fake::new();
+            // Where the stand-in is at home, too.
+            let carol = aor("sip:carol@pairline.test");
+            fake.set_place(&carol, Place::Here { group: group_of(WEST, &carol) });
+            let mut phone = client(name);
+            phone.from = Some(from);
+            let nonce = pairline_sip::auth::issue_nonce(&common::view().nonce_keys, common::WALL + 1_000, 7);
+            let challenge =
+                format!("Digest realm=\"pairline.test\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"");
+            let uri = uri(method, &from[4..9]);
+            let header = if method == "INVITE" { "Proxy-Authorization" } else { "Authorization" };
+            let line = phone.authorization(challenge.as_bytes(), header, method, &uri, 1);
+            let line = line.replace(&format!("username=\"{name}\""), &format!("username=\"{}\"", &from[4..9]));
+            let reply = answer(Nobody, &fake, &phone, method, &uri, &[&line]);
+            let challenged = if method == "INVITE" { 407 } else { 401 };
+            assert_eq!(reply.status(), Some(challenged), "{method} as {from} with the password of {name}");
+            assert_eq!((fake.count_of(Counter::AuthAccepted), fake.count_of(Counter::AuthStale)), (0, 0));
+        }
+    }
 }
 
 /// A nonce that is somebody else's, too old, or made up: the same for all names.

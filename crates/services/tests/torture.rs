@@ -154,9 +154,13 @@ fn rfc5118() -> Vec<Row> {
 
 const DEVICE: &str = "192.0.2.77:5060";
 const ASSERTED: &str = "P-Asserted-Identity: <sip:caller@example.com>\r\n";
-/// Only what offers credentials is sent on to the pool that weighs them.
-const OFFERED: &str = "Authorization: Digest username=\"u\", realm=\"example.com\", nonce=\"n\", uri=\"sip:example.com\", \
-                       response=\"0\", algorithm=SHA-256, cnonce=\"c\", nc=00000001, qop=auth\r\n";
+/// Only what offers credentials of the user itself is sent on to the pool that weighs them.
+fn offered(user: &str) -> String {
+    format!(
+        "Authorization: Digest username=\"{user}\", realm=\"example.com\", nonce=\"n\", uri=\"sip:example.com\", \
+         response=\"0\", algorithm=SHA-256, cnonce=\"c\", nc=00000001, qop=auth\r\n"
+    )
+}
 
 /// A server whose domains and addresses are those of the messages, so that each reaches the place that judges it.
 fn world() -> Fake {
@@ -229,8 +233,8 @@ fn as_proxy(row: &Row) -> Does {
     let line_end = bytes.windows(2).position(|w| w == b"\r\n").unwrap() + 2;
     if *message.method() == Method::Register {
         flow = udp(DEVICE);
-        drop(bytes.splice(line_end..line_end, OFFERED.bytes()));
         if let Whose::User(user) = classify(&fake.view(), message.to().uri) {
+            drop(bytes.splice(line_end..line_end, offered(user.user()).into_bytes()));
             fake.set_place(&user, Place::Elsewhere { group: group_of(WEST, &user), pool: WEST });
         }
     } else {

@@ -26,7 +26,7 @@ const CLIENT_CERTIFICATES: [(&str, ClientCertificates); 3] = [
 ];
 
 /// The `[sip]` table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SipConfig {
     /// PEM: the organisation's certificate chain for SIP; the server's own (`[tls]`) if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +41,27 @@ pub struct SipConfig {
     pub client_certificates: ClientCertificates,
     /// Web origins (`https://host[:port]`) whose pages may open a WebSocket, besides those of the deployment's own hosts.
     pub origins: Vec<String>,
+    /// Seconds beyond its Flow-Timer after which the connection of a client is closed that sends no keep-alive (RFC 5626 §4.4);
+    /// 0: it is not closed for that.
+    pub flow_grace_s: u16,
+}
+
+/// Time for a keep-alive that was sent at the last moment and had to be repeated.
+const FLOW_GRACE_S: u16 = 15;
+/// Most seconds of grace.
+const MAX_FLOW_GRACE_S: u16 = 3_600;
+
+impl Default for SipConfig {
+    fn default() -> SipConfig {
+        SipConfig {
+            certificate: None,
+            key: None,
+            authorities: None,
+            client_certificates: ClientCertificates::default(),
+            origins: Vec::new(),
+            flow_grace_s: FLOW_GRACE_S,
+        }
+    }
 }
 
 /// Reads the table.
@@ -51,6 +72,7 @@ pub(crate) fn read(f: &mut Findings, mut s: Section<'_>) -> SipConfig {
         authorities: s.opt_text(f, "authorities").map(PathBuf::from),
         client_certificates: s.word(f, "client_certificates", &CLIENT_CERTIFICATES, ClientCertificates::default()),
         origins: s.texts(f, "origins"),
+        flow_grace_s: s.number(f, "flow_grace_s", FLOW_GRACE_S, 0, MAX_FLOW_GRACE_S),
     };
     if config.certificate.is_some() != config.key.is_some() {
         let (have, lacks) = if config.key.is_none() { ("certificate", "key") } else { ("key", "certificate") };
@@ -88,6 +110,9 @@ impl SipConfig {
         }
         if self.origins.is_empty() {
             table.remove("origins");
+        }
+        if self.flow_grace_s == plain.flow_grace_s {
+            table.remove("flow_grace_s");
         }
         (!table.is_empty()).then_some(table)
     }

@@ -62,6 +62,7 @@ fn a_server_text_reads_back() {
         authorities: Some("/etc/ssl/certs/ca-certificates.crt".into()),
         client_certificates: ClientCertificates::Required,
         origins: vec!["https://phone.example.org".to_owned(), "http://[::1]:8080".to_owned()],
+        flow_grace_s: 0,
     };
     let all = ServerConfig { sip, ..config() };
     assert_eq!(parse_server_config("server.toml", &all.to_toml()).unwrap(), all);
@@ -69,13 +70,20 @@ fn a_server_text_reads_back() {
 
 #[test]
 fn a_sip_table_that_cannot_work_is_said_with_its_keys() {
-    let table = "[sip]\ncertificate = \"a.pem\"\nclient_certificates = \"maybe\"\n\
+    let table = "[sip]\ncertificate = \"a.pem\"\nclient_certificates = \"maybe\"\nflow_grace_s = 3601\n\
                  origins = [\"phone.example.org\", \"https://\", \"https://a/b\", \"https://fine.example\"]";
     let found = parse_server_config("server.toml", &format!("{}\n{table}", config().to_toml())).unwrap_err();
     let keys: Vec<&str> = found.iter().map(|e| e.key.as_str()).collect();
     assert_eq!(
         keys,
-        ["sip.client_certificates", "sip.key", "sip.origins[0]", "sip.origins[1]", "sip.origins[2]"],
+        [
+            "sip.client_certificates",
+            "sip.flow_grace_s",
+            "sip.key",
+            "sip.origins[0]",
+            "sip.origins[1]",
+            "sip.origins[2]"
+        ],
         "{found:?}"
     );
 }

@@ -70,6 +70,17 @@ pub fn binary() -> Result<PathBuf, String> {
     if path.is_file() { Ok(path) } else { Err(format!("{} is not built", path.display())) }
 }
 
+/// A server's process that is stopped; goes on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // A process that is gone needs no more.
+        let _ = signal(self.0, "CONT");
+    }
+}
+
 impl Deployment {
     /// Starts a fresh one in `folder` and waits until it is ready.
     ///
@@ -233,6 +244,16 @@ impl Deployment {
         let pid = self.server_pid(pool).unwrap_or_else(|| panic!("{pool} does not run"));
         assert!(signal(pid, "KILL"), "{pool} cannot be killed");
         self.gone(pid);
+    }
+
+    /// Stops the server of a pool (SIGSTOP) until what this gives is dropped: it is silent, and nobody is told so.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn freeze(&self, pool: &str) -> Frozen {
+        let pid = self.server_pid(pool).unwrap_or_else(|| panic!("{pool} does not run"));
+        assert!(signal(pid, "STOP"), "{pool} cannot be stopped");
+        Frozen(pid)
     }
 
     /// Waits until a server's process is over: its sockets and its store's lock are free only then, a moment after its command line

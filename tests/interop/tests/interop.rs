@@ -89,6 +89,7 @@ fn demo() -> Vec<Case> {
         case("a stream may end in the middle of a message", NOTHING, cases::wrong::closed_stream),
         case("oversized and malformed streams are closed", NOTHING, cases::hostile::bad_streams),
         case("an unknown user and a wrong password look the same", NOTHING, cases::hostile::enumeration),
+        case("one user's password tells nothing of other names", NOTHING, cases::hostile::another_name),
         case("a forged, changed or used nonce is stale", NOTHING, cases::wrong::forged_nonce),
         case("baresip calls within a pool, both directions", BARESIP, cases::baresip::within),
         case("baresip calls and writes across pools, both directions", BARESIP, cases::baresip::across),

@@ -44,7 +44,7 @@ struct Kind {
     called: bool,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind { method: "REGISTER", guess: false, called: false },
     Kind { method: "REGISTER", guess: true, called: false },
     Kind { method: "INVITE", guess: false, called: false },
@@ -53,6 +53,7 @@ const KINDS: [Kind; 11] = [
     Kind { method: "OPTIONS", guess: true, called: false },
     Kind { method: "MESSAGE", guess: true, called: false },
     Kind { method: "SUBSCRIBE", guess: false, called: false },
+    Kind { method: "SUBSCRIBE", guess: true, called: false },
     Kind { method: "INVITE", guess: false, called: true },
     Kind { method: "OPTIONS", guess: false, called: true },
     Kind { method: "SUBSCRIBE", guess: false, called: true },
@@ -177,7 +178,7 @@ impl Client {
         let number = self.number;
         let (from, to) = if called { ("u00001", name) } else { (name, name) };
         let uri = if method == "REGISTER" { format!("sip:{REALM}") } else { format!("sip:{to}@{REALM}") };
-        let header = if method == "REGISTER" { "Authorization" } else { "Proxy-Authorization" };
+        let header = if matches!(method, "REGISTER" | "SUBSCRIBE") { "Authorization" } else { "Proxy-Authorization" };
         let credentials = match guess {
             false => String::new(),
             true => format!(

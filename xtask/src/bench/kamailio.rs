@@ -11,7 +11,8 @@ use std::time::Duration;
 
 const MODULES: &str = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
 
-/// Registrar in memory, no replication; `AUTH` asks for a digest with the user's name as its password.
+/// Registrar in memory, no replication; `AUTH` asks for a digest with the user's name as its password, `RELAY` makes it a stateful
+/// proxy between its users that stays in the way of calls.
 const CONFIG: &str = r##"#!KAMAILIO
 debug=-1
 log_stderror=yes
@@ -26,6 +27,10 @@ loadmodule "maxfwd.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"
+#!ifdef RELAY
+loadmodule "tm.so"
+loadmodule "rr.so"
+#!endif
 modparam("usrloc", "db_mode", 0)
 modparam("usrloc", "hash_size", 14)
 modparam("auth", "nonce_expire", 3600)
@@ -38,6 +43,19 @@ request_route {
 #!endif
     save("location"); exit;
   }
+#!ifdef RELAY
+  if (method == "OPTIONS") { sl_send_reply("200", "OK"); exit; }
+  if (loose_route()) { t_relay(); exit; }
+  if (method == "ACK" || method == "CANCEL") { if (t_check_trans()) { t_relay(); } exit; }
+#!ifdef AUTH
+  if (!pv_proxy_authenticate("pairline.test", "$fU", "0")) { proxy_challenge("pairline.test", "1"); exit; }
+  consume_credentials();
+#!endif
+  if (method == "INVITE") { record_route(); }
+  if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+  t_relay();
+  exit;
+#!endif
   sl_send_reply("404", "Not here");
 }
 "##;
@@ -83,6 +101,15 @@ fn program() -> PathBuf {
 impl Kamailio {
     /// Starts it on a free port of loopback.
     pub(crate) fn start(folder: &Path, core: u32, digest: bool) -> Result<Self, String> {
+        Self::start_as(folder, core, digest, &[])
+    }
+
+    /// The same as a proxy between its users.
+    pub(crate) fn start_proxy(folder: &Path, core: u32, digest: bool) -> Result<Self, String> {
+        Self::start_as(folder, core, digest, &["RELAY"])
+    }
+
+    fn start_as(folder: &Path, core: u32, digest: bool, defines: &[&str]) -> Result<Self, String> {
         let address = server::free_address()?;
         let config = folder.join("kamailio.cfg");
         let text = CONFIG.replace("ADDRESS", &address.to_string()).replace("MODULES", MODULES);
@@ -98,8 +125,8 @@ impl Kamailio {
             "-P".to_owned(),
             path("kamailio.pid"),
         ]);
-        if digest {
-            args.extend(["-A".to_owned(), "AUTH".to_owned()]);
+        for define in defines.iter().chain(digest.then_some(&"AUTH")) {
+            args.extend(["-A".to_owned(), (*define).to_owned()]);
         }
         let server = Server::start(core, &program(), &args, &folder.join("kamailio.log"))?;
         server::answers(address, Duration::from_secs(20))?;

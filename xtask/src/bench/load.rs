@@ -32,8 +32,20 @@ pub(crate) fn run(
     pids: &[u32],
     more: &[&str],
 ) -> Result<Figures, String> {
+    run_as("register", binaries, options, server, pids, more)
+}
+
+/// The same with that kind of traffic.
+pub(crate) fn run_as(
+    traffic: &str,
+    binaries: &Binaries,
+    options: &Options,
+    server: SocketAddr,
+    pids: &[u32],
+    more: &[&str],
+) -> Result<Figures, String> {
     let mut command = Command::new(&binaries.load);
-    command.args(["register", "--json", "--server", &server.to_string(), "--pin", &options.load_core.to_string()]);
+    command.args([traffic, "--json", "--server", &server.to_string(), "--pin", &options.load_core.to_string()]);
     for (name, value) in [("--users", options.users), ("--duration", options.seconds)] {
         if !more.contains(&name) {
             command.args([name, &value.to_string()]);

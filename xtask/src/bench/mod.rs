@@ -12,6 +12,7 @@ mod pair;
 mod pairline;
 mod ranks;
 mod register;
+mod relay;
 mod samples;
 mod seed;
 mod server;
@@ -47,6 +48,21 @@ pub(crate) fn register(root: &Path, args: &[&str]) -> Result<(), String> {
     }
     kamailio::install()?;
     in_folder(root, |binaries, folder| register::run(root, binaries, folder, &options))
+}
+
+/// Messages or whole calls between users, Pairline beside Kamailio.
+///
+/// # Errors
+/// A line that says what could not be had or done.
+pub(crate) fn relay(root: &Path, kind: &'static str, args: &[&str]) -> Result<(), String> {
+    let options = options(args)?;
+    for tool in ["taskset", "kill"] {
+        if !installed(tool) {
+            return Err(format!("{tool} is missing (Debian: util-linux, procps)"));
+        }
+    }
+    kamailio::install()?;
+    in_folder(root, |binaries, folder| relay::run(root, kind, binaries, folder, &options))
 }
 
 /// Lag of a steady pair under durable changes.

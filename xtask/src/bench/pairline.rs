@@ -46,6 +46,11 @@ impl Pairline {
         self.settle()
     }
 
+    /// The file of the deployment's authority.
+    pub(crate) fn authority(&self) -> String {
+        self.data.join("authority/authority.pem").to_string_lossy().into_owned()
+    }
+
     /// Waits until the partner holds everything.
     pub(crate) fn settle(&self) -> Result<(), String> {
         self.cli(&["pool", "sync", "east"]).map(drop)

@@ -10,6 +10,7 @@ use super::{Binaries, Options, machine};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// What is measured, in the order of the report; the arguments of `pairline-load`.
@@ -19,6 +20,8 @@ const KAMAILIO_FRESH: &str = "Kamailio, digest MD5, challenged each time";
 const OURS_MD5: &str = "Pairline, digest MD5, nonce reused";
 const OURS_SHA: &str = "Pairline, digest SHA-256, nonce reused";
 const OURS_FRESH: &str = "Pairline, digest MD5, challenged each time";
+const OURS_TLS: &str = "Pairline over TLS, digest SHA-256, nonce reused";
+const OURS_WSS: &str = "Pairline over WSS, digest SHA-256, nonce reused";
 const KAMAILIO_FIRST: &str = "Kamailio, first registration, no authentication";
 const OURS_FIRST: &str = "Pairline, first registration, digest SHA-256";
 
@@ -91,6 +94,13 @@ fn ours(
     add(samples, OURS_MD5, measure(&["--digest", "--user-agent", "SIPp"])?);
     server.settle()?;
     add(samples, OURS_FRESH, measure(&["--digest", "--fresh-nonce", "--user-agent", "SIPp"])?);
+    let authority = server.authority();
+    for (name, transport, port) in [(OURS_TLS, "tls", 5061), (OURS_WSS, "wss", 8443)] {
+        server.settle()?;
+        let address = SocketAddr::new(server.address.ip(), port);
+        let more = ["--digest", "--transport", transport, "--authority", &authority];
+        add(samples, name, load::run(binaries, options, address, &pids, &more)?);
+    }
     Ok(())
 }
 
@@ -128,9 +138,18 @@ fn report(options: &Options, samples: &Samples, memory: &[(f64, f64)]) -> String
         kamailio::version()
     );
     text.push_str("| | CPU µs each | serving process alone | registrations/s | p99 ms |\n|---|---|---|---|---|\n");
-    for name in
-        [KAMAILIO_PLAIN, KAMAILIO_DIGEST, OURS_MD5, OURS_SHA, KAMAILIO_FRESH, OURS_FRESH, KAMAILIO_FIRST, OURS_FIRST]
-    {
+    for name in [
+        KAMAILIO_PLAIN,
+        KAMAILIO_DIGEST,
+        OURS_MD5,
+        OURS_SHA,
+        OURS_TLS,
+        OURS_WSS,
+        KAMAILIO_FRESH,
+        OURS_FRESH,
+        KAMAILIO_FIRST,
+        OURS_FIRST,
+    ] {
         let value = |f: fn(&Figures) -> f64| of(samples, name, f);
         let _ = writeln!(
             text,

@@ -90,7 +90,7 @@ impl Worker {
         let request = Request {
             method: step.method(),
             uri: &words.uri,
-            transport: if self.transport == Transport::Tcp { "TCP" } else { "UDP" },
+            transport: self.transport.token(),
             local,
             branch: (id, slot.generation),
             from: &words.from,
@@ -228,7 +228,7 @@ impl Worker {
         let request = Request {
             method: "ACK",
             uri,
-            transport: if self.transport == Transport::Tcp { "TCP" } else { "UDP" },
+            transport: self.transport.token(),
             local,
             branch,
             from: value("from", "f"),

@@ -17,7 +17,7 @@ use crate::args::{Common, Transport};
 use crate::control::{Control, Phase};
 use crate::journal::Journal;
 use crate::pace::Pacer;
-use crate::port::{self, Port, Received};
+use crate::port::{self, Port, Received, Secure};
 use crate::users::Users;
 use slot::{Slot, Step};
 use std::collections::VecDeque;
@@ -97,7 +97,15 @@ impl Worker {
     /// If the address cannot be used.
     pub fn new(plan: Plan, control: Arc<Control>, started: Instant) -> io::Result<Self> {
         let common = plan.common.clone();
-        let ports = (0..common.sockets).map(|_| Port::open(common.transport, plan.local)).collect::<io::Result<_>>()?;
+        let secure = match (&common.authority, common.transport.is_secure()) {
+            (Some(authority), true) => {
+                let name = common.server_name.as_deref().unwrap_or(&common.domain);
+                Some(Secure::load(authority, name, common.transport == Transport::Wss)?)
+            }
+            _ => None,
+        };
+        let open = |_| Port::open(common.transport, plan.local, secure.as_ref());
+        let ports = (0..common.sockets).map(open).collect::<io::Result<_>>()?;
         Ok(Self {
             users: Users::new(&common, plan.first, plan.users),
             timers: Timers::new((common.timeout * 1e9) as u64, plan.hold),

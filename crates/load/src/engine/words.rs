@@ -32,8 +32,7 @@ impl Worker {
         let mut call_id = Vec::with_capacity(48);
         let mut contact = b"<sip:".to_vec();
         self.users.write_name(slot.user, &mut contact);
-        let tcp = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        let _ = write!(contact, "@{local}{tcp}>");
+        let _ = write!(contact, "@{local}{}>", self.transport.param());
         if slot.step == Step::Register {
             self.users.write_name(slot.user, &mut call_id);
             let _ = write!(call_id, ".{:x}", self.plan.run);
@@ -68,7 +67,7 @@ impl Worker {
     /// Where a request inside a dialog goes: the first route if it is an address, else the server that made the dialog. On
     /// connections always the latter: a route names a listener, not the connection that we have.
     pub(super) fn next_hop(&self, server: SocketAddr, routes: &[Vec<u8>]) -> SocketAddr {
-        if self.transport == Transport::Tcp {
+        if self.transport != Transport::Udp {
             return server;
         }
         routes.first().and_then(|route| scan::address(scan::uri(route))).unwrap_or(server)

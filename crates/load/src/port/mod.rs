@@ -3,7 +3,11 @@
 //! Owns sending, receiving and framing. Knows nothing of what the messages say.
 
 mod tcp;
+mod tls;
 mod udp;
+mod ws;
+
+pub use tls::Secure;
 
 use crate::args::Transport;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,17 +33,23 @@ pub enum Port {
     Udp(udp::UdpPort),
     /// One connection to each server, made when it is first needed.
     Tcp(tcp::TcpPort),
+    /// The same over TLS, with or without WebSocket frames.
+    Tls(tls::TlsPort),
 }
 
 impl Port {
-    /// Opens a port that sends from `local`.
+    /// Opens a port that sends from `local`; `secure` says to whom and how, for connections over TLS.
     ///
     /// # Errors
-    /// If the address cannot be used.
-    pub fn open(transport: Transport, local: IpAddr) -> io::Result<Self> {
+    /// If the address cannot be used, or nobody says whom to believe.
+    pub fn open(transport: Transport, local: IpAddr, secure: Option<&Secure>) -> io::Result<Self> {
         Ok(match transport {
             Transport::Udp => Self::Udp(udp::UdpPort::open(local)?),
             Transport::Tcp => Self::Tcp(tcp::TcpPort::new(local)),
+            Transport::Tls | Transport::Wss => {
+                let secure = secure.ok_or_else(|| io::Error::other("no authority is named"))?;
+                Self::Tls(tls::TlsPort::new(local, secure.clone()))
+            }
         })
     }
 
@@ -51,6 +61,7 @@ impl Port {
         match self {
             Self::Udp(port) => Ok(port.local()),
             Self::Tcp(port) => port.local(server),
+            Self::Tls(port) => port.local(server),
         }
     }
 
@@ -62,6 +73,7 @@ impl Port {
         match self {
             Self::Udp(port) => port.send(to, message),
             Self::Tcp(port) => port.send(to, message),
+            Self::Tls(port) => port.send(to, message),
         }
     }
 
@@ -73,13 +85,16 @@ impl Port {
         match self {
             Self::Udp(port) => port.receive(buffer),
             Self::Tcp(port) => Ok(port.receive(buffer)),
+            Self::Tls(port) => Ok(port.receive(buffer)),
         }
     }
 
     /// Writes what is kept.
     pub fn flush(&mut self) {
-        if let Self::Tcp(port) = self {
-            port.flush();
+        match self {
+            Self::Udp(_) => {}
+            Self::Tcp(port) => port.flush(),
+            Self::Tls(port) => port.flush(),
         }
     }
 
@@ -87,6 +102,7 @@ impl Port {
         match self {
             Self::Udp(port) => out.push((port.socket(), false)),
             Self::Tcp(port) => out.extend(port.sockets()),
+            Self::Tls(port) => out.extend(port.sockets()),
         }
     }
 }

@@ -83,15 +83,23 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, shared: &Shared, context: &C
     let mut aliasing = shared.incoming && shared.flow.transport == Transport::Tls && shared.names().is_some();
     loop {
         // Until something was granted, whole messages count, not bytes or keep-alives: neither holds a place for ever.
-        let idle = match shared.proven.load(Ordering::Relaxed) {
-            true => limits.idle,
+        let proven = shared.proven.load(Ordering::Relaxed);
+        let idle = match proven {
+            true => shared.patience.limit(limits.flow_grace).map_or(limits.idle, |told| told.min(limits.idle)),
             false => limits.unproven_idle.saturating_sub(last_message.elapsed()),
         };
         // Over, even if something is there to be read.
         if idle.is_zero() {
             return End::Idle;
         }
-        let got = match tokio::time::timeout(idle, receive(reader, &mut framer)).await {
+        let got = tokio::select! {
+            got = tokio::time::timeout(idle, receive(reader, &mut framer)) => got,
+            // The client has just been told how long it may be silent.
+            () = shared.patience.changed() => continue,
+        };
+        let got = match got {
+            // Something was granted while it waited: from then on another time counts.
+            Err(_) if proven != shared.proven.load(Ordering::Relaxed) => continue,
             Err(_) => return End::Idle,
             // The system has asked and got no answer, or what was sent was never acknowledged.
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return End::Silent,

@@ -2,6 +2,7 @@
 //!
 //! Owns the table, reuse of connections and budgets. Does not own sockets (`tcp`) or reading (`stream`).
 
+use super::keep_alive::{self, Patience};
 use super::peer_names::PeerNames;
 use super::sources::{SourceLimits, Sources};
 use crate::shell::counters::{Counters, count};
@@ -31,6 +32,9 @@ pub struct StreamLimits {
     pub idle: Duration,
     /// The same, while no request has been granted on it.
     pub unproven_idle: Duration,
+    /// How much longer than its Flow-Timer a client may be silent on its flow before that is closed (RFC 5626 §4.4); `None`: only
+    /// `idle` counts.
+    pub flow_grace: Option<Duration>,
     /// Bytes that may wait to be written on one connection.
     pub write_bytes: usize,
     /// A write that makes no progress for so long ends the connection.
@@ -53,6 +57,7 @@ impl Default for StreamLimits {
             message: 64 * 1024,
             idle: Duration::from_secs(15 * 60),
             unproven_idle: Duration::from_secs(32),
+            flow_grace: Some(Duration::from_secs(15)),
             write_bytes: 1024 * 1024,
             write_stall: Duration::from_secs(10),
             connect: Duration::from_secs(4),
@@ -82,6 +87,8 @@ pub struct Shared {
     pub abort: Notify,
     /// Whether it was accepted, not made.
     pub incoming: bool,
+    /// How long its client may be silent.
+    pub patience: Patience,
     /// Whom the other end has proven to be, once that is known.
     names: OnceLock<SipNames>,
     /// The destination as which it was made.
@@ -210,6 +217,9 @@ impl Streams {
             return Sent::Gone;
         };
         table.prove(id, &message);
+        if self.limits.flow_grace.is_some() {
+            table.pace(id, &message);
+        }
         if table.push(id, message, self.limits.write_bytes) {
             return Sent::Queued;
         }
@@ -280,12 +290,7 @@ fn grants(message: &[u8]) -> bool {
     if !message.starts_with(b"SIP/2.0 2") {
         return false;
     }
-    let cseq = message
-        .split(|b| *b == b'\n')
-        .take_while(|line| line.len() > 1)
-        .find_map(|line| line.get(5..).filter(|_| line[..5].eq_ignore_ascii_case(b"CSeq:")));
-    let method = cseq.and_then(|value| value.trim_ascii().rsplit(u8::is_ascii_whitespace).next());
-    method.is_some_and(|method| !matches!(method, b"OPTIONS" | b"CANCEL"))
+    keep_alive::method(message).is_some_and(|method| !matches!(method, b"OPTIONS" | b"CANCEL"))
 }
 
 impl Table {
@@ -300,6 +305,7 @@ impl Table {
             proven: AtomicBool::new(made_for.is_some()),
             abort: Notify::new(),
             incoming: made_for.is_none(),
+            patience: Patience::default(),
             names: OnceLock::new(),
             made_for,
             used_as: Mutex::default(),
@@ -349,6 +355,13 @@ impl Table {
         }
         shared.proven.store(true, Ordering::Relaxed);
         self.sources.prove(shared.flow.remote.ip());
+    }
+
+    /// Notes what a message tells the client of a connection about its keep-alives.
+    fn pace(&self, id: u64, message: &[u8]) {
+        if let Some(entry) = self.by_id.get(&id).filter(|entry| entry.shared.incoming) {
+            entry.shared.patience.note(message);
+        }
     }
 
     fn take(&mut self, id: u64, limits: &SourceLimits) -> Option<Entry> {

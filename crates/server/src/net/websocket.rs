@@ -58,14 +58,25 @@ where
     loop {
         // Once something was granted, any frame will do: our pings are answered by whoever is still there (RFC 6455 §5.5.3).
         // Until then whole messages count.
-        let (patience, why) = match shared.proven.load(Ordering::Relaxed) {
-            true => (limits.ping * 2, End::Silent),
+        let proven = shared.proven.load(Ordering::Relaxed);
+        let (patience, why) = match proven {
+            true => {
+                let told = shared.patience.limit(limits.flow_grace);
+                (told.map_or(limits.ping * 2, |told| told.min(limits.ping * 2)), End::Silent)
+            }
             false => (limits.unproven_idle.saturating_sub(last_message.elapsed()), End::Idle),
         };
         if patience.is_zero() {
             return (End::Idle, CloseCode::Policy);
         }
-        let message = match tokio::time::timeout(patience, source.next()).await {
+        let message = tokio::select! {
+            message = tokio::time::timeout(patience, source.next()) => message,
+            // The client has just been told how long it may be silent.
+            () = shared.patience.changed() => continue,
+        };
+        let message = match message {
+            // Something was granted while it waited: from then on another time counts.
+            Err(_) if proven != shared.proven.load(Ordering::Relaxed) => continue,
             Err(_) => return (why, CloseCode::Policy),
             Ok(None | Some(Ok(Message::Close(_)))) => return (End::Closed, CloseCode::Normal),
             Ok(Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. })))) => {

@@ -10,10 +10,9 @@ use crate::net::StreamLimits;
 use crate::secrets::{Secrets, SecretsError};
 use crate::tls::config::CredentialsError;
 use crate::tls::files::FileError;
-use crate::tls::{Certified, Credentials, PeerIdentity, RandomFailed};
+use crate::tls::{Certified, Credentials, PeerIdentity, RandomFailed, Trust};
 use pairline_store::OpenError;
 use pairline_topology::{ConfigError, PushConfig, ServerConfig, Topology};
-use rustls::RootCertStore;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +38,7 @@ pub struct ServerOptions {
     /// What it shows to SIP clients and servers; the same certificate, unless the organisation's is given.
     pub sip_certificate: Arc<Certified>,
     /// Whom it believes there.
-    pub sip_roots: Arc<RootCertStore>,
+    pub sip_trust: Arc<Trust>,
     /// The deployment's secrets.
     pub secrets: Secrets,
     /// Where orders to wake clients go.
@@ -197,7 +196,8 @@ impl ServerOptions {
         }
         if let Some(authorities) = &sip.authorities {
             let pem = crate::tls::files::read(authorities)?;
-            options.sip_roots = crate::tls::config::roots_with(&options.sip_roots, &pem)?;
+            let roots = crate::tls::config::roots_with(options.credentials.roots(), &pem)?;
+            options.sip_trust.replace(roots).map_err(CredentialsError::from)?;
         }
         options.push = options.config.push.as_ref().map(gateway).transpose()?;
         Ok(options)
@@ -206,15 +206,17 @@ impl ServerOptions {
     /// From what is in memory, with production values for the rest.
     pub fn new(config: ServerConfig, topology: Topology, credentials: Credentials, secrets: Secrets) -> ServerOptions {
         let connections = usize::try_from(topology.policies.limits.connections_per_server).unwrap_or(usize::MAX);
+        let grace = u64::from(config.sip.flow_grace_s);
+        let flow_grace = (grace > 0).then(|| Duration::from_secs(grace));
         ServerOptions {
             config,
             topology,
             sip_certificate: credentials.certified().clone(),
-            sip_roots: credentials.roots().clone(),
+            sip_trust: Arc::new(credentials.sip_trust()),
             credentials: Arc::new(credentials),
             secrets,
             push: None,
-            streams: StreamLimits { connections, ..StreamLimits::default() },
+            streams: StreamLimits { connections, flow_grace, ..StreamLimits::default() },
             links: LinkTimes::default(),
             facts_every: Duration::from_secs(5),
             certificates_every: Duration::from_secs(30),

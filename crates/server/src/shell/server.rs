@@ -246,7 +246,7 @@ impl Parts {
         let origins = Origins::new(self.topology.own_names(self.me.id), &options.config.sip.origins);
         Ok(Context {
             streams: Arc::new(Streams::new(options.streams.clone(), names, self.counters.clone())),
-            tls: Arc::new(SipTls::new(options.sip_certificate.clone(), options.sip_roots.clone(), ask)?),
+            tls: Arc::new(SipTls::new(options.sip_certificate.clone(), options.sip_trust.clone(), ask)?),
             origins: Arc::new(origins),
             inbox: self.inbox.clone(),
             counters: self.counters.clone(),
@@ -261,6 +261,9 @@ impl Parts {
         reloader.watch(&config.certificate, &config.key, credentials.certified(), Some(credentials.identity()));
         if let (Some(certificate), Some(key)) = (&config.sip.certificate, &config.sip.key) {
             reloader.watch(certificate, key, &self.options.sip_certificate, None);
+        }
+        if let Some(file) = &config.sip.authorities {
+            reloader.watch_authorities(file, credentials.roots(), &self.options.sip_trust);
         }
         reloader
     }

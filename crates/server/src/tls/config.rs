@@ -5,7 +5,8 @@
 use super::certified::{self, Certified};
 use super::files::{self, FileError};
 use super::identity::{IdentityError, PeerIdentity};
-use super::verify::{AcceptVerifier, Allowed, DialVerifier};
+use super::trust::{Trust, Verifier};
+use super::verify::{Allowed, Expected};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub struct Credentials {
     certified: Arc<Certified>,
     roots: Arc<RootCertStore>,
+    trust: Arc<Trust>,
     identity: PeerIdentity,
 }
 
@@ -85,7 +87,9 @@ impl Credentials {
     pub fn from_pem(certificate: &[u8], key: &[u8], authority: &[u8]) -> Result<Credentials, CredentialsError> {
         let certified = Arc::new(Certified::new(certified::from_pem(certificate, key)?));
         let identity = PeerIdentity::of_certificate(&certified.end_entity())?;
-        Ok(Credentials { certified, roots: roots(authority)?, identity })
+        let roots = roots(authority)?;
+        let trust = Arc::new(Trust::new(roots.clone())?);
+        Ok(Credentials { certified, roots, trust, identity })
     }
 
     /// Whom the certificate names.
@@ -96,6 +100,11 @@ impl Credentials {
     /// Trusted authorities.
     pub fn roots(&self) -> &Arc<RootCertStore> {
         &self.roots
+    }
+
+    /// The deployment's authority, for SIP: there more may be believed than for links.
+    pub fn sip_trust(&self) -> Trust {
+        self.trust.apart()
     }
 
     /// Whole days until the certificate expires; negative once it has.
@@ -114,11 +123,11 @@ impl Credentials {
     /// [`CredentialsError::Tls`].
     pub fn link_client(&self, expected: PeerIdentity) -> Result<Arc<ClientConfig>, CredentialsError> {
         let provider = super::provider();
-        let verifier = DialVerifier::new(self.roots.clone(), provider.clone(), expected);
+        let verifier = Verifier::new(self.trust.clone(), Expected(expected));
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(self.certified.clone());
         // Without resumption each link proves both certificates as they are now.
         config.resumption = rustls::client::Resumption::disabled();
@@ -132,10 +141,10 @@ impl Credentials {
     /// [`CredentialsError`].
     pub fn link_server(&self, allowed: Allowed) -> Result<Arc<ServerConfig>, CredentialsError> {
         let provider = super::provider();
-        let verifier = AcceptVerifier::new(self.roots.clone(), provider.clone(), allowed)?;
+        let verifier = Verifier::new(self.trust.clone(), allowed);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(Arc::new(verifier))
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(self.certified.clone());
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -162,11 +171,11 @@ impl Credentials {
     /// [`CredentialsError::Tls`].
     pub fn admin_client_of(&self, expected: PeerIdentity) -> Result<Arc<ClientConfig>, CredentialsError> {
         let provider = super::provider();
-        let verifier = DialVerifier::new(self.roots.clone(), provider.clone(), expected);
+        let verifier = Verifier::new(self.trust.clone(), Expected(expected));
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         Ok(Arc::new(config))
     }

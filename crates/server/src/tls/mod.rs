@@ -11,6 +11,7 @@ pub mod reason;
 pub mod reload;
 pub mod sip;
 pub mod sip_names;
+pub mod trust;
 pub mod verify;
 
 pub use authority::{Authority, CertificateNames, Issued};
@@ -19,6 +20,7 @@ pub use config::Credentials;
 pub use identity::PeerIdentity;
 pub use sip::SipTls;
 pub use sip_names::{SipNames, SipPeer};
+pub use trust::Trust;
 
 use std::sync::Arc;
 

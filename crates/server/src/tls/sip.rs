@@ -5,16 +5,10 @@
 use super::certified::Certified;
 use super::config::CredentialsError;
 use super::sip_names::{SipNames, SipPeer};
+use super::trust::{Judge, Trust, Verifier, refusal};
 use pairline_topology::ClientCertificates;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
-    ServerConfig, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{ClientConfig, Error, ServerConfig};
 use std::sync::Arc;
 
 /// TLS 1.3 session tickets per handshake: one is enough to come back with.
@@ -30,41 +24,6 @@ pub struct WrongName {
     pub found: String,
 }
 
-/// Whom SIP believes: the deployment's authority and those of the configuration.
-#[derive(Debug)]
-struct Trust {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-    clients: Arc<dyn ClientCertVerifier>,
-}
-
-impl Trust {
-    /// Whether the chain leads to an authority that is believed, valid now, for either end of a connection: between SIP
-    /// servers each is both, and public authorities issue for servers only.
-    fn check(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let as_server = ParsedCertificate::try_from(end_entity).and_then(|certificate| {
-            rustls::client::verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots,
-                intermediates,
-                now,
-                self.provider.signature_verification_algorithms.all,
-            )
-        });
-        match as_server {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.clients.verify_client_cert(end_entity, intermediates, now).map(|_| ()).map_err(|_| error)
-            }
-        }
-    }
-}
-
 /// TLS for SIP.
 pub struct SipTls {
     shown: Arc<Certified>,
@@ -74,18 +33,11 @@ pub struct SipTls {
 }
 
 impl SipTls {
-    /// Shows that certificate, believes those authorities, and asks clients (not browsers) for certificates as said.
+    /// Shows that certificate, believes those authorities as they stand at each handshake, and asks clients (not browsers) for certificates as said.
     ///
     /// # Errors
     /// [`CredentialsError`].
-    pub fn new(
-        shown: Arc<Certified>,
-        roots: Arc<RootCertStore>,
-        ask: ClientCertificates,
-    ) -> Result<SipTls, CredentialsError> {
-        let provider = super::provider();
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
-        let trust = Arc::new(Trust { roots, provider, clients });
+    pub fn new(shown: Arc<Certified>, trust: Arc<Trust>, ask: ClientCertificates) -> Result<SipTls, CredentialsError> {
         let listeners = server(&shown, &trust, ask, &[])?;
         // A browser that is asked for a certificate shows a dialog to its user, so it is not.
         let web = server(&shown, &trust, ClientCertificates::Ignored, &[b"http/1.1"])?;
@@ -107,11 +59,11 @@ impl SipTls {
     /// # Errors
     /// [`CredentialsError::Tls`].
     pub fn client(&self, peer: &SipPeer) -> Result<Arc<ClientConfig>, CredentialsError> {
-        let verifier = PeerVerifier { trust: self.trust.clone(), expected: peer.clone() };
+        let verifier = Verifier::new(self.trust.clone(), Meant(peer.clone()));
         let mut config = ClientConfig::builder_with_provider(super::provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(self.shown.clone());
         // The configuration lives as long as its one connection.
         config.resumption = rustls::client::Resumption::disabled();
@@ -142,7 +94,7 @@ fn server(
         ClientCertificates::Ignored => builder.with_no_client_auth(),
         ClientCertificates::Asked | ClientCertificates::Required => {
             let required = ask == ClientCertificates::Required;
-            builder.with_client_cert_verifier(Arc::new(ClientVerifier { trust: trust.clone(), required }))
+            builder.with_client_cert_verifier(Verifier::new(trust.clone(), Client { required }))
         }
     };
     let mut config = builder.with_cert_resolver(shown.clone());
@@ -156,103 +108,44 @@ fn server(
 /// The accepting side. Unless one is required, a certificate that proves nothing is no reason to refuse: phones show their
 /// maker's.
 #[derive(Debug)]
-struct ClientVerifier {
-    trust: Arc<Trust>,
+struct Client {
     required: bool,
 }
 
-impl ClientCertVerifier for ClientVerifier {
-    fn client_auth_mandatory(&self) -> bool {
+impl Judge for Client {
+    fn judge(
+        &self,
+        trust: &Trust,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if self.required { trust.check(end_entity, intermediates, now) } else { Ok(()) }
+    }
+
+    fn is_mandatory(&self) -> bool {
         self.required
     }
-
-    // None: a client with one certificate shows it, and a list of all authorities would be larger than the rest.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        match self.trust.check(end_entity, intermediates, now) {
-            Err(error) if self.required => Err(error),
-            _ => Ok(ClientCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.trust.clients.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.trust.clients.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.clients.supported_verify_schemes()
-    }
 }
 
-/// The dialling side: accepts exactly who was meant.
+/// The dialling side: exactly who was meant.
 #[derive(Debug)]
-struct PeerVerifier {
-    trust: Arc<Trust>,
-    expected: SipPeer,
-}
+struct Meant(SipPeer);
 
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
+impl Judge for Meant {
+    fn judge(
         &self,
+        trust: &Trust,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let other = |e: Arc<dyn std::error::Error + Send + Sync>| {
-            Error::InvalidCertificate(CertificateError::Other(OtherError(e)))
-        };
-        self.trust.check(end_entity, intermediates, now)?;
-        let names = SipNames::of_certificate(end_entity).map_err(|e| other(Arc::new(e)))?;
-        if names.matches(&self.expected) {
-            return Ok(ServerCertVerified::assertion());
+    ) -> Result<(), Error> {
+        trust.check(end_entity, intermediates, now)?;
+        let names = SipNames::of_certificate(end_entity).map_err(refusal)?;
+        if names.matches(&self.0) {
+            return Ok(());
         }
         let found = names.domains().iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-        Err(other(Arc::new(WrongName { expected: self.expected.clone(), found })))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.provider.signature_verification_algorithms.supported_schemes()
+        Err(refusal(WrongName { expected: self.0.clone(), found }))
     }
 }

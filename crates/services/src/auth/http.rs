@@ -2,7 +2,7 @@
 //!
 //! Owns the verdict on one Authorization header. Does not own bearer tokens (the server's API does).
 
-use super::{Who, Worth, challenge_value, named_user, weigh};
+use super::{Kept, Who, Worth, challenge_value, named_user, weigh};
 use crate::cx::{Cx, Place};
 use crate::metrics::Counter;
 use crate::settings::DeploymentView;
@@ -51,12 +51,11 @@ pub async fn http_digest<C: Cx>(cx: &C, authorization: Option<&[u8]>, method: &s
     let Some(user) = named_user(&credentials, &domain) else {
         return again(false);
     };
-    let group = match cx.place(&user) {
-        Place::NoSuchUser => None,
-        Place::Here { group } | Place::Elsewhere { group, .. } | Place::Resiliency { group } => Some(group),
-        Place::Unavailable { .. } => return HttpVerdict::Unavailable,
-    };
-    let who = Who { user: &user, group };
+    let kept = Kept::of(cx, &user);
+    if matches!(kept.place, Place::Unavailable { .. }) {
+        return HttpVerdict::Unavailable;
+    }
+    let who = Who { user: &user, kept: &kept };
     match weigh(cx, &credentials, method.as_bytes(), who, Algorithm::Sha256).await {
         Worth::Good => {
             cx.count(Counter::AuthAccepted);

@@ -4,12 +4,14 @@
 //! what an identity may do. Unknown user and wrong password differ neither in answer nor in the work done.
 
 mod http;
+mod kept;
 mod opened;
 
 pub use http::{HttpVerdict, http_claim, http_digest};
+pub use kept::{Kept, mark_of};
 pub use opened::Opened;
 
-use crate::cx::{Cx, Place};
+use crate::cx::Cx;
 use crate::ident::user_of;
 use crate::metrics::Counter;
 use crate::records::{Credential, DecodeError, credential_key};
@@ -17,11 +19,12 @@ use crate::replies;
 use crate::settings::DeploymentView;
 use crate::trust;
 use bytes::Bytes;
-use pairline_group::{GroupId, Millis};
+use pairline_group::Millis;
 use pairline_sip::auth::{self, Algorithm, Credentials, NonceVerdict};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
+use pairline_sip::method::Method;
 use pairline_sip::reply::Reply;
 use pairline_sip::uri::Aor;
 
@@ -64,13 +67,33 @@ impl Realm {
     }
 }
 
-/// Whom a request must prove to come from, and the group with that user's credential (`None`: no such user).
+/// In which role credentials are asked for of a request: where it ends here, as who serves it (RFC 3261 §22.2), else as the
+/// proxy on its way.
+pub fn realm_of(request: &Message) -> Realm {
+    match request.method() {
+        Method::Register | Method::Subscribe => Realm::Registrar,
+        _ => Realm::Proxy,
+    }
+}
+
+/// Whom a request must prove to come from, and where the credential is that it is weighed against.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
     /// The user.
     pub user: &'a Aor,
-    /// Its group.
-    pub group: Option<GroupId>,
+    /// Its credential's place.
+    pub kept: &'a Kept,
+}
+
+/// What a digest is computed against. The work is the same for all three.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Against<'a> {
+    /// The user's own HA1.
+    Own(&'a [u8]),
+    /// That of the user who stands in for a name that nobody has: never right.
+    StandIn(&'a [u8]),
+    /// None of that algorithm: never right.
+    Nothing,
 }
 
 /// What credentials are worth.
@@ -116,6 +139,14 @@ pub fn are_offered(view: &DeploymentView, request: &Message, realm: Realm, domai
     credentials_for(request, realm, view.realm(domain)).is_some()
 }
 
+/// Whether anything about a request may prove who sends it. If not it is challenged before anything is looked up: the time that
+/// this takes tells nobody who exists.
+pub fn may_be_proven(view: &DeploymentView, request: &Message, flow: Flow, realm: Realm, domain: &str) -> bool {
+    flow.transport == Transport::Peer
+        || trust::takes_certificates(view, flow)
+        || are_offered(view, request, realm, domain)
+}
+
 /// The user that credentials name: without the domain, as HA1 is stored.
 fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
     let name = std::str::from_utf8(&credentials.username).ok()?;
@@ -153,17 +184,17 @@ pub(crate) enum Judged {
     Wrong,
 }
 
-/// Weighs credentials against a user's HA1 (`None`: there is no such user, and the same work is done).
+/// Weighs credentials of a user.
 pub(crate) fn judge(
     view: &DeploymentView,
     credentials: &Credentials<'_>,
     method: &[u8],
     user: &Aor,
-    ha1: Option<&[u8]>,
+    against: Against<'_>,
     algorithm: Algorithm,
     wall: Millis,
 ) -> Judged {
-    if !is_right(credentials, method, user, ha1, algorithm) {
+    if !is_right(credentials, method, user, against, algorithm) {
         return Judged::Wrong;
     }
     let verdict = auth::check_nonce(&view.nonce_keys, &credentials.nonce, wall, view.nonce_life_ms);
@@ -178,14 +209,18 @@ fn is_right(
     credentials: &Credentials<'_>,
     method: &[u8],
     user: &Aor,
-    ha1: Option<&[u8]>,
+    against: Against<'_>,
     algorithm: Algorithm,
 ) -> bool {
     let named = named_user(credentials, user.domain());
-    let nobody = &NOBODY[..algorithm.hex_len().min(NOBODY.len())];
-    let right = auth::verify(credentials, ha1.unwrap_or(nobody), method);
+    let (ha1, own) = match against {
+        Against::Own(ha1) => (ha1, true),
+        Against::StandIn(ha1) => (ha1, false),
+        Against::Nothing => (&NOBODY[..algorithm.hex_len().min(NOBODY.len())], false),
+    };
+    let right = auth::verify(credentials, ha1, method);
     // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
-    right && ha1.is_some() && credentials.algorithm == algorithm && named.as_ref() == Some(user)
+    right && own && credentials.algorithm == algorithm && named.as_ref() == Some(user)
 }
 
 /// The HA1 in a stored credential, for one algorithm.
@@ -239,27 +274,15 @@ fn challenge_value(
     auth::challenge(view.realm(domain), algorithm, &nonce, stale, proxy)
 }
 
-/// The HA1 of a user, or nobody's with the same work done.
+/// The HA1 in the credential that a user's is weighed against.
 async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Vec<u8>> {
     let view = cx.view();
-    let record = match who.group {
-        Some(group) => cx.read(group, &credential_key(who.user.as_str())).await,
-        None => None,
+    let owner = who.kept.owner(who.user);
+    let record = match who.kept.group() {
+        Some(group) => cx.read(group, &credential_key(owner.as_str())).await?,
+        None => return None,
     };
-    let Some(record) = record else {
-        // As much hashing and ciphering as opening a credential would have been.
-        let nobody = Credential {
-            realm: view.realm(who.user.domain()).to_owned(),
-            ha1: view
-                .stored_algorithms
-                .iter()
-                .map(|a| (*a, NOBODY[..a.hex_len().min(NOBODY.len())].to_vec()))
-                .collect(),
-        };
-        drop(nobody.seal(&view.sealing_key, who.user.as_str(), 0));
-        return None;
-    };
-    match open_ha1(&view, who.user, &record.value, algorithm) {
+    match open_ha1(&view, owner, &record.value, algorithm) {
         Ok(ha1) => ha1,
         Err(_) => {
             cx.count(Counter::RecordUnreadable);
@@ -278,17 +301,24 @@ pub(crate) async fn weigh<C: Cx>(
 ) -> Worth {
     let named = named_user(credentials, who.user.domain());
     // Another user's are weighed as that user's, with the same work: whoever has that password is told what is wrong.
-    let owner = match &named {
-        Some(user) if user != who.user => Who { user, group: copy_of(cx.place(user)) },
-        _ => who,
+    let other = match &named {
+        Some(user) if user != who.user => Some((user, Kept::of(cx, user))),
+        _ => None,
     };
+    let owner = other.as_ref().map_or(who, |(user, kept)| Who { user, kept });
     let ha1 = ha1_of(cx, owner, algorithm).await;
-    match judge(&cx.view(), credentials, method, owner.user, ha1.as_deref(), algorithm, cx.now().wall) {
+    let against = owner.kept.against(ha1.as_deref());
+    let worth = match judge(&cx.view(), credentials, method, owner.user, against, algorithm, cx.now().wall) {
         Judged::Wrong => Worth::Wrong,
-        _ if owner.user != who.user => Worth::Another,
-        Judged::Counted { id, nc } if cx.nonce_count(id, nc) => Worth::Good,
+        _ if other.is_some() => Worth::Another,
+        Judged::Counted { id, nc } if cx.nonce_count(id, nc) => return Worth::Good,
         Judged::Counted { .. } | Judged::Stale => Worth::Stale,
+    };
+    who.kept.even_out(cx, who.user);
+    if let Some((user, kept)) = &other {
+        kept.even_out(cx, user);
     }
+    worth
 }
 
 /// Whether credentials name another user of that user's domain.
@@ -296,15 +326,10 @@ pub(crate) fn are_anothers(credentials: &Credentials<'_>, user: &Aor) -> bool {
     named_user(credentials, user.domain()).is_some_and(|named| named != *user)
 }
 
-/// The group with a copy of what a user has, whoever serves it.
-fn copy_of(place: Place) -> Option<GroupId> {
-    match place {
-        Place::NoSuchUser => None,
-        Place::Here { group }
-        | Place::Resiliency { group }
-        | Place::Elsewhere { group, .. }
-        | Place::Unavailable { group, .. } => Some(group),
-    }
+/// Whether a request has credentials that name another user than the one who it says sends it. They are weighed where the
+/// request arrives, by the copy of that other one's credential: who serves the user then makes no difference to the answer.
+pub fn names_another(view: &DeploymentView, request: &Message, realm: Realm, user: &Aor) -> bool {
+    credentials_for(request, realm, view.realm(user.domain())).is_some_and(|offered| are_anothers(&offered, user))
 }
 
 /// Whether a request has the right password of a user by the copy of the credential that is here. Nothing is granted for that:
@@ -316,14 +341,26 @@ pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm:
     };
     let algorithm = algorithm_for(&view, request, flow);
     let ha1 = ha1_of(cx, who, algorithm).await;
-    is_right(&credentials, request.method().as_str().as_bytes(), who.user, ha1.as_deref(), algorithm)
+    let method = request.method().as_str().as_bytes();
+    let knows = is_right(&credentials, method, who.user, who.kept.against(ha1.as_deref()), algorithm);
+    if !knows {
+        who.kept.even_out(cx, who.user);
+    }
+    knows
+}
+
+/// Whether a request is proven to come from a user without credentials: by the client's certificate, or by the other pool, which
+/// says so inside the link.
+pub fn is_vouched_for<C: Cx>(cx: &C, request: &Message, flow: Flow, who: Who<'_>) -> bool {
+    who.kept.exists()
+        && (trust::is_user(cx, &cx.view(), flow, who.user) || trust::partner_names(request, flow, who.user))
 }
 
 /// Whether a request is proven to come from a user, by certificate or by credentials; if not, the challenge is on its way, or
 /// a 403 where it is proven to come from another one.
 pub async fn authenticate<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
     let view = cx.view();
-    if who.group.is_some() && trust::is_user(cx, &view, flow, who.user) {
+    if is_vouched_for(cx, request, flow, who) {
         cx.count(Counter::AuthAccepted);
         return true;
     }

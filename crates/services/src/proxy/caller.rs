@@ -5,7 +5,7 @@
 
 use super::hop;
 use crate::access::{Entry, Origin, Proof};
-use crate::auth::{self, Realm, Who};
+use crate::auth::{self, Kept, Realm, Who};
 use crate::cx::{Cx, Place};
 use crate::forward::Asserted;
 use crate::metrics::Counter;
@@ -81,23 +81,28 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
     let Some(user) = claimed(cx, request, flow, entry.origin) else {
         return Caller::Answered;
     };
-    let (group, reachable) = match cx.place(&user) {
-        Place::NoSuchUser => (None, true),
-        Place::Here { group } | Place::Resiliency { group } => (Some(group), true),
-        Place::Elsewhere { .. } if !auth::are_offered(&cx.view(), request, Realm::Proxy, user.domain()) => {
+    let view = cx.view();
+    if !auth::may_be_proven(&view, request, flow, Realm::Proxy, user.domain()) {
+        auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
+        return Caller::Answered;
+    }
+    let kept = Kept::of(cx, &user);
+    let who = Who { user: &user, kept: &kept };
+    let reachable = match kept.place {
+        Place::NoSuchUser | Place::Here { .. } | Place::Resiliency { .. } => true,
+        Place::Elsewhere { .. } if !auth::are_offered(&view, request, Realm::Proxy, user.domain()) => {
             // Asking the other pool first would take a time that nobody else's challenge takes.
             auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
             return Caller::Answered;
         }
-        Place::Elsewhere { group, pool } if hop::to_peer(cx, request, pool, None).is_none() => (Some(group), false),
-        Place::Elsewhere { group, pool } => {
-            let who = Who { user: &user, group: Some(group) };
+        // Weighed here, whoever serves the user: the answer says nothing of that then.
+        Place::Elsewhere { .. } if auth::names_another(&view, request, Realm::Proxy, &user) => true,
+        Place::Elsewhere { pool, .. } if hop::to_peer(cx, request, pool, None).is_some() => {
             let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who).await;
             return Caller::ServedBy { pool, user, proven };
         }
-        Place::Unavailable { group, .. } => (Some(group), false),
+        Place::Elsewhere { .. } | Place::Unavailable { .. } => false,
     };
-    let who = Who { user: &user, group };
     if !auth::authenticate(cx, request, flow, Realm::Proxy, who).await {
         return Caller::Answered;
     }

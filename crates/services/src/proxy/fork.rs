@@ -10,12 +10,13 @@ use super::hop::Hop;
 use super::leg::{GIVE_UP_MS, Leg, SILENT_REST_MS, by_preference};
 use super::redirect::{Named, Redirect};
 use super::targets::{self, Found};
-use crate::auth::{self, Realm};
+use crate::auth;
 use crate::cx::{Branch, Cx, TaskEvent};
 use crate::forward::{self, Asserted, Extra, Sending};
 use crate::metrics::Counter;
 use crate::replies;
 use crate::routes::RouteSet;
+use crate::sips;
 use pairline_group::Millis;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -164,7 +165,8 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// Sends a request on a new leg.
     fn send(&mut self, hop: Hop, share: u16) {
-        let Some(mut hop) = self.awake(hop) else { return self.ended.push(Ended::Flow) };
+        let hop = self.awake(hop).filter(|hop| sips::may_take(self.job.request, hop));
+        let Some(mut hop) = hop else { return self.ended.push(Ended::Flow) };
         let view = self.cx.view();
         let (history, entry) = self.history.as_mut().and_then(|history| history.of_branch(&hop)).unzip();
         // In a dialog there is nothing to fork, so nothing is added.
@@ -477,7 +479,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 let reply = best::returned(message, &self.ended);
                 // The other pool's challenge to a caller whom it serves.
                 match status {
-                    407 if self.challenged_elsewhere() => self.cx.respond_once(status, reply),
+                    401 | 407 if self.challenged_elsewhere() => self.cx.respond_once(status, reply),
                     _ => self.cx.respond(status, reply),
                 }
             }
@@ -495,7 +497,8 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// What a name that nobody has would get.
     fn challenge(&self, stranger: &Aor) {
-        auth::challenge(self.cx, self.job.request, self.job.arrival, Realm::Proxy, stranger.domain(), false);
+        let realm = auth::realm_of(self.job.request);
+        auth::challenge(self.cx, self.job.request, self.job.arrival, realm, stranger.domain(), false);
     }
 
     /// Whether the other pool serves the caller and has to weigh the credentials, which are still in the request.

@@ -17,9 +17,11 @@ mod redirect;
 mod targets;
 
 pub use edge::deliver;
+pub use hop::Hop;
 pub use originate::{End, Own, originate};
 
 use crate::access::{Entry, Verdict};
+use crate::auth;
 use crate::cx::Cx;
 use crate::emergency;
 use crate::forward::Asserted;
@@ -50,7 +52,7 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         Caller::Known { asserted, consumed } => (asserted, consumed),
         Caller::ServedBy { pool, user, proven } => {
             let stranger = (!proven).then_some(&user);
-            return to_serving_pool(&cx, &request, flow, &routes, pool, stranger).await;
+            return to_serving_pool(&cx, &request, flow, &routes, pool, (stranger, &Asserted::Strip)).await;
         }
         Caller::Answered => return,
     };
@@ -109,6 +111,11 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
             Fork::new(cx, job, Some(user)).run(Vec::new()).await;
         }
         Found::Stranded(_) => replies::unavailable(cx, request, "No Device Reachable"),
+        Found::NotSecure => {
+            // RFC 5630 §5.3.
+            let warning = format!("380 {} \"SIPS Not Allowed\"", cx.view().own.server_name);
+            replies::refuse_with(cx, request, 480, "No Device Reachable Securely", &[("Warning", &warning)]);
+        }
         Found::NotRegistered => replies::refuse(cx, request, 480, "Not Registered"),
         Found::NoSuchUser => replies::refuse(cx, request, 404, "Not Found"),
         Found::Unavailable => {
@@ -127,24 +134,27 @@ fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
 }
 
 /// A caller whom the other pool serves: that pool authenticates, so the request goes there as it is. A stranger, who only says
-/// who it is, sees nothing of that until the other pool has answered.
+/// who it is, sees nothing of that until the other pool has answered; who has proven it is named inside the link.
 pub async fn to_serving_pool<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
     pool: pairline_group::PoolId,
-    stranger: Option<&Aor>,
+    (stranger, asserted): (Option<&Aor>, &Asserted),
 ) {
     let Some(peer) = hop::to_peer(cx, request, pool, None) else {
-        return replies::try_later(cx, request, "Serving Pool Not Reachable");
+        // Sent to and fro between the pools too often, which is news for no stranger.
+        return match stranger {
+            Some(user) => auth::challenge(cx, request, flow, auth::realm_of(request), user.domain(), false),
+            None => replies::try_later(cx, request, "Serving Pool Not Reachable"),
+        };
     };
     if stranger.is_none() {
         replies::trying(cx, request);
     }
     cx.count(Counter::ProxyPeer);
-    let asserted = Asserted::Strip;
-    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
+    let job = Job { request, arrival: flow, routes, asserted, consumed: false, record_route: true };
     Fork::new(cx, job, None).of_stranger(stranger).run(vec![peer]).await;
 }
 

@@ -11,6 +11,7 @@ use crate::ident::parse_user;
 use crate::metrics::Counter;
 use crate::push;
 use crate::records::{BINDING, Settings, settings_key};
+use crate::sips;
 use pairline_group::GroupId;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
@@ -28,6 +29,8 @@ pub enum Found {
     Waking(Aor, Vec<Hop>),
     /// There are bindings of this user, all stranded.
     Stranded(Aor),
+    /// There are bindings, and none by which a request may go that is to travel encrypted (RFC 5630).
+    NotSecure,
     /// No binding.
     NotRegistered,
     /// No such user.
@@ -46,7 +49,7 @@ pub async fn find<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Found {
 
 /// The same for a user, or one device of that user, whoever stands in the Request-URI.
 pub async fn find_device<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu::Target>) -> Found {
-    look(cx, request, user, device, false).await
+    secured(request, look(cx, request, user, device, false).await)
 }
 
 /// As [`find`], and orders sleeping devices to be woken for a call or a message, where the deployment has a gateway for that
@@ -55,7 +58,20 @@ pub async fn find_and_wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Foun
     let wakes = matches!(request.method(), Method::Invite | Method::Message);
     let wake = wakes && !cx.view().push.providers.is_empty();
     let device = gruu::Target::of(&cx.view().sealing_key, request.request_uri());
-    look(cx, request, user, device.as_ref(), wake).await
+    secured(request, look(cx, request, user, device.as_ref(), wake).await)
+}
+
+/// Only the hops that a request may take, their alternates among them (RFC 5630 §5.3).
+fn secured(request: &Message, mut found: Found) -> Found {
+    let (Found::Hops(hops) | Found::Waking(_, hops)) = &mut found else { return found };
+    let any = !hops.is_empty();
+    let all = std::mem::take(hops);
+    hops.extend(all.into_iter().filter_map(|mut hop| {
+        let further = std::mem::take(&mut hop.alternates);
+        Hop::first_of(std::iter::once(hop).chain(further).filter(|hop| sips::may_take(request, hop)).collect())
+    }));
+    let lost = any && hops.is_empty();
+    if lost && matches!(found, Found::Hops(_)) { Found::NotSecure } else { found }
 }
 
 async fn look<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu::Target>, wake: bool) -> Found {
@@ -69,8 +85,8 @@ async fn look<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu
             Place::NoSuchUser => return Found::NoSuchUser,
             Place::Here { group } | Place::Resiliency { group } => Some(group),
             Place::Elsewhere { pool, .. } => {
-                let uri = forwarded.then(|| current.as_str().as_bytes());
-                if let Some(peer) = hop::to_peer(cx, request, pool, uri) {
+                let uri = forwarded.then(|| sips::like(request, current.as_str()));
+                if let Some(peer) = hop::to_peer(cx, request, pool, uri.as_deref().map(str::as_bytes)) {
                     cx.count(Counter::ProxyPeer);
                     let found = Found::Hops(vec![peer]);
                     return if forwarded { mapped_to(&current, found) } else { found };
@@ -119,7 +135,8 @@ fn mapped_to(user: &Aor, mut found: Found) -> Found {
 /// came over the link does not go back.
 fn then_other_pool<C: Cx>(cx: &C, request: &Message, user: &Aor, forwarded: bool, found: Found) -> Found {
     let partner = cx.view().partner.as_ref().map(|partner| partner.pool).filter(|_| peer_hops(request) == 0);
-    let uri = forwarded.then(|| user.as_str().as_bytes());
+    let uri = forwarded.then(|| sips::like(request, user.as_str()));
+    let uri = uri.as_deref().map(str::as_bytes);
     let Some(peer) = partner.and_then(|pool| hop::to_peer(cx, request, pool, uri)) else {
         return found;
     };

@@ -9,7 +9,7 @@ mod notice;
 mod subscribe;
 
 pub use notice::{Notice, Standing};
-pub use subscribe::subscribe;
+pub use subscribe::{is_weighed_there, subscribe};
 
 use crate::binding::Binding;
 use crate::cx::{Cx, Place};

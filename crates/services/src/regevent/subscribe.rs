@@ -3,9 +3,10 @@
 //! Owns the answers to it and what it writes.
 
 use super::{PACKAGE, bindings, document, everything, has_numbers, is_written, notice, subscriptions, write};
-use crate::auth::{self, Realm, Who};
+use crate::auth::{self, Kept, Realm, Who};
 use crate::binding::FlowRef;
 use crate::cx::{Cx, Place};
+use crate::forward::Asserted;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::records::{derive, subscription_key};
@@ -44,12 +45,12 @@ async fn watcher<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Op
         refuse(cx, request, 403, "Subscriber Of Another Domain");
         return None;
     };
-    let group = match cx.place(&watcher) {
-        Place::Here { group } | Place::Elsewhere { group, .. } | Place::Resiliency { group } => Some(group),
-        Place::Unavailable { group, .. } => Some(group),
-        Place::NoSuchUser => None,
-    };
-    if !auth::authenticate(cx, request, flow, Realm::Registrar, Who { user: &watcher, group }).await {
+    if !auth::may_be_proven(&view, request, flow, Realm::Registrar, watcher.domain()) {
+        auth::challenge(cx, request, flow, Realm::Registrar, watcher.domain(), false);
+        return None;
+    }
+    let kept = Kept::of(cx, &watcher);
+    if !auth::authenticate(cx, request, flow, Realm::Registrar, Who { user: &watcher, kept: &kept }).await {
         return None;
     }
     // The same answer whether the user exists or not.
@@ -58,6 +59,22 @@ async fn watcher<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Op
         return None;
     }
     Some(watcher)
+}
+
+/// What the pool that serves the watched user is told of the one who asks: who has proven it by certificate, or nothing where
+/// credentials are offered, which it is to weigh. `None`: it is answered where it arrives.
+pub fn is_weighed_there<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Option<Asserted> {
+    let view = cx.view();
+    let Whose::User(watcher) = classify(&view, request.from().uri) else { return None };
+    if !auth::may_be_proven(&view, request, flow, Realm::Registrar, watcher.domain()) {
+        return None;
+    }
+    let kept = Kept::of(cx, &watcher);
+    if auth::is_vouched_for(cx, request, flow, Who { user: &watcher, kept: &kept }) {
+        return Some(Asserted::Set(watcher));
+    }
+    let offered = auth::are_offered(&view, request, Realm::Registrar, watcher.domain());
+    (offered && !auth::names_another(&view, request, Realm::Registrar, &watcher)).then_some(Asserted::Strip)
 }
 
 /// The seconds granted; `None` after an answer.

@@ -1,4 +1,5 @@
-//! REGISTER of a user whom the other pool serves: sent on with a Path, credentials intact (DESIGN §8, RFC 3327).
+//! REGISTER of a user whom the other pool serves: sent on with a Path, credentials intact, or with the identity that a
+//! certificate has proven here (DESIGN §8, RFC 3327).
 //!
 //! Owns that one hop. The serving pool authenticates and decides.
 
@@ -15,7 +16,7 @@ use pairline_sip::message::Message;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreached(pub &'static str);
 
-/// Sends the request to the serving pool and its answer back.
+/// Sends the request to the serving pool and its answer back. Who is `proven` to send it is said inside the link.
 ///
 /// # Errors
 /// [`Unreached`]. What the sender may learn of that depends on who it is.
@@ -25,6 +26,7 @@ pub async fn relay<C: Cx>(
     flow: Flow,
     routes: &RouteSet,
     pool: PoolId,
+    proven: &Asserted,
 ) -> Result<(), Unreached> {
     let view = cx.view();
     let hop = cx.peer_flow(pool).filter(|_| forward::peer_hops(request) < forward::MAX_PEER_HOPS);
@@ -43,7 +45,7 @@ pub async fn relay<C: Cx>(
         push_routes: &[],
         record_route: false,
         path: path.as_deref(),
-        asserted: &Asserted::Strip,
+        asserted: proven,
         consumed: false,
         extra: Extra::default(),
     };

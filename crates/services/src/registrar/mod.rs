@@ -11,14 +11,16 @@ mod outbound;
 pub mod plan;
 pub mod quick;
 
-use crate::auth::{self, Realm, Who};
+use crate::auth::{self, Kept, Realm, Who};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::{Cx, Place, TaskEvent};
+use crate::forward::Asserted;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::records::{BINDING, binding_key};
 use crate::replies;
 use crate::routes::{RouteSet, read_flow_token};
+use crate::sips;
 use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
 use pairline_group::{GroupId, Millis, PoolId, Position};
@@ -55,20 +57,21 @@ async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: R
         return;
     }
     for round in 0..ROUNDS {
-        let place = cx.place(&user);
-        if let Place::Elsewhere { group, pool } = place {
-            return at_other_pool(&cx, &request, flow, &routes, &user, (group, pool), admitted).await;
+        let kept = Kept::of(&cx, &user);
+        let who = Who { user: &user, kept: &kept };
+        if let Place::Elsewhere { pool, .. } = kept.place
+            && (admitted || !weighed_here(&cx, &request, flow, who))
+        {
+            return at_other_pool(&cx, &request, flow, &routes, who, (pool, admitted)).await;
         }
-        let group = match place {
-            Place::Here { group } | Place::Resiliency { group } | Place::Unavailable { group, .. } => Some(group),
-            _ => None,
-        };
         // Once: a second look at the same credentials would find their nonce count used.
-        admitted = admitted || admit(&cx, &request, flow, &user, group).await;
+        admitted = admitted || admit(&cx, &request, flow, who).await;
         if !admitted {
             return;
         }
-        let again = match place {
+        let again = match kept.place {
+            // Gone since it was proven.
+            _ if !kept.exists() => return replies::try_later(&cx, &request, "User Is Being Moved"),
             Place::Here { group } => serve(&cx, &request, flow, &user, group).await,
             Place::Resiliency { group } => return guest::serve(&cx, &request, flow, &user, group).await,
             _ => return replies::try_later(&cx, &request, "Serving Pool Not Reachable"),
@@ -82,6 +85,13 @@ async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: R
     replies::try_later(&cx, &request, "User Is Being Moved");
 }
 
+/// Whether credentials that name another user than To does are weighed at once, whoever serves the one in To: the answer says
+/// nothing of that then.
+fn weighed_here<C: Cx>(cx: &C, request: &Message, flow: Flow, who: Who<'_>) -> bool {
+    auth::names_another(&cx.view(), request, Realm::Registrar, who.user)
+        && !auth::is_vouched_for(cx, request, flow, who)
+}
+
 /// A REGISTER of a user whom the other pool serves. Who offers no credentials is challenged here, at once, like everybody, and a
 /// pool that does not answer is news only for who has proven to be that user: neither time nor failure tells who exists.
 async fn at_other_pool<C: Cx>(
@@ -89,15 +99,16 @@ async fn at_other_pool<C: Cx>(
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
-    user: &Aor,
-    (group, pool): (GroupId, PoolId),
-    proven: bool,
+    who: Who<'_>,
+    (pool, proven): (PoolId, bool),
 ) {
-    if !auth::are_offered(&cx.view(), request, Realm::Registrar, user.domain()) {
-        return auth::challenge(cx, request, flow, Realm::Registrar, user.domain(), false);
+    let vouched = auth::is_vouched_for(cx, request, flow, who);
+    if !vouched && !auth::are_offered(&cx.view(), request, Realm::Registrar, who.user.domain()) {
+        return auth::challenge(cx, request, flow, Realm::Registrar, who.user.domain(), false);
     }
-    if let Err(unreached) = elsewhere::relay(cx, request, flow, routes, pool).await
-        && (proven || admit(cx, request, flow, user, Some(group)).await)
+    let asserted = if vouched { Asserted::Set(who.user.clone()) } else { Asserted::Strip };
+    if let Err(unreached) = elsewhere::relay(cx, request, flow, routes, pool, &asserted).await
+        && (proven || admit(cx, request, flow, who).await)
     {
         replies::try_later(cx, request, unreached.0);
     }
@@ -129,13 +140,12 @@ async fn pause<C: Cx>(cx: &C) {
 }
 
 /// Authenticates; the identity must be the user whose bindings are to be changed (no third-party registration).
-async fn admit<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: Option<GroupId>) -> bool {
-    let who = Who { user, group };
+async fn admit<C: Cx>(cx: &C, request: &Message, flow: Flow, who: Who<'_>) -> bool {
     if !auth::authenticate(cx, request, flow, Realm::Registrar, who).await {
         return false;
     }
     match classify(&cx.view(), request.from().uri) {
-        Whose::User(from) if from == *user => true,
+        Whose::User(from) if from == *who.user => true,
         _ => {
             cx.count(Counter::AuthMismatch);
             replies::refuse(cx, request, 403, "Third-Party Registration Not Allowed");
@@ -165,6 +175,11 @@ fn read_ask<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<
         Ok(ask) if outbound::is_asked(request, &ask) && outbound::first_hop_lacks_it(request, &ask) => {
             cx.count(Counter::RegisterRefused);
             replies::refuse(cx, request, 439, "First Hop Lacks Outbound Support");
+            None
+        }
+        Ok(ask) if sips::is_bound_openly(request, &ask) => {
+            cx.count(Counter::RegisterRefused);
+            replies::refuse(cx, request, 400, "SIPS Contact Needs SIPS All The Way");
             None
         }
         // Signing off needs no push service (RFC 8599 §4.1.4).

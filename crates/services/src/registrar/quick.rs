@@ -8,7 +8,7 @@ use super::ask::Ask;
 use super::plan::{Changes, Plan, plan};
 use super::{after, answer, counter_of, kept_uris, proposal};
 use crate::access;
-use crate::auth::{self, Judged, Realm};
+use crate::auth::{self, Against, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
 use crate::cx::Place;
 use crate::emergency;
@@ -17,6 +17,7 @@ use crate::metrics::Counter;
 use crate::records::{BINDING, credential_key};
 use crate::settings::DeploymentView;
 use crate::sight::Sight;
+use crate::sips;
 use crate::trust;
 use bytes::Bytes;
 use pairline_group::io::Proposal;
@@ -57,7 +58,15 @@ fn is_plain(request: &Message, flow: Flow) -> bool {
         && request.vias().nth(1).is_none()
         && request.to().tag().is_none()
         && request.headers(Name::Authorization).nth(1).is_none()
-        && request.contacts().nth(1).is_none()
+        && !sips::is_asked(request)
+        && has_one_contact(request)
+}
+
+/// At most one contact, which need not be encrypted.
+fn has_one_contact(request: &Message) -> bool {
+    let mut contacts = request.contacts();
+    let plain = contacts.next().is_none_or(|contact| !sips::is_sips(contact.uri));
+    plain && contacts.next().is_none()
 }
 
 /// Decides.
@@ -91,7 +100,8 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
     }
 }
 
-/// A REGISTER of a user who does not exist: weighed like another's with a wrong password, and answered the same.
+/// A REGISTER of a user who does not exist: weighed like another's with a wrong password, and answered the same. Whoever
+/// stands in for that name says where it goes and what it is weighed against.
 fn nobody<S: Sight>(
     sight: &mut S,
     view: &DeploymentView,
@@ -100,13 +110,16 @@ fn nobody<S: Sight>(
     user: &Aor,
     credentials: &Credentials<'_>,
 ) -> Quick {
+    let Some((stand_in, Place::Here { group })) = sight.stand_in(user) else {
+        return Quick::Not;
+    };
     let algorithm = auth::algorithm_for(view, request, flow);
-    // What looking for a known user's HA1 takes.
-    let _ = sight.record(GroupId::CMS, &credential_key(user.as_str()));
-    let _ = sight.opened().get(user.as_str(), GroupId::CMS, Position::default(), algorithm);
+    let Some((ha1, _)) = ha1(sight, view, &stand_in, group, algorithm) else {
+        return Quick::Not;
+    };
     let method = request.method().as_str().as_bytes();
-    // Never right: there is no HA1.
-    auth::judge(view, credentials, method, user, None, algorithm, sight.now().wall);
+    // Never right: it is not this user's.
+    auth::judge(view, credentials, method, user, Against::StandIn(&ha1), algorithm, sight.now().wall);
     if auth::are_anothers(credentials, user) {
         return Quick::Not;
     }
@@ -149,22 +162,28 @@ fn known<S: Sight>(
     credentials: &Credentials<'_>,
 ) -> Quick {
     let algorithm = auth::algorithm_for(view, request, flow);
-    let Some(ha1) = ha1(sight, view, user, group, algorithm) else {
-        // Nobody's digest is weighed with the same work as somebody's: there.
+    let Some((ha1, fresh)) = ha1(sight, view, user, group, algorithm) else {
         return Quick::Not;
     };
     let method = request.method().as_str().as_bytes();
     let wall = sight.now().wall;
-    let (id, nc) = match auth::judge(view, credentials, method, user, Some(&ha1), algorithm, wall) {
-        // Right or wrong, they are another's: there.
-        Judged::Wrong if auth::are_anothers(credentials, user) => return Quick::Not,
+    let (id, nc) = match auth::judge(view, credentials, method, user, Against::Own(&ha1), algorithm, wall) {
         Judged::Wrong => {
+            // The other half of what a name without a user takes (`auth::Kept`).
+            drop(sight.stand_in(user));
+            // Right or wrong, they are another's: there.
+            if auth::are_anothers(credentials, user) {
+                return Quick::Not;
+            }
             sight.count(Counter::AuthFailed);
             return challenge(sight, view, request, flow, user, Counter::AuthChallenge);
         }
         Judged::Stale => return challenge(sight, view, request, flow, user, Counter::AuthStale),
         Judged::Counted { id, nc } => (id, nc),
     };
+    if let Some(version) = fresh {
+        sight.opened().put(user.as_str(), group, version, algorithm, &ha1);
+    }
     let own = &view.own;
     let client = FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow };
     let Ok(ask) = Ask::read(user, request, client, 0) else {
@@ -193,22 +212,22 @@ fn known<S: Sight>(
     Quick::Commit { group, proposal, reply }
 }
 
-/// The HA1 of a user who has a credential that can be read.
+/// The HA1 of a user who has a credential that can be read, and its version if it was opened only now. Nobody's guess makes it
+/// known: who was asked for lately would show in the time.
 fn ha1<S: Sight>(
     sight: &mut S,
     view: &DeploymentView,
     user: &Aor,
     group: GroupId,
     algorithm: Algorithm,
-) -> Option<Vec<u8>> {
+) -> Option<(Vec<u8>, Option<Position>)> {
     let record = sight.record(group, &credential_key(user.as_str()))?;
     let (version, value) = (record.version, record.value.clone());
     if let Some(known) = sight.opened().get(user.as_str(), group, version, algorithm) {
-        return Some(known.to_vec());
+        return Some((known.to_vec(), None));
     }
     let ha1 = auth::open_ha1(view, user, &value, algorithm).ok()??;
-    sight.opened().put(user.as_str(), group, version, algorithm, &ha1);
-    Some(ha1)
+    Some((ha1, Some(version)))
 }
 
 fn is_one_put(changes: &Changes) -> bool {

@@ -49,6 +49,10 @@ impl Sight for Glance {
         self.places.get(user.as_str()).cloned().unwrap_or(Place::NoSuchUser)
     }
 
+    fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
+        super::stand_in(&self.places, user)
+    }
+
     fn record(&self, group: GroupId, key: &Key) -> Option<&Record> {
         self.records.get(&(group, key.clone()))
     }

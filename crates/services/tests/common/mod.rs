@@ -279,6 +279,12 @@ pub fn group_of(pool: PoolId, user: &Aor) -> GroupId {
     GroupId::of_user(pool, 4, user.as_str())
 }
 
+/// The next name in alphabetical order, round and round.
+pub fn stand_in(places: &BTreeMap<String, Place>, user: &Aor) -> Option<(Aor, Place)> {
+    let (name, place) = places.range(user.as_str().to_owned()..).next().or_else(|| places.first_key_value())?;
+    (name != user.as_str()).then(|| (aor(name), place.clone()))
+}
+
 impl Cx for Fake {
     fn now(&self) -> Now {
         let mono = self.0.borrow().mono;
@@ -297,6 +303,10 @@ impl Cx for Fake {
 
     fn place(&self, user: &Aor) -> Place {
         self.0.borrow().places.get(user.as_str()).cloned().unwrap_or(Place::NoSuchUser)
+    }
+
+    fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
+        stand_in(&self.0.borrow().places, user)
     }
 
     async fn read(&self, group: GroupId, key: &Key) -> Option<Record> {

@@ -153,7 +153,17 @@ impl Layer {
     }
 
     /// Takes a message that came on `flow`.
-    pub fn receive(&mut self, now: Millis, flow: Flow, mut message: Message) -> Received {
+    pub fn receive(&mut self, now: Millis, flow: Flow, message: Message) -> Received {
+        self.receive_within(now, flow, message, self.max)
+    }
+
+    /// Takes a message that must not be refused because others have taken all the room: it has an eighth of the room beside,
+    /// which nothing else is given. For emergency calls.
+    pub fn receive_urgent(&mut self, now: Millis, flow: Flow, message: Message) -> Received {
+        self.receive_within(now, flow, message, self.max + self.max.div_ceil(8))
+    }
+
+    fn receive_within(&mut self, now: Millis, flow: Flow, mut message: Message, max: usize) -> Received {
         if !message.is_request() {
             return self.receive_response(now, message);
         }
@@ -161,17 +171,17 @@ impl Layer {
         match message.method() {
             Method::Ack => self.receive_ack(now, message),
             Method::Cancel => self.receive_cancel(now, flow, message),
-            _ => self.receive_request(now, flow, message),
+            _ => self.receive_request(now, flow, message, max),
         }
     }
 
-    fn receive_request(&mut self, now: Millis, flow: Flow, message: Message) -> Received {
+    fn receive_request(&mut self, now: Millis, flow: Flow, message: Message, max: usize) -> Received {
         key::server(&mut self.scratch, &message, Class::Own);
         if let Some(&id) = self.server_keys.get(self.scratch.as_slice()) {
             self.repeat_request(now, id);
             return Received::Absorbed;
         }
-        if self.is_full() {
+        if self.holds(max) {
             self.refuse(flow, &message);
             return Received::Refused;
         }
@@ -181,7 +191,11 @@ impl Layer {
 
     /// Whether a new request would be refused for want of room: transactions, or bytes that they keep.
     pub fn is_full(&self) -> bool {
-        self.servers.len() + self.briefs.weight() >= self.max || self.held >= self.max.saturating_mul(BYTES_EACH)
+        self.holds(self.max)
+    }
+
+    fn holds(&self, max: usize) -> bool {
+        self.servers.len() + self.briefs.weight() >= max || self.held >= max.saturating_mul(BYTES_EACH)
     }
 
     /// Bytes of requests and responses that server transactions keep.

@@ -219,6 +219,24 @@ fn the_limit_is_answered_503_and_its_ack_ends_here() {
     assert!(matches!(layer.receive(3, udp(SOURCE), parse(&request("CANCEL", ""))), Received::Cancel { .. }));
 }
 
+/// Nothing else gets the room that emergency calls have beside the others', and they get no more than that.
+#[test]
+fn what_is_urgent_has_room_of_its_own_and_no_more() {
+    let mut layer = Layer::new(Timers::default(), 16);
+    let invite = |branch: &str| parse(&request("INVITE", "").replace("776asdhds", branch));
+    for n in 0..16 {
+        assert!(matches!(layer.receive(0, udp(SOURCE), invite(&format!("n{n}"))), Received::Request { .. }));
+    }
+    assert!(layer.is_full());
+    for n in 0..2 {
+        assert!(matches!(layer.receive(1, udp(SOURCE), invite("late")), Received::Refused));
+        assert!(matches!(layer.receive_urgent(1, udp(SOURCE), invite(&format!("sos{n}"))), Received::Request { .. }));
+    }
+    assert!(matches!(layer.receive_urgent(1, udp(SOURCE), invite("sos0")), Received::Absorbed), "a repetition");
+    assert!(matches!(layer.receive_urgent(1, udp(SOURCE), invite("sos2")), Received::Refused));
+    assert_eq!(layer.len(), 18);
+}
+
 #[test]
 fn transactions_differ_by_branch_sent_by_and_method() {
     let mut layer = layer();

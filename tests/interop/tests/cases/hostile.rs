@@ -2,6 +2,7 @@
 
 use super::{east, west};
 use pairline_interop::deployment::Deployment;
+use pairline_interop::phone::Phone;
 use pairline_interop::raw::{self, Answer};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -138,4 +139,31 @@ pub fn enumeration(_: &mut Deployment) {
     let (known, unknown) = (shape("alice"), shape("nosuchuser"));
     assert!(known.0.contains(" 401 "), "{known:?}");
     assert_eq!(known, unknown);
+}
+
+/// Alice's right credentials with another name in From, while the other pool is frozen: the same answer for users of either pool and
+/// for names that nobody has, and in no more time than it takes to look.
+pub fn another_name(pairline: &mut Deployment) {
+    let password = pairline.password("alice");
+    let challenge = Phone::new("alice", east(), 9).challenge();
+    let frozen = pairline.freeze("west");
+    let names = ["bob", "carol", "nobody1", "nobody2", "nobody3", "nobody4", "nobody5", "nobody6"];
+    for (count, name) in names.into_iter().enumerate() {
+        for (n, method) in ["INVITE", "REGISTER", "OPTIONS"].into_iter().enumerate() {
+            let uri =
+                if method == "REGISTER" { "sip:pairline.test".to_owned() } else { format!("sip:{name}@pairline.test") };
+            let count = u32::try_from(count * 3 + n + 1).expect("a small count");
+            let credentials = challenge.answer("alice", &password, method, &uri, count);
+            let credentials = if method == "REGISTER" { credentials } else { format!("Proxy-{credentials}") };
+            let extra = format!("Contact: <sip:a@127.0.0.1:9>\r\n{credentials}");
+            let request = raw::request(method, &uri, "UDP 127.0.0.1:9", &format!("another{count}"), &extra);
+            let request = request.replace("From: <sip:alice@", &format!("From: <sip:{name}@"));
+            let request = request.replace("To: <sip:pairline.test>", &format!("To: <sip:{name}@pairline.test>"));
+            let told = raw::ask(east(), request.as_bytes(), raw::ANSWER);
+            let told = told.unwrap_or_else(|| panic!("{method} of {name} is not answered at once"));
+            assert!(told.starts_with("SIP/2.0 403 Identity Does Not Match Credentials"), "{method} of {name}: {told}");
+        }
+    }
+    drop(frozen);
+    pairline.must(&["pool", "status", "--wait", "steady", "--timeout", "60"]);
 }
