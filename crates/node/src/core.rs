@@ -12,6 +12,7 @@ use crate::modes::Modes;
 use crate::peer::PeerFrame;
 use crate::procedures::Procedures;
 use crate::rng::Rng;
+use crate::traffic::{Asked, Traffic};
 use bytes::Bytes;
 use pairline_group::host::Host;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal};
@@ -70,6 +71,8 @@ pub struct TaskState {
     pub results: BTreeMap<u64, WaitResult>,
     /// Its deadline, if set.
     pub deadline: Option<Millis>,
+    /// The request that waits for its final answer.
+    pub asked: Option<Asked>,
     /// Its client transactions.
     pub branches: Vec<(Branch, ClientTx)>,
     /// Users whose bindings it watches.
@@ -195,6 +198,8 @@ pub struct Core {
     pub facts: Facts,
     /// Counters of services by their number.
     pub counters: BTreeMap<&'static str, u64>,
+    /// SIP messages by what they are.
+    pub traffic: Traffic,
     /// Open alarms, newest last, bounded.
     pub alarms: VecDeque<(Millis, String)>,
     /// Commit latency: monotonic start of proposals in flight.
@@ -253,6 +258,7 @@ impl Core {
             events: VecDeque::new(),
             results: BTreeMap::new(),
             deadline: None,
+            asked: None,
             branches: Vec::new(),
             watching: Vec::new(),
         });
@@ -317,6 +323,13 @@ impl Core {
         ticket
     }
 
+    /// The request of a task was given its final answer.
+    pub fn answered(&mut self, task: TaskId) {
+        if let Some(asked) = self.state(task).and_then(|state| state.asked.take()) {
+            self.traffic.answered(asked, self.now.mono);
+        }
+    }
+
     /// The link to a pool, if one is up.
     pub fn link_to(&self, pool: PoolId) -> Option<LinkId> {
         self.links.iter().rev().find(|(_, link)| link.pool == pool).map(|(id, _)| *id)
@@ -336,6 +349,7 @@ impl Core {
 
     /// Sends a SIP message where its flow leads: to the shell, or to the partner inside the link.
     pub fn send_sip(&mut self, flow: Flow, message: Bytes) {
+        self.traffic.sent(flow.transport, &message);
         if flow.transport != pairline_sip::flow::Transport::Peer {
             self.out.push_back(Output::Sip { flow, message });
             return;

@@ -246,6 +246,8 @@ impl Cx for TaskCx {
             let Some(tx) = core.state(self.task).and_then(|state| state.server_tx) else { return };
             if core.layer.respond(now, tx, status, reply).is_err() {
                 core.count("sip_responses_without_transaction");
+            } else if status >= 200 {
+                core.answered(self.task);
             }
         });
     }
@@ -255,6 +257,8 @@ impl Cx for TaskCx {
             let Some(tx) = core.state(self.task).and_then(|state| state.server_tx) else { return };
             if core.layer.respond_once(tx, reply).is_err() {
                 core.count("sip_responses_without_transaction");
+            } else {
+                core.answered(self.task);
             }
         });
     }

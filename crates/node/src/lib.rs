@@ -31,6 +31,7 @@ mod stand_ins;
 mod start;
 mod subscribers;
 mod traces;
+pub mod traffic;
 pub mod view;
 pub mod wakes;
 

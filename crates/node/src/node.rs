@@ -173,7 +173,7 @@ impl Node {
             };
             let resumed = refused.is_some();
             if let Some(refused) = refused {
-                sip_side::resumed(self, refused.flow, refused.request);
+                sip_side::resumed(self, refused.flow, refused.request, refused.asked);
             }
             if let Some(work) = work {
                 self.spawn(|cx| procedures::background(cx, work));

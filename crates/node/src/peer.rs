@@ -129,3 +129,32 @@ impl PeerFrame {
         postcard::from_bytes(body).map_err(PeerFrameError::Malformed)
     }
 }
+
+/// The place of [`PeerFrame::Sip`] among the frames, as it stands in the second byte of an encoded one.
+const SIP: u8 = 2;
+
+/// The SIP message in an encoded frame, if there is one; all other frames are told by one byte.
+pub fn sip_in(frame: &[u8]) -> Option<Bytes> {
+    match frame {
+        [PEER_VERSION, SIP, ..] => match PeerFrame::decode(frame) {
+            Ok(PeerFrame::Sip(message)) => Some(message),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sip_is_told_from_other_frames_without_decoding_them() {
+        let message = Bytes::from_static(b"ACK sip:a SIP/2.0\r\n\r\n");
+        assert_eq!(sip_in(&PeerFrame::Sip(message.clone()).encode()), Some(message));
+        for other in [PeerFrame::Look { call: 2 }, PeerFrame::Heartbeat(Bytes::new()), PeerFrame::Group(Bytes::new())] {
+            assert_eq!(sip_in(&other.encode()), None);
+        }
+        assert_eq!((sip_in(&[]), sip_in(&[PEER_VERSION, SIP]), sip_in(&[9, SIP, 0])), (None, None, None));
+    }
+}

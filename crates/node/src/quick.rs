@@ -4,7 +4,7 @@
 //! is refused. Decides nothing about registrations; `pairline_services::registrar::quick` does.
 
 use crate::core::{Core, TicketOwner};
-use crate::io::Output;
+use crate::traffic::Asked;
 use bytes::Bytes;
 use pairline_group::io::{Done, Now, Proposal};
 use pairline_group::{GroupId, Key, Kind, Record};
@@ -33,6 +33,7 @@ struct Pending {
     goes: Flow,
     reply: Bytes,
     request: Bytes,
+    asked: Asked,
 }
 
 /// A request that was decided and could not be written as it was.
@@ -42,6 +43,8 @@ pub struct Refused {
     pub flow: Flow,
     /// As it came.
     pub request: Bytes,
+    /// When.
+    pub asked: Asked,
 }
 
 /// What is in flight.
@@ -109,12 +112,14 @@ pub fn receive(core: &mut Core, flow: Flow, mut message: Message) -> Option<Mess
         }
         Quick::Challenge(reply) => {
             core.layer.drop_brief(tx);
-            core.out.push_back(Output::Sip { flow: goes, message: reply });
+            core.traffic.answered(Asked::new(now, &Method::Register), now);
+            core.send_sip(goes, reply);
             None
         }
         Quick::Commit { group, proposal, reply } => {
             let request = message.as_bytes().clone();
-            commit(core, group, proposal, Pending { tx, came: flow, goes, reply, request });
+            let asked = Asked::new(now, &Method::Register);
+            commit(core, group, proposal, Pending { tx, came: flow, goes, reply, request, asked });
             None
         }
     }
@@ -130,11 +135,13 @@ pub fn done(core: &mut Core, slot: u32, done: &Done) {
     let Some(pending) = core.quicks.take(slot) else { return };
     match done {
         Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => {
+            core.traffic.answered(pending.asked, core.now.mono);
             core.layer.answer_brief(pending.tx, pending.goes, pending.reply);
         }
         Done::Refused(_) => {
             core.layer.drop_brief(pending.tx);
-            core.quicks.refused.push_back(Refused { flow: pending.came, request: pending.request });
+            let Pending { came: flow, request, asked, .. } = pending;
+            core.quicks.refused.push_back(Refused { flow, request, asked });
         }
     }
 }

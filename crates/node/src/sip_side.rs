@@ -5,6 +5,7 @@
 use crate::core::{Core, EMERGENCY_TASKS, MAX_TASKS};
 use crate::cx::TaskCx;
 use crate::node::Node;
+use crate::traffic::Asked;
 use bytes::Bytes;
 use pairline_services::cx::TaskEvent;
 use pairline_services::dispatch;
@@ -28,6 +29,7 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
         match Message::parse(bytes) {
             Ok(message) => {
                 let now = core.now.mono;
+                core.traffic.received(flow.transport, &message);
                 let Some(message) = crate::quick::receive(&mut core, flow, message) else { return };
                 // Emergency calls are never refused for what others have taken (DESIGN §8).
                 match core.layer.is_full() && is_emergency(&core, &message) {
@@ -74,7 +76,7 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
 }
 
 /// A request that was decided in one step and could not be written so goes on as a task.
-pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes) {
+pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes, asked: Asked) {
     let Ok(message) = Message::parse(bytes) else { return };
     let received = {
         let shared = node.core();
@@ -83,7 +85,7 @@ pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes) {
         core.layer.receive(now, flow, message)
     };
     if let Received::Request { tx, message } = received {
-        run(node, tx, message, flow, |cx, message| Box::pin(dispatch::registered(cx, message, flow)));
+        run(node, (tx, asked), message, flow, |cx, message| Box::pin(dispatch::registered(cx, message, flow)));
     }
 }
 
@@ -98,13 +100,14 @@ fn has_room(node: &Node, core: &Core, message: &Message) -> bool {
 }
 
 fn start_task(node: &mut Node, tx: ServerTx, message: Message, flow: Flow) {
-    run(node, tx, message, flow, |cx, message| Box::pin(dispatch::handle(cx, message, flow)));
+    let asked = Asked::new(node.core().borrow().now.mono, message.method());
+    run(node, (tx, asked), message, flow, |cx, message| Box::pin(dispatch::handle(cx, message, flow)));
 }
 
 /// Starts the task of a server transaction.
 fn run(
     node: &mut Node,
-    tx: ServerTx,
+    (tx, asked): (ServerTx, Asked),
     message: Message,
     flow: Flow,
     make: impl FnOnce(TaskCx, Message) -> Pin<Box<dyn Future<Output = ()>>>,
@@ -122,7 +125,13 @@ fn run(
         return;
     }
     let task = node.reserve();
-    shared.borrow_mut().add_state(task, Some(tx), Some(flow));
+    {
+        let mut core = shared.borrow_mut();
+        core.add_state(task, Some(tx), Some(flow));
+        if let Some(state) = core.state(task) {
+            state.asked = Some(asked);
+        }
+    }
     let cx = TaskCx::new(shared, task);
     node.start(task, make(cx, message));
 }

@@ -74,6 +74,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         procedures: Procedures::default(),
         facts: Facts::default(),
         counters: BTreeMap::new(),
+        traffic: crate::traffic::Traffic::default(),
         quicks: crate::quick::Quicks::default(),
         alarms: VecDeque::new(),
         commit_started: BTreeMap::new(),

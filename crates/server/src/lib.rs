@@ -3,6 +3,7 @@
 //! Owns sockets, TLS, DNS, threads, links, the admin API and the command line. Has no rules of protocol or failover.
 
 pub mod api;
+pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod dns;

@@ -3,10 +3,10 @@
 //! Owns the names. Does not own the numbers: [`crate::cx::Cx::count`] adds them up.
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
         /// An event that is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Counter { $($(#[$doc])* $variant,)* }
+        pub enum Counter { $($(#[doc = $doc])* $variant,)* }
 
         impl Counter {
             /// All counters, in order; `Counter as usize` is the index.
@@ -15,6 +15,11 @@ macro_rules! counters {
             /// Stable name, as on `/metrics` (prefix `pairline_services_`, suffix `_total` are added there).
             pub fn name(self) -> &'static str {
                 match self { $(Counter::$variant => $name,)* }
+            }
+
+            /// What it counts, in one sentence.
+            pub fn about(self) -> &'static str {
+                match self { $(Counter::$variant => concat!($($doc),*),)* }
             }
         }
     };

@@ -12,6 +12,7 @@ pub mod error;
 pub mod flow;
 pub mod framing;
 pub mod header;
+pub mod kind;
 mod lines;
 pub mod message;
 pub mod method;

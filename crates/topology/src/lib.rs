@@ -4,6 +4,7 @@
 //! encoding of what the `cms` group stores. Text goes in and types come out: no files, sockets, clocks or SIP. Who serves
 //! a group now is not decided here; the group's own lineage decides.
 
+mod capture_config;
 mod check;
 mod check_proxy;
 pub mod demo;
@@ -24,6 +25,7 @@ pub mod sip_config;
 pub mod stored;
 mod stored_v1;
 
+pub use capture_config::CaptureConfig;
 pub use check::validate;
 pub use demo::demo_topology;
 pub use diff::{Change, diff};

@@ -2,6 +2,7 @@
 //!
 //! Owns its form and checks. Reads no files: paths are passed on as written.
 
+use crate::capture_config::{self, CaptureConfig};
 use crate::error::ConfigError;
 use crate::model::{Server, Topology};
 use crate::push_config::{self, PushConfig};
@@ -68,6 +69,8 @@ pub struct ServerConfig {
     pub push: Option<PushConfig>,
     /// Users (`sip:user@domain`) who may watch the registrations of all others; the same in every server's text.
     pub watchers: Vec<String>,
+    /// What becomes of SIP messages besides their handling.
+    pub capture: CaptureConfig,
 }
 
 /// Reads a server's text.
@@ -88,6 +91,7 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
     let mut log = root.section(f, "log");
     let mut overrides = root.section(f, "override");
     let sip = root.section(f, "sip");
+    let capture = root.section(f, "capture");
     let mut registrations = root.section(f, "registrations");
     let push = root.has("push").then(|| root.section(f, "push"));
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -110,6 +114,7 @@ fn read(f: &mut Findings, mut root: Section<'_>) -> ServerConfig {
         sip: sip_config::read(f, sip),
         push: push.map(|s| push_config::read(f, s)),
         watchers: registrations.texts(f, "watchers"),
+        capture: capture_config::read(f, capture),
     };
     [root, tls, log, overrides, registrations].into_iter().for_each(|s| s.done(f));
     config
@@ -168,6 +173,9 @@ impl ServerConfig {
         if !self.watchers.is_empty() {
             let table = toml::Table::from_iter([("watchers".to_owned(), toml::Value::from(self.watchers.clone()))]);
             root.insert("registrations".to_owned(), toml::Value::Table(table));
+        }
+        if let Some(capture) = self.capture.to_table() {
+            root.insert("capture".to_owned(), toml::Value::Table(capture));
         }
         toml::to_string(&root).expect("a tree of tables, lists and texts is always writable")
     }

@@ -1,8 +1,8 @@
 //! Server texts: round trip, findings, overrides; and hostile texts for both parsers.
 #![allow(clippy::unwrap_used)]
 
-use pairline_topology::PushConfig;
 use pairline_topology::server_config::{ListenerOverride, LogFormat, ServerConfig, parse_server_config};
+use pairline_topology::{CaptureConfig, PushConfig};
 use pairline_topology::{ClientCertificates, SipConfig, demo_topology, parse, to_toml};
 use proptest::prelude::*;
 
@@ -31,6 +31,7 @@ fn config() -> ServerConfig {
             token: None,
         }),
         watchers: vec!["sip:boss@pairline.test".to_owned()],
+        capture: CaptureConfig::default(),
     }
 }
 
@@ -49,6 +50,39 @@ fn a_push_gateway_says_what_it_lacks() {
     }
     let without = ServerConfig { push: None, watchers: Vec::new(), ..config() };
     assert_eq!(parse_server_config("server.toml", &without.to_toml()).unwrap(), without);
+}
+
+#[test]
+fn a_capture_reads_back_and_says_what_is_wrong_with_it() {
+    let capture = CaptureConfig {
+        hep: Some("192.0.2.9:9060".parse().unwrap()),
+        hep_tcp: true,
+        hep_id: Some(2001),
+        hep_key: Some("hep.key".into()),
+        pcap: true,
+        pcap_files: 3,
+        pcap_file_mib: 1,
+        bodies: true,
+    };
+    let all = ServerConfig { capture, ..config() };
+    let text = all.to_toml();
+    assert_eq!(parse_server_config("server.toml", &text).unwrap(), all);
+    assert!(!config().to_toml().contains("[capture]"));
+    let wrong = text
+        .replace("\"192.0.2.9:9060\"", "\"collector:9060\"")
+        .replace("\"tcp\"", "\"sctp\"")
+        .replace("pcap_files = 3", "pcap_files = 1\npcap_size = 9")
+        .replace("bodies = true", "bodies = \"yes\"");
+    let found = parse_server_config("server.toml", &wrong).unwrap_err();
+    let keys: Vec<&str> = found.iter().map(|e| e.key.as_str()).collect();
+    for key in ["hep", "hep_transport", "pcap_files", "pcap_size", "bodies"] {
+        assert!(keys.contains(&format!("capture.{key}").as_str()), "{key}: {found:?}");
+    }
+    for (lone, key) in [("hep_key = \"k\"", "capture.hep_key"), ("hep = \"0.0.0.0:9060\"", "capture.hep")] {
+        let text = format!("{}\n[capture]\n{lone}\n", config().to_toml());
+        let found = parse_server_config("server.toml", &text).unwrap_err();
+        assert!(found.iter().any(|e| e.key == key), "{lone}: {found:?}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub fn of_server(core: &Core) -> StatusView {
         sample(&mut samples, &format!("pairline_{name}_total"), &[], number(*count));
     }
     of_figures(&mut samples, core);
+    of_traffic(&mut samples, core);
     sample(&mut samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
     sample(&mut samples, "pairline_links_up", &[], number(core.links.len() as u64));
     sample(&mut samples, "pairline_streams_open", &[], number(core.streams.len() as u64));
@@ -65,6 +66,15 @@ fn of_figures(samples: &mut Vec<Sample>, core: &Core) {
         sample(samples, "pairline_registrations", &[("kind", "home")], number(bindings.home));
         sample(samples, "pairline_registrations", &[("kind", "guest")], number(bindings.guest));
         sample(samples, "pairline_registrations_stranded", &[], number(bindings.stranded));
+    }
+}
+
+/// SIP messages by what they are, and the times to final answers.
+fn of_traffic(samples: &mut Vec<Sample>, core: &Core) {
+    for count in core.traffic.counts() {
+        let value = if count.name.ends_with("_sum") { number(count.count) / 1_000.0 } else { number(count.count) };
+        let labels: Vec<(&str, &str)> = count.labels.iter().map(|(key, word)| (*key, word.as_str())).collect();
+        sample(samples, count.name, &labels, value);
     }
 }
 

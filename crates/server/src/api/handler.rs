@@ -11,6 +11,7 @@ use super::port::CommandPort;
 use super::problem::{self, bad_request, timed_out};
 use super::routes::{Access, Action, ROUTES, Route, Verb};
 use super::token::Tokens;
+use super::traces;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, RawPathParams, Request};
@@ -123,6 +124,11 @@ async fn answer(
             }
             json_reply(&run(state, actor, command).await?)
         }
+        Action::Trace(make) => {
+            let order = make(&params)?;
+            traces::audit(&actor, &order);
+            json_of(&state.port.trace(&order).map_err(traces::refused)?)
+        }
         Action::UserToken => user_token(state, &actor, &params).await,
         Action::OpenApi => json_response(&openapi::document()),
         Action::Health => json_response(&json!({ "status": "alive", "server": state.server })),
@@ -210,7 +216,11 @@ async fn read_body(body: Body, required: bool) -> Result<serde_json::Map<String,
 }
 
 fn json_reply(reply: &Reply) -> Result<Response<Body>, Problem> {
-    let value = serde_json::to_value(reply).map_err(|error| {
+    json_of(reply)
+}
+
+fn json_of(answer: &impl serde::Serialize) -> Result<Response<Body>, Problem> {
+    let value = serde_json::to_value(answer).map_err(|error| {
         problem::problem(500, "unprintable-reply", "The answer cannot be written", error.to_string(), "Report it.")
     })?;
     json_response(&value)

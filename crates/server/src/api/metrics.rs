@@ -2,6 +2,7 @@
 //!
 //! Owns the format. Does not own what is measured.
 
+use super::about::about;
 use pairline_node::view::StatusView;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,11 +21,12 @@ pub fn render(status: &StatusView) -> String {
     let mut text = String::new();
     let healthy = u8::from(status.healthy);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "# TYPE pairline_healthy gauge\npairline_healthy {healthy}");
+    head(&mut text, "pairline_healthy", "gauge");
+    let _ = writeln!(text, "pairline_healthy {healthy}");
     let histograms: Vec<String> =
         families.keys().filter_map(|name| name.strip_suffix("_bucket")).map(str::to_owned).collect();
     for base in &histograms {
-        let _ = writeln!(text, "# TYPE {base} histogram");
+        head(&mut text, base, "histogram");
         for part in ["_bucket", "_sum", "_count"] {
             for line in families.remove(&format!("{base}{part}")).unwrap_or_default() {
                 let _ = writeln!(text, "{line}");
@@ -33,12 +35,20 @@ pub fn render(status: &StatusView) -> String {
     }
     for (name, lines) in families {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        let _ = writeln!(text, "# TYPE {name} {kind}");
+        head(&mut text, &name, kind);
         for line in lines {
             let _ = writeln!(text, "{line}");
         }
     }
     text
+}
+
+/// The lines before a family: what it means, where that is known, and its type.
+fn head(text: &mut String, name: &str, kind: &str) {
+    if let Some(about) = about(name) {
+        let _ = writeln!(text, "# HELP {name} {}", about.replace('\\', "\\\\").replace('\n', "\\n"));
+    }
+    let _ = writeln!(text, "# TYPE {name} {kind}");
 }
 
 fn metric_name(name: &str) -> String {

@@ -3,6 +3,7 @@
 //! Owns listening, authentication, the route table and its OpenAPI document, problem details and `/metrics`. Does not own
 //! what a command does (the node), nor certificates (`tls`).
 
+pub mod about;
 pub mod auth;
 pub mod build;
 pub mod digest;
@@ -15,6 +16,7 @@ pub mod problem;
 pub mod routes;
 pub mod serve;
 pub mod token;
+pub mod traces;
 
 pub use handler::ApiState;
 pub use port::{CommandFuture, CommandPort};

@@ -4,6 +4,8 @@
 
 use super::build;
 use super::params::Params;
+use super::traces;
+use crate::capture::TraceOrder;
 use pairline_node::command::{Command, Problem};
 
 /// HTTP methods in use.
@@ -54,6 +56,8 @@ pub enum Action {
     Command(fn(&Params) -> Result<Command, Problem>),
     /// Takes any command as it is.
     AnyCommand,
+    /// Carries an order about a trace out.
+    Trace(fn(&Params) -> Result<TraceOrder, Problem>),
     /// Issues a user's token.
     UserToken,
     /// Serves the OpenAPI document.
@@ -365,6 +369,34 @@ pub const ROUTES: &[Route] = &[
         "Abort a procedure",
         &[may("reclaim", Kind::Flag, "take groups back whose handover the target never got; the target is off")],
         build::procedure_abort,
+    ),
+    Route::special(
+        Verb::Post,
+        "/api/v1/traces",
+        "Trace a user's messages on the answering server, for a time",
+        Access::Administrator,
+        &[
+            need("user", Kind::Text, "name or name@domain"),
+            may("seconds", Kind::Number, "how long, 1 to 3600; default 60. A trace that is not read for 30 s ends"),
+        ],
+        Action::Trace(traces::start),
+    ),
+    Route::special(
+        Verb::Get,
+        "/api/v1/traces/{id}",
+        "Messages of a trace, after a number",
+        Access::Administrator,
+        &[],
+        Action::Trace(traces::read),
+    )
+    .with_query(&[may("after", Kind::Number, "the last message that is known already; those up to it are let go")]),
+    Route::special(
+        Verb::Delete,
+        "/api/v1/traces/{id}",
+        "End a trace",
+        Access::Administrator,
+        &[],
+        Action::Trace(traces::stop),
     ),
     get("/api/v1/topology", "The published topology, as TOML", build::topology_show),
     get("/api/v1/status", "Health and numbers of the answering server", build::server_status),

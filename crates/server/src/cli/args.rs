@@ -76,6 +76,9 @@ pub enum Top {
     /// What this build allows and refuses.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Follow one user's messages across all servers.
+    #[command(subcommand)]
+    Trace(TraceCommand),
     /// Play a whole disaster on real processes and prove that nothing acknowledged was lost.
     Drill(DrillArgs),
 }
@@ -302,6 +305,22 @@ pub enum TopologyCommand {
 pub enum PolicyCommand {
     /// Print who may send what: method, direction, proof of the sender, transport. Asks no server.
     Table,
+}
+
+/// `pairline trace …`.
+#[derive(Debug, Subcommand)]
+pub enum TraceCommand {
+    /// Trace one user at every server that answers, and draw its messages as a ladder. Ctrl-C ends it early.
+    User {
+        /// Who.
+        name: String,
+        /// Show messages as they come, not at the end.
+        #[arg(long)]
+        follow: bool,
+        /// How long, in seconds. No server traces longer.
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+    },
 }
 
 /// `pairline drill`.

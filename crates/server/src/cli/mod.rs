@@ -6,6 +6,7 @@ pub mod args;
 pub mod args_pool;
 pub mod import;
 pub mod import_csv;
+pub mod ladder;
 pub mod policy;
 pub mod procedures;
 pub mod render;
@@ -13,5 +14,6 @@ pub mod render_pool;
 pub mod run;
 pub mod server;
 pub mod table;
+pub mod trace;
 
 pub use run::main;

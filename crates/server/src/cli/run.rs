@@ -4,10 +4,10 @@
 
 use super::args::{
     Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, SettingsCommand,
-    Top, TopologyCommand, UserCommand,
+    Top, TopologyCommand, TraceCommand, UserCommand,
 };
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, policy, procedures, render, render_pool};
+use super::{import, import_csv, policy, procedures, render, render_pool, trace};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -99,6 +99,10 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
         Top::Preflight(PreflightCommand::Clients) => {
             Ok(crate::preflight::clients(&access(&common)?, common.json).await?)
         }
+        Top::Trace(TraceCommand::User { name, follow, seconds }) => {
+            let asked = trace::TraceAsked { name, follow, seconds };
+            Box::pin(trace::run(access(&common)?, &common, asked)).await
+        }
         command => {
             let mut asking = Asking { session: Session::new(access(&common)?), common };
             Box::pin(asking.command(command)).await
@@ -133,7 +137,9 @@ impl Asking {
                 self.plain(Command::Preflight { pool: name.clone() }, Prefer::PartnerOf(name)).await
             }
             Top::Topology(TopologyCommand::Show) => self.plain(Command::TopologyShow, Prefer::Any).await,
-            Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) | Top::Policy(_) => Ok(true),
+            Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) | Top::Policy(_) | Top::Trace(_) => {
+                Ok(true)
+            }
         }
     }
 

@@ -5,7 +5,9 @@
 use super::args::ServerArgs;
 use crate::api::token::{TokenError, Tokens};
 use crate::api::{ApiError, ApiState, CommandFuture, CommandPort, serve};
+use crate::capture::{TraceAnswer, TraceError, TraceOrder};
 use crate::logging::{self, Format, LogError};
+use crate::shell::waits::as_value;
 use crate::shell::{Ended, NodeHandle, RunningServer, Server, ServerOptions, StartError};
 use crate::tls::RandomFailed;
 use crate::tls::config::CredentialsError;
@@ -69,22 +71,19 @@ impl CommandPort for NodeHandle {
             Ok(reply)
         })
     }
+
+    fn trace(&self, order: &TraceOrder) -> Result<TraceAnswer, TraceError> {
+        self.capture().trace(order)
+    }
 }
 
 fn shell_samples(handle: &NodeHandle) -> Vec<Sample> {
-    let plain = handle.shell_samples().into_iter().map(|(name, value)| (name.to_owned(), Vec::new(), as_sample(value)));
+    let plain = handle.shell_samples().into_iter().map(|(name, value)| (name.to_owned(), Vec::new(), as_value(value)));
     let labelled = handle.connection_samples().into_iter().map(|(name, labels, value)| {
         let labels = labels.into_iter().map(|(label, word)| (label.to_owned(), word.to_owned())).collect();
-        (name.to_owned(), labels, as_sample(value))
+        (name.to_owned(), labels, as_value(value))
     });
-    plain.chain(labelled).collect()
-}
-
-/// A count as a sample: exact below 2^53, the nearest value above.
-fn as_sample(count: u64) -> f64 {
-    let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
-    let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-    f64::from(high) * 4_294_967_296.0 + f64::from(low)
+    plain.chain(labelled).chain(handle.further_samples()).collect()
 }
 
 /// Runs one server until it is told to stop.

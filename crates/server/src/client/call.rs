@@ -185,7 +185,7 @@ fn read_reply(address: &str, answer: &[u8]) -> Result<Reply, CallError> {
         .map_err(|error| CallError::Unexpected { address: address.to_owned(), why: error.to_string() })
 }
 
-fn read_problem(address: &str, status: u16, answer: &[u8]) -> Result<Problem, CallError> {
+pub(super) fn read_problem(address: &str, status: u16, answer: &[u8]) -> Result<Problem, CallError> {
     serde_json::from_slice::<ProblemBody>(answer)
         .map(ProblemBody::problem)
         .map_err(|_| CallError::Unexpected { address: address.to_owned(), why: format!("HTTP status {status}") })

@@ -101,6 +101,16 @@ impl Connection {
         self.exchange(request, limit).await
     }
 
+    /// Sends one DELETE; returns status and body.
+    pub async fn delete(&mut self, path: &str, token: &str, limit: Duration) -> Result<(u16, Bytes), ConnectionError> {
+        let request = Request::delete(path)
+            .header(header::HOST, &self.host)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| ConnectionError::NotConnected(error.to_string()))?;
+        self.exchange(request, limit).await
+    }
+
     async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,

@@ -6,7 +6,9 @@
 mod access;
 mod call;
 mod connection;
+mod traces;
 
 pub use access::{Access, AccessError, Endpoint, endpoints_of, read_topology};
 pub use call::{CallError, Prefer, Session, order};
 pub use connection::{Connection, ConnectionError};
+pub use traces::{Timed, TraceClient, wall_us};

@@ -215,6 +215,12 @@ impl Links {
         }
     }
 
+    /// The server at the other end of a link that is up.
+    pub fn peer(&self, link: LinkId) -> Option<Peer> {
+        let table = self.0.lock();
+        table.live.get(&link).and_then(|live| table.peers.get(&live.peer)).cloned()
+    }
+
     /// Links that are up.
     pub fn live(&self) -> Vec<(LinkId, PeerIdentity)> {
         self.0.lock().live.iter().map(|(id, live)| (*id, live.peer)).collect()

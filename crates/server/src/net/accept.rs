@@ -55,6 +55,9 @@ fn admit(stream: TcpStream, transport: Transport, listener: u16, remote: SocketA
     };
     count(&context.counters.stream_accepted);
     tcp::prepare(&stream);
+    if let Ok(local) = stream.local_addr() {
+        context.streams.is_at(&place.shared, local);
+    }
     tokio::spawn(begin(stream, place, context.clone()));
 }
 

@@ -66,7 +66,7 @@ enum Made {
 async fn connect(place: Place, peer: SipPeer, from: Option<IpAddr>, context: Context) {
     let transport = place.shared.flow.transport;
     let made = tokio::select! {
-        made = make(place.shared.flow, &peer, from, &context) => made,
+        made = make(&place, &peer, from, &context) => made,
         () = place.shared.abort.notified() => Err(Failure::Closed),
     };
     let made = match made {
@@ -88,11 +88,14 @@ async fn connect(place: Place, peer: SipPeer, from: Option<IpAddr>, context: Con
     }
 }
 
-async fn make(flow: Flow, peer: &SipPeer, from: Option<IpAddr>, context: &Context) -> Result<Made, Failure> {
-    let limits = context.streams.limits();
+async fn make(place: &Place, peer: &SipPeer, from: Option<IpAddr>, context: &Context) -> Result<Made, Failure> {
+    let (flow, limits) = (place.shared.flow, context.streams.limits());
     let opened = tokio::time::timeout(limits.connect, tcp::open(flow.remote, from)).await;
     let stream = opened.map_err(|_| Failure::Timeout)?.map_err(|_| Failure::Unreachable)?;
     tcp::prepare(&stream);
+    if let Ok(local) = stream.local_addr() {
+        context.streams.is_at(&place.shared, local);
+    }
     if flow.transport == Transport::Tcp {
         return Ok(Made::Plain(stream));
     }

@@ -91,6 +91,8 @@ pub struct Shared {
     pub patience: Patience,
     /// Whom the other end has proven to be, once that is known.
     names: OnceLock<SipNames>,
+    /// This server's end of it, once it is made.
+    local: OnceLock<SocketAddr>,
     /// The destination as which it was made.
     made_for: Option<u64>,
     /// The destinations as which it was used: its end is told for each of them too.
@@ -248,6 +250,22 @@ impl Streams {
         let _ = place.names.set(names);
     }
 
+    /// A connection has that address at this end.
+    pub fn is_at(&self, place: &Shared, local: SocketAddr) {
+        // Told once, when it is there.
+        let _ = place.local.set(local);
+    }
+
+    /// This server's end of the connection that a flow names or leads to, if it is made.
+    pub fn local_end(&self, flow: &Flow) -> Option<SocketAddr> {
+        let table = self.lock();
+        let id = match flow.is_destination() {
+            true => *table.by_remote.get(&(flow.transport, flow.remote))?.first()?,
+            false => flow.connection,
+        };
+        table.by_id.get(&id)?.shared.local.get().copied()
+    }
+
     /// A connection leads to that port of its remote address as well (RFC 5923 §5): its peer, whose name is proven, said so.
     pub fn alias(&self, place: &Shared, port: u16) {
         if place.names.get().is_none_or(SipNames::is_empty) {
@@ -307,6 +325,7 @@ impl Table {
             incoming: made_for.is_none(),
             patience: Patience::default(),
             names: OnceLock::new(),
+            local: OnceLock::new(),
             made_for,
             used_as: Mutex::default(),
         });

@@ -2,18 +2,21 @@
 //!
 //! Owns the counters and their metric names. Does not own how they are shown.
 
+use super::waits::Waits;
 use crate::net::tally::Tally;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Declares the counters with their metric names.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $field:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $field:ident => $name:literal,)*) => {
         /// Counters of one server; each only rises.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $field: AtomicU64,)*
+            $($(#[doc = $doc])* pub $field: AtomicU64,)*
             /// Stream connections by transport and reason.
             pub connections: Tally,
+            /// Waits in queues of messages.
+            pub waits: Waits,
         }
 
         impl Counters {
@@ -21,6 +24,9 @@ macro_rules! counters {
             pub fn samples(&self) -> Vec<(&'static str, u64)> {
                 vec![$(($name, self.$field.load(Ordering::Relaxed)),)*]
             }
+
+            /// What each counter counts, by metric name.
+            pub const ABOUT: &'static [(&'static str, &'static str)] = &[$(($name, concat!($($doc),*)),)*];
         }
     };
 }

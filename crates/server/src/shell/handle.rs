@@ -5,9 +5,11 @@
 use super::counters::{Counters, count};
 use super::events::{EventHub, Events};
 use super::inbox::{Inbox, Refused};
+use crate::capture::Capture;
 use crate::net::tally::Labelled;
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::io::Input;
+use pairline_node::view::Sample;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -72,6 +74,7 @@ pub struct NodeHandle {
     waiting: Arc<Waiting>,
     events: EventHub,
     counters: Arc<Counters>,
+    capture: Capture,
     patience: Option<Duration>,
 }
 
@@ -108,8 +111,14 @@ fn patience(command: &Command) -> Duration {
 
 impl NodeHandle {
     /// For the shell.
-    pub fn new(inbox: Inbox, waiting: Arc<Waiting>, events: EventHub, counters: Arc<Counters>) -> NodeHandle {
-        NodeHandle { inbox, waiting, events, counters, patience: None }
+    pub fn new(
+        inbox: Inbox,
+        waiting: Arc<Waiting>,
+        events: EventHub,
+        counters: Arc<Counters>,
+        capture: Capture,
+    ) -> NodeHandle {
+        NodeHandle { inbox, waiting, events, counters, capture, patience: None }
     }
 
     /// The same with one time limit for all commands.
@@ -173,6 +182,18 @@ impl NodeHandle {
     /// What the shell counts, by metric name.
     pub fn shell_samples(&self) -> Vec<(&'static str, u64)> {
         self.counters.samples()
+    }
+
+    /// Waits in queues of messages, and what was captured.
+    pub fn further_samples(&self) -> Vec<Sample> {
+        let mut all = self.counters.waits.samples();
+        all.extend(self.capture.samples());
+        all
+    }
+
+    /// The capture.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
     }
 
     /// Stream connections by transport and reason.

@@ -11,6 +11,7 @@ use pairline_sip::flow::Flow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Completions of the disk that may wait; the store thread waits when they are full, so it is only a buffer.
@@ -36,10 +37,10 @@ pub type Datagrams = Vec<(Flow, Bytes)>;
 pub struct Inbox {
     disk: channel::Sender<Input>,
     control: mpsc::Sender<Input>,
-    streams: mpsc::Sender<Input>,
+    streams: mpsc::Sender<(Instant, Input)>,
     peers: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
     peer_budget: Arc<Semaphore>,
-    datagrams: channel::Sender<Datagrams>,
+    datagrams: channel::Sender<(Instant, Datagrams)>,
     datagram_bytes: Arc<AtomicUsize>,
     node: Arc<OnceLock<Thread>>,
     counters: Arc<Counters>,
@@ -49,11 +50,12 @@ pub struct Inbox {
 pub struct Outlet {
     disk: channel::Receiver<Input>,
     control: mpsc::Receiver<Input>,
-    streams: mpsc::Receiver<Input>,
+    streams: mpsc::Receiver<(Instant, Input)>,
     peers: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
-    datagrams: channel::Receiver<Datagrams>,
+    datagrams: channel::Receiver<(Instant, Datagrams)>,
     datagram_bytes: Arc<AtomicUsize>,
     node: Arc<OnceLock<Thread>>,
+    counters: Arc<Counters>,
 }
 
 /// The node has ended; nothing can be given to it any more.
@@ -90,9 +92,9 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
         datagrams: datagrams_in,
         datagram_bytes: datagram_bytes.clone(),
         node: node.clone(),
-        counters,
+        counters: counters.clone(),
     };
-    (inbox, Outlet { disk, control, streams, peers, datagrams, datagram_bytes, node })
+    (inbox, Outlet { disk, control, streams, peers, datagrams, datagram_bytes, node, counters })
 }
 
 impl Inbox {
@@ -140,7 +142,7 @@ impl Inbox {
     /// # Errors
     /// [`Ended`].
     pub async fn stream(&self, input: Input) -> Result<(), Ended> {
-        self.streams.send(input).await.map_err(|_| Ended)?;
+        self.streams.send((Instant::now(), input)).await.map_err(|_| Ended)?;
         self.wake();
         Ok(())
     }
@@ -170,7 +172,7 @@ impl Inbox {
             return Ok(());
         }
         self.datagram_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match self.datagrams.try_send(batch) {
+        match self.datagrams.try_send((Instant::now(), batch)) {
             Ok(()) => self.wake(),
             Err(channel::TrySendError::Full(_)) => {
                 self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -211,7 +213,9 @@ impl Outlet {
 
     /// The next message of a stream.
     pub fn stream(&mut self) -> Option<Input> {
-        self.streams.try_recv().ok()
+        let (since, input) = self.streams.try_recv().ok()?;
+        self.counters.waits.streams.note(since, 1);
+        Some(input)
     }
 
     /// How many messages of streams and batches of datagrams wait.
@@ -221,7 +225,8 @@ impl Outlet {
 
     /// The next datagrams.
     pub fn datagrams(&self) -> Option<Datagrams> {
-        let batch = self.datagrams.try_recv().ok()?;
+        let (since, batch) = self.datagrams.try_recv().ok()?;
+        self.counters.waits.datagrams.note(since, batch.len());
         let bytes: usize = batch.iter().map(|(_, m)| m.len()).sum();
         self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
         Some(batch)

@@ -1,6 +1,6 @@
 //! The process's runtime: threads, queues and clocks around one node.
 //!
-//! Owns the threads (node, store, one runtime for SIP streams, one for links, HTTP and DNS, one per UDP listener), the order of
+//! Owns the threads (node, store, capture, one runtime for SIP streams, one for links, HTTP and DNS, one per UDP listener), the order of
 //! inputs, and the start and end of a server. Decides nothing that the node could decide.
 
 pub mod boot;
@@ -24,6 +24,7 @@ pub mod signals;
 pub mod sockets;
 pub mod storage;
 pub mod upkeep;
+pub mod waits;
 
 pub use events::{EventHub, Events, Next};
 pub use handle::NodeHandle;

@@ -8,6 +8,7 @@ use super::inbox::Outlet;
 use super::node_like::NodeLike;
 use super::ports::Outgoing;
 use super::signals::Signals;
+use crate::capture::Tap;
 use pairline_group::Millis;
 use pairline_node::io::Input;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub struct NodeLoop {
     node: Box<dyn NodeLike>,
     outlet: Outlet,
     out: Outgoing,
+    tap: Tap,
     clock: Clock,
     signals: Arc<Signals>,
     last_tick: Millis,
@@ -53,7 +55,7 @@ impl NodeLoop {
     pub fn new(
         node: Box<dyn NodeLike>,
         outlet: Outlet,
-        out: Outgoing,
+        (out, tap): (Outgoing, Tap),
         clock: Clock,
         signals: Arc<Signals>,
     ) -> NodeLoop {
@@ -62,6 +64,7 @@ impl NodeLoop {
             node,
             outlet,
             out,
+            tap,
             clock,
             signals,
             last_tick: 0,
@@ -180,6 +183,9 @@ impl NodeLoop {
         if self.together.is_empty() {
             return Ok(false);
         }
+        if self.tap.is_on() {
+            self.together.iter().for_each(|input| self.tap.input(input));
+        }
         self.node.handle_all(self.clock.now(), &mut self.together);
         self.drain()?;
         Ok(true)
@@ -212,6 +218,9 @@ impl NodeLoop {
 
     fn drain(&mut self) -> Result<(), String> {
         while let Some(output) = self.node.poll() {
+            if self.tap.is_on() {
+                self.tap.output(&output);
+            }
             self.out.dispatch(output)?;
         }
         self.out.flush();

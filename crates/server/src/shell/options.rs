@@ -43,6 +43,8 @@ pub struct ServerOptions {
     pub secrets: Secrets,
     /// Where orders to wake clients go.
     pub push: Option<Gateway>,
+    /// What the collector of captured messages asks for, if it does.
+    pub hep_key: Option<Vec<u8>>,
     /// Limits on SIP streams.
     pub streams: StreamLimits,
     /// Intervals of links.
@@ -121,6 +123,9 @@ pub enum StartError {
     /// The system gives no thread, socket or runtime.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
+    /// The capture of messages.
+    #[error("messages cannot be captured as [capture] wants: {0}")]
+    Capture(io::Error),
     /// A watcher that is no address.
     #[error("registrations.watchers: {0:?} is no SIP address; write for example \"sip:anna@example.org\"")]
     Watcher(String),
@@ -200,6 +205,10 @@ impl ServerOptions {
             options.sip_trust.replace(roots).map_err(CredentialsError::from)?;
         }
         options.push = options.config.push.as_ref().map(gateway).transpose()?;
+        if let Some(path) = &options.config.capture.hep_key {
+            let key = crate::tls::files::read_private(path)?;
+            options.hep_key = Some(key.trim_ascii().to_vec());
+        }
         Ok(options)
     }
 
@@ -216,6 +225,7 @@ impl ServerOptions {
             credentials: Arc::new(credentials),
             secrets,
             push: None,
+            hep_key: None,
             streams: StreamLimits { connections, flow_grace, ..StreamLimits::default() },
             links: LinkTimes::default(),
             facts_every: Duration::from_secs(5),

@@ -20,6 +20,7 @@ use super::signals::{Ended, Signals, Threads};
 use super::sockets::Sockets;
 use super::storage::{self, Storage};
 use super::upkeep::{self, Upkeep};
+use crate::capture::{Capture, CaptureParts, Consumers, Places, Tap};
 use crate::dns::{Resolver, ZoneView, client};
 use crate::link::Links;
 use crate::link::links::LinkSetup;
@@ -38,6 +39,8 @@ use pairline_services::push::PushPolicy;
 use pairline_sip::uri::Aor;
 use pairline_store::{OpenReport, RealFiles, Store, StoreConfig};
 use pairline_topology::Topology;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -201,8 +204,12 @@ impl Parts {
         let context = self.stream_context(names.clone())?;
         let streams = context.streams.clone();
         let dialler = Dialler::new(context.clone(), threads.streams().clone(), sockets.local()?);
+        let listeners = self.seen_listeners(sockets.listeners()?);
+        let (capture, tap, captured) = self.capture(&mut threads)?;
         accept::start(sockets.streams, &context, threads.streams())?;
         let links = Links::start(sockets.link, self.link_setup(&runtime))?;
+        let places = Places { listeners, link: self.me.link, streams: streams.clone(), links: links.clone() };
+        threads.add("capture", move || captured(places))?;
         let udp = Arc::new(UdpListeners::new(sockets.udp));
         let (errands_in, errands) = mpsc::channel(ERRANDS);
         let (disk, requests) = crossbeam_channel::bounded(storage::QUEUE);
@@ -217,11 +224,10 @@ impl Parts {
             counters: self.counters.clone(),
         };
         self.start_store(&mut threads, store, requests)?;
-        self.start_node(&mut threads, outlet, ports, recovered, make)?;
+        self.start_node(&mut threads, outlet, (ports, tap), recovered, make)?;
         self.start_udp(&mut threads, &udp)?;
         let zone = ZoneView::new(Arc::new(self.topology.clone()));
-        let handle =
-            NodeHandle::new(self.inbox.clone(), self.waiting.clone(), self.events.clone(), self.counters.clone());
+        let handle = self.handle(capture);
         self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing, names));
         if let Some(dns) = sockets.dns {
             dns.serve(zone.clone(), self.counters.clone(), &runtime)?;
@@ -238,6 +244,27 @@ impl Parts {
             bound,
             threads,
         })
+    }
+
+    fn handle(&self, capture: Capture) -> NodeHandle {
+        let (inbox, waiting) = (self.inbox.clone(), self.waiting.clone());
+        NodeHandle::new(inbox, waiting, self.events.clone(), self.counters.clone(), capture)
+    }
+
+    fn capture(&self, threads: &mut Threads) -> Result<(Capture, Tap, crate::capture::Pending), StartError> {
+        let consumers = Consumers { config: self.options.config.capture.clone(), key: self.options.hep_key.clone() };
+        let server = (self.me.name.as_str(), self.me.id.0);
+        let parts = CaptureParts { consumers: &consumers, data: &self.options.config.data, server };
+        Capture::prepare(&parts, threads).map_err(StartError::Capture)
+    }
+
+    /// Where listeners are as others see them: one that is bound to every address of the machine shows the one that it tells.
+    fn seen_listeners(&self, mut bound: BTreeMap<u16, SocketAddr>) -> BTreeMap<u16, SocketAddr> {
+        for (number, address) in bound.iter_mut().filter(|(_, address)| address.ip().is_unspecified()) {
+            let listener = self.me.listener.get(usize::from(*number).saturating_sub(1));
+            *address = listener.and_then(|listener| listener.advertise_address).unwrap_or(*address);
+        }
+        bound
     }
 
     fn stream_context(&self, names: PeerNames) -> Result<Context, StartError> {
@@ -307,7 +334,7 @@ impl Parts {
         &self,
         threads: &mut Threads,
         outlet: Outlet,
-        ports: Ports,
+        (ports, tap): (Ports, Tap),
         recovered: Vec<RecoveredGroup>,
         make: MakeNode,
     ) -> Result<(), StartError> {
@@ -320,7 +347,7 @@ impl Parts {
                 Ok(node) => {
                     // The starting thread waits for this word.
                     let _ = made_in.send(Ok(()));
-                    match NodeLoop::new(node, outlet, out, clock, signals.clone()).run() {
+                    match NodeLoop::new(node, outlet, (out, tap), clock, signals.clone()).run() {
                         Ok(()) => signals.end(Ended::Stopped),
                         Err(reason) => signals.fatal(&reason),
                     }

@@ -9,6 +9,7 @@ use crate::net::tcp::{self, BoundStream};
 use crate::net::udp::UdpListener;
 use pairline_sip::flow::Transport as SipTransport;
 use pairline_topology::{Server, Transport};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -89,6 +90,16 @@ impl Sockets {
             }
         }
         Ok(all)
+    }
+
+    /// Numbers of all SIP listeners with where they are bound.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listeners(&self) -> io::Result<BTreeMap<u16, SocketAddr>> {
+        let datagrams = self.udp.iter().map(|udp| Ok((udp.listener(), udp.local_address()?)));
+        let streams = self.streams.iter().map(|stream| Ok((stream.listener, stream.socket.local_addr()?)));
+        datagrams.chain(streams).collect()
     }
 
     /// From which listeners connections can be made: their numbers and addresses.

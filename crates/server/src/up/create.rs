@@ -8,7 +8,7 @@ use crate::tls::authority::{Authority, AuthorityError, CertificateNames};
 use crate::tls::files::{self, FileError};
 use crate::tls::{PeerIdentity, RandomFailed, fill_random};
 use pairline_topology::server_config::LogFormat;
-use pairline_topology::{Server, ServerConfig, SipConfig, Topology, to_toml};
+use pairline_topology::{CaptureConfig, Server, ServerConfig, SipConfig, Topology, to_toml};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +113,7 @@ fn server_config(layout: &Layout, server: &Server) -> ServerConfig {
         sip: SipConfig::default(),
         push: None,
         watchers: Vec::new(),
+        capture: CaptureConfig::default(),
     }
 }
 

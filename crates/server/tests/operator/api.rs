@@ -7,7 +7,8 @@ use pairline_server::api::metrics::render;
 use pairline_server::api::serve::bind;
 use pairline_server::api::token::Tokens;
 use pairline_server::api::{ApiState, CommandFuture, CommandPort, serve};
-use pairline_server::client::{Access, CallError, Connection, Endpoint, Prefer, Session};
+use pairline_server::capture::{TraceAnswer, TraceError, TraceOrder};
+use pairline_server::client::{Access, CallError, Connection, Endpoint, Prefer, Session, TraceClient};
 use pairline_server::tls::Credentials;
 use pairline_server::up::create;
 use pairline_server::up::layout::Layout;
@@ -47,6 +48,14 @@ impl CommandPort for Script {
         };
         self.0.lock().expect("no panic").push((actor, command));
         Box::pin(async move { reply })
+    }
+
+    fn trace(&self, order: &TraceOrder) -> Result<TraceAnswer, TraceError> {
+        match order {
+            TraceOrder::Start { .. } => Ok(TraceAnswer::Started { id: 7, server: "fe1".into(), now_us: 1 }),
+            TraceOrder::Stop { id: 7 } => Ok(TraceAnswer::Stopped),
+            TraceOrder::Read { .. } | TraceOrder::Stop { .. } => Err(TraceError::Unknown),
+        }
     }
 }
 
@@ -207,4 +216,52 @@ fn user_tokens_end_and_cannot_be_changed() {
         assert!(tokens.check(&token[..cut], 0).is_none(), "{cut}");
     }
     assert!(Tokens::new("short").is_err());
+}
+
+#[tokio::test]
+async fn traces_are_the_administrators_alone() {
+    let api = start().await;
+    let mut session = Session::new(api.access.clone());
+    let Reply::Text { text: token } = session.user_token("alice", 1).await.expect("a token") else { panic!("a token") };
+    let asked = api.asked().len();
+    let limit = Duration::from_secs(5);
+    let mut connection = api.connect().await;
+    for (token, status) in [(token.as_str(), 403), ("wrong", 401), ("", 401)] {
+        let body = || "{\"user\":\"alice\",\"seconds\":5}".into();
+        let started = connection.post("/api/v1/traces", token, body(), limit).await.expect("an answer");
+        assert_eq!(started.0, status, "not even of oneself");
+        assert_eq!(connection.get("/api/v1/traces/7", token, limit).await.expect("an answer").0, status);
+        assert_eq!(connection.delete("/api/v1/traces/7", token, limit).await.expect("an answer").0, status);
+    }
+    let token = &api.access.token;
+    for body in ["{}", "{\"user\":7}", "{\"user\":\"alice\",\"seconds\":\"long\"}"] {
+        let (status, _) = connection.post("/api/v1/traces", token, body.into(), limit).await.expect("an answer");
+        assert_eq!(status, 400, "{body}");
+    }
+    for path in ["/api/v1/traces/seven", "/api/v1/traces/7?after=x"] {
+        assert_eq!(connection.get(path, token, limit).await.expect("an answer").0, 400, "{path}");
+    }
+    let mut client = TraceClient::new(api.access.clone(), api.address.clone());
+    let started = client.start("alice", 5).await.expect("an answer");
+    assert!(matches!(started.answer, TraceAnswer::Started { id: 7, .. }) && started.asked_us <= started.got_us);
+    let Err(CallError::Refused(problem)) = client.read(7, 0).await else { panic!("the script knows no messages") };
+    assert_eq!((problem.status, problem.kind.as_str()), (404, "no-such-trace"));
+    assert_eq!(client.stop(7).await.expect("an answer").answer, TraceAnswer::Stopped);
+    assert_eq!(api.asked().len(), asked, "the node never hears of traces");
+    api.stop.send_replace(true);
+}
+
+#[test]
+fn every_counter_and_histogram_is_explained() {
+    let named = |name: &str| (name.to_owned(), vec![], 1.0);
+    let samples = vec![named("pairline_udp_received_total"), named("pairline_register_new_total"), named("pairline_z")];
+    let text = render(&StatusView { samples, ..StatusView::default() });
+    for line in [
+        "# HELP pairline_udp_received_total Datagrams received.\n# TYPE pairline_udp_received_total counter\n",
+        "# HELP pairline_register_new_total A REGISTER that made a new binding.\n",
+        "# HELP pairline_healthy 1 if",
+        "# TYPE pairline_z gauge\npairline_z 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
 }

@@ -105,6 +105,7 @@ impl Deployment {
             sip: SipConfig::default(),
             push: None,
             watchers: vec![],
+            capture: Default::default(),
         };
         let credentials = credentials_from(&self.authority, &issued);
         let mut options = ServerOptions::new(config, self.topology.clone(), credentials, self.secrets.clone());
