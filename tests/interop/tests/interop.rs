@@ -36,6 +36,7 @@ fn groups() -> Vec<Group> {
         Group { name: "life", start: cases::start::demo, cases: life() },
         Group { name: "disk", start: cases::disk::start, cases: disk() },
         Group { name: "named", start: cases::named::start, cases: named() },
+        Group { name: "capture", start: cases::capture::start, cases: capture() },
     ]
 }
 
@@ -153,6 +154,18 @@ fn disk() -> Vec<Case> {
         case("a full disk refuses changes and loses nothing", TMPFS, cases::disk::full),
         case("a server starts again after its disk was full", TMPFS, cases::disk::restarted),
         case("no secret in what a server with a full disk said", TMPFS, cases::secrets::logs),
+    ]
+}
+
+/// What happened to a call.
+fn capture() -> Vec<Case> {
+    const SIPP: &[&str] = &["sipp"];
+    vec![
+        case("a call across pools is traced as a ladder", SIPP, cases::capture::ladder),
+        case("a trace is followed, read by machines, and the administrator's alone", SIPP, cases::capture::follow),
+        case("capture files hold a call without secrets, and tcpdump reads them", SIPP, cases::capture::pcap),
+        case("a trace names the server that is away", SIPP, cases::capture::one_away),
+        case("no secret in what was said of captures", SIPP, cases::secrets::logs),
     ]
 }
 

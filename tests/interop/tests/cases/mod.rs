@@ -2,6 +2,7 @@
 
 pub mod baresip;
 pub mod browser;
+pub mod capture;
 pub mod commands;
 pub mod disk;
 pub mod hostile;
