@@ -5,11 +5,17 @@
 
 #[path = "../../crates/sip/tests/suite/compare.rs"]
 mod compare;
+#[path = "../../crates/server/src/capture/fields.rs"]
+mod fields;
 mod guard;
 mod node;
 #[path = "../../crates/sip/tests/suite/reference.rs"]
 mod reference;
+#[path = "../../crates/server/src/capture/redact.rs"]
+mod redact;
 mod targets;
+#[path = "../../crates/server/src/capture/watched.rs"]
+mod watched;
 mod websocket;
 
 use libfuzzer_sys::fuzz_target;

@@ -2,6 +2,9 @@
 //!
 //! Each reads foreign bytes as the product does, and checks what must hold whatever they are.
 
+use crate::fields::Fields;
+use crate::redact::redact;
+use crate::watched::Watched;
 use crate::{compare, node, websocket};
 use bytes::Bytes;
 use pairline_sip::auth::{self, Algorithm, Challenge, Credentials, NonceKeys};
@@ -33,6 +36,7 @@ pub const ALL: &[Target] = &[
     Target { name: "stun", run: stun, memory_base: 8 * KIB, memory_per_byte: 16 },
     // A read buffer, and a message of up to the limit.
     Target { name: "websocket", run: websocket::frames, memory_base: 256 * KIB, memory_per_byte: 16 },
+    Target { name: "capture", run: capture, memory_base: 64 * KIB, memory_per_byte: 64 },
     // Decoded forms may be larger than what they were decoded from, by a bounded factor: an empty string of one byte is 24 in memory.
     Target { name: "peer_frame", run: peer_frame, memory_base: 64 * KIB, memory_per_byte: 256 },
     Target { name: "record", run: record, memory_base: 64 * KIB, memory_per_byte: 256 },
@@ -154,6 +158,30 @@ fn digest(data: &[u8]) {
         let challenge = auth::challenge(realm, Algorithm::Sha256, "nonce", false, false);
         assert!(!challenge.contains(['\r', '\n', '\0']), "no realm begins another line");
     }
+}
+
+/// What is captured: every secret that the product would read in it is filled, and nothing changes its length.
+fn capture(data: &[u8]) {
+    let data = &data[data.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()..];
+    let [hidden, shown] = [false, true].map(|bodies| redact(data, bodies));
+    assert!(hidden.len() == data.len() && shown.len() == data.len());
+    let fields = Fields::of(data);
+    assert_eq!(hidden[..fields.body_at], shown[..fields.body_at]);
+    let watched = Watched::parse("sip:alice@pairline.test").expect("a user");
+    assert!(!watched.is_named_in(&hidden, &fields) || watched.is_named_in(data, &fields), "filling names nobody");
+    let Ok(message) = Message::parse(Bytes::copy_from_slice(data)) else { return };
+    let at = |part: &[u8]| part.as_ptr() as usize - message.as_bytes().as_ptr() as usize;
+    for value in [Name::Authorization, Name::ProxyAuthorization].into_iter().flat_map(|name| message.headers(name)) {
+        if let Ok(Credentials { response: std::borrow::Cow::Borrowed(response), .. }) = Credentials::parse(value) {
+            let place = at(response)..at(response) + response.len();
+            assert!(hidden[place].iter().all(|b| *b == b'x'), "an answer to a challenge is readable");
+        }
+    }
+    let body = at(message.body())..at(message.body()) + message.body().len();
+    let described = message.header(Name::ContentType).is_some_and(|kind| {
+        kind.to_ascii_lowercase().starts_with(b"application/sdp")
+    });
+    assert!(described || hidden[body].iter().all(|b| *b == b'x'), "a body is readable");
 }
 
 /// A datagram on the SIP port that may be STUN: whatever it is, the answer is hardly longer.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The targets, as `fuzz/src/targets.rs` names them, and the longest input of each in bytes.
-const TARGETS: [(&str, u32); 13] = [
+const TARGETS: [(&str, u32); 14] = [
     ("message", 4096),
     ("stream", 8192),
     ("uri", 512),
@@ -20,6 +20,7 @@ const TARGETS: [(&str, u32); 13] = [
     ("transactions", 8192),
     ("stun", 600),
     ("websocket", 8192),
+    ("capture", 4096),
     ("peer_frame", 4096),
     ("record", 4096),
     ("topology", 4096),

@@ -12,7 +12,7 @@ pub(crate) fn write(root: &Path, target: &str, folder: &Path) -> Result<(), Stri
     let mut messages = files(&root.join("crates/sip/tests/torture"))?;
     messages.extend(files(&root.join("crates/sip/tests/torture/rfc5118"))?);
     let seeds: Vec<Vec<u8>> = match target {
-        "message" | "node" => messages,
+        "message" | "node" | "capture" => messages,
         // Pieces of 8 and 101 bytes.
         "stream" => messages.iter().map(|m| [&[2, 7, 100], m.as_slice()].concat()).collect(),
         "transactions" => messages.iter().map(|m| conversation(m)).collect(),
