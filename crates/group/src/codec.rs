@@ -55,26 +55,53 @@ pub enum DecodeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) entry: Arc<Entry>,
-    pub(crate) bytes: Bytes,
+    /// The entry's bytes behind the head of an item: entry and item are encoded once, and share their memory.
+    item: Bytes,
     pub(crate) chain: ChainHash,
 }
+
+/// What stands before an entry's bytes in an item.
+const ENTRY_HEAD: [u8; 2] = [VERSION, TAG_ENTRY];
 
 impl Stored {
     /// Encodes an entry.
     pub(crate) fn new(entry: Entry) -> Stored {
-        let bytes = Bytes::from(encode(&entry));
-        let chain = chain(&entry.prev, &bytes);
-        Stored { entry: Arc::new(entry), bytes, chain }
+        let mut out = Vec::with_capacity(ENTRY_ROOM + entry.room());
+        out.extend_from_slice(&ENTRY_HEAD);
+        out.push(VERSION);
+        // Writing to memory fails only for types without a known length, and ours have one.
+        let item = Bytes::from(postcard::to_extend(&entry, out).expect("replication types serialise into memory"));
+        let chain = chain(&entry.prev, &item[ENTRY_HEAD.len()..]);
+        Stored { entry: Arc::new(entry), item, chain }
     }
 
     /// Understands an entry's bytes.
-    pub(crate) fn decode(bytes: Bytes) -> Result<Stored, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Stored, DecodeError> {
+        let mut item = Vec::with_capacity(ENTRY_HEAD.len() + bytes.len());
+        item.extend_from_slice(&ENTRY_HEAD);
+        item.extend_from_slice(bytes);
+        Stored::of_item(item.into())
+    }
+
+    /// Understands an item that holds an entry.
+    fn of_item(item: Bytes) -> Result<Stored, DecodeError> {
+        let bytes = item.get(ENTRY_HEAD.len()..).unwrap_or_default();
         if bytes.len() > MAX_ITEM {
             return Err(DecodeError::TooLarge(bytes.len()));
         }
-        let entry: Entry = decode(&bytes)?;
-        let chain = chain(&entry.prev, &bytes);
-        Ok(Stored { entry: Arc::new(entry), bytes, chain })
+        let entry: Entry = decode(bytes)?;
+        let chain = chain(&entry.prev, bytes);
+        Ok(Stored { entry: Arc::new(entry), item, chain })
+    }
+
+    /// The entry as it is stored, shipped and hashed.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.item.slice(ENTRY_HEAD.len()..)
+    }
+
+    /// How many bytes these are.
+    pub(crate) fn len(&self) -> usize {
+        self.item.len() - ENTRY_HEAD.len()
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -156,6 +183,9 @@ pub struct SeedChunk {
     pub records: Vec<(Key, Record)>,
 }
 
+/// What an entry without effects takes at most, a promotion's plan aside.
+const ENTRY_ROOM: usize = 160;
+
 /// Most that the fixed parts of a record take in a chunk.
 const RECORD_FRAME: usize = 96;
 
@@ -224,12 +254,7 @@ pub(crate) fn encode_item(item: &Item) -> Bytes {
     };
     match item {
         Item::Noop => Bytes::from_static(&[VERSION, TAG_NOOP]),
-        Item::Entry(stored) => {
-            let mut out = Vec::with_capacity(stored.bytes.len() + 2);
-            out.extend_from_slice(&[VERSION, TAG_ENTRY]);
-            out.extend_from_slice(&stored.bytes);
-            Bytes::from(out)
-        }
+        Item::Entry(stored) => stored.item.clone(),
         Item::SeedStart(offer) => framed(TAG_SEED_START, plain(offer.as_ref())),
         Item::Seed(chunk) => framed(TAG_SEED, plain(chunk.as_ref())),
         Item::Swap(swap) => framed(TAG_SWAP, plain(swap)),
@@ -251,7 +276,7 @@ pub(crate) fn decode_item(bytes: &Bytes) -> Result<Item, DecodeError> {
     let rest = bytes.slice(2..);
     Ok(match tag {
         TAG_NOOP => Item::Noop,
-        TAG_ENTRY => Item::Entry(Stored::decode(rest)?),
+        TAG_ENTRY => Item::Entry(Stored::of_item(bytes.clone())?),
         TAG_SEED_START => {
             let offer: SeedOffer = postcard::from_bytes(&rest)?;
             offer.check()?;

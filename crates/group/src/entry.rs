@@ -65,6 +65,22 @@ pub enum Body {
 }
 
 impl Entry {
+    /// About how many bytes its effects take.
+    pub(crate) fn room(&self) -> usize {
+        let part = |key: &Key| key.owner.len() + key.item.len() + 48;
+        match &self.body {
+            Body::Effects(effects) => effects
+                .iter()
+                .map(|effect| match effect {
+                    Effect::Put { key, value, .. } => part(key) + value.len(),
+                    Effect::Delete { key, .. } => part(key),
+                })
+                .sum(),
+            Body::Expire(keys) => keys.iter().map(part).sum(),
+            Body::Open { .. } | Body::Handover(_) | Body::Promote(_) => 0,
+        }
+    }
+
     /// Whether every key that it names can be stored.
     pub(crate) fn fits(&self) -> bool {
         match &self.body {

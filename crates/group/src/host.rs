@@ -263,11 +263,11 @@ impl Host {
         let first = Key::new(owner, kind.unwrap_or_default(), b"");
         let instance = self.groups.get(&group);
         let time = instance.map_or(0, |instance| instance.time(self.now));
-        let owner: Box<str> = owner.into();
+        let owner = first.owner.clone();
         instance
             .into_iter()
-            .flat_map(move |instance| instance.state.records.range((Bound::Included(first.clone()), Bound::Unbounded)))
-            .take_while(move |(key, _)| *key.owner == *owner && kind.is_none_or(|kind| key.kind == kind))
+            .flat_map(move |instance| instance.state.starting_at(Bound::Included(first.clone())))
+            .take_while(move |(key, _)| key.owner == owner && kind.is_none_or(|kind| key.kind == kind))
             .filter(move |(_, record)| record.class.present_at(time))
     }
 
@@ -277,7 +277,7 @@ impl Host {
         let time = instance.map_or(0, |instance| instance.time(self.now));
         instance
             .into_iter()
-            .flat_map(|instance| instance.state.records.iter())
+            .flat_map(|instance| instance.state.iter())
             .filter(move |(_, record)| record.class.present_at(time))
     }
 
@@ -288,7 +288,7 @@ impl Host {
         let time = instance.map_or(0, |instance| instance.time(self.now));
         instance
             .into_iter()
-            .flat_map(move |instance| instance.state.records.range((Bound::Included(first.clone()), Bound::Unbounded)))
+            .flat_map(move |instance| instance.state.starting_at(Bound::Included(first.clone())))
             .filter(move |(_, record)| record.class.present_at(time))
     }
 

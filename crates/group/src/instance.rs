@@ -278,7 +278,7 @@ impl Instance {
 
     /// The group holds nothing but its opening, so nothing is lost if it is replaced.
     pub(crate) fn virgin(&self) -> bool {
-        self.state.position.seq <= 1 && self.state.records.is_empty() && self.flight.is_empty()
+        self.state.position.seq <= 1 && self.state.len() == 0 && self.flight.is_empty()
     }
 
     /// Stops the group: an invariant does not hold.

@@ -31,7 +31,7 @@ impl Retained {
         if self.entries.back().is_some_and(|last| last.stored.seq().saturating_add(1) != stored.seq()) {
             self.entries.clear();
         }
-        self.total += u64::try_from(stored.bytes.len()).unwrap_or(0);
+        self.total += u64::try_from(stored.len()).unwrap_or(0);
         self.entries.push_back(Kept { stored, index, at, end: self.total });
     }
 
@@ -81,9 +81,7 @@ impl Retained {
 
     /// Bytes of all kept entries.
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries
-            .front()
-            .map_or(0, |kept| self.total - kept.end + u64::try_from(kept.stored.bytes.len()).unwrap_or(0))
+        self.entries.front().map_or(0, |kept| self.total - kept.end + u64::try_from(kept.stored.len()).unwrap_or(0))
     }
 
     /// Lets the oldest entries at or below `done` go while there are more of these than the history allows.

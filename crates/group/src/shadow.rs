@@ -31,15 +31,7 @@ pub(crate) struct Shadow {
 impl Shadow {
     /// Begins a shadow: ranges that an unfinished shadow or the current copy has right are taken over.
     pub(crate) fn start(offer: &SeedOffer, index: u64, current: &State, unfinished: Option<&Shadow>) -> Shadow {
-        let mut state = State {
-            position: offer.position,
-            chain: offer.chain,
-            time: offer.time,
-            lineage: offer.lineage.clone(),
-            dedup: offer.dedup.clone(),
-            steps: offer.steps.clone(),
-            ..State::default()
-        };
+        let mut state = State::offered(offer);
         let right = |copy: &State| -> BTreeSet<usize> {
             (0..RANGES).filter(|r| offer.ranges.get(*r).is_some_and(|d| *d == copy.digest.range(*r))).collect()
         };
@@ -54,7 +46,7 @@ impl Shadow {
             .filter(|range| !from_current.contains(range) && !from_unfinished.contains(range))
             .filter_map(|range| u16::try_from(range).ok())
             .collect();
-        let received = u64::try_from(state.records.len()).unwrap_or(u64::MAX);
+        let received = u64::try_from(state.len()).unwrap_or(u64::MAX);
         Shadow { seed: offer.seed, state, wanted, chunks: 0, received, of: offer.records, index }
     }
 
@@ -116,7 +108,7 @@ fn take_over(into: &mut State, from: &State, ranges: &BTreeSet<usize>) {
     if ranges.is_empty() {
         return;
     }
-    for (key, record) in &from.records {
+    for (key, record) in from.iter() {
         if ranges.contains(&digest::range_of(key)) {
             into.put(key, record.clone());
         }

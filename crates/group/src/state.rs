@@ -3,7 +3,7 @@
 //! Owns records, digest, lineage, group time, de-duplication and applied steps. Everything here depends on entries only, so
 //! that copies at one position are equal. Does not own who may append (`instance`).
 
-use crate::codec::{Meta, Stored};
+use crate::codec::{Meta, SeedOffer, Stored};
 use crate::dedup::{Bounds, Dedup};
 use crate::digest::Digest;
 use crate::entry::{Body, ChainHash, Effect, Entry, Promote, StepRef};
@@ -12,6 +12,7 @@ use crate::lineage::{self, LineageItem};
 use crate::record::{Class, Key, Kind, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Steps remembered per group; a procedure has a few per group.
 const MAX_STEPS: usize = 256;
@@ -81,7 +82,7 @@ pub(crate) struct State {
     pub(crate) chain: ChainHash,
     pub(crate) time: Millis,
     pub(crate) lineage: Vec<LineageItem>,
-    pub(crate) records: BTreeMap<Key, Record>,
+    records: BTreeMap<Key, Held>,
     pub(crate) digest: Digest,
     pub(crate) dedup: Dedup,
     pub(crate) steps: Steps,
@@ -89,8 +90,17 @@ pub(crate) struct State {
     pub(crate) bytes: u64,
     /// How many records there are of each kind; none of those of which there are none.
     pub(crate) kinds: BTreeMap<Kind, u64>,
-    /// Soft records by expiry.
-    pub(crate) expiries: BTreeSet<(Millis, Key)>,
+    /// Each soft record once, under a time before which it does not expire. A refresh, which puts an expiry off, leaves it
+    /// where it is: whoever looks for what has expired moves it on first.
+    expiries: BTreeSet<(Millis, Key)>,
+}
+
+/// A record in its place.
+#[derive(Clone, Debug)]
+struct Held {
+    record: Record,
+    /// Where it stands among the expiries, if it is soft.
+    due: Millis,
 }
 
 impl State {
@@ -105,35 +115,63 @@ impl State {
 
     /// The record, whatever its expiry.
     pub(crate) fn raw(&self, key: &Key) -> Option<&Record> {
-        self.records.get(key)
+        self.records.get(key).map(|held| &held.record)
+    }
+
+    /// All records, whatever their expiry, ordered by key.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Record)> {
+        self.starting_at(Bound::Unbounded)
+    }
+
+    /// Records from a key on, whatever their expiry, ordered by key.
+    pub(crate) fn starting_at(&self, first: Bound<Key>) -> impl Iterator<Item = (&Key, &Record)> {
+        self.records.range((first, Bound::Unbounded)).map(|(key, held)| (key, &held.record))
+    }
+
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
     }
 
     /// Puts a record in place, in step with digest, size and expiries.
     pub(crate) fn put(&mut self, key: &Key, record: Record) {
         self.digest.add(key, &record);
-        if let Class::Soft { expires } = record.class {
-            self.expiries.insert((expires, key.clone()));
-        }
         self.bytes += size(key, &record);
-        let class = record.class;
-        match self.records.get_mut(key) {
-            Some(slot) => {
-                let old = std::mem::replace(slot, record);
-                self.forget(key, &old, Some(class));
+        let expires = expiry(&record);
+        let Some(held) = self.records.get_mut(key) else {
+            let due = expires.unwrap_or_default();
+            self.records.insert(key.clone(), Held { record, due });
+            *self.kinds.entry(key.kind).or_default() += 1;
+            if expires.is_some() {
+                self.expiries.insert((due, key.clone()));
             }
-            None => {
-                self.records.insert(key.clone(), record);
-                *self.kinds.entry(key.kind).or_default() += 1;
+            return;
+        };
+        let old = std::mem::replace(&mut held.record, record);
+        let due = expiry(&old).map(|_| held.due);
+        // Put off, it stays where it is.
+        let stays = matches!((due, expires), (None, None)) || due.zip(expires).is_some_and(|(due, at)| due <= at);
+        if !stays {
+            held.due = expires.unwrap_or_default();
+            if let Some(due) = due {
+                self.expiries.remove(&(due, key.clone()));
+            }
+            if let Some(at) = expires {
+                self.expiries.insert((at, key.clone()));
             }
         }
+        self.forget(key, &old);
     }
 
     /// Removes a record, in step with digest, size and expiries.
     pub(crate) fn remove(&mut self, key: &Key) -> bool {
-        let Some(old) = self.records.remove(key) else {
+        let Some(Held { record, due }) = self.records.remove(key) else {
             return false;
         };
-        self.forget(key, &old, None);
+        self.forget(key, &record);
+        if expiry(&record).is_some() {
+            self.expiries.remove(&(due, key.clone()));
+        }
         if let Some(count) = self.kinds.get_mut(&key.kind) {
             *count -= 1;
             if *count == 0 {
@@ -143,14 +181,9 @@ impl State {
         true
     }
 
-    fn forget(&mut self, key: &Key, old: &Record, now: Option<Class>) {
+    fn forget(&mut self, key: &Key, old: &Record) {
         self.digest.take(key, old);
         self.bytes = self.bytes.saturating_sub(size(key, old));
-        if let Class::Soft { expires } = old.class
-            && now != Some(old.class)
-        {
-            self.expiries.remove(&(expires, key.clone()));
-        }
     }
 
     /// Checks that this is the next entry of this copy's chain.
@@ -271,8 +304,8 @@ impl State {
         if promote.soft_extension == 0 {
             return;
         }
-        let alive: Vec<Key> =
-            self.expiries.iter().filter(|(expires, _)| *expires > self.time).map(|(_, key)| key.clone()).collect();
+        let lives = |key: &&Key| self.raw(key).and_then(expiry).is_some_and(|expires| expires > self.time);
+        let alive: Vec<Key> = self.expiries.iter().map(|(_, key)| key).filter(lives).cloned().collect();
         for key in alive {
             let Some(mut record) = self.raw(&key).cloned() else {
                 continue;
@@ -285,14 +318,41 @@ impl State {
         }
     }
 
+    /// A time before which no soft record expires; `None` if there is none.
+    pub(crate) fn expires_first(&self) -> Option<Millis> {
+        self.expiries.first().map(|(due, _)| *due)
+    }
+
     /// Keys of soft records that are absent at this group time, oldest first.
-    pub(crate) fn expired(&self, time: Millis, most: usize) -> Vec<Key> {
-        self.expiries
-            .iter()
-            .take_while(|(expires, _)| *expires <= time)
-            .take(most)
-            .map(|(_, key)| key.clone())
-            .collect()
+    pub(crate) fn expired(&mut self, time: Millis, most: usize) -> Vec<Key> {
+        let put_off = |(due, key): &(Millis, Key)| {
+            let expires = self.raw(key).and_then(expiry)?;
+            (expires > *due).then(|| (*due, key.clone(), expires))
+        };
+        let due = self.expiries.iter().take_while(|(due, _)| *due <= time);
+        let moves: Vec<(Millis, Key, Millis)> = due.filter_map(put_off).collect();
+        for (due, key, expires) in moves {
+            if let Some(held) = self.records.get_mut(&key) {
+                held.due = expires;
+            }
+            self.expiries.remove(&(due, key.clone()));
+            self.expiries.insert((expires, key));
+        }
+        let due = self.expiries.iter().take_while(|(due, _)| *due <= time);
+        due.take(most).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// What a seed begins with: the source's state without its records.
+    pub(crate) fn offered(offer: &SeedOffer) -> State {
+        State {
+            position: offer.position,
+            chain: offer.chain,
+            time: offer.time,
+            lineage: offer.lineage.clone(),
+            dedup: offer.dedup.clone(),
+            steps: offer.steps.clone(),
+            ..State::default()
+        }
     }
 
     /// Rebuilds a state from a checkpoint; `None` if the records are not those of the meta.
@@ -323,7 +383,87 @@ pub(crate) struct Rules {
     pub(crate) any_epoch: bool,
 }
 
+/// When a soft record is absent.
+fn expiry(record: &Record) -> Option<Millis> {
+    match record.class {
+        Class::Soft { expires } => Some(expires),
+        Class::Durable => None,
+    }
+}
+
 /// Bytes that a record counts for.
 pub(crate) fn size(key: &Key, record: &Record) -> u64 {
     u64::try_from(key.owner.len() + key.item.len() + record.value.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Expiries of soft records that are put off, brought forward and removed.
+
+    use super::*;
+
+    fn put(state: &mut State, owner: &str, class: Class) {
+        let record = Record { version: Position::default(), class, value: bytes::Bytes::new() };
+        state.put(&Key::new(owner, Kind(1), b""), record);
+    }
+
+    fn soft(expires: Millis) -> Class {
+        Class::Soft { expires }
+    }
+
+    fn expired(state: &mut State, time: Millis) -> Vec<String> {
+        state.expired(time, 10).iter().map(|key| key.owner.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_put_off_brought_forward_or_made_durable_expires_when_it_says() {
+        let mut state = State::default();
+        for owner in ["a", "b", "c", "d"] {
+            put(&mut state, owner, soft(100));
+        }
+        put(&mut state, "a", soft(300));
+        put(&mut state, "b", soft(50));
+        put(&mut state, "c", Class::Durable);
+        assert_eq!(state.expires_first(), Some(50));
+        assert!(expired(&mut state, 49).is_empty());
+        assert_eq!(expired(&mut state, 100), ["b", "d"], "oldest first");
+        assert_eq!(state.expired(100, 1).len(), 1, "no more than asked for");
+        state.remove(&Key::new("b", Kind(1), b""));
+        state.remove(&Key::new("d", Kind(1), b""));
+        assert!(expired(&mut state, 299).is_empty());
+        assert_eq!(expired(&mut state, 300), ["a"]);
+        put(&mut state, "a", soft(400));
+        state.remove(&Key::new("a", Kind(1), b""));
+        assert_eq!(state.expires_first(), None, "nothing is left of what was removed");
+    }
+
+    #[test]
+    fn each_soft_record_stands_once_among_the_expiries() {
+        let mut state = State::default();
+        let mut seed = 7_u64;
+        for _ in 0..2000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let owner = ((seed >> 33) % 8).to_string();
+            let time = (seed >> 40) % 100;
+            match (seed >> 50) % 4 {
+                0 => {
+                    state.remove(&Key::new(&owner, Kind(1), b""));
+                }
+                1 => put(&mut state, &owner, Class::Durable),
+                2 => put(&mut state, &owner, soft(time)),
+                _ => {
+                    let exact: BTreeSet<Key> = (state.iter())
+                        .filter(|(_, record)| !record.class.present_at(time))
+                        .map(|(key, _)| key.clone())
+                        .collect();
+                    assert_eq!(state.expired(time, 100).into_iter().collect::<BTreeSet<_>>(), exact);
+                }
+            }
+            let soft = state.iter().filter(|(_, record)| expiry(record).is_some()).count();
+            assert_eq!(state.expiries.len(), soft);
+            for (due, key) in &state.expiries {
+                assert!(state.raw(key).and_then(expiry).is_some_and(|expires| *due <= expires));
+            }
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub fn is_made(entry: &Entry) -> bool {
 pub(crate) fn made(state: &State, fork: u64, kept: u64) -> Vec<Arc<Entry>> {
     let lost = |record: &Record| record.class == Class::Durable && (fork..kept).contains(&record.version.seq);
     let mut written: BTreeMap<Position, Vec<(&Key, &Record)>> = BTreeMap::new();
-    for (key, record) in state.records.iter().filter(|(_, record)| lost(record)) {
+    for (key, record) in state.iter().filter(|(_, record)| lost(record)) {
         written.entry(record.version).or_default().push((key, record));
     }
     let put = |(key, record): (&Key, &Record)| Effect::Put {

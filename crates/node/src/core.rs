@@ -5,6 +5,7 @@
 
 use crate::command::{Problem, Reply};
 use crate::config::NodeConfig;
+use crate::counts::Counts;
 use crate::event::{Event, Level};
 use crate::executor::{ReadyQueue, TaskId};
 use crate::io::{Facts, Output, StoredTail};
@@ -197,7 +198,7 @@ pub struct Core {
     /// Last facts of the machine.
     pub facts: Facts,
     /// Counters of services by their number.
-    pub counters: BTreeMap<&'static str, u64>,
+    pub counters: Counts,
     /// SIP messages by what they are.
     pub traffic: Traffic,
     /// Open alarms, newest last, bounded.
@@ -235,7 +236,7 @@ impl Core {
 
     /// Counts something.
     pub fn count(&mut self, name: &'static str) {
-        *self.counters.entry(name).or_insert(0) += 1;
+        self.counters.add(name);
     }
 
     /// State of a live task.

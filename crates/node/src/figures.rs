@@ -149,7 +149,8 @@ fn step(core: &Core, census: &mut Census) {
                 }
                 _ => continue,
             }
-            let stranded = Binding::from_record(record).is_ok_and(|b| crate::place::reach(core, &b) == Reach::Stranded);
+            let flow = Binding::flow_of(&record.value);
+            let stranded = flow.is_ok_and(|flow| crate::place::reach_by(core, &flow) == Reach::Stranded);
             census.counting.stranded += u64::from(stranded);
         }
         match stopped {

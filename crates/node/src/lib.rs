@@ -8,6 +8,7 @@ pub mod checkpoints;
 pub mod command;
 pub mod config;
 pub mod core;
+pub mod counts;
 pub mod cx;
 pub mod event;
 pub mod executor;

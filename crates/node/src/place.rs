@@ -5,7 +5,7 @@
 use crate::core::{Core, peer_flow_of};
 use pairline_group::io::Role;
 use pairline_group::{GroupId, PoolId};
-use pairline_services::binding::Binding;
+use pairline_services::binding::{Binding, FlowRef};
 use pairline_services::cx::{LocateError, Place, Reach, TaskEvent};
 use pairline_services::records;
 use pairline_services::settings::{DeploymentView, Listener};
@@ -89,7 +89,11 @@ pub fn room_for_bindings(core: &Core) -> bool {
 
 /// How a binding's flow can be used now (DESIGN §8, "a surviving binding is not a reachable phone").
 pub fn reach(core: &Core, binding: &Binding) -> Reach {
-    let owner = &binding.flow;
+    reach_by(core, &binding.flow)
+}
+
+/// How a flow can be used now.
+pub fn reach_by(core: &Core, owner: &FlowRef) -> Reach {
     // Neither a datagram nor a connection that is still to be made is bound to what is open now.
     let anytime = match owner.flow.transport {
         Transport::Udp => true,

@@ -73,7 +73,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         watched: config.watch.then(Vec::new),
         procedures: Procedures::default(),
         facts: Facts::default(),
-        counters: BTreeMap::new(),
+        counters: Default::default(),
         traffic: crate::traffic::Traffic::default(),
         quicks: crate::quick::Quicks::default(),
         alarms: VecDeque::new(),

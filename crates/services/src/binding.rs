@@ -215,6 +215,19 @@ impl Binding {
         })
     }
 
+    /// The flow of a stored value, read without a copy of anything.
+    ///
+    /// # Errors
+    /// As [`Binding::decode`], but that what follows the flow is not looked at.
+    pub fn flow_of(value: &[u8]) -> Result<FlowRef, DecodeError> {
+        let (version, body) = value.split_first().ok_or(DecodeError::Empty)?;
+        if !(FIRST_VERSION..=BINDING_VERSION).contains(version) {
+            return Err(DecodeError::Version(*version));
+        }
+        let (stored, _): (Stored<'_>, _) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
+        FlowRef::restore(&stored.flow).ok_or(DecodeError::Value("transport"))
+    }
+
     /// Decodes a record; its class decides when the binding ends, since a change of serving pool may have extended it.
     pub fn from_record(record: &Record) -> Result<Binding, DecodeError> {
         let mut binding = Binding::decode(&record.value)?;

@@ -1,4 +1,5 @@
-//! Pairline under measurement: two paired pools as `up` starts them, every registration committed to disk and shipped.
+//! Pairline under measurement: two paired pools as `up` starts them, every registration committed to disk and shipped; or a
+//! Standard Edition pool alone, which has nobody to ship to.
 //!
 //! Owns the start, the users, and the processes' ids.
 
@@ -10,12 +11,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A running pair.
+/// The deployment of one pool; `EAST` stands for its address.
+const ALONE: &str = include_str!("alone.toml");
+
+/// A running pair, or a pool alone.
 #[derive(Debug)]
 pub(crate) struct Pairline {
     binary: PathBuf,
     data: PathBuf,
     server: Server,
+    paired: bool,
     /// SIP of the pool that the users are at home on.
     pub address: SocketAddr,
 }
@@ -27,11 +32,29 @@ impl Pairline {
         let args = ["up", "--fresh", "--data", &data.to_string_lossy()].map(str::to_owned);
         let server = Server::start(core, binary, &args, &folder.join("pairline.log"))?;
         let address = SocketAddr::from(([127, 0, 1, 1], 5060));
-        let pair = Self { binary: binary.to_owned(), data, server, address };
+        let pair = Self { binary: binary.to_owned(), data, server, paired: true, address };
         server::answers(address, Duration::from_secs(60))?;
         pair.cli(&["pool", "status", "--wait", "steady", "--timeout", "60"])?;
         pair.import(folder, users)?;
         Ok(pair)
+    }
+
+    /// Starts a fresh pool that is not paired, with the same users: its registrations are committed to disk and not shipped.
+    pub(crate) fn start_alone(binary: &Path, folder: &Path, core: u32, users: u32) -> Result<Self, String> {
+        let data = folder.join("alone");
+        // The folder of an earlier repeat, if there was one.
+        let _ = fs::remove_dir_all(&data);
+        let host = format!("127.{}.73.1", std::process::id() % 250 + 1);
+        let topology = folder.join("alone.toml");
+        fs::write(&topology, ALONE.replace("EAST", &host)).map_err(|e| format!("{}: {e}", topology.display()))?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let args = ["--data".to_owned(), text(&data), "up".to_owned(), "--topology".to_owned(), text(&topology)];
+        let server = Server::start(core, binary, &args, &folder.join("alone.log"))?;
+        let address = format!("{host}:5060").parse().map_err(|e| format!("{host}: {e}"))?;
+        let pool = Self { binary: binary.to_owned(), data, server, paired: false, address };
+        server::answers(address, Duration::from_secs(60))?;
+        pool.import(folder, users)?;
+        Ok(pool)
     }
 
     fn import(&self, folder: &Path, users: u32) -> Result<(), String> {
@@ -53,6 +76,9 @@ impl Pairline {
 
     /// Waits until the partner holds everything.
     pub(crate) fn settle(&self) -> Result<(), String> {
+        if !self.paired {
+            return Ok(());
+        }
         self.cli(&["pool", "sync", "east"]).map(drop)
     }
 
@@ -66,7 +92,7 @@ impl Pairline {
         }
     }
 
-    /// The processes of both servers: the one that serves the users first.
+    /// The processes of the servers: the one that serves the users first.
     pub(crate) fn pids(&self) -> Result<Vec<u32>, String> {
         let of_pool = |pool: &str| {
             children(self.server.pid()).into_iter().find(|pid| {
@@ -76,6 +102,7 @@ impl Pairline {
         };
         match (of_pool("east"), of_pool("west")) {
             (Some(east), Some(west)) => Ok(vec![east, west]),
+            (Some(east), None) if !self.paired => Ok(vec![east]),
             _ => Err("the servers' processes are not found".to_owned()),
         }
     }

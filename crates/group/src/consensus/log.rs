@@ -5,7 +5,6 @@
 
 use super::LogItem;
 use crate::codec::Hard;
-use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::collections::VecDeque;
@@ -21,19 +20,14 @@ pub(crate) struct MemLog {
 
 /// Our form of a library entry.
 pub(crate) fn item(entry: &Entry) -> LogItem {
-    LogItem { index: entry.index, term: entry.term, payload: Bytes::copy_from_slice(&entry.data) }
+    LogItem { index: entry.index, term: entry.term, payload: entry.data.clone() }
 }
 
 impl MemLog {
     pub(crate) fn new(voter: u64, hard: Hard, base: (u64, u64), items: Vec<LogItem>) -> MemLog {
         let entries = items
             .into_iter()
-            .map(|item| Entry {
-                index: item.index,
-                term: item.term,
-                data: item.payload.to_vec().into(),
-                ..Entry::default()
-            })
+            .map(|item| Entry { index: item.index, term: item.term, data: item.payload, ..Entry::default() })
             .collect();
         MemLog { hard, voter, base, entries }
     }

@@ -68,7 +68,7 @@ impl Instance {
         let mut delta = CheckpointDelta { group: self.group, meta: meta.into(), clear, ..CheckpointDelta::default() };
         let touched = std::mem::take(&mut self.touched);
         if clear {
-            delta.puts = self.state.records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
+            delta.puts = self.state.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
             return Some(delta);
         }
         for key in touched {

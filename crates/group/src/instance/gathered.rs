@@ -6,9 +6,7 @@
 use super::{Spec, Wait};
 use crate::entry::Effect;
 use crate::ids::{Millis, Ticket};
-use crate::io::{Proposal, Write};
 use crate::record::Key;
-use std::collections::BTreeSet;
 
 /// Most effects of a gathered entry.
 const EFFECTS: usize = 128;
@@ -24,30 +22,19 @@ pub(super) struct Gathered {
     pub(super) waiters: Vec<(Ticket, Wait)>,
     /// What the overlay said before of each key, in order.
     pub(super) before: Vec<(Key, Option<Spec>)>,
-    keys: BTreeSet<Key>,
     bytes: usize,
 }
 
 impl Gathered {
     /// Nothing yet, at this group time.
     pub(super) fn at(time: Millis) -> Gathered {
-        Gathered { time, effects: Vec::new(), waiters: Vec::new(), before: Vec::new(), keys: BTreeSet::new(), bytes: 0 }
-    }
-
-    /// Whether a change reads or writes a record that is written here.
-    pub(super) fn meets(&self, proposal: &Proposal) -> bool {
-        let reads = proposal.reads.iter().map(|(key, _)| key);
-        let writes = proposal.writes.iter().map(|write| match write {
-            Write::Put { key, .. } | Write::Delete { key } => key,
-        });
-        reads.chain(writes).any(|key| self.keys.contains(key))
+        Gathered { time, effects: Vec::new(), waiters: Vec::new(), before: Vec::new(), bytes: 0 }
     }
 
     /// Adds an effect; `before` is what the overlay said of its record.
     pub(super) fn add(&mut self, key: Key, before: Option<Spec>, effect: Effect) {
         let value = if let Effect::Put { value, .. } = &effect { value.len() } else { 0 };
         self.bytes += key.owner.len() + key.item.len() + value;
-        self.keys.insert(key.clone());
         self.before.push((key, before));
         self.effects.push(effect);
     }

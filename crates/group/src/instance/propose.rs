@@ -164,7 +164,7 @@ impl Instance {
             }
             return;
         }
-        if !self.can_commit() || self.state.expiries.first().is_none_or(|(expires, _)| *expires > cx.now.wall) {
+        if !self.can_commit() || self.state.expires_first().is_none_or(|due| due > cx.now.wall) {
             return;
         }
         let time = self.head.time.max(cx.now.wall);
@@ -205,7 +205,7 @@ impl Instance {
 
     /// Adds a change to the entry that is being gathered, or begins one.
     fn gather(&mut self, cx: &mut Cx<'_>, ticket: Ticket, proposal: &Proposal) -> Result<(), Done> {
-        let meets = self.gathered.as_ref().is_some_and(|gathered| gathered.meets(proposal));
+        let meets = self.gathered.is_some() && self.is_in_next(proposal);
         let unseen = meets && planted!(cx.cfg, SharedPosition);
         if meets && !unseen {
             // Two versions of one record cannot have one position.
@@ -235,6 +235,16 @@ impl Instance {
             self.close_gathered(cx);
         }
         Ok(())
+    }
+
+    /// Whether a change reads or writes a record that is written by the next entry.
+    fn is_in_next(&self, proposal: &Proposal) -> bool {
+        let next = self.next_position().seq;
+        let reads = proposal.reads.iter().map(|(key, _)| key);
+        let writes = proposal.writes.iter().map(|write| match write {
+            Write::Put { key, .. } | Write::Delete { key } => key,
+        });
+        reads.chain(writes).any(|key| self.overlay.keys.get(key).is_some_and(|spec| spec.seq == next))
     }
 
     /// Writes the entry that is being gathered, if there is one. Until then the head does not count it.

@@ -23,7 +23,7 @@ impl Instance {
             epoch: epoch.max(self.heard),
             position: self.state.position,
             digest: self.state.digest.total(),
-            records: u64::try_from(self.state.records.len()).unwrap_or(u64::MAX),
+            records: u64::try_from(self.state.len()).unwrap_or(u64::MAX),
             bytes: self.state.bytes,
             export: self.export(cx),
             import: self.import(),

@@ -32,7 +32,7 @@ impl Instance {
         self.source.seeds = self.source.seeds.saturating_add(1);
         // Distinct between the processes of a source, so that an old chunk never fits a new seed.
         let id = cx.now.wall.wrapping_mul(4096).wrapping_add(self.source.seeds);
-        let of = u64::try_from(self.state.records.len()).unwrap_or(u64::MAX);
+        let of = u64::try_from(self.state.len()).unwrap_or(u64::MAX);
         let dedup = if planted!(cx.cfg, DedupNotInSeed) { Default::default() } else { self.state.dedup.clone() };
         let offer = SeedOffer {
             seed: id,
@@ -127,7 +127,7 @@ impl Instance {
         let from = seed.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut records = Vec::new();
         let mut bytes = 0;
-        for (key, record) in self.state.records.range((from, Bound::Unbounded)) {
+        for (key, record) in self.state.starting_at(from) {
             if u16::try_from(digest::range_of(key)).is_ok_and(|range| !wanted.contains(&range)) {
                 continue;
             }

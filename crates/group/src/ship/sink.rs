@@ -39,7 +39,7 @@ impl Instance {
             return;
         }
         for bytes in entries {
-            let Some(stored) = Stored::decode(bytes).ok().filter(|stored| stored.entry.fits()) else {
+            let Some(stored) = Stored::decode(&bytes).ok().filter(|stored| stored.entry.fits()) else {
                 self.sink.import_error = true;
                 return;
             };

@@ -108,10 +108,10 @@ impl Instance {
             if kept.stored.seq() != last.saturating_add(1) || left == 0 {
                 break;
             }
-            let bytes = &kept.stored.bytes;
+            let bytes = kept.stored.bytes();
             left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             size += bytes.len();
-            frame.push(bytes.clone());
+            frame.push(bytes);
             last = kept.stored.seq();
             if size >= batch || frame.len() >= MAX_ENTRIES {
                 cx.send(Frame::Entries { group, entries: std::mem::take(&mut frame) });

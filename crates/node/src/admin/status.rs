@@ -29,8 +29,8 @@ pub fn of_server(core: &Core) -> StatusView {
         let mode = core.modes.describe(pool.id, core.now.mono);
         sample(&mut samples, "pairline_pool_mode", &[("pool", &pool.name), ("mode", &mode.name)], 1.0);
     }
-    for (name, count) in &core.counters {
-        sample(&mut samples, &format!("pairline_{name}_total"), &[], number(*count));
+    for (name, count) in core.counters.all() {
+        sample(&mut samples, &format!("pairline_{name}_total"), &[], number(count));
     }
     of_figures(&mut samples, core);
     of_traffic(&mut samples, core);

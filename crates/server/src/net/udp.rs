@@ -20,6 +20,9 @@ use std::time::Duration;
 const KERNEL_BUFFER: usize = 4 * 1024 * 1024;
 /// How long a receive waits before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(250);
+/// While the node is under load, how long datagrams are left to the system after some were taken: they come in fewer, larger
+/// batches, and one wake-up serves them all.
+const LINGER: Duration = Duration::from_millis(1);
 /// Shorter datagrams cannot be SIP: keep-alives, which need no answer on UDP.
 const SHORTEST: usize = 16;
 
@@ -76,6 +79,7 @@ impl UdpListener {
                     batch.push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
                 }
             });
+            let full = matches!(received, Ok(n) if n >= BATCH);
             match received {
                 Ok(n) => add(&counters.udp_received, n),
                 // Time-outs, signals, and late ICMP errors of earlier sends: none ends the listener.
@@ -91,6 +95,9 @@ impl UdpListener {
             let _ = self.send_all(&mut answers, counters);
             if !batch.is_empty() && inbox.datagrams(batch).is_err() {
                 return;
+            }
+            if !full && inbox.is_resting() {
+                std::thread::sleep(LINGER);
             }
         }
     }

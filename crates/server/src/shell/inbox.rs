@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_node::io::Input;
 use pairline_sip::flow::Flow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
@@ -42,6 +42,7 @@ pub struct Inbox {
     peer_budget: Arc<Semaphore>,
     datagrams: channel::Sender<(Instant, Datagrams)>,
     datagram_bytes: Arc<AtomicUsize>,
+    resting: Arc<AtomicBool>,
     node: Arc<OnceLock<Thread>>,
     counters: Arc<Counters>,
 }
@@ -54,6 +55,8 @@ pub struct Outlet {
     peers: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
     datagrams: channel::Receiver<(Instant, Datagrams)>,
     datagram_bytes: Arc<AtomicUsize>,
+    /// Whether the node looks for clients' messages by itself soon, and is not to be woken for them.
+    resting: Arc<AtomicBool>,
     node: Arc<OnceLock<Thread>>,
     counters: Arc<Counters>,
 }
@@ -82,6 +85,7 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
     let (peers_in, peers) = mpsc::channel(PEERS);
     let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
     let datagram_bytes = Arc::new(AtomicUsize::new(0));
+    let resting = Arc::new(AtomicBool::new(false));
     let node = Arc::new(OnceLock::new());
     let inbox = Inbox {
         disk: disk_in,
@@ -91,10 +95,11 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
         peer_budget: Arc::new(Semaphore::new(PEER_KIB)),
         datagrams: datagrams_in,
         datagram_bytes: datagram_bytes.clone(),
+        resting: resting.clone(),
         node: node.clone(),
         counters: counters.clone(),
     };
-    (inbox, Outlet { disk, control, streams, peers, datagrams, datagram_bytes, node, counters })
+    (inbox, Outlet { disk, control, streams, peers, datagrams, datagram_bytes, resting, node, counters })
 }
 
 impl Inbox {
@@ -102,6 +107,20 @@ impl Inbox {
         if let Some(thread) = self.node.get() {
             thread.unpark();
         }
+    }
+
+    /// Wakes the node for a client's message, unless it looks for them soon anyway.
+    fn wake_for_client(&self) {
+        if !self.is_resting() {
+            self.wake();
+        }
+    }
+
+    /// Whether the node is under load and looks for clients' messages by itself soon.
+    pub fn is_resting(&self) -> bool {
+        // Either this sees that it does not rest any more, or it sees the message that was queued before.
+        fence(Ordering::SeqCst);
+        self.resting.load(Ordering::Relaxed)
     }
 
     /// A completion of the disk: waits for room, never drops. Blocks; for the store's thread only.
@@ -143,7 +162,7 @@ impl Inbox {
     /// [`Ended`].
     pub async fn stream(&self, input: Input) -> Result<(), Ended> {
         self.streams.send((Instant::now(), input)).await.map_err(|_| Ended)?;
-        self.wake();
+        self.wake_for_client();
         Ok(())
     }
 
@@ -173,7 +192,7 @@ impl Inbox {
         }
         self.datagram_bytes.fetch_add(bytes, Ordering::Relaxed);
         match self.datagrams.try_send((Instant::now(), batch)) {
-            Ok(()) => self.wake(),
+            Ok(()) => self.wake_for_client(),
             Err(channel::TrySendError::Full(_)) => {
                 self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 add(&self.counters.udp_dropped, messages);
@@ -216,6 +235,12 @@ impl Outlet {
         let (since, input) = self.streams.try_recv().ok()?;
         self.counters.waits.streams.note(since, 1);
         Some(input)
+    }
+
+    /// Says whether clients' messages wake the node. With `true` the node looks for them by itself within a few milliseconds.
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// How many messages of streams and batches of datagrams wait.

@@ -28,6 +28,10 @@ const DATAGRAMS: usize = 16;
 const HOLD: Duration = Duration::from_millis(2);
 /// Messages and batches of datagrams that are not held back.
 const MANY: usize = 64;
+/// Under load clients have one turn in so long a time.
+const PACE: Duration = Duration::from_millis(2);
+/// So many messages in that time are load: with fewer nothing is gained by having them wait.
+const LOAD: usize = 4;
 /// How long a stop waits for the disk, in milliseconds.
 const STOP: Millis = 10_000;
 /// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
@@ -48,6 +52,10 @@ pub struct NodeLoop {
     together: Vec<Input>,
     /// Since when clients wait for the disk.
     held: Option<Instant>,
+    /// When the present span of [`PACE`] began, and how many messages of clients were handled in it.
+    span: (Instant, usize),
+    /// When clients' turn is next at the earliest, while there is load.
+    next_clients: Option<Instant>,
 }
 
 impl NodeLoop {
@@ -72,6 +80,8 @@ impl NodeLoop {
             stopping_since: None,
             together: Vec::new(),
             held: None,
+            span: (Instant::now(), 0),
+            next_clients: None,
         }
     }
 
@@ -147,12 +157,19 @@ impl NodeLoop {
         self.handle_together()
     }
 
-    /// Whether what clients sent waits for the sync that is under way, so that what they change meanwhile shares the next one:
-    /// entries, writes, syncs, frames and the threads' wake-ups are paid once a turn, not once a request. Never for long, and
-    /// not when much has come.
+    /// Whether what clients sent waits: for the sync that is under way, and under load for a moment after the turn before, so
+    /// that what they change meanwhile shares one entry, write, sync and frame: these, and the threads' wake-ups here and at
+    /// the partner, are paid once a turn, not once a request. Never for long, and not when much has come.
     fn holds(&mut self) -> bool {
+        if self.outlet.waiting() >= MANY {
+            self.held = None;
+            return false;
+        }
+        if self.next_clients.is_some_and(|at| Instant::now() < at) {
+            return true;
+        }
         let writing = self.synced < self.out.last_append();
-        if !writing || self.outlet.waiting() == 0 || self.outlet.waiting() >= MANY {
+        if !writing || self.outlet.waiting() == 0 {
             self.held = None;
             return false;
         }
@@ -164,8 +181,26 @@ impl NodeLoop {
         holds
     }
 
+    /// So many messages of clients are about to be handled: whether the next are to wait, and until when.
+    fn pace(&mut self, messages: usize) {
+        self.next_clients = None;
+        if messages == 0 {
+            return;
+        }
+        let now = Instant::now();
+        if now >= self.span.0 + PACE {
+            self.span = (now, 0);
+        }
+        self.span.1 += messages;
+        if self.span.1 >= LOAD {
+            self.next_clients = Some(self.span.0 + PACE);
+        }
+    }
+
     fn clients(&mut self) -> Result<bool, String> {
-        if self.holds() {
+        let holds = self.holds();
+        self.outlet.rest(holds);
+        if holds {
             return Ok(false);
         }
         for _ in 0..STREAMS {
@@ -176,6 +211,7 @@ impl NodeLoop {
             let Some(batch) = self.outlet.datagrams() else { break };
             self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
         }
+        self.pace(self.together.len());
         self.handle_together()
     }
 
@@ -232,6 +268,8 @@ impl NodeLoop {
         let wait = self.due().saturating_sub(now).clamp(1, TICK);
         // With something waiting for another thread, look again soon.
         let wait = if self.out.is_waiting() || self.held.is_some() { 1 } else { wait };
-        std::thread::park_timeout(Duration::from_millis(wait));
+        let wait = Duration::from_millis(wait);
+        let pace = self.next_clients.map(|at| at.saturating_duration_since(Instant::now()));
+        std::thread::park_timeout(pace.map_or(wait, |pace| wait.min(pace)));
     }
 }

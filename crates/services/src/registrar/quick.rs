@@ -6,7 +6,7 @@
 
 use super::ask::Ask;
 use super::plan::{Changes, Plan, plan};
-use super::{after, answer, counter_of, kept_uris, proposal};
+use super::{after, answer, counter_of, kept_uris};
 use crate::access;
 use crate::auth::{self, Against, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
@@ -14,14 +14,14 @@ use crate::cx::Place;
 use crate::emergency;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
-use crate::records::{BINDING, credential_key};
+use crate::records::{BINDING, binding_key, credential_key};
 use crate::settings::DeploymentView;
 use crate::sight::Sight;
 use crate::sips;
 use crate::trust;
 use bytes::Bytes;
-use pairline_group::io::Proposal;
-use pairline_group::{GroupId, Position};
+use pairline_group::io::{Proposal, Write, WriteClass};
+use pairline_group::{GroupId, Key, Millis, Position};
 use pairline_sip::auth::{Algorithm, Credentials};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -194,10 +194,9 @@ fn known<S: Sight>(
     if !same || !usual || view.push.answer(kept_uris(&ask)).is_err() || sight.may_have_guests(user) {
         return Quick::Not;
     }
-    let Some(read) = bindings(sight, group, user) else {
+    let Some((existing, places)) = bindings(sight, group, user) else {
         return Quick::Not;
     };
-    let existing: Vec<Binding> = read.iter().map(|(binding, _)| binding.clone()).collect();
     let changes = match plan(&existing, &ask, &view.registrar, view.registrar.max_s, wall) {
         Plan::Change(changes) if is_one_put(&changes) && (changes.new == 0 || sight.room_for_bindings()) => changes,
         _ => return Quick::Not,
@@ -207,7 +206,7 @@ fn known<S: Sight>(
     }
     sight.count(Counter::AuthAccepted);
     sight.count(counter_of(&changes));
-    let proposal = proposal(user, &changes, &read, wall);
+    let proposal = put(user, &changes, &existing, &places, wall);
     let reply = answer::reply(view, wall, request, user, &ask, &after(existing, changes), None);
     Quick::Commit { group, proposal, reply }
 }
@@ -234,15 +233,36 @@ fn is_one_put(changes: &Changes) -> bool {
     changes.puts.len() == 1 && changes.deletes.is_empty()
 }
 
-/// A user's live bindings with their versions; `None` if one cannot be read.
-fn bindings<S: Sight>(sight: &S, group: GroupId, user: &Aor) -> Option<Vec<(Binding, Position)>> {
+/// Where a record stands: its key and version.
+type Stored = (Key, Position);
+
+/// A user's live bindings, and the keys and versions of their records; `None` if one cannot be read.
+fn bindings<S: Sight>(sight: &S, group: GroupId, user: &Aor) -> Option<(Vec<Binding>, Vec<Stored>)> {
     let wall = sight.now().wall;
-    let mut found = Vec::new();
-    for (_, record) in sight.records(group, user.as_str(), BINDING) {
+    let (mut found, mut places) = (Vec::new(), Vec::new());
+    for (key, record) in sight.records(group, user.as_str(), BINDING) {
         let binding = Binding::from_record(record).ok()?;
         if binding.expires > wall {
-            found.push((binding, record.version));
+            found.push(binding);
+            places.push((key.clone(), record.version));
         }
     }
-    Some(found)
+    Some((found, places))
+}
+
+/// The proposal for the one binding that is to be written, as [`super::proposal`] makes it; a record that is there keeps its
+/// key.
+fn put(user: &Aor, changes: &Changes, existing: &[Binding], places: &[Stored], wall: Millis) -> Proposal {
+    let mut proposal = Proposal::default();
+    for binding in &changes.puts {
+        let place = existing.iter().position(|b| b.id == binding.id).and_then(|at| places.get(at));
+        let (key, version) = match place {
+            Some((key, version)) => (key.clone(), Some(*version)),
+            None => (binding_key(user.as_str(), &binding.id), None),
+        };
+        let lives = binding.expires.saturating_sub(wall).max(1);
+        proposal.reads.push((key.clone(), version));
+        proposal.writes.push(Write::Put { key, class: WriteClass::Soft { lives }, value: binding.encode() });
+    }
+    proposal
 }

@@ -40,10 +40,97 @@ pub enum Brief {
     Full,
 }
 
+/// A transaction in its place.
 #[derive(Debug)]
-enum Slot {
+struct Slot {
+    id: u128,
+    /// When it may go.
+    end: Millis,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
     Open,
     Answered(Flow, Bytes),
+    /// Not a transaction any more; its place goes with its time.
+    Gone,
+}
+
+/// Slots of one block. Full blocks are neither moved nor copied when there are more.
+const SLOTS: usize = 256;
+
+/// Slots in order of arrival, each with a number that rises from the first that ever was.
+#[derive(Debug, Default)]
+struct Ring {
+    blocks: VecDeque<Vec<Slot>>,
+    /// Number of the first slot of the first block.
+    base: u64,
+    /// How many slots of the first block are over.
+    over: usize,
+    /// How many are not.
+    len: usize,
+}
+
+impl Ring {
+    /// Adds one; its number.
+    fn push(&mut self, slot: Slot) -> u64 {
+        self.len += 1;
+        let before: usize = self.blocks.len().saturating_sub(1) * SLOTS;
+        match self.blocks.back_mut().filter(|block| block.len() < SLOTS) {
+            Some(block) => {
+                block.push(slot);
+                self.base + number(before + block.len() - 1)
+            }
+            None => {
+                let full = self.blocks.len() * SLOTS;
+                let mut block = Vec::with_capacity(SLOTS);
+                block.push(slot);
+                self.blocks.push_back(block);
+                self.base + number(full)
+            }
+        }
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Slot> {
+        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.blocks.get_mut(at / SLOTS)?.get_mut(at % SLOTS)
+    }
+
+    /// Takes the state of one; the newest leaves its place at once.
+    fn take(&mut self, number: u64) -> Option<State> {
+        let newest = self.base + self::number(self.over + self.len).saturating_sub(1);
+        let state = std::mem::replace(&mut self.get_mut(number)?.state, State::Gone);
+        if number == newest && self.blocks.back_mut().is_some_and(|block| block.pop().is_some()) {
+            self.len -= 1;
+            if self.blocks.len() > 1 && self.blocks.back().is_some_and(Vec::is_empty) {
+                self.blocks.pop_back();
+            }
+        }
+        Some(state)
+    }
+
+    fn front(&self) -> Option<&Slot> {
+        self.blocks.front()?.get(self.over)
+    }
+
+    /// Takes the oldest; what it was, and its id.
+    fn pop(&mut self) -> Option<(u128, State)> {
+        let slot = self.blocks.front_mut()?.get_mut(self.over)?;
+        let taken = (slot.id, std::mem::replace(&mut slot.state, State::Gone));
+        self.over += 1;
+        self.len -= 1;
+        if self.over == SLOTS {
+            self.blocks.pop_front();
+            self.base += number(SLOTS);
+            self.over = 0;
+        }
+        Some(taken)
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// The keys are hashes already.
@@ -67,9 +154,9 @@ impl Hasher for Plain {
 /// All brief transactions of a layer. The map is never iterated, so its order cannot leak into behaviour.
 #[derive(Debug, Default)]
 pub(super) struct Briefs {
-    slots: HashMap<u128, Slot, BuildHasherDefault<Plain>>,
-    /// When each may go, in order of arrival. One that has gone before is passed over.
-    ends: VecDeque<(Millis, u128)>,
+    /// The number of each, by the halves of its hash.
+    numbers: HashMap<[u64; 2], u64, BuildHasherDefault<Plain>>,
+    ring: Ring,
     /// Where answers are kept, one behind the other; a block goes with the last of its answers.
     block: BytesMut,
 }
@@ -77,7 +164,7 @@ pub(super) struct Briefs {
 impl Briefs {
     /// What they count for against the limit on transactions.
     pub(super) fn weight(&self) -> usize {
-        self.ends.len().max(self.slots.len()) / PER_SLOT
+        self.ring.len / PER_SLOT
     }
 
     /// A copy that takes its own length and no more.
@@ -90,20 +177,41 @@ impl Briefs {
     }
 
     pub(super) fn next_end(&self) -> Option<Millis> {
-        self.ends.front().map(|(when, _)| *when)
+        self.ring.front().map(|slot| slot.end)
     }
 
     /// Lets those go that are due; returns the bytes that their answers held.
     pub(super) fn expire(&mut self, now: Millis) -> usize {
         let mut freed = 0;
-        while let Some((_, id)) = self.ends.front().copied().filter(|(when, _)| *when <= now) {
-            self.ends.pop_front();
-            if let Some(Slot::Answered(_, bytes)) = self.slots.remove(&id) {
+        while self.ring.front().is_some_and(|slot| slot.end <= now) {
+            let Some((id, state)) = self.ring.pop() else { break };
+            if let State::Answered(_, bytes) = &state {
                 freed += bytes.len();
+            }
+            if !matches!(state, State::Gone) {
+                self.numbers.remove(&halves(id));
             }
         }
         freed
     }
+
+    fn find(&mut self, id: u128) -> Option<&mut Slot> {
+        let number = self.numbers.get(&halves(id))?;
+        self.ring.get_mut(*number)
+    }
+
+    /// Ends one before its time; what it was.
+    fn forget(&mut self, id: u128) -> Option<State> {
+        let number = self.numbers.remove(&halves(id))?;
+        self.ring.take(number)
+    }
+}
+
+fn halves(id: u128) -> [u64; 2] {
+    let bytes = id.to_le_bytes();
+    let (first, second) = bytes.split_at(8);
+    let half = |part: &[u8]| part.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    [half(first), half(second)]
 }
 
 impl Layer {
@@ -116,40 +224,39 @@ impl Layer {
             return Brief::Absorbed;
         }
         let id = hash(&self.scratch);
-        match self.briefs.slots.get(&id) {
-            Some(Slot::Open) => return Brief::Absorbed,
-            Some(Slot::Answered(flow, bytes)) => {
+        if let Some(slot) = self.briefs.find(id) {
+            if let State::Answered(flow, bytes) = &slot.state {
                 let output = Output::Transmit { flow: *flow, bytes: bytes.clone() };
                 self.outputs.push_back(output);
-                return Brief::Absorbed;
             }
-            None => {}
+            return Brief::Absorbed;
         }
         if self.is_full() {
             return Brief::Full;
         }
-        self.briefs.slots.insert(id, Slot::Open);
-        self.briefs.ends.push_back((now.saturating_add(self.timers.patience()).saturating_add(ANSWER), id));
+        let end = now.saturating_add(self.timers.patience()).saturating_add(ANSWER);
+        let number = self.briefs.ring.push(Slot { id, end, state: State::Open });
+        self.briefs.numbers.insert(halves(id), number);
         Brief::New(BriefTx(id))
     }
 
     /// Gives the final answer to `request`. It is kept for repetitions where the transport may lose it.
     pub fn answer_brief(&mut self, tx: BriefTx, flow: Flow, bytes: Bytes) {
         if flow.transport.reliable() {
-            self.briefs.slots.remove(&tx.0);
+            self.briefs.forget(tx.0);
             return self.transmit(flow, bytes);
         }
         let kept = self.briefs.keep(&bytes);
-        if let Some(slot) = self.briefs.slots.get_mut(&tx.0) {
+        if let Some(slot) = self.briefs.find(tx.0) {
+            slot.state = State::Answered(flow, kept.clone());
             self.held += kept.len();
-            *slot = Slot::Answered(flow, kept.clone());
         }
         self.transmit(flow, kept);
     }
 
     /// Forgets a transaction that is answered without being kept, or handed to another path.
     pub fn drop_brief(&mut self, tx: BriefTx) {
-        if let Some(Slot::Answered(_, bytes)) = self.briefs.slots.remove(&tx.0) {
+        if let Some(State::Answered(_, bytes)) = self.briefs.forget(tx.0) {
             self.held -= bytes.len();
         }
     }

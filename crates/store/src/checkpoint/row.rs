@@ -113,7 +113,7 @@ pub(super) fn decode_key(bytes: &[u8]) -> Result<Key, &'static str> {
     }
     let owner = String::from_utf8(owner).map_err(|_| "record key's owner is not text")?;
     let kind = Kind(u16::from_be_bytes(rest.array()?));
-    Ok(Key { owner: owner.into(), kind, item: rest.0.into() })
+    Ok(Key::new(&owner, kind, rest.0))
 }
 
 /// Encodes a record: version, class, position, value.
