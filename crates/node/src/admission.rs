@@ -120,7 +120,11 @@ fn tell(core: &mut Core, change: Option<Change>) {
         }
         Some(Change::Ended { lasted, refused }) => {
             let seconds = lasted.div_ceil(1_000);
-            core.event(Level::Info, "overload-ended", format!("after {seconds} s, in which {refused} requests were refused"));
+            core.event(
+                Level::Info,
+                "overload-ended",
+                format!("after {seconds} s, in which {refused} requests were refused"),
+            );
         }
     }
 }

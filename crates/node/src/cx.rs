@@ -273,9 +273,8 @@ impl Cx for TaskCx {
                     core.count("sip_requests_held_back");
                     let seconds = (1 + core.rng.next_u64() % 4).to_string();
                     let refusal = Reply::to(&message, 500).reason("Server Busy").header("Retry-After", seconds).build();
-                    let event = Message::parse(refusal).map_or(TaskEvent::TransportError(branch), |refusal| {
-                        TaskEvent::Response(branch, refusal)
-                    });
+                    let event = Message::parse(refusal)
+                        .map_or(TaskEvent::TransportError(branch), |refusal| TaskEvent::Response(branch, refusal));
                     core.deliver(self.task, event);
                 }
                 Ok(message) => {

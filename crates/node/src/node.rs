@@ -225,7 +225,9 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::Tick
         | Input::Sip { .. }
         | Input::Waited { .. }
-        | Input::PeerFrame { .. } | Input::Admin { .. } | Input::TailStored { .. } => {
+        | Input::PeerFrame { .. }
+        | Input::Admin { .. }
+        | Input::TailStored { .. } => {
             unreachable!("taken before with the whole node")
         }
     }

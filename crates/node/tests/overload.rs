@@ -12,7 +12,7 @@ use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::{Message, Reply};
-use pairline_topology::policy_proxy::EmergencyRoute;
+use pairline_topology::policy_proxy::{EmergencyRoute, TrustedPeer};
 use pairline_topology::{Topology, demo_topology};
 use std::collections::BTreeMap;
 
@@ -64,9 +64,15 @@ impl Server {
             server.pass(20);
         }
         assert!(server.events.iter().any(|event| event.name == "overload-began"), "{:?}", server.events);
-        while server.answers("OPTIONS", "sip:pairline.test", "", udp(9)).first() == Some(&200) {}
-        server.sent.clear();
+        server.use_up();
         server
+    }
+
+    /// Lets the highest class that may be refused take all tokens, so that until time passes there are none for any.
+    fn use_up(&mut self) {
+        let credentials = "Authorization: Digest username=\"x\"\r\n";
+        while self.answers("REGISTER", "sip:pairline.test", credentials, udp(9)) != [500] {}
+        self.sent.clear();
     }
 
     fn give(&mut self, input: Input) {
@@ -179,10 +185,9 @@ fn an_ack_is_not_answered_and_a_repetition_is_not_refused() {
             server.give(Input::Waited { ms: 90 });
             server.pass(20);
         }
-        while server.answers("OPTIONS", "sip:pairline.test", "", udp(9)).first() == Some(&200) {}
+        server.use_up();
         server
     };
-    server.sent.clear();
     server.give(Input::Sip { flow, message: options.into() });
     let again: Vec<_> = server.sent.drain(..).filter_map(|(_, m)| m.status()).collect();
     assert_eq!(again, [501], "the answer is repeated");
@@ -201,7 +206,11 @@ fn an_ack_is_not_answered_and_a_repetition_is_not_refused() {
 fn only_where_another_server_of_the_pool_stands_ready_the_answer_is_503() {
     let mut server = Server::overloaded();
     server.give(Input::LinkUp { link: LinkId(1), pool: pairline_group::PoolId(2), server: ServerId(2) });
-    assert_eq!(server.answers("OPTIONS", "sip:pairline.test", "", udp(1)), [500], "the partner is not to be tipped over");
+    assert_eq!(
+        server.answers("OPTIONS", "sip:pairline.test", "", udp(1)),
+        [500],
+        "the partner is not to be tipped over"
+    );
     let own = server.node.inspect(|core| core.pool);
     server.give(Input::LinkUp { link: LinkId(2), pool: own, server: ServerId(9) });
     assert_eq!(server.answers("OPTIONS", "sip:pairline.test", "", udp(1)), [503]);
@@ -213,7 +222,8 @@ fn only_where_another_server_of_the_pool_stands_ready_the_answer_is_503() {
 fn it_ends_by_itself_and_says_so() {
     let mut server = Server::overloaded();
     server.pass(2_000);
-    let names: Vec<_> = server.events.iter().map(|event| event.name).filter(|name| name.starts_with("overload")).collect();
+    let names: Vec<_> =
+        server.events.iter().map(|event| event.name).filter(|name| name.starts_with("overload")).collect();
     assert_eq!(names, ["overload-began", "overload-ended"]);
     assert_eq!(server.answers("OPTIONS", "sip:pairline.test", "", udp(1)), [200]);
 }
@@ -224,8 +234,7 @@ fn a_source_that_authenticates_nothing_is_limited_alone() {
         topology.policies.overload.source_per_s = 1;
         topology.policies.overload.source_burst = 5;
     });
-    let statuses: Vec<u16> =
-        (0..8).flat_map(|_| server.answers("OPTIONS", "sip:pairline.test", "", udp(1))).collect();
+    let statuses: Vec<u16> = (0..8).flat_map(|_| server.answers("OPTIONS", "sip:pairline.test", "", udp(1))).collect();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 500, 500, 500]);
     assert_eq!(server.answers("OPTIONS", "sip:pairline.test", "", udp(2)), [200]);
     let stream = Flow { transport: Transport::Tcp, connection: 4, ..udp(1) };
@@ -233,4 +242,83 @@ fn a_source_that_authenticates_nothing_is_limited_alone() {
     assert_eq!(server.node.inspect(|core| core.admission.sources().limited()), [4, 0]);
     server.pass(1_000);
     assert_eq!(server.answers("OPTIONS", "sip:pairline.test", "", udp(1)), [200]);
+}
+
+fn peer(network: &str) -> TrustedPeer {
+    TrustedPeer {
+        name: "gateway".to_owned(),
+        certificate: None,
+        network: vec![network.parse().unwrap()],
+        transport: vec![pairline_topology::Transport::Udp],
+        domain: Vec::new(),
+        next_hop: None,
+    }
+}
+
+/// The parameter of the top Via of the last message that was sent.
+fn via_param(server: &Server, name: &str) -> Option<String> {
+    let (_, message) = server.sent.last().unwrap();
+    message.via().param(name).map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// RFC 7339 §4: who offers to be told is told, and only if it is trusted.
+#[test]
+fn a_trusted_neighbour_that_asks_is_told_how_much_to_hold_back() {
+    for (neighbours, network, host, told) in
+        [(true, "192.0.2.0/24", 5, true), (false, "192.0.2.0/24", 5, false), (true, "198.51.100.0/24", 5, false)]
+    {
+        let mut server = Server::with(|topology| {
+            topology.policies.overload.min_rate = 10;
+            topology.policies.overload.neighbours = neighbours;
+            topology.policies.trust.peer = vec![peer(network)];
+        });
+        let offer = |text: String| text.replace(";rport;", ";oc;oc-algo=\"loss\";rport;");
+        let text = offer(server.request("OPTIONS", "sip:pairline.test", ""));
+        server.give(Input::Sip { flow: udp(host), message: text.into() });
+        assert_eq!(via_param(&server, "oc").as_deref(), Some(if told { "0" } else { "" }), "{network}");
+        assert_eq!(via_param(&server, "oc-validity").is_some(), told);
+        if !told {
+            continue;
+        }
+        let first = via_param(&server, "oc-seq").unwrap();
+        for _ in 0..40 {
+            server.give(Input::Waited { ms: 90 });
+            for _ in 0..5 {
+                server.answers("OPTIONS", "sip:pairline.test", "", udp(99));
+            }
+            server.pass(20);
+        }
+        let text = offer(server.request("OPTIONS", "sip:pairline.test", ""));
+        server.give(Input::Sip { flow: udp(host), message: text.into() });
+        let loss: u8 = via_param(&server, "oc").unwrap().parse().unwrap();
+        assert!(loss > 50, "{loss}");
+        assert!(via_param(&server, "oc-seq").unwrap() > first);
+        server.answers("OPTIONS", "sip:pairline.test", "", udp(7));
+        assert_eq!(via_param(&server, "oc"), None, "a peer that does not offer is not told");
+    }
+}
+
+/// RFC 7339 §5.3: the offer stands in the Via of what goes to a place that is trusted, and an emergency call is never held back.
+#[test]
+fn a_neighbour_is_offered_to_be_obeyed_and_emergency_calls_are_sent_all_the_same() {
+    let mut server = Server::with(|_| {});
+    for n in 0..3 {
+        let sent = server.sent.len();
+        let text = server.request("INVITE", "urn:service:sos", "").replace("z9hG4bK", "z9hG4bKe");
+        let urn = text.replace("urn:service:sos", "sip:112@pairline.test");
+        server.give(Input::Sip { flow: udp(7), message: urn.into() });
+        let out = server.sent[sent..].iter().rfind(|(_, message)| message.is_request());
+        let (flow, invite) = out.unwrap_or_else(|| panic!("call {n} was not sent: {:?}", server.sent));
+        assert_eq!(flow.remote.to_string(), "192.0.2.112:5060");
+        assert_eq!(invite.via().param("oc"), Some(&b""[..]));
+        assert_eq!(invite.via().param("oc-algo"), Some(&b"loss"[..]));
+        let busy = Reply::to(invite, 486).build();
+        let report = format!(";oc=100;oc-validity=60000;oc-seq=17.{n};branch=");
+        let told = String::from_utf8_lossy(&busy).replacen(";oc", "", 1).replacen(";branch=", &report, 1);
+        let flow = *flow;
+        server.give(Input::Sip { flow, message: told.into() });
+        server.pass(20);
+    }
+    let held = server.node.inspect(|core| core.admission.neighbours().holds_back(core.now.mono, udp(112), 99));
+    assert!(held, "the report is known");
 }

@@ -40,7 +40,8 @@ fn ask(socket: &UdpSocket, text: &str) -> Message {
 }
 
 fn metrics(server: &RunningServer) -> BTreeMap<(String, String), f64> {
-    let command = server.handle().command(Actor::Administrator("test".to_owned()), Command::ServerStatus);
+    let handle = server.handle();
+    let command = handle.command(Actor::Administrator("test".to_owned()), Command::ServerStatus);
     let Ok(Reply::Status(status)) = server.runtime().block_on(command) else { panic!("no status") };
     let label = |labels: &[(String, String)]| labels.first().map(|(_, value)| value.clone()).unwrap_or_default();
     status.samples.iter().map(|(name, labels, value)| ((name.clone(), label(labels)), *value)).collect()

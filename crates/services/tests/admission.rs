@@ -227,7 +227,7 @@ fn emergency_calls_and_dialogs_are_bounded_too() {
     let admitted = |rate: &mut Rate, class| (0..10_000).filter(|_| rate.offer(class, false, || false)).count();
     assert_eq!(admitted(&mut rate, Class::Other), 50, "half a second of the least rate");
     let dialogs = admitted(&mut rate, Class::InDialog);
-    assert_eq!(dialogs, 4 * 50, "four bursts of debt");
+    assert_eq!(dialogs, 100 + 4 * 100 / 10, "a hundred a window, and four times the rate");
     assert_eq!(admitted(&mut rate, Class::Emergency), 20, "two seconds of theirs, even so");
     assert!(rate.offer(Class::Other, false, || true), "a repetition is not refused");
     assert!(!rate.offer(Class::Refresh, true, || false), "no room");

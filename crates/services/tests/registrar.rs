@@ -485,7 +485,9 @@ fn expiries_are_spread_but_never_longer_than_asked_for() {
         shown
     };
     // Asked for, lowered to the most, left to the deployment, the shortest that policy allows.
-    for (wish, low, high) in [(";expires=600", 540, 600), (";expires=7200", 810, 900), ("", 540, 660), (";expires=30", 30, 30)] {
+    for (wish, low, high) in
+        [(";expires=600", 540, 600), (";expires=7200", 810, 900), ("", 540, 660), (";expires=30", 30, 30)]
+    {
         let all: Vec<u64> = (0..200).map(|n| granted(wish, n)).collect();
         assert!(all.iter().all(|seconds| (low..=high).contains(seconds)), "{wish}: {all:?}");
         let (least, most) = (all.iter().min().unwrap(), all.iter().max().unwrap());

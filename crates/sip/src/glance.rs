@@ -171,7 +171,8 @@ impl<'a> Parts<'a> {
                 *place = value;
             }
         }
-        let whole = !parts.from.is_empty() && !parts.to.is_empty() && !parts.call_id.is_empty() && !parts.cseq.is_empty();
+        let whole =
+            !parts.from.is_empty() && !parts.to.is_empty() && !parts.call_id.is_empty() && !parts.cseq.is_empty();
         (whole && !parts.vias.is_empty() && parts.vias.len() <= MAX_VIAS).then_some(parts)
     }
 }
@@ -276,7 +277,10 @@ mod tests {
     #[test]
     fn a_request_is_known_by_method_tag_and_credentials() {
         let seen = Glance::of(INVITE);
-        assert_eq!((seen.method, seen.uri, seen.to_tag, seen.credentials), (&b"INVITE"[..], &b"sip:bob@b.test"[..], &b""[..], None));
+        assert_eq!(
+            (seen.method, seen.uri, seen.to_tag, seen.credentials),
+            (&b"INVITE"[..], &b"sip:bob@b.test"[..], &b""[..], None)
+        );
         let bye = b"BYE sip:x SIP/2.0\r\nt: <sip:bob@b.test>\r\n ;x=1\r\n\t; TAG = ab \r\nProxy-authorization : Digest u\r\n\r\n";
         let seen = Glance::of(bye);
         assert_eq!((seen.to_tag, seen.credentials), (&b"ab"[..], Some(&b"Digest u"[..])));
@@ -285,7 +289,15 @@ mod tests {
         let register = b"REGISTER sip:b.test SIP/2.0\nAccept: x\nAllow: y\nAUTHORIZATION:Digest z\n\n";
         assert_eq!(Glance::of(register).credentials, Some(&b"Digest z"[..]));
         assert_eq!(Glance::of(b"SIP/2.0 200 OK\r\nTo: <sip:x>;tag=1\r\n\r\n"), Glance::default());
-        for hostile in [&b""[..], b"\r\n\r\n", b"INVITE", b"INVITE x", b"INVITE x SIP/2.0\r\nTo", b"a b c\r\nTo:;tag", b"a b c\r\nt\r\n\r\n"] {
+        for hostile in [
+            &b""[..],
+            b"\r\n\r\n",
+            b"INVITE",
+            b"INVITE x",
+            b"INVITE x SIP/2.0\r\nTo",
+            b"a b c\r\nTo:;tag",
+            b"a b c\r\nt\r\n\r\n",
+        ] {
             Glance::of(hostile);
             assert!(refusal(hostile, flow(), 500, "Busy", b"").is_none());
             assert!(top_via(hostile).is_none());
@@ -294,7 +306,8 @@ mod tests {
 
     #[test]
     fn the_body_and_the_address_are_not_looked_at() {
-        let text = b"MESSAGE sip:x SIP/2.0\r\nTo: <sip:bob@b.test>\r\n\r\nTo: <sip:x>;tag=body\r\nAuthorization: Digest q\r\n";
+        let text =
+            b"MESSAGE sip:x SIP/2.0\r\nTo: <sip:bob@b.test>\r\n\r\nTo: <sip:x>;tag=body\r\nAuthorization: Digest q\r\n";
         assert_eq!((Glance::of(text).to_tag, Glance::of(text).credentials), (&b""[..], None));
     }
 

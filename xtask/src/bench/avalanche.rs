@@ -37,12 +37,7 @@ struct Found {
 }
 
 /// Measures and writes the report.
-pub(crate) fn run(
-    root: &Path,
-    binaries: &Binaries,
-    folder: &Path,
-    options: &overload::Options,
-) -> Result<(), String> {
+pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &overload::Options) -> Result<(), String> {
     let pair = overload::start(binaries, folder, options)?;
     let sampler = pair.sample(Side::East, &[RATE, OVERLOADED])?;
     let mut command = generator(&pair, binaries, options, "avalanche")?;
@@ -69,8 +64,7 @@ impl Found {
         let by_second = |values: Vec<f64>| -> Vec<f64> {
             values.chunks((per_second as usize).max(1)).map(|second| second.iter().sum()).collect()
         };
-        let busy: Vec<f64> =
-            samples.iter().filter(|s| s.figure(1).max > 0.0).map(|s| s.figure(0).max).collect();
+        let busy: Vec<f64> = samples.iter().filter(|s| s.figure(1).max > 0.0).map(|s| s.figure(0).max).collect();
         let least = busy.iter().copied().fold(f64::INFINITY, f64::min);
         let most = busy.iter().copied().fold(0.0, f64::max);
         Found {
@@ -94,7 +88,7 @@ fn missed(found: &Found) -> Vec<String> {
     if found.clients < found.wanted {
         missed.push(format!("{} of {} clients came back", found.clients, found.wanted));
     }
-    if !(found.all <= ALL_BACK_S) {
+    if found.all.is_nan() || found.all > ALL_BACK_S {
         missed.push(format!("the last was back after {:.1} s", found.all));
     }
     missed
@@ -153,7 +147,7 @@ mod tests {
     fn seconds_and_missing_clients() {
         let report = json!({
             "back": {"clients": 9, "tries": 12, "after": {"p50": 500_000.0, "p99": 61e6, "max": 61e6}},
-            "slices": {"ms": 100, "sent": [1; 15], "succeeded": [1; 12], "refused": [3], "failed": [0]}
+            "slices": {"ms": 100, "sent": vec![1; 15], "succeeded": vec![1; 12], "refused": [3], "failed": [0]}
         });
         let found = Found::new(&report, 10, &[]);
         assert_eq!(found.sent, [10.0, 5.0]);

@@ -146,12 +146,8 @@ pub(crate) fn avalanche(root: &Path, args: &[&str]) -> Result<(), String> {
 
 fn overload_options(args: &[&str], mut options: overload::Options) -> Result<overload::Options, String> {
     let overload::Options { users, seconds, server_core, load_core } = &mut options;
-    let known = &mut [
-        ("--users", users),
-        ("--seconds", seconds),
-        ("--server-core", server_core),
-        ("--load-core", load_core),
-    ];
+    let known =
+        &mut [("--users", users), ("--seconds", seconds), ("--server-core", server_core), ("--load-core", load_core)];
     numbers(args, known)?;
     if !installed("taskset") {
         return Err("taskset is missing (Debian: util-linux)".to_owned());

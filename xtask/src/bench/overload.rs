@@ -110,8 +110,11 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
     let steps: Vec<f64> = (0..SEARCH_STEPS).map(|n| SEARCH.0 * SEARCH.1.powi(n)).collect();
     let course: Vec<(f64, f64)> = steps.iter().map(|rate| (*rate, 3.0)).collect();
     let report = mix(&pair, binaries, options, &course)?;
-    let search: Vec<(f64, f64, f64)> =
-        steps.iter().zip(goodputs(&report, 3.0)).map(|(rate, kinds)| (*rate, kinds.iter().sum(), units(&kinds))).collect();
+    let search: Vec<(f64, f64, f64)> = steps
+        .iter()
+        .zip(goodputs(&report, 3.0))
+        .map(|(rate, kinds)| (*rate, kinds.iter().sum(), units(&kinds)))
+        .collect();
     let (_, capacity, peak) = search.iter().copied().max_by(|a, b| a.2.total_cmp(&b.2)).unwrap_or_default();
     println!("capacity {capacity:.0} operations a second, {peak:.0} units: {search:.0?}");
     let seconds = f64::from(options.seconds);
@@ -196,12 +199,17 @@ fn missed(found: &Found) -> Vec<String> {
     let mut missed = Vec::new();
     let most = found.loads.last().cloned().unwrap_or_default();
     if most.units < found.peak * GOODPUT {
-        missed.push(format!("goodput at {} times the capacity is {:.0} %", most.times, most.units / found.peak * 100.0));
+        missed.push(format!(
+            "goodput at {} times the capacity is {:.0} %",
+            most.times,
+            most.units / found.peak * 100.0
+        ));
     }
-    for load in found.loads.iter().filter(|load| !(load.invite_p99 < INVITE_MS)) {
-        missed.push(format!("p99 of admitted INVITEs at {} times the capacity is {:.0} ms", load.times, load.invite_p99));
+    for load in found.loads.iter().filter(|load| load.invite_p99.is_nan() || load.invite_p99 >= INVITE_MS) {
+        missed
+            .push(format!("p99 of admitted INVITEs at {} times the capacity is {:.0} ms", load.times, load.invite_p99));
     }
-    if !(found.recovery <= RECOVERY_S) {
+    if found.recovery.is_nan() || found.recovery > RECOVERY_S {
         missed.push(format!("recovery took {:.1} s", found.recovery));
     }
     missed

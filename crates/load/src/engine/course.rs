@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn an_operation_counts_in_the_step_in_which_it_was_due() {
-        let steps = Steps { rates: vec![(10.0, 1.0), (1000.0, 2.0)], shares: vec![(Kind::Call, 1.0), (Kind::Message, 3.0)] };
+        let steps =
+            Steps { rates: vec![(10.0, 1.0), (1000.0, 2.0)], shares: vec![(Kind::Call, 1.0), (Kind::Message, 3.0)] };
         let mut course = Course::new(steps, 1);
         let second = 1_000_000_000;
         assert!(course.advance(7 * second).is_none(), "not begun");

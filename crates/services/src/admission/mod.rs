@@ -59,7 +59,13 @@ pub struct Admission {
 impl Admission {
     /// For a server that has just started; with a secret seed for the tables that strangers write to.
     pub fn new(policy: OverloadPolicy, seed: u64) -> Admission {
-        Admission { sources: Sources::new(&policy, seed), rate: Rate::new(policy), neighbours: Neighbours::default(), now: 0, sender: None }
+        Admission {
+            sources: Sources::new(&policy, seed),
+            rate: Rate::new(policy),
+            neighbours: Neighbours::default(),
+            now: 0,
+            sender: None,
+        }
     }
 
     /// Takes another policy over.

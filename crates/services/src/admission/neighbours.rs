@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn a_report_holds_for_its_time_and_older_ones_do_not_replace_it() {
         let mut all = Neighbours::default();
-        let say = |all: &mut Neighbours, now, more: &str| all.reported(now, flow(), &Via::parse(&via(more)).expect("valid"));
+        let say =
+            |all: &mut Neighbours, now, more: &str| all.reported(now, flow(), &Via::parse(&via(more)).expect("valid"));
         say(&mut all, 0, ";oc=50;oc-seq=1.0");
         assert_eq!(held(&all, 0), 0, "nobody asked it");
         all.asks(0, flow());
@@ -153,7 +154,13 @@ mod tests {
         assert_eq!(held(&all, 100), 400, "older");
         say(&mut all, 100, ";oc=90;oc-seq=1282321616");
         assert_eq!((held(&all, 599), held(&all, 600)), (900, 0), "half a second without a word");
-        for nothing in [";oc;oc-seq=9999999999.1", ";oc=101;oc-seq=9999999999.1", ";oc=20", ";oc=x;oc-seq=9999999999.1", ";oc=1;oc-seq=1.-1"] {
+        for nothing in [
+            ";oc;oc-seq=9999999999.1",
+            ";oc=101;oc-seq=9999999999.1",
+            ";oc=20",
+            ";oc=x;oc-seq=9999999999.1",
+            ";oc=1;oc-seq=1.-1",
+        ] {
             say(&mut all, 500, nothing);
             assert_eq!(held(&all, 500), 900, "{nothing}");
         }
@@ -176,7 +183,11 @@ mod tests {
             hear(&mut all, Flow { remote, ..flow() }, ";oc");
         }
         assert_eq!(all.told.len(), MAX);
-        all.heard(FORGET_MS, Flow { remote: "198.51.100.1:1".parse().expect("valid"), ..flow() }, &Via::parse(&via(";oc")).expect("valid"));
+        all.heard(
+            FORGET_MS,
+            Flow { remote: "198.51.100.1:1".parse().expect("valid"), ..flow() },
+            &Via::parse(&via(";oc")).expect("valid"),
+        );
         assert_eq!(all.told.len(), 1);
     }
 }

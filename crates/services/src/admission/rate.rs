@@ -21,8 +21,10 @@ const END: u32 = 10;
 const PATIENCE: u32 = 3;
 /// Classes.
 const CLASSES: usize = Class::ALL.len();
-/// Debt in bursts up to which requests inside dialogs are taken.
-const DIALOG_DEBT: i64 = 4;
+/// Requests inside dialogs that are taken in a window in any case, and beyond them so many times the rate.
+const DIALOGS: (u64, u64) = (100, 4);
+/// Most that what is never refused may owe, in bursts: for so long nothing else is taken.
+const DEBT: i64 = 4;
 /// Seconds of its rate that the emergency bucket holds.
 const EMERGENCY_BURST_S: i64 = 2;
 
@@ -283,7 +285,7 @@ impl Rate {
         }
         let (units, index) = (class.weight(), class as usize);
         if admitted {
-            self.tokens -= i64::from(units) * 1_000;
+            self.tokens = (self.tokens - i64::from(units) * 1_000).max(-self.burst() * DEBT);
             self.now.admitted[index] = self.now.admitted[index].saturating_add(units);
             self.figures.admitted[index] += 1;
         } else {
@@ -301,9 +303,12 @@ impl Rate {
             Class::Emergency => {
                 let within = self.emergency >= 1_000;
                 self.emergency -= if within { 1_000 } else { 0 };
-                within || self.tokens > -self.burst()
+                within || self.tokens > 0
             }
-            Class::InDialog => self.tokens > -self.burst() * DIALOG_DEBT,
+            Class::InDialog => {
+                let most = DIALOGS.0 + u64::from(self.rate) * DIALOGS.1 * WINDOW_MS / 1_000;
+                u64::from(self.now.admitted[index]) < most
+            }
             _ => index <= self.refused_class && self.tokens >= self.floor(index) + i64::from(units) * 1_000,
         }
     }

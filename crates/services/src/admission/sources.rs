@@ -217,8 +217,13 @@ mod tests {
     use super::*;
 
     fn sources() -> Sources {
-        let policy =
-            OverloadPolicy { source_per_s: 10, source_burst: 20, identity_per_s: 5, identity_burst: 8, ..OverloadPolicy::default() };
+        let policy = OverloadPolicy {
+            source_per_s: 10,
+            source_burst: 20,
+            identity_per_s: 5,
+            identity_burst: 8,
+            ..OverloadPolicy::default()
+        };
         Sources::new(&policy, 42)
     }
 
