@@ -27,6 +27,10 @@ const USAGE: &str = "usage: cargo xtask <command>
                    was lost, instead of one that is paired]
   bench enumeration  whether users can be told apart by the time of answers; writes docs/results/enumeration.md
                    [--tries 2000] [--users 1000]; PAIRLINE_BIN: a server that is built already
+  bench overload   what a server still does while up to ten times too much comes; writes docs/results/overload.md
+                   [--users 20000] [--seconds 10] [--server-core 0] [--load-core 1]
+  bench avalanche  all clients dropped at one instant register again; writes docs/results/avalanche.md
+                   [--users 50000] [--seconds 150: at most] [--server-core 0] [--load-core 1]
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
                    [TARGET...] [--seconds 600: for each] [--built: as built by an earlier run]";
 
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         ["bench", "lag", rest @ ..] => done("bench", bench::lag(&root, rest)),
         ["bench", "seed", rest @ ..] => done("bench", bench::seed(&root, rest)),
         ["bench", "enumeration", rest @ ..] => done("bench", bench::enumeration(&root, rest)),
+        ["bench", "overload", rest @ ..] => done("bench", bench::overload(&root, rest)),
+        ["bench", "avalanche", rest @ ..] => done("bench", bench::avalanche(&root, rest)),
         ["fuzz", rest @ ..] => done("fuzz", fuzz::run(&root, rest)),
         _ => {
             eprintln!("{USAGE}");

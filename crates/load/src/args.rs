@@ -2,6 +2,7 @@
 //!
 //! Owns the arguments, their bounds and their help. Starts nothing.
 
+use crate::engine::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -61,6 +62,43 @@ pub enum Traffic {
         #[arg(long, value_name = "FILE")]
         journal: Option<PathBuf>,
     },
+    /// A mix in open loop whose rate changes by steps. Whoever is refused is not heard again: its place in the schedule is another's.
+    Mix {
+        /// What all kinds share.
+        #[command(flatten)]
+        common: Common,
+        /// Operations a second and for how many seconds, one step after the other.
+        #[arg(long, required = true, value_delimiter = ',', value_parser = steps, value_name = "RATE:SECONDS")]
+        steps: Vec<(f64, f64)>,
+        /// Parts of the kinds.
+        #[arg(long, value_delimiter = ',', value_parser = share, value_name = "KIND:PART",
+              default_values = ["register:6", "message:3", "call:1"])]
+        shares: Vec<(Kind, f64)>,
+        /// Time between ACK and BYE, in milliseconds.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+        hold: u64,
+    },
+    /// All users are registered, dropped at one instant, and register again at once, with a challenge each. Who is refused waits for
+    /// Retry-After, who gets no answer as RFC 5626 §4.5 says. Ends when all are back, or with --duration.
+    Avalanche {
+        /// What all kinds share.
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// `RATE:SECONDS,…`.
+fn steps(text: &str) -> Result<(f64, f64), String> {
+    let (per_second, lasts) = text.split_once(':').ok_or_else(|| format!("`{text}` is not RATE:SECONDS"))?;
+    Ok((rate(per_second)?, seconds(lasts)?))
+}
+
+/// `KIND:PART,…`.
+fn share(text: &str) -> Result<(Kind, f64), String> {
+    let (kind, part) = text.split_once(':').ok_or_else(|| format!("`{text}` is not KIND:PART"))?;
+    let known = [Kind::Register, Kind::Message, Kind::Call];
+    let kind = known.into_iter().find(|known| known.name() == kind);
+    Ok((kind.ok_or("the kinds are register, message and call")?, rate(part)?))
 }
 
 /// What all kinds of traffic share.
@@ -190,7 +228,9 @@ impl Cli {
             Traffic::Register { common, .. }
             | Traffic::Message { common }
             | Traffic::Call { common, .. }
-            | Traffic::DrillTraffic { common, .. } => common,
+            | Traffic::DrillTraffic { common, .. }
+            | Traffic::Mix { common, .. }
+            | Traffic::Avalanche { common } => common,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns its fields, for machines as JSON and for people as text.
 
-use crate::engine::Counts;
+use crate::engine::{Counts, SLICE, Slice, StepCounts};
+use crate::hist::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +13,7 @@ use std::fmt;
 pub struct Report {
     /// Version of the format.
     pub v: u8,
-    /// `register`, `message`, `call` or `drill-traffic`.
+    /// `register`, `message`, `call`, `drill-traffic`, `mix` or `avalanche`.
     pub traffic: &'static str,
     /// `udp`, `tcp`, `tls` or `wss`.
     pub transport: &'static str,
@@ -48,6 +49,97 @@ pub struct Report {
     pub journal_missing: u64,
     /// Users whose first registration failed, by status (0: no answer).
     pub unregistered: BTreeMap<u16, u64>,
+    /// By step, where the load has steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+    /// By slice of time, where the load has a course.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slices: Option<SliceReport>,
+    /// When dropped clients were back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back: Option<Back>,
+}
+
+/// One step of the load.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// Operations that were due in it.
+    pub offered: u64,
+    /// Those that succeeded, by kind.
+    pub succeeded: BTreeMap<&'static str, u64>,
+    /// Those refused with 500 or 503.
+    pub refused: u64,
+    /// The rest.
+    pub failed: u64,
+    /// From the time at which an INVITE was due to its 200, in microseconds.
+    pub invites: Latency,
+}
+
+/// Slices of the time, one value each.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SliceReport {
+    /// Length of one, in milliseconds.
+    pub ms: u64,
+    /// Requests sent, repetitions among them.
+    pub sent: Vec<u64>,
+    /// Operations that were due.
+    pub offered: Vec<u64>,
+    /// Of these: succeeded.
+    pub succeeded: Vec<u64>,
+    /// Of these: refused.
+    pub refused: Vec<u64>,
+    /// Of these: failed otherwise.
+    pub failed: Vec<u64>,
+}
+
+/// When dropped clients were back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Back {
+    /// How many.
+    pub clients: u64,
+    /// Tries of all.
+    pub tries: u64,
+    /// Microseconds since they were dropped.
+    pub after: Latency,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram) -> Latency {
+        let quantile = |per_mille| histogram.quantile(per_mille) as f64 / 1000.0;
+        Latency {
+            p50: quantile(500),
+            p90: quantile(900),
+            p99: quantile(990),
+            p999: quantile(999),
+            max: histogram.max() as f64 / 1000.0,
+        }
+    }
+}
+
+impl SliceReport {
+    fn of(slices: &[Slice]) -> SliceReport {
+        let each = |value: fn(&Slice) -> u64| slices.iter().map(value).collect();
+        SliceReport {
+            ms: SLICE / 1_000_000,
+            sent: each(|s| s.sent),
+            offered: each(|s| s.offered),
+            succeeded: each(|s| s.succeeded),
+            refused: each(|s| s.refused),
+            failed: each(|s| s.failed),
+        }
+    }
+}
+
+impl From<&StepCounts> for StepReport {
+    fn from(step: &StepCounts) -> StepReport {
+        StepReport {
+            offered: step.offered,
+            succeeded: step.succeeded.clone(),
+            refused: step.refused,
+            failed: step.failed,
+            invites: Latency::of(&step.invites),
+        }
+    }
 }
 
 /// Latency in microseconds; at most 1/32 too high.
@@ -108,7 +200,13 @@ impl Report {
         let each = |nanos: u64| {
             if operations == 0 { 0.0 } else { nanos as f64 / 1000.0 / operations as f64 }
         };
-        let quantile = |per_mille| counts.latency.quantile(per_mille) as f64 / 1000.0;
+        let curve = &counts.curve;
+        let back = (curve.tries > 0).then(|| Back {
+            clients: curve.back.count(),
+            tries: curve.tries,
+            after: Latency::of(&curve.back),
+        });
+        let with_course = curve.tries > 0 || !curve.steps.is_empty();
         Self {
             v: 1,
             traffic,
@@ -122,13 +220,10 @@ impl Report {
             disconnected: counts.disconnected,
             retransmissions: counts.retransmissions,
             received: counts.received,
-            latency: Latency {
-                p50: quantile(500),
-                p90: quantile(900),
-                p99: quantile(990),
-                p999: quantile(999),
-                max: counts.latency.max() as f64 / 1000.0,
-            },
+            latency: Latency::of(&counts.latency),
+            steps: curve.steps.iter().map(StepReport::from).collect(),
+            slices: with_course.then(|| SliceReport::of(&curve.slices)),
+            back,
             server: (!measured.server.is_empty()).then(|| {
                 let nanos = measured.server.iter().map(|(_, nanos, _)| nanos).sum();
                 let process = |&(pid, nanos, memory): &(u32, u64, u64)| ProcessCost {
@@ -185,6 +280,29 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "  generator     {:.2} µs of processor time per operation", self.generator_cpu_us)?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let done: u64 = step.succeeded.values().sum();
+            writeln!(
+                f,
+                "  step {index:<8} {} offered, {done} succeeded, {} refused, {} failed; INVITE p99 {:.1} ms",
+                step.offered,
+                step.refused,
+                step.failed,
+                step.invites.p99 / 1000.0
+            )?;
+        }
+        if let Some(back) = &self.back {
+            let l = &back.after;
+            writeln!(
+                f,
+                "  back          {} clients in {} tries; p50 {:.2} s, p99 {:.2}, all {:.2}",
+                back.clients,
+                back.tries,
+                l.p50 / 1e6,
+                l.p99 / 1e6,
+                l.max / 1e6
+            )?;
+        }
         if !self.unregistered.is_empty() {
             writeln!(f, "  unregistered  {:?} (status: users; 0 is no answer)", self.unregistered)?;
         }

@@ -4,7 +4,7 @@
 
 use crate::args::{Cli, Common, Traffic, Transport};
 use crate::control::{Control, Phase};
-use crate::engine::{Counts, Kind, Plan, Worker};
+use crate::engine::{Counts, Kind, Plan, Steps, Worker};
 use crate::journal::Journal;
 use crate::port;
 use crate::process;
@@ -76,8 +76,15 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
     let before = cpu(common)?;
     control.begin(Phase::Measure);
     let measuring = Instant::now();
-    let ends = measuring + Duration::from_secs_f64(common.duration);
-    watch.until(|| if once { control.count(Phase::Measure) == count } else { Instant::now() >= ends });
+    let (seconds, returns) = match &cli.traffic {
+        Traffic::Mix { steps, .. } => (steps.iter().map(|(_, seconds)| seconds).sum(), false),
+        traffic => (common.duration, matches!(traffic, Traffic::Avalanche { .. })),
+    };
+    let ends = measuring + Duration::from_secs_f64(seconds);
+    watch.until(|| {
+        let done = (once || returns) && control.count(Phase::Measure) == count;
+        done || (!once && Instant::now() >= ends)
+    });
     let after = cpu(common)?;
     let seconds = measuring.elapsed().as_secs_f64();
     control.begin(Phase::Drain);
@@ -106,6 +113,8 @@ fn name(traffic: &Traffic) -> &'static str {
         Traffic::Message { .. } => "message",
         Traffic::Call { .. } => "call",
         Traffic::DrillTraffic { .. } => "drill-traffic",
+        Traffic::Mix { .. } => "mix",
+        Traffic::Avalanche { .. } => "avalanche",
     }
 }
 
@@ -142,7 +151,8 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
         Traffic::Register { once, .. } => (Kind::Register, *once, 0),
         Traffic::Message { .. } => (Kind::Message, false, 0),
         Traffic::Call { hold, .. } => (Kind::Call, false, *hold),
-        Traffic::DrillTraffic { hold, .. } => (Kind::Register, false, *hold),
+        Traffic::DrillTraffic { hold, .. } | Traffic::Mix { hold, .. } => (Kind::Register, false, *hold),
+        Traffic::Avalanche { .. } => (Kind::Register, false, 0),
     };
     let share = f64::from(threads);
     let rates = match (&cli.traffic, common.rate) {
@@ -153,6 +163,10 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
         (_, Some(rate)) => vec![(kind, rate / share)],
         (_, None) => Vec::new(),
     };
+    let steps = match &cli.traffic {
+        Traffic::Mix { steps, shares, .. } => Steps { rates: steps.clone(), shares: shares.clone() }.of_thread(share),
+        _ => Steps::default(),
+    };
     // Distinguishes Call-IDs of this run from those that a server still knows.
     let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
         ^ u64::from(std::process::id());
@@ -162,6 +176,8 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
         first: common.first + common.users * thread / threads,
         users: common.users * (thread + 1) / threads - common.users * thread / threads,
         rates: rates.clone(),
+        steps: steps.clone(),
+        avalanche: matches!(cli.traffic, Traffic::Avalanche { .. }),
         outstanding: (common.outstanding / threads).max(1) as usize,
         kind,
         once,

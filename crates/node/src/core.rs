@@ -18,6 +18,7 @@ use bytes::Bytes;
 use pairline_group::host::Host;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal};
 use pairline_group::{GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
+use pairline_services::admission::Admission;
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, LocateError, TaskEvent};
 use pairline_services::settings::DeploymentView;
@@ -179,6 +180,8 @@ pub struct Core {
     pub verified: BTreeMap<u64, Rc<[String]>>,
     /// Guest bindings of a pool that cannot write.
     pub local_guests: BTreeMap<(String, Vec<u8>), LocalGuest>,
+    /// What is let in while more comes than can be done.
+    pub admission: Admission,
     /// Servers of others that are left alone for a while.
     pub resting: Resting,
     /// Used nonce counts.
@@ -352,6 +355,7 @@ impl Core {
     pub fn send_sip(&mut self, flow: Flow, message: Bytes) {
         self.traffic.sent(flow.transport, &message);
         if flow.transport != pairline_sip::flow::Transport::Peer {
+            let message = crate::admission::told(self, flow, message);
             self.out.push_back(Output::Sip { flow, message });
             return;
         }

@@ -16,6 +16,7 @@ use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
+use pairline_sip::reply::Reply;
 use pairline_sip::target::Rest;
 use pairline_sip::uri::Aor;
 use std::cell::RefCell;
@@ -268,6 +269,14 @@ impl Cx for TaskCx {
             let branch = Branch(core.fresh());
             let now = core.now.mono;
             match Message::parse(request) {
+                Ok(message) if crate::admission::holds_back(core, self.task, flow, &message) => {
+                    core.count("sip_requests_held_back");
+                    let seconds = (1 + core.rng.next_u64() % 4).to_string();
+                    let refusal = Reply::to(&message, 500).reason("Server Busy").header("Retry-After", seconds).build();
+                    let event = Message::parse(refusal)
+                        .map_or(TaskEvent::TransportError(branch), |refusal| TaskEvent::Response(branch, refusal));
+                    core.deliver(self.task, event);
+                }
                 Ok(message) => {
                     let tx = core.layer.request(now, flow, message);
                     core.client_txs.insert(tx, (self.task, branch));
@@ -393,6 +402,9 @@ impl Cx for TaskCx {
     fn count(&self, what: Counter) {
         let mut core = self.core.borrow_mut();
         core.count(what.name());
+        if what == Counter::AuthAccepted {
+            crate::admission::authenticated(&mut core, self.task);
+        }
         if what == Counter::EmergencyUnrouted {
             let text = "an emergency call was refused: the policy names nowhere to send it (policies.emergency.route)";
             core.event(crate::event::Level::Error, "emergency-unrouted", text);

@@ -23,6 +23,12 @@ pub enum Input {
         /// Its bytes.
         message: Bytes,
     },
+    /// The SIP messages that are given from now on, until time is next given, had waited in the shell's queues for so long at
+    /// most. Where a shell has no queues it need not say so.
+    Waited {
+        /// Milliseconds.
+        ms: u64,
+    },
     /// Who opened a stream connection has proven by a certificate to be these SIP domains (RFC 5922 §7.1). Comes before
     /// anything that it sends.
     FlowVerified {

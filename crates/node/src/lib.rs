@@ -4,6 +4,7 @@
 //! replication, failover or SIP of its own; no I/O, no clock, no tokio.
 
 pub mod admin;
+mod admission;
 pub mod checkpoints;
 pub mod command;
 pub mod config;

@@ -126,6 +126,7 @@ impl Node {
         match input {
             Input::Tick => self.tick(),
             Input::Sip { flow, message } => sip_side::received(self, flow, message),
+            Input::Waited { ms } => crate::admission::waited(&mut self.core.borrow_mut(), ms),
             Input::PeerFrame { link, frame } => peer_side::frame(self, link, &frame),
             Input::Admin { request, actor, command } => {
                 self.spawn(move |cx| async move {
@@ -152,6 +153,7 @@ impl Node {
         let now = core.now;
         core.host.handle(now, HostInput::Tick);
         core.layer.on_time(now.mono);
+        crate::admission::tick(&mut core);
         modes::tick(&mut core);
         procedures::tick(&mut core);
         crate::checkpoints::tick(&mut core);
@@ -220,7 +222,12 @@ fn take_plain(core: &mut Core, input: Input) {
             }
         }
         Input::Facts(facts) => core.facts = facts,
-        Input::Tick | Input::Sip { .. } | Input::PeerFrame { .. } | Input::Admin { .. } | Input::TailStored { .. } => {
+        Input::Tick
+        | Input::Sip { .. }
+        | Input::Waited { .. }
+        | Input::PeerFrame { .. }
+        | Input::Admin { .. }
+        | Input::TailStored { .. } => {
             unreachable!("taken before with the whole node")
         }
     }

@@ -50,6 +50,7 @@ fn enforce(core: &mut Core, topology: Topology) {
     let changed = *core.topology != topology;
     core.topology = Rc::new(topology);
     core.view = Rc::new(view(&core.config, &core.topology));
+    core.admission.set_policy(&core.topology.policies.overload);
     pair(core);
     crate::modes::policy_changed(core);
     if changed {
@@ -98,6 +99,7 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
             history_info: policies.proxy.history_info,
             max_breadth: policies.proxy.max_breadth,
             emergency: policies.emergency.clone(),
+            neighbours: policies.overload.neighbours,
             ..ProxyPolicy::default()
         },
         trust: policies.trust.clone(),
@@ -187,6 +189,7 @@ fn registrar(policies: &Policies) -> RegistrarPolicy {
         refuse_brief: true,
         max_bindings: usize::from(registration.max_endpoints_per_user),
         guest_max_s: registration.guest_expiry_s.min(120),
+        spread_percent: policies.overload.expiry_spread_percent,
         ..RegistrarPolicy::default()
     }
 }

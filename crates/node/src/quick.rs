@@ -195,6 +195,9 @@ impl Sight for Core {
     }
 
     fn count(&mut self, what: Counter) {
+        if what == Counter::AuthAccepted {
+            self.admission.authenticated_last();
+        }
         Core::count(self, what.name());
     }
 }

@@ -26,6 +26,9 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
         if flow.connection != 0 && flow.transport != Transport::Peer {
             core.streams.insert(flow.connection);
         }
+        if !crate::admission::takes(&mut core, flow, &bytes) {
+            return;
+        }
         match Message::parse(bytes) {
             Ok(message) => {
                 let now = core.now.mono;
@@ -117,9 +120,9 @@ fn run(
         let mut core = shared.borrow_mut();
         core.count("sip_requests_refused_full");
         let spread = core.rng.next_u64() % 20;
-        let reply = Reply::to(&message, 503).header("Retry-After", (10 + spread).to_string()).build();
+        let reply = Reply::to(&message, 500).header("Retry-After", (10 + spread).to_string()).build();
         let now = core.now.mono;
-        if core.layer.respond(now, tx, 503, reply).is_err() {
+        if core.layer.respond(now, tx, 500, reply).is_err() {
             core.count("sip_responses_without_transaction");
         }
         return;

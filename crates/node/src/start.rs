@@ -14,6 +14,7 @@ use crate::rng::Rng;
 use pairline_group::GroupId;
 use pairline_group::io::{Now, Proposal, RecoveredGroup, Write, WriteClass};
 use pairline_group::{Host, HostConfig, Others, RecoverError};
+use pairline_services::admission::Admission;
 use pairline_sip::auth::NonceWindow;
 use pairline_sip::target::Resting;
 use pairline_sip::transaction::{Layer, Timers};
@@ -34,10 +35,10 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
     let mut rng = Rng::new(config.seed);
     let transactions = topology.policies.limits.transactions_per_server;
     let layer = Layer::with_seed(Timers::default(), transactions as usize, rng.next_u64());
+    let admission = Admission::new(topology.policies.overload.clone(), tables_seed(&config));
     Ok(Core {
         now,
         view: Rc::new(publish::view(&config, &topology)),
-        topology,
         topology_in_force: false,
         pool,
         host,
@@ -64,6 +65,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         streams: BTreeSet::new(),
         verified: BTreeMap::new(),
         local_guests: BTreeMap::new(),
+        admission,
         resting: Resting::default(),
         nonces: NonceWindow::new(NONCE_WINDOW),
         modes,
@@ -81,8 +83,16 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         commit_latency: crate::figures::Latencies::default(),
         census: crate::figures::Census::default(),
         stand_ins: crate::stand_ins::StandIns::default(),
+        topology,
         config,
     })
+}
+
+/// A secret for tables that strangers write to; the numbers that are drawn later do not depend on it.
+fn tables_seed(config: &NodeConfig) -> u64 {
+    let mut seed = [0_u8; 8];
+    seed.copy_from_slice(&config.seed[24..]);
+    u64::from_le_bytes(seed)
 }
 
 fn host(

@@ -226,7 +226,7 @@ fn the_policys_bounds_are_in_force() {
     }
     let statuses: Vec<Option<u16>> =
         east.sip.iter().map(|(_, bytes)| pairline_sip::Message::parse(bytes.clone()).unwrap().status()).collect();
-    assert_eq!(statuses, [Some(501), Some(501), Some(503)]);
+    assert_eq!(statuses, [Some(501), Some(501), Some(500)]);
 }
 
 /// Emergency calls are never refused for what others have taken (DESIGN §8): by name, and by a number of the table.

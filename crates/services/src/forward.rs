@@ -2,6 +2,7 @@
 //!
 //! Owns what changes between a request received and the same request sent. Does not own where it goes.
 
+use crate::admission::neighbours::OFFER;
 use crate::auth;
 use crate::back;
 use crate::binding::FlowRef;
@@ -195,6 +196,9 @@ pub fn build<C: Cx>(cx: &C, view: &DeploymentView, sending: &Sending<'_>) -> Byt
         if *sending.asserted == Asserted::Vouched {
             via = format!("{via};{}", trust::VOUCHED_PARAM);
         }
+    }
+    if sending.extra.trusted && view.proxy.neighbours && sending.hop.transport != Transport::Peer {
+        via.push_str(OFFER);
     }
     edit.push_via(via.as_bytes());
     for _ in 0..sending.routes.own {

@@ -8,6 +8,7 @@
 #![allow(async_fn_in_trait)]
 
 pub mod access;
+pub mod admission;
 pub mod auth;
 mod back;
 pub mod binding;

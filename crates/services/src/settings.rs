@@ -101,6 +101,8 @@ pub struct RegistrarPolicy {
     pub guest_max_s: u32,
     /// Seconds within which a client with a kept flow must be heard on its stream (RFC 5626 §4.4); 0: it is not told.
     pub flow_timer_s: u32,
+    /// By how much a granted expiry is spread, in per cent, so that clients do not come back together.
+    pub spread_percent: u32,
     /// Who may watch the registrations of others (RFC 3680); everybody may watch their own.
     pub watchers: Vec<Aor>,
 }
@@ -115,6 +117,7 @@ impl Default for RegistrarPolicy {
             max_bindings: 8,
             guest_max_s: 120,
             flow_timer_s: 120,
+            spread_percent: 0,
             watchers: Vec::new(),
         }
     }
@@ -123,6 +126,8 @@ impl Default for RegistrarPolicy {
 /// Policies of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyPolicy {
+    /// Whether trusted peers are asked to say when they are overloaded (RFC 7339).
+    pub neighbours: bool,
     /// How long an INVITE to a user with only stranded bindings is held, in milliseconds (5–10 s).
     pub hold_ms: Millis,
     /// Timer C in milliseconds (RFC 3261 §16.6 step 11: more than three minutes).
@@ -147,6 +152,7 @@ impl Default for ProxyPolicy {
             hold_ms: 8_000,
             timer_c_ms: 185_000,
             max_branches: 16,
+            neighbours: false,
             emergency: EmergencyPolicy::default(),
             max_message: 32 * 1024,
             follow_redirects: false,

@@ -55,6 +55,15 @@ pub fn peer<'v, C: Cx>(cx: &C, view: &'v DeploymentView, flow: Flow) -> Option<&
     })
 }
 
+/// Whether a flow comes from the network of a peer, over a transport where policy believes that.
+pub fn is_network_of_peer(view: &DeploymentView, flow: Flow) -> bool {
+    let Some(transport) = named(flow.transport) else { return false };
+    let at = |peer: &TrustedPeer| {
+        peer.transport.contains(&transport) && peer.network.iter().any(|net| net.contains(flow.remote.ip()))
+    };
+    view.trust.peer.iter().any(at)
+}
+
 /// Whether a user may be known by a certificate over that flow.
 pub fn takes_certificates(view: &DeploymentView, flow: Flow) -> bool {
     view.trust.user_certificates && is_tls(flow)

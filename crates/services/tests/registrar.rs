@@ -471,3 +471,29 @@ fn the_usual_register_is_decided_in_one_step_and_so_is_its_challenge() {
     Task::start(&fake, request, phone.flow);
     assert_eq!(last(&fake).0, 200);
 }
+
+#[test]
+fn expiries_are_spread_but_never_longer_than_asked_for() {
+    let granted = |wish: &str, n: u32| -> u64 {
+        let fake = Fake::new();
+        fake.edit_view(|view| view.registrar.spread_percent = 10);
+        let contact = format!("Contact: <sip:alice@127.0.0.1:{}>{wish}", 7000 + n);
+        let (status, reply) = client("alice").register(&fake, &[&contact]);
+        assert_eq!(status, 200);
+        let shown = contacts(&reply)[0].rsplit('=').next().unwrap().parse().unwrap();
+        assert_eq!(u64::from(fake.bindings(ALICE)[0].granted), shown, "what is kept is what is said");
+        shown
+    };
+    // Asked for, lowered to the most, left to the deployment, the shortest that policy allows.
+    for (wish, low, high) in
+        [(";expires=600", 540, 600), (";expires=7200", 810, 900), ("", 540, 660), (";expires=30", 30, 30)]
+    {
+        let all: Vec<u64> = (0..200).map(|n| granted(wish, n)).collect();
+        assert!(all.iter().all(|seconds| (low..=high).contains(seconds)), "{wish}: {all:?}");
+        let (least, most) = (all.iter().min().unwrap(), all.iter().max().unwrap());
+        let width = high - low;
+        assert!((most - least) * 10 >= width * 9, "{wish}: {least} to {most}");
+        let below = all.iter().filter(|seconds| **seconds < low + width / 2).count();
+        assert!(width == 0 || (60..140).contains(&below), "{wish}: {below} of 200 in the lower half");
+    }
+}

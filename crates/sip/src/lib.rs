@@ -11,6 +11,7 @@ pub mod edit;
 pub mod error;
 pub mod flow;
 pub mod framing;
+pub mod glance;
 pub mod header;
 pub mod kind;
 mod lines;

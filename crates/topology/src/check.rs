@@ -180,6 +180,7 @@ fn policies(f: &mut Findings, p: &Policies) {
             f.add(at, format!("{value} is less than three heartbeats"), format!("write at least {least}"));
         }
     }
+    crate::policy_overload::check(f, &p.overload);
     if p.authentication.rule.len() > 64 {
         f.add("policies.authentication.rule", "has more than 64 members", "merge rules");
     }

@@ -16,6 +16,7 @@ mod parse;
 mod parse_policy;
 mod parse_proxy;
 pub mod policy;
+pub mod policy_overload;
 pub mod policy_proxy;
 pub mod publish;
 mod push_config;

@@ -6,6 +6,7 @@ use crate::parse_proxy;
 use crate::policy::{
     Algorithm, AuthPolicy, AuthRule, LimitPolicy, Policies, ProcedurePolicy, RegistrationPolicy, ResiliencePolicy,
 };
+use crate::policy_overload;
 use crate::reader::{Findings, Section};
 
 const ALGORITHMS: &[(&str, Algorithm)] =
@@ -22,6 +23,7 @@ pub(crate) fn policies(mut s: Section<'_>, f: &mut Findings) -> Policies {
         proxy: parse_proxy::proxy(s.section(f, "proxy"), f),
         trust: parse_proxy::trust(s.section(f, "trust"), f),
         emergency: parse_proxy::emergency(s.section(f, "emergency"), f),
+        overload: policy_overload::overload(s.section(f, "overload"), f),
     };
     s.done(f);
     policies

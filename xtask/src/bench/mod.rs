@@ -3,11 +3,13 @@
 //! Owns the choice of benchmark and what they share: tools, building, folders. Each server has a module that starts it, each
 //! benchmark one that runs and reports it.
 
+mod avalanche;
 mod delay;
 mod enumeration;
 mod kamailio;
 mod lag;
 mod load;
+mod overload;
 mod pair;
 mod pairline;
 mod ranks;
@@ -121,6 +123,39 @@ pub(crate) fn enumeration(root: &Path, args: &[&str]) -> Result<(), String> {
             enumeration::run(root, &binaries.pairline, folder, &options, "release build")
         }),
     }
+}
+
+/// What a server still does while more comes than it can do.
+///
+/// # Errors
+/// A line that says what could not be had or done, or which target is missed.
+pub(crate) fn overload(root: &Path, args: &[&str]) -> Result<(), String> {
+    let options = overload_options(args, overload::Options::default())?;
+    in_folder(root, |binaries, folder| overload::run(root, binaries, folder, &options))
+}
+
+/// All clients dropped at one instant.
+///
+/// # Errors
+/// A line that says what could not be had or done, or which target is missed.
+pub(crate) fn avalanche(root: &Path, args: &[&str]) -> Result<(), String> {
+    let defaults = overload::Options { users: 50_000, seconds: 150, ..overload::Options::default() };
+    let options = overload_options(args, defaults)?;
+    in_folder(root, |binaries, folder| avalanche::run(root, binaries, folder, &options))
+}
+
+fn overload_options(args: &[&str], mut options: overload::Options) -> Result<overload::Options, String> {
+    let overload::Options { users, seconds, server_core, load_core } = &mut options;
+    let known =
+        &mut [("--users", users), ("--seconds", seconds), ("--server-core", server_core), ("--load-core", load_core)];
+    numbers(args, known)?;
+    if !installed("taskset") {
+        return Err("taskset is missing (Debian: util-linux)".to_owned());
+    }
+    if options.users < 100 || options.seconds == 0 {
+        return Err("at least a hundred users, one second".to_owned());
+    }
+    Ok(options)
 }
 
 /// Builds, and runs something in a folder that is removed if it succeeds.

@@ -22,6 +22,8 @@ pub(crate) const GROUPS: u32 = 32;
 const START: Duration = Duration::from_secs(60);
 /// Port of the admin API.
 const ADMIN: u16 = 7443;
+/// Port of SIP.
+const SIP: u16 = 5060;
 /// Port of the link.
 const LINK: u16 = 7444;
 /// Port of west's link behind a proxy.
@@ -59,12 +61,23 @@ pub(crate) struct Pair {
 impl Pair {
     /// Creates a deployment in a folder and starts both servers, with half of `rtt` on each direction of their link.
     pub(crate) fn start(binaries: &Binaries, folder: &Path, rtt: Duration) -> Result<Self, String> {
+        Self::start_with(binaries, folder, rtt, &[])
+    }
+
+    /// The same with other values in the topology's text: each first text is replaced by the second.
+    pub(crate) fn start_with(
+        binaries: &Binaries,
+        folder: &Path,
+        rtt: Duration,
+        edits: &[(&str, &str)],
+    ) -> Result<Self, String> {
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         // Of its own, so that neither a demo nor another benchmark is in the way.
         let own = std::process::id() % 250 + 1;
         let hosts = [format!("127.{own}.71.1"), format!("127.{own}.72.1")];
         let topology = folder.join("topology.toml");
         let text = TOPOLOGY.replace("EAST", &hosts[0]).replace("WEST", &hosts[1]);
+        let text = edits.iter().fold(text, |text, (from, to)| text.replace(from, to));
         fs::write(&topology, text).map_err(|e| format!("{}: {e}", topology.display()))?;
         let (binaries, data) = (binaries.clone(), folder.join("data"));
         let mut pair = Self { binaries, folder: folder.to_owned(), data, hosts, east: None, west: None };
@@ -136,6 +149,34 @@ impl Pair {
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
         }
+    }
+
+    /// Waits until west holds everything that east has.
+    pub(crate) fn settle(&self) -> Result<(), String> {
+        self.cli(&["pool", "sync", "east"]).map(drop)
+    }
+
+    /// Where a side takes SIP.
+    pub(crate) fn sip(&self, side: Side) -> Result<SocketAddr, String> {
+        self.address(side, SIP)
+    }
+
+    /// The process of a side's server.
+    pub(crate) fn pid(&self, side: Side) -> u32 {
+        self.server(side).map_or(0, Server::pid)
+    }
+
+    /// Keeps both servers, with all their threads, on one core.
+    pub(crate) fn pin(&self, core: u32) -> Result<(), String> {
+        for side in [Side::East, Side::West] {
+            let mut command = Command::new("taskset");
+            command.args(["-a", "-c", "-p", &core.to_string(), &self.pid(side).to_string()]);
+            let output = command.output().map_err(|e| format!("taskset: {e}"))?;
+            if !output.status.success() {
+                return Err(format!("taskset: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+        Ok(())
     }
 
     /// Runs a command of the command line.
@@ -227,7 +268,7 @@ impl Pair {
 
     /// Processor time that a server has used, in seconds.
     pub(crate) fn cpu(&self, side: Side) -> f64 {
-        let pid = self.server(side).map_or(0, Server::pid);
+        let pid = self.pid(side);
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // The name in brackets may hold anything: fields are counted after its end.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -237,7 +278,7 @@ impl Pair {
 
     /// Resident memory of a server, in MiB.
     pub(crate) fn memory(&self, side: Side) -> f64 {
-        let pid = self.server(side).map_or(0, Server::pid);
+        let pid = self.pid(side);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")).and_then(|n| n.trim().parse::<f64>().ok());

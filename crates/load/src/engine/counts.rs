@@ -2,6 +2,7 @@
 //!
 //! Owns the figures while they are collected, and their sum over threads.
 
+use super::course::Curve;
 use super::slot::Kind;
 use crate::hist::Histogram;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Counts {
     pub latency: Histogram,
     /// Users whose first registration failed, with the last status (0: no answer).
     pub unregistered: BTreeMap<u16, u64>,
+    /// Figures by step and slice of time, where the load has a course.
+    pub curve: Curve,
 }
 
 impl Counts {
@@ -51,6 +54,7 @@ impl Counts {
         self.received += other.received;
         self.unwritten += other.unwritten;
         self.latency.merge(&other.latency);
+        self.curve.merge(&other.curve);
         for (kind, count) in &other.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }

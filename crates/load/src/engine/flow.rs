@@ -2,6 +2,7 @@
 //!
 //! Owns the caller's side of every kind. What its requests say is in `words`.
 
+use super::course::Outcome;
 use super::slot::{Kind, Slot, Step};
 use super::timers::Timer;
 use super::{Phase, Worker};
@@ -21,6 +22,8 @@ const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Status(u16),
+    /// A 500 or 503, with the seconds of its Retry-After.
+    Refused(u16, Option<u64>),
     TimedOut,
     Disconnected,
 }
@@ -65,6 +68,8 @@ impl Worker {
     }
 
     fn transmit(&mut self, id: u32) -> io::Result<()> {
+        let now = self.now();
+        self.course.sent(now);
         let slot = &self.slots[id as usize];
         self.ports[slot.port].send(slot.target, &slot.request)
     }
@@ -163,10 +168,17 @@ impl Worker {
                 return;
             }
         }
+        if matches!(status, 500 | 503) {
+            let retry_after = scan::header(message, "retry-after", "").and_then(scan::number);
+            self.end(now, id, End::Refused(status, retry_after));
+            return;
+        }
         if !(success && step == Step::Invite) {
             self.end(now, id, End::Status(status));
             return;
         }
+        let due = self.slots[id as usize].due;
+        self.course.accepted(due, now);
         let slot = &mut self.slots[id as usize];
         slot.answer.clear();
         slot.answer.extend_from_slice(message);
@@ -314,9 +326,19 @@ impl Worker {
             self.counts.disconnected += u64::from(end == End::Disconnected);
             self.control.count_failure();
         }
+        let outcome = match end {
+            _ if success => Outcome::Succeeded,
+            End::Refused(..) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        self.course.ended(due, kind, outcome);
+        if self.plan.avalanche && self.phase == Phase::Measure {
+            let retry_after = if let End::Refused(_, seconds) = end { seconds } else { None };
+            self.course.tried(now, user, success, retry_after);
+        }
         if kind == Kind::Register {
             self.registered(user, success, end);
-        } else if self.plan.moves && matches!(end, End::TimedOut | End::Disconnected | End::Status(503)) {
+        } else if self.plan.moves && matches!(end, End::TimedOut | End::Disconnected | End::Refused(503, _)) {
             self.move_user(user);
         }
         if self.plan.common.fresh_nonce {
@@ -330,7 +352,7 @@ impl Worker {
         state.registering = false;
         state.registered |= success;
         if !success && self.phase == Phase::Prepare {
-            let status = if let End::Status(status) = end { status } else { 0 };
+            let status = if let End::Status(status) | End::Refused(status, _) = end { status } else { 0 };
             *self.counts.unregistered.entry(status).or_default() += 1;
         }
         if !success && self.plan.moves {

@@ -4,6 +4,7 @@
 //! way.
 
 mod counts;
+mod course;
 mod flow;
 mod slot;
 mod timers;
@@ -11,6 +12,7 @@ mod uas;
 mod words;
 
 pub use counts::Counts;
+pub use course::{Curve, SLICE, Slice, StepCounts, Steps};
 pub use slot::Kind;
 
 use crate::args::{Common, Transport};
@@ -19,6 +21,7 @@ use crate::journal::Journal;
 use crate::pace::Pacer;
 use crate::port::{self, Port, Received, Secure};
 use crate::users::Users;
+use course::{Course, Outcome};
 use slot::{Slot, Step};
 use std::collections::VecDeque;
 use std::io;
@@ -48,6 +51,10 @@ pub struct Plan {
     pub users: u32,
     /// Operations of each kind a second; empty in closed loop.
     pub rates: Vec<(Kind, f64)>,
+    /// Offered load by steps; none in all but one kind of traffic.
+    pub steps: Steps,
+    /// All users are dropped at the start of the measurement and come back.
+    pub avalanche: bool,
     /// Operations at a time in closed loop.
     pub outstanding: usize,
     /// Kind of the closed loop.
@@ -64,6 +71,13 @@ pub struct Plan {
     pub run: u64,
     /// Where acknowledged operations are written.
     pub journal: Option<Arc<Journal>>,
+}
+
+impl Plan {
+    /// Whether the course of the measurement says what is begun.
+    fn by_course(&self) -> bool {
+        self.avalanche || !self.steps.rates.is_empty()
+    }
 }
 
 /// One thread's state.
@@ -83,6 +97,7 @@ pub struct Worker {
     uas: Uas,
     counts: Counts,
     pacers: Vec<(Kind, Pacer)>,
+    course: Course,
     next: u32,
     todo: u32,
     again: VecDeque<u32>,
@@ -106,6 +121,7 @@ impl Worker {
         };
         let open = |_| Port::open(common.transport, plan.local, secure.as_ref());
         let ports = (0..common.sockets).map(open).collect::<io::Result<_>>()?;
+        let course = Course::new(plan.steps.clone(), plan.run ^ u64::from(plan.thread));
         Ok(Self {
             users: Users::new(&common, plan.first, plan.users),
             timers: Timers::new((common.timeout * 1e9) as u64, plan.hold),
@@ -122,6 +138,7 @@ impl Worker {
             uas: Uas::default(),
             counts: Counts::default(),
             pacers: Vec::new(),
+            course,
             next: 0,
             again: VecDeque::new(),
             serial: 0,
@@ -149,6 +166,7 @@ impl Worker {
                 Phase::Drain => {
                     let ends = *drain_ends.get_or_insert(now + (self.plan.common.timeout.min(4.0) * 1e9) as u64);
                     if self.live == 0 || now >= ends {
+                        self.counts.curve = self.course.curve;
                         return Ok(self.counts);
                     }
                     false
@@ -158,12 +176,12 @@ impl Worker {
                 prepared = true;
                 self.control.done(Phase::Prepare);
             }
-            if self.plan.once
-                && !finished
-                && self.phase == Phase::Measure
-                && self.next >= self.users.len()
-                && self.live == 0
-            {
+            let all = if self.plan.avalanche {
+                self.course.all_back()
+            } else {
+                self.plan.once && self.next >= self.users.len() && self.live == 0
+            };
+            if !finished && all && self.phase == Phase::Measure {
                 finished = true;
                 self.control.done(Phase::Measure);
             }
@@ -193,6 +211,16 @@ impl Worker {
         if phase == Phase::Measure {
             let unregistered = std::mem::take(&mut self.counts.unregistered);
             self.counts = Counts { unregistered, ..Counts::default() };
+            if self.plan.avalanche {
+                for user in 0..self.users.len() {
+                    self.users.get_mut(user).sessions = [None, None];
+                }
+            }
+            let dropped = if self.plan.avalanche { self.users.len() } else { 0 };
+            let pacers = self.course.begin(now, dropped);
+            if self.plan.by_course() {
+                self.pacers = pacers;
+            }
         }
         self.phase = phase;
     }
@@ -228,6 +256,9 @@ impl Worker {
     /// Begins the operations that are due. True if it began any.
     fn traffic(&mut self, now: u64) -> bool {
         let mut any = self.register_again(now);
+        if self.plan.by_course() {
+            return self.follow_course(now) | any;
+        }
         if self.plan.rates.is_empty() {
             while self.live < self.plan.outstanding && self.begin_next(now, self.plan.kind, now) {
                 any = true;
@@ -239,6 +270,37 @@ impl Worker {
             while let Some(due) = self.pacers[index].1.take(now) {
                 any |= self.begin_next(now, kind, due);
             }
+        }
+        any
+    }
+
+    /// What the course of the measurement wants begun. Before it nothing is.
+    fn follow_course(&mut self, now: u64) -> bool {
+        if self.phase != Phase::Measure {
+            return false;
+        }
+        let mut any = false;
+        if let Some(pacers) = self.course.advance(now) {
+            self.pacers = pacers;
+        }
+        for index in 0..self.pacers.len() {
+            let kind = self.pacers[index].0;
+            // So many at a time that answers are not left lying for long.
+            for _ in 0..BATCH {
+                let Some(due) = self.pacers[index].1.take(now) else { break };
+                self.course.offered(due);
+                if self.begin_next(now, kind, due) {
+                    any = true;
+                } else {
+                    self.course.ended(due, kind, Outcome::Failed);
+                }
+            }
+        }
+        for _ in 0..BATCH {
+            let Some(user) = self.course.returns(now) else { break };
+            self.course.offered(now);
+            self.begin(now, Kind::Register, user, now);
+            any = true;
         }
         any
     }
@@ -304,7 +366,7 @@ impl Worker {
     /// How long nothing can happen without a message.
     fn idle(&self, now: u64) -> u64 {
         let paced = self.pacers.iter().filter_map(|(_, pacer)| pacer.due()).min();
-        let next = [paced, self.timers.due(), self.uas.due()].into_iter().flatten().min();
+        let next = [paced, self.timers.due(), self.uas.due(), self.course.due()].into_iter().flatten().min();
         next.map_or(IDLE, |due| due.saturating_sub(now)).min(IDLE)
     }
 }

@@ -28,6 +28,12 @@ pub fn branch(message: &[u8]) -> Option<(u32, u32)> {
     Some((slot, generation))
 }
 
+/// The number with which a value begins.
+pub fn number(value: &[u8]) -> Option<u64> {
+    let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
+    std::str::from_utf8(&value[..digits]).ok()?.parse().ok()
+}
+
 /// Values of the header lines with this name or compact form, in order, trimmed.
 pub fn headers<'a>(message: &'a [u8], name: &'static str, compact: &'static str) -> impl Iterator<Item = &'a [u8]> {
     lines(message).filter_map(move |line| {

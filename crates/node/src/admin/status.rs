@@ -5,6 +5,7 @@
 use crate::core::Core;
 use crate::view::{Sample, StatusView};
 use pairline_group::io::{GroupStatus, Lag, Role};
+use pairline_services::admission::Class;
 
 fn sample(samples: &mut Vec<Sample>, name: &str, labels: &[(&str, &str)], value: f64) {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -34,6 +35,7 @@ pub fn of_server(core: &Core) -> StatusView {
     }
     of_figures(&mut samples, core);
     of_traffic(&mut samples, core);
+    of_admission(&mut samples, core);
     sample(&mut samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
     sample(&mut samples, "pairline_links_up", &[], number(core.links.len() as u64));
     sample(&mut samples, "pairline_streams_open", &[], number(core.streams.len() as u64));
@@ -76,6 +78,25 @@ fn of_traffic(samples: &mut Vec<Sample>, core: &Core) {
         let labels: Vec<(&str, &str)> = count.labels.iter().map(|(key, word)| (*key, word.as_str())).collect();
         sample(samples, count.name, &labels, value);
     }
+}
+
+/// What was let in and what was refused, by class, and how much may come.
+fn of_admission(samples: &mut Vec<Sample>, core: &Core) {
+    let rate = core.admission.rate();
+    let figures = rate.figures();
+    for class in Class::ALL {
+        let label = &[("class", class.name())];
+        sample(samples, "pairline_admission_admitted_total", label, number(figures.admitted[class as usize]));
+        sample(samples, "pairline_admission_refused_total", label, number(figures.refused[class as usize]));
+    }
+    let [source, identity] = core.admission.sources().limited();
+    for (kind, count) in [("source", source), ("identity", identity)] {
+        sample(samples, "pairline_admission_limited_total", &[("by", kind)], number(count));
+    }
+    sample(samples, "pairline_admission_units_per_second", &[], f64::from(rate.rate()));
+    sample(samples, "pairline_admission_wait_seconds", &[], number(rate.wait()) / 1_000.0);
+    sample(samples, "pairline_overloaded", &[], f64::from(u8::from(rate.is_overloaded())));
+    sample(samples, "pairline_overloads_total", &[], number(figures.overloads));
 }
 
 fn of_group(core: &Core, samples: &mut Vec<Sample>, group: &GroupStatus) {

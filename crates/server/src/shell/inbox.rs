@@ -7,7 +7,9 @@ use super::counters::{Counters, add};
 use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_node::io::Input;
+use pairline_services::admission::Class;
 use pairline_sip::flow::Flow;
+use pairline_sip::glance::Glance;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -28,6 +30,9 @@ const PEER_KIB: usize = 64 * 1024;
 const DATAGRAMS: usize = 1024;
 /// Bytes of datagrams that may wait.
 const DATAGRAM_BYTES: usize = 32 * 1024 * 1024;
+
+/// Batches of datagrams beyond those for which there is room only if something in them must never be refused for being new.
+const RESERVE: usize = 256;
 
 /// Datagrams of one receive.
 pub type Datagrams = Vec<(Flow, Bytes)>;
@@ -83,7 +88,7 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
     let (control_in, control) = mpsc::channel(CONTROL);
     let (streams_in, streams) = mpsc::channel(STREAMS);
     let (peers_in, peers) = mpsc::channel(PEERS);
-    let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
+    let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS + RESERVE);
     let datagram_bytes = Arc::new(AtomicUsize::new(0));
     let resting = Arc::new(AtomicBool::new(false));
     let node = Arc::new(OnceLock::new());
@@ -179,17 +184,26 @@ impl Inbox {
         Ok(())
     }
 
-    /// Datagrams of one receive: dropped and counted if there is no room. Never waits.
+    /// Datagrams of one receive: dropped and counted if there is no room, those that begin something new before those of what
+    /// is going on and emergency calls. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn datagrams(&self, batch: Datagrams) -> Result<(), Ended> {
-        let bytes: usize = batch.iter().map(|(_, m)| m.len()).sum();
-        let messages = batch.len();
-        if self.datagram_bytes.load(Ordering::Relaxed).saturating_add(bytes) > DATAGRAM_BYTES {
-            add(&self.counters.udp_dropped, messages);
-            return Ok(());
+    pub fn datagrams(&self, mut batch: Datagrams) -> Result<(), Ended> {
+        let bytes_of = |batch: &Datagrams| batch.iter().map(|(_, m)| m.len()).sum::<usize>();
+        let mut bytes = bytes_of(&batch);
+        let taken = self.datagram_bytes.load(Ordering::Relaxed);
+        if self.datagrams.len() >= DATAGRAMS || taken.saturating_add(bytes) > DATAGRAM_BYTES {
+            let all = batch.len();
+            batch.retain(|(_, message)| is_urgent(message));
+            add(&self.counters.udp_dropped, all - batch.len());
+            bytes = bytes_of(&batch);
+            if batch.is_empty() || taken.saturating_add(bytes) > DATAGRAM_BYTES + DATAGRAM_BYTES / 4 {
+                add(&self.counters.udp_dropped, batch.len());
+                return Ok(());
+            }
         }
+        let messages = batch.len();
         self.datagram_bytes.fetch_add(bytes, Ordering::Relaxed);
         match self.datagrams.try_send((Instant::now(), batch)) {
             Ok(()) => self.wake_for_client(),
@@ -230,11 +244,11 @@ impl Outlet {
         self.peers.try_recv().ok()
     }
 
-    /// The next message of a stream.
-    pub fn stream(&mut self) -> Option<Input> {
-        let (since, input) = self.streams.try_recv().ok()?;
-        self.counters.waits.streams.note(since, 1);
-        Some(input)
+    /// The next message of a stream, and when it came.
+    pub fn stream(&mut self) -> Option<(Instant, Input)> {
+        let (came, input) = self.streams.try_recv().ok()?;
+        self.counters.waits.streams.note(came, 1);
+        Some((came, input))
     }
 
     /// Says whether clients' messages wake the node. With `true` the node looks for them by itself within a few milliseconds.
@@ -248,12 +262,18 @@ impl Outlet {
         self.streams.len() + self.datagrams.len()
     }
 
-    /// The next datagrams.
-    pub fn datagrams(&self) -> Option<Datagrams> {
-        let (since, batch) = self.datagrams.try_recv().ok()?;
-        self.counters.waits.datagrams.note(since, batch.len());
+    /// The next datagrams, and when they came.
+    pub fn datagrams(&self) -> Option<(Instant, Datagrams)> {
+        let (came, batch) = self.datagrams.try_recv().ok()?;
+        self.counters.waits.datagrams.note(came, batch.len());
         let bytes: usize = batch.iter().map(|(_, m)| m.len()).sum();
         self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Some(batch)
+        Some((came, batch))
     }
+}
+
+/// Whether a message is part of what is going on, or an emergency call by its service URN: dropped last.
+fn is_urgent(message: &[u8]) -> bool {
+    let class = Class::of(&Glance::of(message), pairline_services::ident::is_emergency);
+    class.is_none_or(|class| class <= Class::InDialog)
 }

@@ -203,15 +203,27 @@ impl NodeLoop {
         if holds {
             return Ok(false);
         }
+        // Said of all that is taken at one time; the place is kept for it.
+        self.together.push(Input::Waited { ms: 0 });
+        let mut first: Option<Instant> = None;
         for _ in 0..STREAMS {
-            let Some(input) = self.outlet.stream() else { break };
+            let Some((came, input)) = self.outlet.stream() else { break };
+            first = Some(first.map_or(came, |first| first.min(came)));
             self.together.push(input);
         }
         for _ in 0..DATAGRAMS {
-            let Some(batch) = self.outlet.datagrams() else { break };
+            let Some((came, batch)) = self.outlet.datagrams() else { break };
+            first = Some(first.map_or(came, |first| first.min(came)));
             self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
         }
-        self.pace(self.together.len());
+        let messages = self.together.len() - 1;
+        self.pace(messages);
+        let Some(first) = first else {
+            self.together.clear();
+            return Ok(false);
+        };
+        let ms = u64::try_from(first.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.together[0] = Input::Waited { ms };
         self.handle_together()
     }
 

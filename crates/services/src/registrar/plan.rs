@@ -73,6 +73,24 @@ fn grant(wish: Option<u32>, longest: u32, policy: &RegistrarPolicy) -> Result<u3
     Ok(wish.min(longest))
 }
 
+/// The expiry that is granted in the end: spread, so that those who registered together do not come back together. What the
+/// deployment chose is spread to both sides; what the client asked for is never exceeded (RFC 3261 §10.3 step 7). The device and
+/// its CSeq choose the place, so each refresh gets another one, and every server gives the same.
+fn spread(seconds: u32, contact: &AskContact, id: [u8; 16], cseq: u32, longest: u32, policy: &RegistrarPolicy) -> u32 {
+    let width = u64::from(seconds) * u64::from(policy.spread_percent.min(50)) / 100;
+    if width == 0 {
+        return seconds;
+    }
+    let mix = |place: u64, byte: &u8| (place ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    let place = cseq.to_le_bytes().iter().fold(id.iter().fold(0, mix), mix);
+    let chosen = contact.expires.is_none();
+    let above = if chosen { width } else { 0 };
+    let less = (place >> 16) % (width + above + 1);
+    let granted = u32::try_from(u64::from(seconds) + above - less).unwrap_or(seconds);
+    // Not below what a client may ask for, nor above what anybody gets.
+    granted.max(policy.min_s.min(seconds)).min(longest.max(1))
+}
+
 /// Since when the device is registered without a break under this Call-ID: its other flows count too.
 fn since(existing: &[Binding], ask: &Ask, contact: &AskContact, id: [u8; 16], wall: Millis) -> Millis {
     let same_device = |b: &&Binding| b.id == id || (b.instance.is_some() && b.instance == contact.instance);
@@ -174,12 +192,16 @@ fn changes(
         match (seconds, first) {
             (0, Some(id)) => changes.deletes.push(id),
             (0, None) => {}
-            (_, Some(id)) => changes.puts.push(bind(existing, ask, contact, id, seconds, wall)),
+            (_, Some(id)) => {
+                let seconds = spread(seconds, contact, id, ask.cseq, longest, policy);
+                changes.puts.push(bind(existing, ask, contact, id, seconds, wall));
+            }
             (_, None) => {
                 let id = Binding::id_for(contact.instance.as_deref(), contact.reg_id, &contact.uri);
                 // Two values of one REGISTER that mean the same contact are one binding: the later one counts.
                 changes.new += usize::from(!changes.puts.iter().any(|b| b.id == id));
                 changes.puts.retain(|b| b.id != id);
+                let seconds = spread(seconds, contact, id, ask.cseq, longest, policy);
                 changes.puts.push(bind(existing, ask, contact, id, seconds, wall));
             }
         }

@@ -16,6 +16,7 @@ use super::servers::response_flow;
 use crate::Millis;
 use crate::flow::Flow;
 use crate::message::Message;
+use crate::via::Via;
 
 /// So many brief transactions count as one of the others against the layer's limit.
 const PER_SLOT: usize = 4;
@@ -259,6 +260,14 @@ impl Layer {
         if let Some(State::Answered(_, bytes)) = self.briefs.forget(tx.0) {
             self.held -= bytes.len();
         }
+    }
+
+    /// Whether a request with that method and top Via has a transaction here, so that this one repeats it. An RFC 2543 element's
+    /// is not found.
+    pub fn knows(&mut self, method: &[u8], via: &Via<'_>) -> bool {
+        key::server_at(&mut self.scratch, method, via)
+            && (self.server_keys.contains_key(self.scratch.as_slice())
+                || self.briefs.slots.contains_key(&hash(&self.scratch)))
     }
 
     /// Where the answer to a request goes that came on `flow` (RFC 3261 §18.2.2, RFC 3581 §4).

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 use sha2::{Digest, Sha256};
 
 use crate::message::Message;
+use crate::via::Via;
 
 /// Longer keys are replaced by their hash, so that no peer decides how much a key takes.
 const MAX_KEY: usize = 192;
@@ -32,13 +33,7 @@ pub(super) fn server(out: &mut Vec<u8>, message: &Message, class: Class) {
         Class::Invite => b"INVITE",
     };
     if via.has_magic_cookie() {
-        out.push(b'c');
-        part(out, method);
-        part(out, via.branch().unwrap_or_default());
-        let at = out.len();
-        out.extend_from_slice(via.host);
-        out[at..].make_ascii_lowercase();
-        out.extend_from_slice(&via.port.unwrap_or(5060).to_be_bytes());
+        branch(out, method, &via);
     } else {
         // RFC 2543 elements: the parts that stay the same in ACK and CANCEL. The To tag is left
         // out, since an ACK has one that its INVITE had not.
@@ -51,6 +46,28 @@ pub(super) fn server(out: &mut Vec<u8>, message: &Message, class: Class) {
         part(out, via.raw());
     }
     shorten(out);
+}
+
+/// Writes the key of a request's server transaction from nothing but its method and top Via; false for an RFC 2543 element's,
+/// whose key has more in it.
+pub(super) fn server_at(out: &mut Vec<u8>, method: &[u8], via: &Via<'_>) -> bool {
+    out.clear();
+    let ours = via.has_magic_cookie();
+    if ours {
+        branch(out, method, via);
+        shorten(out);
+    }
+    ours
+}
+
+fn branch(out: &mut Vec<u8>, method: &[u8], via: &Via<'_>) {
+    out.push(b'c');
+    part(out, method);
+    part(out, via.branch().unwrap_or_default());
+    let at = out.len();
+    out.extend_from_slice(via.host);
+    out[at..].make_ascii_lowercase();
+    out.extend_from_slice(&via.port.unwrap_or(5060).to_be_bytes());
 }
 
 /// Writes the key of the client transaction of a request that is sent, or of a response.

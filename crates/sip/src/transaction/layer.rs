@@ -69,7 +69,7 @@ pub enum Received {
     },
     /// A repetition or an ACK that the layer has dealt with.
     Absorbed,
-    /// The limit is reached; the request has been answered 503 without a transaction.
+    /// The limit is reached; the request has been answered 500 without a transaction.
     Refused,
 }
 
@@ -196,6 +196,12 @@ impl Layer {
 
     fn holds(&self, max: usize) -> bool {
         self.servers.len() + self.briefs.weight() >= max || self.held >= max.saturating_mul(BYTES_EACH)
+    }
+
+    /// Whether little room is left: seven eighths of the transactions, or of the bytes, are taken.
+    pub fn is_nearly_full(&self) -> bool {
+        let most = self.max - self.max / 8;
+        self.servers.len() + self.briefs.weight() >= most || self.held >= most.saturating_mul(BYTES_EACH)
     }
 
     /// Bytes of requests and responses that server transactions keep.

@@ -20,4 +20,5 @@ pub mod timers;
 
 pub use brief::{Brief, BriefTx};
 pub use layer::{BYTES_EACH, ClientTx, Gone, Layer, Output, Received, ServerTx};
+pub(crate) use servers::way_back;
 pub use timers::{Timer, Timers};

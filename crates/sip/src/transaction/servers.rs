@@ -15,6 +15,7 @@ use crate::header::Name;
 use crate::message::Message;
 use crate::method::Method;
 use crate::reply::{self, Reply};
+use crate::via::Via;
 
 #[derive(Clone, Copy, Debug)]
 enum Machine {
@@ -156,11 +157,11 @@ impl Layer {
         }
     }
 
-    /// Answers 503 without a transaction. The delay differs from caller to caller, so that they
+    /// Answers 500 without a transaction: nobody here knows whether another server could take it. The delay differs from caller to caller, so that they
     /// do not all come back at once.
     pub(super) fn refuse(&mut self, flow: Flow, message: &Message) {
         let spread = reply::derived_tag(message) % 10;
-        let bytes = Reply::to(message, 503).header("Retry-After", (5 + spread).to_string()).build();
+        let bytes = Reply::to(message, 500).header("Retry-After", (5 + spread).to_string()).build();
         self.transmit(response_flow(flow, message), bytes);
     }
 
@@ -344,10 +345,14 @@ fn is_over(machine: Machine) -> bool {
 /// the source port if `rport` was asked for, else at the port of the Via (RFC 3261 §18.2.2,
 /// RFC 3581 §4). `maddr` is not followed: it would let anyone aim our answers at a third party.
 pub(super) fn response_flow(flow: Flow, message: &Message) -> Flow {
+    if flow.transport.reliable() { flow } else { way_back(flow, &message.via()) }
+}
+
+/// As [`response_flow`], from nothing but the top Via.
+pub(crate) fn way_back(flow: Flow, via: &Via<'_>) -> Flow {
     if flow.transport.reliable() {
         return flow;
     }
-    let via = message.via();
     if via.wants_rport() {
         return flow;
     }

@@ -203,14 +203,14 @@ fn cancel_after_the_final_response_has_no_effect() {
 }
 
 #[test]
-fn the_limit_is_answered_503_and_its_ack_ends_here() {
+fn the_limit_is_answered_500_and_its_ack_ends_here() {
     let mut layer = Layer::new(Timers::default(), 1);
     accept(&mut layer, 0, udp(SOURCE), &request("INVITE", ""));
     let second = request("INVITE", "").replace("776asdhds", "second");
     assert!(layer.is_full());
     assert!(matches!(layer.receive(1, udp(SOURCE), parse(&second)), Received::Refused));
     let refusal = &sent(&drain(&mut layer))[0];
-    assert_eq!(refusal.status(), Some(503));
+    assert_eq!(refusal.status(), Some(500));
     assert!(refusal.header(Name::RetryAfter).is_some());
     assert_eq!(layer.len(), 1);
     let ack = Reply::ack_for(&parse(&second), refusal);

@@ -1,0 +1,159 @@
+//! Admission: what is let in while more comes than can be done, and how the rest is refused before anything is spent on it.
+//!
+//! Owns the decision for one message from its bytes and the time that it waited: its class, the tokens that are left, what its
+//! source and its identity have used. A refusal is written from the received bytes and leaves nothing behind: no transaction, no
+//! lookup. 500 with a Retry-After that differs from client to client, and 503 only where another server of the pool stands ready
+//! (DESIGN invariant 11: an overloaded pool does not tip its load on its partner). Does not own queues, nor who somebody is.
+
+pub mod class;
+pub mod neighbours;
+pub mod rate;
+pub mod sources;
+
+pub use class::Class;
+pub use neighbours::Neighbours;
+pub use rate::{Change, Figures, Rate};
+pub use sources::{Limit, Sender, Sources};
+
+use crate::emergency;
+use crate::settings::DeploymentView;
+use bytes::Bytes;
+use pairline_group::Millis;
+use pairline_sip::flow::Flow;
+use pairline_sip::glance::{self, Glance};
+use pairline_topology::policy_overload::OverloadPolicy;
+
+/// What becomes of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Admit,
+    /// It is refused; with the answer and where it goes, if it can be answered.
+    Refuse(Option<(Flow, Bytes)>),
+    /// It is the ACK of a refusal: nobody waits for it.
+    Absorb,
+}
+
+/// What is known besides the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Whether another server of the pool stands ready to take what is refused here.
+    pub another: bool,
+    /// Whether the tables that hold what is under way are nearly full: only what must never be refused is taken.
+    pub full: bool,
+    /// Whether the source is one whose word is taken: no limit of its own holds for it.
+    pub trusted: bool,
+}
+
+/// The admission of one server.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    rate: Rate,
+    sources: Sources,
+    neighbours: Neighbours,
+    now: Millis,
+    /// Who sent the message that was judged last.
+    sender: Option<Sender>,
+}
+
+impl Admission {
+    /// For a server that has just started; with a secret seed for the tables that strangers write to.
+    pub fn new(policy: OverloadPolicy, seed: u64) -> Admission {
+        Admission {
+            sources: Sources::new(&policy, seed),
+            rate: Rate::new(policy),
+            neighbours: Neighbours::default(),
+            now: 0,
+            sender: None,
+        }
+    }
+
+    /// Takes another policy over.
+    pub fn set_policy(&mut self, policy: &OverloadPolicy) {
+        if self.rate.policy() != policy {
+            self.sources.set_policy(policy);
+            self.rate.set_policy(policy.clone());
+        }
+    }
+
+    /// What is handled from now on had waited for so long at most, in milliseconds.
+    pub fn waited(&mut self, now: Millis, ms: Millis) -> Option<Change> {
+        self.now = now;
+        self.rate.waited(now, ms)
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, now: Millis) -> Option<Change> {
+        self.now = now;
+        self.rate.pass(now)
+    }
+
+    /// The rate and its figures.
+    pub fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    /// The limits of sources and identities.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Overload control with trusted peers.
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// The same, to be told what came.
+    pub fn neighbours_mut(&mut self) -> &mut Neighbours {
+        &mut self.neighbours
+    }
+
+    /// The message that was judged last has been authenticated.
+    pub fn authenticated_last(&mut self) {
+        if let Some(sender) = self.sender {
+            self.sources.authenticated(self.now, sender);
+        }
+    }
+
+    /// A message that was judged before has been authenticated.
+    pub fn authenticated(&mut self, flow: Flow, message: &[u8]) {
+        let sender = self.sources.sender(flow, Glance::of(message).credentials);
+        self.sources.authenticated(self.now, sender);
+    }
+
+    /// Decides about one message. `random` gives a random number, and `known` says whether the transaction with that method is
+    /// under way: what repeats it is not refused.
+    pub fn judge(
+        &mut self,
+        view: &DeploymentView,
+        (flow, message): (Flow, &[u8]),
+        around: Circumstances,
+        random: impl FnOnce() -> u64,
+        known: impl FnOnce(&[u8]) -> bool,
+    ) -> Verdict {
+        let seen = Glance::of(message);
+        if seen.acknowledges_refusal() {
+            return Verdict::Absorb;
+        }
+        let Some(class) = Class::of(&seen, |uri| emergency::is_call(view, uri)) else { return Verdict::Admit };
+        let known = || !flow.transport.reliable() && known(seen.method);
+        let new = class > Class::InDialog;
+        self.sender = (new && !around.trusted).then(|| self.sources.sender(flow, seen.credentials));
+        if let Some(Err(_)) = self.sender.map(|sender| self.sources.take(self.now, sender)) {
+            return if known() { Verdict::Admit } else { Verdict::Refuse(self.refusal(flow, message, 500, random())) };
+        }
+        if self.rate.offer(class, around.full && new, known) {
+            return Verdict::Admit;
+        }
+        if let Some(sender) = self.sender {
+            self.sources.give_back(self.now, sender);
+        }
+        let status = if around.another { 503 } else { 500 };
+        Verdict::Refuse(self.refusal(flow, message, status, random()))
+    }
+
+    fn refusal(&self, flow: Flow, message: &[u8], status: u16, random: u64) -> Option<(Flow, Bytes)> {
+        let header = format!("Retry-After: {}\r\n", self.rate.retry_after(random));
+        glance::refusal(message, flow, status, "Server Busy", header.as_bytes())
+    }
+}
