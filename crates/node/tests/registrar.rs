@@ -217,7 +217,7 @@ fn names_that_nobody_has_are_treated_as_users_are() {
         let before = pair.sites[EAST].sip.len();
         let relayed = |pair: &Pair| {
             let node = pair.sites[EAST].node.as_ref().unwrap();
-            node.inspect(|core| core.counters.get("register_relayed").copied().unwrap_or(0))
+            node.inspect(|core| core.counters.all().get("register_relayed").copied().unwrap_or(0))
         };
         let were = relayed(&pair);
         pair.give(EAST, Input::Sip { flow, message: text.into() });

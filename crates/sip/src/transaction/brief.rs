@@ -267,7 +267,7 @@ impl Layer {
     pub fn knows(&mut self, method: &[u8], via: &Via<'_>) -> bool {
         key::server_at(&mut self.scratch, method, via)
             && (self.server_keys.contains_key(self.scratch.as_slice())
-                || self.briefs.slots.contains_key(&hash(&self.scratch)))
+                || self.briefs.numbers.contains_key(&halves(hash(&self.scratch))))
     }
 
     /// Where the answer to a request goes that came on `flow` (RFC 3261 §18.2.2, RFC 3581 §4).
