@@ -5,6 +5,8 @@ mod common;
 
 use common::sip::{Client, client, contacts, last, statuses};
 use common::{EAST, Fake, Task, aor, flow, group_of, peer_flow};
+use pairline_services::dispatch;
+use pairline_services::routes;
 use pairline_services::settings::Listener;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -197,4 +199,22 @@ fn section_5_3_a_sips_contact_of_before_is_called_encrypted_or_not_at_all() {
     fake.0.borrow_mut().sent.clear();
     assert!(!dave(&fake).is_running() && sent(&fake).is_empty());
     assert_eq!(last(&fake).0, 480);
+}
+
+/// §5.3: the ACK of a 2xx has no transaction that could fail, and still does not go openly to a SIPS target.
+#[test]
+fn section_5_3_an_ack_goes_encrypted_too() {
+    for (scheme, sent) in [("sips", 0), ("sip", 1)] {
+        let fake = world();
+        let alice = phone("alice", tls("127.0.0.1:7001", 5));
+        let view = fake.0.borrow().view.clone();
+        let listener = view.listeners.iter().find(|listener| listener.id == 2).unwrap();
+        let route = routes::record_route(&view.sealing_key, listener, alice.call_id.as_bytes(), None);
+        // The fake finds a datagram's way to every address.
+        let uri = format!("{scheme}:bob@192.0.2.7:5070");
+        let to = format!("<{scheme}:bob@pairline.test>;tag=1");
+        let ack = alice.message("ACK", &uri, &to, &[&format!("Route: {route}")], "");
+        common::now(dispatch::ack(fake.clone(), ack, alice.flow));
+        assert_eq!(fake.0.borrow().stateless.len(), sent, "{scheme}");
+    }
 }

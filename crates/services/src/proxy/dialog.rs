@@ -14,6 +14,7 @@ use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
 use crate::replies;
 use crate::routes::RouteSet;
+use crate::sips;
 use crate::trust;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -108,6 +109,9 @@ pub fn ack_on<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, h
 }
 
 fn send_ack<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, hop: &Hop) {
+    if !sips::may_take(request, hop) {
+        return cx.count(Counter::Refused);
+    }
     let view = cx.view();
     let asserted = asserted(cx, request, flow);
     let sending = Sending {

@@ -64,14 +64,16 @@ pub async fn find_and_wake<C: Cx>(cx: &C, request: &Message, user: &Aor) -> Foun
 /// Only the hops that a request may take, their alternates among them (RFC 5630 §5.3).
 fn secured(request: &Message, mut found: Found) -> Found {
     let (Found::Hops(hops) | Found::Waking(_, hops)) = &mut found else { return found };
-    let any = !hops.is_empty();
+    let takes = |hop: &Hop| sips::may_take(request, hop);
+    if hops.iter().all(|hop| takes(hop) && hop.alternates.iter().all(takes)) {
+        return found;
+    }
     let all = std::mem::take(hops);
     hops.extend(all.into_iter().filter_map(|mut hop| {
         let further = std::mem::take(&mut hop.alternates);
-        Hop::first_of(std::iter::once(hop).chain(further).filter(|hop| sips::may_take(request, hop)).collect())
+        Hop::first_of(std::iter::once(hop).chain(further).filter(takes).collect())
     }));
-    let lost = any && hops.is_empty();
-    if lost && matches!(found, Found::Hops(_)) { Found::NotSecure } else { found }
+    if hops.is_empty() && matches!(found, Found::Hops(_)) { Found::NotSecure } else { found }
 }
 
 async fn look<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu::Target>, wake: bool) -> Found {
