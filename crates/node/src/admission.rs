@@ -27,7 +27,7 @@ pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
         trusted: flow.transport == Transport::Peer
             || verified.get(&flow.connection).is_some_and(|names| !names.is_empty())
             || trust::is_network_of_peer(&view, flow),
-        full: server_txs.len() >= MAX_TASKS - MAX_TASKS / 8 || layer.is_nearly_full(),
+        full: server_txs.len() >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
     };
     if view.proxy.neighbours {
         hear(admission, flow, message, around.trusted, now);

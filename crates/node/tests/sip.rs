@@ -254,9 +254,9 @@ fn an_emergency_call_finds_room_where_all_is_taken() {
     for number in 0..8 {
         assert_eq!(ask("OPTIONS", "sip:pairline.test", number), "200");
     }
-    assert_eq!(ask("OPTIONS", "sip:pairline.test", 8), "503", "all is taken");
+    assert_eq!(ask("OPTIONS", "sip:pairline.test", 8), "500", "all is taken, and nobody else of the pool could take it");
     // There is no such desk, which is more than the others are told.
     let urgent = ask("INVITE", "urn:service:sos.fire", 9);
     assert_eq!(urgent, "404", "an emergency call is looked at");
-    assert_eq!(ask("INVITE", "sip:112@pairline.test", 10), "503", "the room of its own is taken, too");
+    assert_eq!(ask("INVITE", "sip:112@pairline.test", 10), "500", "the room of its own is taken, too");
 }

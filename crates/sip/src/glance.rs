@@ -131,8 +131,11 @@ fn tag(value: &[u8]) -> &[u8] {
 /// The user name in the value of an Authorization header, as it stands.
 pub fn username(credentials: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"username=\"";
-    let at = memchr::memmem::find(credentials, NAME)? + NAME.len();
-    let rest = &credentials[at..];
+    // Nearly everybody writes it first.
+    let rest = match credentials.strip_prefix(b"Digest ").and_then(|rest| rest.strip_prefix(NAME)) {
+        Some(rest) => rest,
+        None => &credentials[memchr::memmem::find(credentials, NAME)? + NAME.len()..],
+    };
     Some(&rest[..memchr::memchr(b'"', rest)?])
 }
 

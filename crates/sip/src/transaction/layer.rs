@@ -198,9 +198,9 @@ impl Layer {
         self.servers.len() + self.briefs.weight() >= max || self.held >= max.saturating_mul(BYTES_EACH)
     }
 
-    /// Whether little room is left: seven eighths of the transactions, or of the bytes, are taken.
+    /// Whether little room is left: fifteen sixteenths of the transactions, or of the bytes, are taken.
     pub fn is_nearly_full(&self) -> bool {
-        let most = self.max - self.max / 8;
+        let most = self.max - self.max / 16;
         self.servers.len() + self.briefs.weight() >= most || self.held >= most.saturating_mul(BYTES_EACH)
     }
 
