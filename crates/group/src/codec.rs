@@ -84,7 +84,7 @@ impl Stored {
     }
 
     /// Understands an item that holds an entry.
-    fn of_item(item: Bytes) -> Result<Stored, DecodeError> {
+    pub(crate) fn of_item(item: Bytes) -> Result<Stored, DecodeError> {
         let bytes = item.get(ENTRY_HEAD.len()..).unwrap_or_default();
         if bytes.len() > MAX_ITEM {
             return Err(DecodeError::TooLarge(bytes.len()));
@@ -94,14 +94,19 @@ impl Stored {
         Ok(Stored { entry: Arc::new(entry), item, chain })
     }
 
-    /// The entry as it is stored, shipped and hashed.
-    pub(crate) fn bytes(&self) -> Bytes {
-        self.item.slice(ENTRY_HEAD.len()..)
+    /// The bytes of the item.
+    pub(crate) fn into_item(self) -> Bytes {
+        self.item
+    }
+
+    /// The entry in an item as it is stored, shipped and hashed.
+    pub(crate) fn bytes_in(item: &Bytes) -> Bytes {
+        item.slice(ENTRY_HEAD.len().min(item.len())..)
     }
 
     /// How many bytes these are.
-    pub(crate) fn len(&self) -> usize {
-        self.item.len() - ENTRY_HEAD.len()
+    pub(crate) fn len_in(item: &Bytes) -> usize {
+        item.len().saturating_sub(ENTRY_HEAD.len())
     }
 
     pub(crate) fn seq(&self) -> u64 {

@@ -1,16 +1,24 @@
 //! The entries of a group that are kept for shipping, for divergence and for an older disk of the partner.
 //!
-//! Owns which entries are kept and their accounting. Does not own the log on disk; a purge follows from here.
+//! Owns which entries are kept and their accounting. They are kept as bytes: few are ever looked into again, and their values
+//! are older ones of records. Does not own the log on disk; a purge follows from here.
 
 use crate::codec::Stored;
-use crate::entry::ChainHash;
+use crate::entry::{ChainHash, Entry};
 use crate::ids::{Millis, Position};
+use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A kept entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
-    pub(crate) stored: Stored,
+    pub(crate) position: Position,
+    /// Its group time.
+    pub(crate) time: Millis,
+    /// The chain hash that it leads to.
+    pub(crate) chain: ChainHash,
+    item: Bytes,
     /// Its consensus index here.
     pub(crate) index: u64,
     /// When it was applied here, on the monotonic clock; unknown for entries of an earlier process.
@@ -19,20 +27,55 @@ pub(crate) struct Kept {
     end: u64,
 }
 
+impl Kept {
+    fn seq(&self) -> u64 {
+        self.position.seq
+    }
+
+    fn len(&self) -> u64 {
+        u64::try_from(Stored::len_in(&self.item)).unwrap_or(0)
+    }
+
+    /// The entry as it is shipped.
+    pub(crate) fn bytes(&self) -> Bytes {
+        Stored::bytes_in(&self.item)
+    }
+
+    /// The entry; `None` cannot be, since the bytes were made or understood here.
+    pub(crate) fn entry(&self) -> Option<Arc<Entry>> {
+        Stored::of_item(self.item.clone()).ok().map(|stored| stored.entry)
+    }
+}
+
 /// Kept entries: consecutive, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Retained {
     entries: VecDeque<Kept>,
+    /// Chain hash before the oldest.
+    before: ChainHash,
     total: u64,
 }
 
 impl Retained {
     pub(crate) fn push(&mut self, stored: Stored, index: u64, at: Option<Millis>) {
-        if self.entries.back().is_some_and(|last| last.stored.seq().saturating_add(1) != stored.seq()) {
+        if self.entries.back().is_some_and(|last| last.seq().saturating_add(1) != stored.seq()) {
             self.entries.clear();
         }
-        self.total += u64::try_from(stored.len()).unwrap_or(0);
-        self.entries.push_back(Kept { stored, index, at, end: self.total });
+        let entry = &stored.entry;
+        if self.entries.is_empty() {
+            self.before = entry.prev;
+        }
+        let (position, time, chain) = (entry.position, entry.time, stored.chain);
+        let mut kept = Kept { position, time, chain, item: stored.into_item(), index, at, end: 0 };
+        self.total += kept.len();
+        kept.end = self.total;
+        self.entries.push_back(kept);
+    }
+
+    fn pop(&mut self) -> Option<Kept> {
+        let gone = self.entries.pop_front()?;
+        self.before = gone.chain;
+        Some(gone)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -41,7 +84,7 @@ impl Retained {
 
     /// Sequence of the oldest kept entry.
     pub(crate) fn first(&self) -> Option<u64> {
-        self.entries.front().map(|kept| kept.stored.seq())
+        self.entries.front().map(Kept::seq)
     }
 
     /// Consensus index of the oldest kept entry.
@@ -64,10 +107,10 @@ impl Retained {
     /// Position and chain hash after the entry with this sequence, where known.
     pub(crate) fn point(&self, seq: u64) -> Option<(Option<Position>, ChainHash)> {
         if let Some(kept) = self.get(seq) {
-            return Some((Some(kept.stored.entry.position), kept.stored.chain));
+            return Some((Some(kept.position), kept.chain));
         }
-        let next = self.get(seq.checked_add(1)?)?;
-        Some((None, next.stored.entry.prev))
+        let next = seq.checked_add(1)?;
+        (self.first()? == next).then_some((None, self.before))
     }
 
     /// Bytes of the kept entries after this sequence.
@@ -81,13 +124,13 @@ impl Retained {
 
     /// Bytes of all kept entries.
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries.front().map_or(0, |kept| self.total - kept.end + u64::try_from(kept.stored.len()).unwrap_or(0))
+        self.entries.front().map_or(0, |kept| self.total - kept.end + kept.len())
     }
 
     /// Lets the oldest entries at or below `done` go while there are more of these than the history allows.
     pub(crate) fn trim(&mut self, done: u64, history: usize, history_bytes: u64) {
         while let Some(front) = self.entries.front() {
-            let seq = front.stored.seq();
+            let seq = front.seq();
             if seq > done {
                 return;
             }
@@ -96,7 +139,7 @@ impl Retained {
             if count <= history && bytes <= history_bytes {
                 return;
             }
-            self.entries.pop_front();
+            self.pop();
         }
     }
 
@@ -104,10 +147,10 @@ impl Retained {
     pub(crate) fn cap(&mut self, most: usize, most_bytes: u64, done: u64) -> bool {
         let mut lost = false;
         while self.entries.len() > most || self.bytes() > most_bytes {
-            let Some(gone) = self.entries.pop_front() else {
+            let Some(gone) = self.pop() else {
                 break;
             };
-            lost |= gone.stored.seq() > done;
+            lost |= gone.seq() > done;
         }
         lost
     }

@@ -42,7 +42,7 @@ impl Instance {
                 return Err(Done::Refused(Refusal::Conflict(key.clone())));
             }
         }
-        let effects = self.effects(&proposal.writes, time);
+        let effects = self.effects(&proposal, time);
         if effects.is_empty() {
             let last = self.head.position.seq;
             return self.wait_for(last, ticket, Wait::NoChange);
@@ -136,13 +136,14 @@ impl Instance {
         }
     }
 
-    fn effects(&self, writes: &[Write], time: Millis) -> Vec<Effect> {
+    fn effects(&self, proposal: &Proposal, time: Millis) -> Vec<Effect> {
+        let writes = &proposal.writes;
         let mut effects = Vec::with_capacity(writes.len());
         for write in writes {
             match write {
                 Write::Put { key, class, value } => effects.push(Effect::Put {
                     key: key.clone(),
-                    based_on: self.stored_version(key),
+                    based_on: read_version(proposal, key).or_else(|| self.stored_version(key)),
                     class: class_at(*class, time),
                     value: value.clone(),
                 }),
@@ -217,7 +218,7 @@ impl Instance {
                 return Err(Done::Refused(Refusal::Conflict(key.clone())));
             }
         }
-        let effects = self.effects(&proposal.writes, time);
+        let effects = self.effects(proposal, time);
         if effects.is_empty() {
             self.close_gathered(cx);
             let last = self.head.position.seq;
@@ -318,6 +319,14 @@ fn gathers(proposal: &Proposal) -> bool {
     let soft =
         |write: &Write| matches!(write, Write::Put { class: WriteClass::Soft { .. }, .. } | Write::Delete { .. });
     proposal.op.is_none() && proposal.step.is_none() && proposal.writes.iter().all(soft)
+}
+
+/// The version of the one record that is written, if it was read, and so checked, and is there.
+fn read_version(proposal: &Proposal, key: &Key) -> Option<Position> {
+    match (&proposal.reads[..], &proposal.writes[..]) {
+        ([(read, version)], [_]) if read == key => *version,
+        _ => None,
+    }
 }
 
 fn check_size(proposal: &Proposal, writes: usize, bytes: usize) -> Result<(), Refusal> {

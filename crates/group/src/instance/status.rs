@@ -110,7 +110,7 @@ impl Instance {
             return Lag::Unknown;
         };
         if planted!(cx.cfg, LagFromWallClock) {
-            return Lag::Exactly(cx.now.wall.saturating_sub(oldest.stored.entry.time));
+            return Lag::Exactly(cx.now.wall.saturating_sub(oldest.time));
         }
         oldest.at.map_or(Lag::Unknown, |at| Lag::Exactly(cx.now.mono.saturating_sub(at)))
     }

@@ -11,6 +11,7 @@ use crate::ids::Position;
 use crate::instance::{Cx, Instance};
 use crate::io::{Alarm, HostOutput, Role};
 use crate::lineage::{self, Relation};
+use crate::retained::Kept;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -138,7 +139,7 @@ impl Instance {
     /// the re-base that follows does not take it away unseen.
     fn tail_from(&self, fork: u64) -> Vec<Arc<Entry>> {
         let mut entries = crate::tail::made(&self.state, fork, self.kept_from(fork));
-        entries.extend(self.retained.from(fork).map(|kept| kept.stored.entry.clone()));
+        entries.extend(self.retained.from(fork).filter_map(Kept::entry));
         entries
     }
 

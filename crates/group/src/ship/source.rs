@@ -105,14 +105,14 @@ impl Instance {
         let mut size = 0_usize;
         let group = self.group;
         for kept in self.retained.from(after.saturating_add(1)) {
-            if kept.stored.seq() != last.saturating_add(1) || left == 0 {
+            if kept.position.seq != last.saturating_add(1) || left == 0 {
                 break;
             }
-            let bytes = kept.stored.bytes();
+            let bytes = kept.bytes();
             left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             size += bytes.len();
             frame.push(bytes);
-            last = kept.stored.seq();
+            last = kept.position.seq;
             if size >= batch || frame.len() >= MAX_ENTRIES {
                 cx.send(Frame::Entries { group, entries: std::mem::take(&mut frame) });
                 size = 0;

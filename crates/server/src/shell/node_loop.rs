@@ -28,7 +28,7 @@ const DATAGRAMS: usize = 16;
 const HOLD: Duration = Duration::from_millis(2);
 /// Messages and batches of datagrams that are not held back.
 const MANY: usize = 64;
-/// Under load clients have one turn in so long a time.
+/// Under load of changes clients have one turn in so long a time.
 const PACE: Duration = Duration::from_millis(2);
 /// So many messages in that time are load: with fewer nothing is gained by having them wait.
 const LOAD: usize = 4;
@@ -52,7 +52,7 @@ pub struct NodeLoop {
     together: Vec<Input>,
     /// Since when clients wait for the disk.
     held: Option<Instant>,
-    /// When the present span of [`PACE`] began, and how many messages of clients were handled in it.
+    /// When the present span of [`PACE`] began, and how many messages were handled in its turns that changed something.
     span: (Instant, usize),
     /// When clients' turn is next at the earliest, while there is load.
     next_clients: Option<Instant>,
@@ -181,15 +181,15 @@ impl NodeLoop {
         holds
     }
 
-    /// So many messages of clients are about to be handled: whether the next are to wait, and until when.
-    fn pace(&mut self, messages: usize) {
+    /// From then on so many messages of clients were handled, and changed something: whether the next are to wait, and until
+    /// when.
+    fn pace(&mut self, began: Instant, messages: usize) {
         self.next_clients = None;
         if messages == 0 {
             return;
         }
-        let now = Instant::now();
-        if now >= self.span.0 + PACE {
-            self.span = (now, 0);
+        if began >= self.span.0 + PACE {
+            self.span = (began, 0);
         }
         self.span.1 += messages;
         if self.span.1 >= LOAD {
@@ -216,15 +216,20 @@ impl NodeLoop {
             first = Some(first.map_or(came, |first| first.min(came)));
             self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
         }
+        let (began, before) = (Instant::now(), self.out.last_append());
         let messages = self.together.len() - 1;
-        self.pace(messages);
         let Some(first) = first else {
             self.together.clear();
+            self.pace(began, 0);
             return Ok(false);
         };
-        let ms = u64::try_from(first.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ms = u64::try_from(began.saturating_duration_since(first).as_millis()).unwrap_or(u64::MAX);
         self.together[0] = Input::Waited { ms };
-        self.handle_together()
+        let worked = self.handle_together()?;
+        // What goes through and is not written down gains nothing by waiting.
+        let wrote = self.out.last_append() > before;
+        self.pace(began, if wrote { messages } else { 0 });
+        Ok(worked)
     }
 
     fn handle_together(&mut self) -> Result<bool, String> {

@@ -15,6 +15,7 @@ use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::reply::Reply;
 use pairline_sip::uri::Aor;
+use std::io::Write as _;
 
 /// One Contact value with what was granted.
 fn contact(binding: &Binding, wall: Millis) -> Vec<u8> {
@@ -24,9 +25,10 @@ fn contact(binding: &Binding, wall: Millis) -> Vec<u8> {
     value.push(b'>');
     value.extend_from_slice(&binding.params);
     if binding.q < 1000 {
-        value.extend_from_slice(format!(";q=0.{:03}", binding.q).as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = write!(value, ";q=0.{:03}", binding.q);
     }
-    value.extend_from_slice(format!(";expires={}", binding.seconds_left(wall)).as_bytes());
+    let _ = write!(value, ";expires={}", binding.seconds_left(wall));
     value
 }
 

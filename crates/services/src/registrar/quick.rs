@@ -189,7 +189,9 @@ fn known<S: Sight>(
     let Ok(ask) = Ask::read(user, request, client, 0) else {
         return Quick::Not;
     };
-    let same = matches!(classify(view, request.from().uri), Whose::User(from) if from == *user);
+    // Nearly always From is as To is, which is this user's.
+    let from = request.from().uri;
+    let same = from == request.to().uri || matches!(classify(view, from), Whose::User(from) if from == *user);
     let usual = !ask.star && ask.contacts.len() == 1 && ask.contacts[0].reg_id.is_none();
     if !same || !usual || view.push.answer(kept_uris(&ask)).is_err() || sight.may_have_guests(user) {
         return Quick::Not;
