@@ -254,7 +254,11 @@ fn an_emergency_call_finds_room_where_all_is_taken() {
     for number in 0..8 {
         assert_eq!(ask("OPTIONS", "sip:pairline.test", number), "200");
     }
-    assert_eq!(ask("OPTIONS", "sip:pairline.test", 8), "500", "all is taken, and nobody else of the pool could take it");
+    assert_eq!(
+        ask("OPTIONS", "sip:pairline.test", 8),
+        "500",
+        "all is taken, and nobody else of the pool could take it"
+    );
     // There is no such desk, which is more than the others are told.
     let urgent = ask("INVITE", "urn:service:sos.fire", 9);
     assert_eq!(urgent, "404", "an emergency call is looked at");
