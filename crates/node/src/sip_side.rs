@@ -27,6 +27,7 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
             core.streams.insert(flow.connection);
         }
         if !crate::admission::takes(&mut core, flow, &bytes) {
+            core.traffic.refused(flow.transport, &bytes);
             return;
         }
         match Message::parse(bytes) {

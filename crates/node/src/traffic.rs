@@ -112,6 +112,18 @@ impl Default for Counts {
     }
 }
 
+impl Counts {
+    /// Counts a message by one look at it.
+    fn add(&mut self, transport: Transport, message: &[u8]) {
+        let Some(seen) = kind_of(message) else { return };
+        let method = place_of_name(seen.method);
+        match seen.status {
+            Some(status) => self.responses[method][place_of_status(status)] += 1,
+            None => self.requests[method][place_of_transport(transport)] += 1,
+        }
+    }
+}
+
 /// The counts of one server since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
@@ -141,14 +153,14 @@ impl Traffic {
         }
     }
 
+    /// A message came, and was refused before it was read.
+    pub fn refused(&mut self, transport: Transport, message: &[u8]) {
+        self.came.add(transport, message);
+    }
+
     /// A whole message was sent.
     pub fn sent(&mut self, transport: Transport, message: &[u8]) {
-        let Some(seen) = kind_of(message) else { return };
-        let method = place_of_name(seen.method);
-        match seen.status {
-            Some(status) => self.went.responses[method][place_of_status(status)] += 1,
-            None => self.went.requests[method][place_of_transport(transport)] += 1,
-        }
+        self.went.add(transport, message);
     }
 
     /// A request was given its final answer.
@@ -306,6 +318,7 @@ mod tests {
         traffic.sent(Transport::Udp, b"SIP/2.0 499 So\r\nCSeq: 1 INVITE\r\n\r\n");
         traffic.sent(Transport::Udp, b"SIP/2.0 180 Ringing\r\nCSeq: 1 INVITE\r\n\r\n");
         traffic.sent(Transport::Udp, b"\r\n");
+        traffic.refused(Transport::Wss, &request("SUBSCRIBE"));
         let requests = |method, direction, transport| {
             let labels = [("method", method), ("direction", direction), ("transport", transport)];
             found(&traffic, "pairline_sip_requests_total", &labels)
@@ -313,6 +326,7 @@ mod tests {
         assert_eq!(requests("INVITE", "in", "TLS"), Some(1));
         assert_eq!(requests("other", "in", "TLS"), Some(3));
         assert_eq!(requests("other", "out", "link"), Some(3));
+        assert_eq!(requests("SUBSCRIBE", "in", "WSS"), Some(1));
         assert_eq!(requests("INVITE", "in", "UDP"), None, "what is 0 is not shown");
         let responses = |code| {
             let labels = [("method", "INVITE"), ("direction", "out"), ("code", code)];

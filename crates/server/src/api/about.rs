@@ -57,6 +57,18 @@ const OTHERS: &[(&str, &str)] = &[
     ("pairline_connections", "Stream connections that carry SIP now, by transport."),
     ("pairline_connections_opened_total", "Stream connections that carried SIP, accepted (in) or made (out)."),
     ("pairline_connections_closed_total", "Stream connections that carried SIP and ended, by reason."),
+    ("pairline_admission_admitted_total", "Requests that were let in, by class."),
+    ("pairline_admission_refused_total", "Requests that were refused because the server has too much to do, by class."),
+    ("pairline_admission_limited_total", "Requests over the limit of one source or of one identity."),
+    ("pairline_admission_units_per_second", "How much may come, in units of admission."),
+    ("pairline_admission_wait_seconds", "How long requests wait for the node now."),
+    ("pairline_overloaded", "1 while requests are refused because the server has too much to do, else 0."),
+    ("pairline_overloads_total", "Times that the server had too much to do."),
+    (
+        "pairline_sip_requests_held_back_total",
+        "Requests that were not sent on because the trusted neighbour has too much to do.",
+    ),
+    ("pairline_sip_requests_refused_unanswered_total", "Requests that were refused and could not be answered."),
     ("pairline_capture_messages_total", "SIP messages that were captured, and those that there was no room for."),
     (
         "pairline_capture_hep_packets_total",
