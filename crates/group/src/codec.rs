@@ -188,8 +188,8 @@ pub struct SeedChunk {
     pub records: Vec<(Key, Record)>,
 }
 
-/// What an entry without effects takes at most, a promotion's plan aside.
-const ENTRY_ROOM: usize = 160;
+/// About what an entry takes without its effects; one that takes more grows.
+const ENTRY_ROOM: usize = 72;
 
 /// Most that the fixed parts of a record take in a chunk.
 const RECORD_FRAME: usize = 96;

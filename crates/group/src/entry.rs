@@ -67,7 +67,7 @@ pub enum Body {
 impl Entry {
     /// About how many bytes its effects take.
     pub(crate) fn room(&self) -> usize {
-        let part = |key: &Key| key.owner.len() + key.item.len() + 48;
+        let part = |key: &Key| key.owner.len() + key.item.len() + 36;
         match &self.body {
             Body::Effects(effects) => effects
                 .iter()
