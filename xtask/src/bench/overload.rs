@@ -106,10 +106,11 @@ struct Found {
 
 /// Measures and writes the report.
 pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Options) -> Result<(), String> {
-    let pair = start(binaries, folder, options)?;
+    // A fresh pair for each run: what the phones of the run before have left registered would be rung as well.
+    let fresh = |name: &str| start(binaries, &folder.join(name), options);
     let steps: Vec<f64> = (0..SEARCH_STEPS).map(|n| SEARCH.0 * SEARCH.1.powi(n)).collect();
     let course: Vec<(f64, f64)> = steps.iter().map(|rate| (*rate, 3.0)).collect();
-    let report = mix(&pair, binaries, options, &course)?;
+    let report = mix(&fresh("search")?, binaries, options, &course)?;
     let search: Vec<(f64, f64, f64)> = steps
         .iter()
         .zip(goodputs(&report, 3.0))
@@ -120,12 +121,12 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
     let seconds = f64::from(options.seconds);
     let mut loads = Vec::new();
     for times in LOADS {
-        pair.settle()?;
+        let pair = fresh(&format!("load-{times}"))?;
         let report = mix(&pair, binaries, options, &[(capacity * times, seconds)])?;
         loads.push(Load::new(times, seconds, &report));
         println!("{:?} {}", loads.last(), report["statuses"]);
     }
-    pair.settle()?;
+    let pair = fresh("recovery")?;
     let report = mix(&pair, binaries, options, &[(capacity * 10.0, seconds), (capacity * 0.5, seconds)])?;
     let found = Found { search, peak, capacity, loads, recovery: recovery(&report["slices"], seconds) };
     write_report(root, "overload.md", &text(options, &found))?;
@@ -221,7 +222,7 @@ fn text(options: &Options, found: &Found) -> String {
     let _ = writeln!(
         text,
         "Made by `cargo xtask bench overload --users {} --seconds {}` on {}, {}.\n\n\
-         A fresh pair with longer expiries, both servers on one core, the generator (`pairline-load mix`) on the other; {} users with digest \
+         For each load a fresh pair with longer expiries, both servers on one core, the generator (`pairline-load mix`) on the other; {} users with digest \
          at home on east, each registration and its shipping included. Operations are offered in open loop in the parts {SHARES}: a refresh, \
          a message to another user, a whole call (INVITE, ACK, BYE). Who is refused is not heard again, its place in the schedule is \
          another's; what is not answered is repeated (T1, T2 of RFC 3261) and given up after 32 s. An operation is done if it ended with \

@@ -39,19 +39,19 @@ pub(crate) fn run(
             let more: &[&str] = if digest { &["--digest"] } else { &[] };
             add(&mut samples, name, load::run_as(kind, binaries, options, server.address, &server.pids(), more)?);
         }
-        let server = Pairline::start(&binaries.pairline, folder, options.server_core, options.users)?;
-        let pids = server.pids()?;
+        // A fresh pair each: what the phones of a run before have left registered would be rung as well.
+        let start = || Pairline::start(&binaries.pairline, folder, options.server_core, options.users);
         // The demo's policy sends only an MD5 challenge to this user agent.
         for (name, more) in [(OURS_MD5, &["--digest", "--user-agent", "SIPp"][..]), (OURS_SHA, &["--digest"])] {
-            add(&mut samples, name, load::run_as(kind, binaries, options, server.address, &pids, more)?);
-            server.settle()?;
+            let server = start()?;
+            add(&mut samples, name, load::run_as(kind, binaries, options, server.address, &server.pids()?, more)?);
         }
-        let authority = server.authority();
         for (name, transport, port) in [(OURS_TLS, "tls", 5061), (OURS_WSS, "wss", 8443)] {
+            let server = start()?;
+            let authority = server.authority();
             let address = SocketAddr::new(server.address.ip(), port);
             let more = ["--digest", "--transport", transport, "--authority", &authority];
-            add(&mut samples, name, load::run_as(kind, binaries, options, address, &pids, &more)?);
-            server.settle()?;
+            add(&mut samples, name, load::run_as(kind, binaries, options, address, &server.pids()?, &more)?);
         }
     }
     super::write_report(root, &format!("{kind}.json"), &machine_report(options, &samples))?;
