@@ -54,6 +54,8 @@ pub struct NodeLoop {
     held: Option<Instant>,
     /// When the present span of [`PACE`] began, and how many messages were handled in its turns that changed something.
     span: (Instant, usize),
+    /// The last append when clients last had their turn.
+    appended: u64,
     /// When clients' turn is next at the earliest, while there is load.
     next_clients: Option<Instant>,
 }
@@ -81,6 +83,7 @@ impl NodeLoop {
             together: Vec::new(),
             held: None,
             span: (Instant::now(), 0),
+            appended: 0,
             next_clients: None,
         }
     }
@@ -181,8 +184,8 @@ impl NodeLoop {
         holds
     }
 
-    /// From then on so many messages of clients were handled, and changed something: whether the next are to wait, and until
-    /// when.
+    /// So many messages of clients are handled from `began` on, and what they change is written: whether the next are to wait, and
+    /// until when.
     fn pace(&mut self, began: Instant, messages: usize) {
         self.next_clients = None;
         if messages == 0 {
@@ -216,7 +219,10 @@ impl NodeLoop {
             first = Some(first.map_or(came, |first| first.min(came)));
             self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
         }
-        let (began, before) = (Instant::now(), self.out.last_append());
+        let (began, appended) = (Instant::now(), self.out.last_append());
+        // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
+        // goes through and is not written down gains nothing by waiting.
+        let wrote = appended > std::mem::replace(&mut self.appended, appended);
         let messages = self.together.len() - 1;
         let Some(first) = first else {
             self.together.clear();
@@ -225,11 +231,8 @@ impl NodeLoop {
         };
         let ms = u64::try_from(began.saturating_duration_since(first).as_millis()).unwrap_or(u64::MAX);
         self.together[0] = Input::Waited { ms };
-        let worked = self.handle_together()?;
-        // What goes through and is not written down gains nothing by waiting.
-        let wrote = self.out.last_append() > before;
         self.pace(began, if wrote { messages } else { 0 });
-        Ok(worked)
+        self.handle_together()
     }
 
     fn handle_together(&mut self) -> Result<bool, String> {
