@@ -257,6 +257,10 @@ fn inside_a_dialog_a_flow_is_used_where_the_contact_is_not_sure_to_listen() {
     assert_eq!(ways, ["127.0.0.1:7101#6", "127.0.0.1:7001#0"]);
     let ways = directions(udp("127.0.0.1:7001"), "<sip:a@10.0.0.1>", udp("127.0.0.1:7101"), "<sip:b@127.0.0.1:7101>");
     assert_eq!(ways, ["127.0.0.1:7101#0", "127.0.0.1:7001#0"]);
+    // Two users of one connection call each other: it is the only way to both.
+    let one = flow(Transport::Tls, "127.0.0.1:7001", 5);
+    let ways = directions(one, "<sip:a@127.0.0.1:7001;transport=tls>", one, "<sip:b@127.0.0.1:7001;transport=tls>");
+    assert_eq!(ways, ["127.0.0.1:7001#5", "127.0.0.1:7001#5"]);
     // A client that keeps its flow is called back on it, whatever port its contact names.
     let kept = "<sip:b@127.0.0.1:7199;ob>;reg-id=1;+sip.instance=\"<urn:uuid:1>\"";
     let ways = directions(udp("127.0.0.1:7001"), "<sip:a@127.0.0.1:7009;ob>", udp("127.0.0.1:7101"), kept);

@@ -19,12 +19,26 @@ use crate::trust;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
+use pairline_sip::uri::{Host, Uri};
 
-/// The flow to the far end, if our own Route names one that is open (RFC 5626 §5.3.2).
-fn kept<C: Cx>(cx: &C, arrival: Flow, routes: &RouteSet) -> Option<Hop> {
-    let kept = routes.flow.filter(|kept| routes.next.is_none() && kept.flow != arrival)?;
+/// The flow to the far end, if our own Route names one that is open (RFC 5626 §5.3.2). The flow that a request came on is its
+/// sender's own, unless the Request-URI is at the same end of it: several users of one connection, who call each other.
+fn kept<C: Cx>(cx: &C, request: &Message, arrival: Flow, routes: &RouteSet) -> Option<Hop> {
+    let kept = routes.flow.filter(|_| routes.next.is_none())?;
+    if kept.flow == arrival && !is_at(request.request_uri(), arrival) {
+        return None;
+    }
     let open = cx.reach(&probe(kept)) == Reach::Open;
     open.then(|| Hop::plain(hop::own_listener(cx, kept.flow), None))
+}
+
+/// Whether a URI names the far end of a flow by its address and port.
+fn is_at(uri: &[u8], flow: Flow) -> bool {
+    Uri::parse(uri).is_ok_and(|uri| {
+        uri.is_sip()
+            && uri.host == Host::Ip(flow.remote.ip())
+            && uri.port.unwrap_or(flow.transport.default_port()) == flow.remote.port()
+    })
 }
 
 /// Where a request with that Route set goes: the next Route, else its Request-URI.
@@ -59,7 +73,7 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
         consumed: false,
         record_route: false,
     };
-    if let Some(hop) = kept(&cx, flow, &routes) {
+    if let Some(hop) = kept(&cx, &request, flow, &routes) {
         replies::trying(&cx, &request);
         return Fork::new(&cx, job, None).run(vec![hop]).await;
     }
@@ -91,7 +105,7 @@ async fn device<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<H
 
 /// Passes the ACK of a 2xx on (RFC 3261 §16.11): it has no transaction.
 pub async fn ack<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
-    let mut hop = kept(&cx, flow, &routes);
+    let mut hop = kept(&cx, &request, flow, &routes);
     if hop.is_none() {
         hop = device(&cx, &request, &routes).await;
     }
