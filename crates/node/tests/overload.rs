@@ -1,15 +1,14 @@
 //! A node to which more comes than it can do, or more from one source than it may: what it answers, and what it never refuses.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use pairline_group::io::Now;
 use pairline_group::{LinkId, ServerId};
+use pairline_node::Node;
 use pairline_node::event::Event;
-use pairline_node::executor::Order;
 use pairline_node::io::{Input, Output};
-use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::admission::Class;
-use pairline_services::settings::Secret;
-use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::{Message, Reply};
 use pairline_topology::policy_proxy::{EmergencyRoute, TrustedPeer};
@@ -32,24 +31,7 @@ impl Server {
         let route = EmergencyRoute { pattern: "112".to_owned(), to: "sip:192.0.2.112:5060".to_owned() };
         topology.policies.emergency.route.push(route);
         change(&mut topology);
-        let config = NodeConfig {
-            topology,
-            server: ServerId(1),
-            boot: 1,
-            seed: [5; 32],
-            secrets: Secrets {
-                sealing_key: Secret([7; 32]),
-                nonce_keys: NonceKeys { current: [9; 32], previous: None },
-            },
-            sip: Default::default(),
-            order: Order::Fifo,
-            limits: Default::default(),
-            version: "0.1.0".to_owned(),
-            watch: false,
-            #[cfg(feature = "planted")]
-            planted: None,
-        };
-        let node = Node::start_up(config, Now { mono: 0, wall: WALL }, Vec::new()).unwrap();
+        let node = Node::start_up(common::config(topology), Now { mono: 0, wall: WALL }, Vec::new()).unwrap();
         let mut server = Server { node, mono: 0, sent: Vec::new(), events: Vec::new(), serial: 0 };
         server.drain();
         server.pass(1_000);

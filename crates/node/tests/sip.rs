@@ -1,19 +1,19 @@
 //! One node and its SIP side: what can be reached while links and modes change.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use pairline_group::io::Now;
-use pairline_group::{Epoch, Limits, LinkId, PoolId, ServerId};
+use pairline_group::{Epoch, LinkId, PoolId, ServerId};
 use pairline_node::core::Core;
-use pairline_node::executor::Order;
 use pairline_node::io::{Input, Output};
 use pairline_node::peer::PeerFrame;
-use pairline_node::{Node, NodeConfig, Secrets, place};
+use pairline_node::{Node, place};
 use pairline_resilience::heartbeat::{Heartbeat, Serves};
 use pairline_resilience::mode::Mode;
 use pairline_services::binding::{Binding, FlowRef};
 use pairline_services::cx::{LocateError, Reach};
-use pairline_services::settings::{Listener, Secret};
-use pairline_sip::auth::NonceKeys;
+use pairline_services::settings::Listener;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_topology::Topology;
 use pairline_topology::policy::{Algorithm, AuthRule};
@@ -37,24 +37,7 @@ impl East {
     }
 
     fn with(topology: Topology) -> East {
-        let config = NodeConfig {
-            topology,
-            server: ServerId(1),
-            boot: 1,
-            seed: [5; 32],
-            secrets: Secrets {
-                sealing_key: Secret([7; 32]),
-                nonce_keys: NonceKeys { current: [9; 32], previous: None },
-            },
-            sip: Default::default(),
-            order: Order::Fifo,
-            limits: Limits::default(),
-            version: "0.1.0".to_owned(),
-            watch: false,
-            #[cfg(feature = "planted")]
-            planted: None,
-        };
-        let node = Node::start_up(config, Now { mono: 0, wall: WALL }, Vec::new()).unwrap();
+        let node = Node::start_up(common::config(topology), Now { mono: 0, wall: WALL }, Vec::new()).unwrap();
         let mut east = East { node, mono: 0, sip: Vec::new(), frames: Vec::new(), beats: 0 };
         east.drain();
         east

@@ -22,25 +22,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use support::{Deployment, PATIENCE};
+use support::{Deployment, PATIENCE, wait_for};
 
 const PASSWORD: &str = "correct horse";
 
 fn ask(server: &RunningServer, command: Command) -> Reply {
     let actor = Actor::Administrator("test".to_owned());
     server.runtime().block_on(server.handle().command(actor, command)).unwrap()
-}
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn add_user(server: &RunningServer, user: &str, pool: &str) {

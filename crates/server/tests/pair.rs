@@ -14,7 +14,7 @@ use pairline_sip::request::RequestBuilder;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
-use support::{Deployment, PATIENCE};
+use support::{Deployment, PATIENCE, wait_for};
 
 fn ask(server: &RunningServer, command: Command) -> Result<Reply, Problem> {
     let actor = Actor::Administrator("test".to_owned());
@@ -25,18 +25,6 @@ fn pools(server: &RunningServer) -> PoolsView {
     match ask(server, Command::PoolStatus) {
         Ok(Reply::Pools(view)) => view,
         other => panic!("no status: {other:?}"),
-    }
-}
-
-/// Asks again until it fits.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

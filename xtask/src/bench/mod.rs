@@ -15,6 +15,7 @@ mod pairline;
 mod ranks;
 mod register;
 mod relay;
+mod rows;
 mod samples;
 mod seed;
 mod server;

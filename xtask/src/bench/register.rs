@@ -4,46 +4,37 @@
 //! one before.
 
 use super::kamailio::{self, Kamailio};
-use super::load::{self, Figures};
+use super::load;
 use super::pairline::Pairline;
+use super::rows::{KAMAILIO_DIGEST, KAMAILIO_PLAIN, OURS_MD5, OURS_SHA, OURS_TLS, OURS_WSS, Rows, median};
 use super::{Binaries, Options, machine};
-use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
 /// What is measured, in the order of the report; the arguments of `pairline-load`.
-const KAMAILIO_PLAIN: &str = "Kamailio, no authentication";
-const KAMAILIO_DIGEST: &str = "Kamailio, digest MD5, nonce reused";
 const KAMAILIO_FRESH: &str = "Kamailio, digest MD5, challenged each time";
-const OURS_MD5: &str = "Pairline, digest MD5, nonce reused";
-const OURS_SHA: &str = "Pairline, digest SHA-256, nonce reused";
 const OURS_FRESH: &str = "Pairline, digest MD5, challenged each time";
-const OURS_TLS: &str = "Pairline over TLS, digest SHA-256, nonce reused";
-const OURS_WSS: &str = "Pairline over WSS, digest SHA-256, nonce reused";
 const OURS_ALONE: &str = "Pairline, pool not paired, digest MD5, nonce reused";
 const KAMAILIO_FIRST: &str = "Kamailio, first registration, no authentication";
 const OURS_FIRST: &str = "Pairline, first registration, digest SHA-256";
 
-type Samples = BTreeMap<&'static str, Vec<Figures>>;
-
 /// Measures everything and writes the report.
 pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Options) -> Result<(), String> {
-    let mut samples = Samples::new();
+    let mut rows = Rows::default();
     let mut memory: Vec<(f64, f64)> = Vec::new();
     for repeat in 1..=options.repeats {
         println!("repeat {repeat} of {}", options.repeats);
-        kamailio_plain(binaries, folder, options, &mut samples, &mut memory)?;
-        kamailio_digest(binaries, folder, options, &mut samples)?;
-        ours(binaries, folder, options, &mut samples, &mut memory)?;
-        ours_alone(binaries, folder, options, &mut samples)?;
+        kamailio_plain(binaries, folder, options, &mut rows, &mut memory)?;
+        kamailio_digest(binaries, folder, options, &mut rows)?;
+        ours(binaries, folder, options, &mut rows, &mut memory)?;
+        ours_alone(binaries, folder, options, &mut rows)?;
     }
-    let text = report(options, &samples, &memory);
+    let text = report(options, &rows, &memory);
     let results = root.join("docs/results");
     std::fs::create_dir_all(&results).map_err(|e| e.to_string())?;
     std::fs::write(results.join("register.md"), &text).map_err(|e| e.to_string())?;
-    std::fs::write(results.join("register.json"), machine_report(options, &samples)).map_err(|e| e.to_string())?;
+    std::fs::write(results.join("register.json"), rows.json(options)).map_err(|e| e.to_string())?;
     println!("{text}");
     Ok(())
 }
@@ -52,7 +43,7 @@ fn kamailio_plain(
     binaries: &Binaries,
     folder: &Path,
     options: &Options,
-    samples: &mut Samples,
+    rows: &mut Rows,
     memory: &mut Vec<(f64, f64)>,
 ) -> Result<(), String> {
     let server = Kamailio::start(folder, options.server_core, false)?;
@@ -60,16 +51,16 @@ fn kamailio_plain(
     let empty = measure(&["--users", "2", "--duration", "0.2", "--warmup", "0"])?.memory;
     let first = measure(&["--once"])?;
     memory.push(((first.memory - empty) / f64::from(options.users), f64::NAN));
-    add(samples, KAMAILIO_FIRST, first);
-    add(samples, KAMAILIO_PLAIN, measure(&[])?);
+    rows.add(KAMAILIO_FIRST, first);
+    rows.add(KAMAILIO_PLAIN, measure(&[])?);
     Ok(())
 }
 
-fn kamailio_digest(binaries: &Binaries, folder: &Path, options: &Options, samples: &mut Samples) -> Result<(), String> {
+fn kamailio_digest(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows) -> Result<(), String> {
     let server = Kamailio::start(folder, options.server_core, true)?;
     let measure = |more: &[&str]| load::run(binaries, options, server.address, &server.pids(), more);
-    add(samples, KAMAILIO_DIGEST, measure(&["--digest"])?);
-    add(samples, KAMAILIO_FRESH, measure(&["--digest", "--fresh-nonce"])?);
+    rows.add(KAMAILIO_DIGEST, measure(&["--digest"])?);
+    rows.add(KAMAILIO_FRESH, measure(&["--digest", "--fresh-nonce"])?);
     Ok(())
 }
 
@@ -77,7 +68,7 @@ fn ours(
     binaries: &Binaries,
     folder: &Path,
     options: &Options,
-    samples: &mut Samples,
+    rows: &mut Rows,
     memory: &mut [(f64, f64)],
 ) -> Result<(), String> {
     let server = Pairline::start(&binaries.pairline, folder, options.server_core, options.users)?;
@@ -89,49 +80,34 @@ fn ours(
     if let Some(last) = memory.last_mut() {
         last.1 = (first.memory_first - before) / f64::from(options.users);
     }
-    add(samples, OURS_FIRST, first);
-    add(samples, OURS_SHA, measure(&["--digest"])?);
+    rows.add(OURS_FIRST, first);
+    rows.add(OURS_SHA, measure(&["--digest"])?);
     server.settle()?;
     // The demo's policy sends only an MD5 challenge to this user agent.
-    add(samples, OURS_MD5, measure(&["--digest", "--user-agent", "SIPp"])?);
+    rows.add(OURS_MD5, measure(&["--digest", "--user-agent", "SIPp"])?);
     server.settle()?;
-    add(samples, OURS_FRESH, measure(&["--digest", "--fresh-nonce", "--user-agent", "SIPp"])?);
+    rows.add(OURS_FRESH, measure(&["--digest", "--fresh-nonce", "--user-agent", "SIPp"])?);
     let authority = server.authority();
     for (name, transport, port) in [(OURS_TLS, "tls", 5061), (OURS_WSS, "wss", 8443)] {
         server.settle()?;
         let address = SocketAddr::new(server.address.ip(), port);
         let more = ["--digest", "--transport", transport, "--authority", &authority];
-        add(samples, name, load::run(binaries, options, address, &pids, &more)?);
+        rows.add(name, load::run(binaries, options, address, &pids, &more)?);
     }
     Ok(())
 }
 
 /// What the partner costs is the difference: here is none, and registrations are committed to disk all the same.
-fn ours_alone(binaries: &Binaries, folder: &Path, options: &Options, samples: &mut Samples) -> Result<(), String> {
+fn ours_alone(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows) -> Result<(), String> {
     let server = Pairline::start_alone(&binaries.pairline, folder, options.server_core, options.users)?;
     let pids = server.pids()?;
     let measure = |more: &[&str]| load::run(binaries, options, server.address, &pids, more);
     measure(&["--digest", "--once", "--user-agent", "SIPp"])?;
-    add(samples, OURS_ALONE, measure(&["--digest", "--user-agent", "SIPp"])?);
+    rows.add(OURS_ALONE, measure(&["--digest", "--user-agent", "SIPp"])?);
     Ok(())
 }
 
-fn add(samples: &mut Samples, name: &'static str, figures: Figures) {
-    println!("  {name}: {:.2} µs, {:.0}/s", figures.cpu, figures.rate);
-    samples.entry(name).or_default().push(figures);
-}
-
-/// The middle of the values.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn of(samples: &Samples, name: &str, value: impl Fn(&Figures) -> f64) -> f64 {
-    median(samples.get(name).map(|all| all.iter().map(value).collect()).unwrap_or_default())
-}
-
-fn report(options: &Options, samples: &Samples, memory: &[(f64, f64)]) -> String {
+fn report(options: &Options, rows: &Rows, memory: &[(f64, f64)]) -> String {
     let mut text = String::from("# REGISTER, Pairline beside Kamailio\n\n");
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -149,38 +125,29 @@ fn report(options: &Options, samples: &Samples, memory: &[(f64, f64)]) -> String
         options.repeats,
         kamailio::version()
     );
-    text.push_str("| | CPU µs each | serving process alone | registrations/s | p99 ms |\n|---|---|---|---|---|\n");
-    for name in [
-        KAMAILIO_PLAIN,
-        KAMAILIO_DIGEST,
-        OURS_ALONE,
-        OURS_MD5,
-        OURS_SHA,
-        OURS_TLS,
-        OURS_WSS,
-        KAMAILIO_FRESH,
-        OURS_FRESH,
-        KAMAILIO_FIRST,
-        OURS_FIRST,
-    ] {
-        let value = |f: fn(&Figures) -> f64| of(samples, name, f);
-        let _ = writeln!(
-            text,
-            "| {name} | {:.1} | {:.1} | {:.0} | {:.1} |",
-            value(|f| f.cpu),
-            value(|f| f.cpu_first),
-            value(|f| f.rate),
-            value(|f| f.p99 / 1000.0)
-        );
-    }
-    let ratio = |ours: &str, theirs: &str| of(samples, ours, |f| f.cpu) / of(samples, theirs, |f| f.cpu);
+    text.push_str(&rows.table(
+        "registrations/s",
+        &[
+            KAMAILIO_PLAIN,
+            KAMAILIO_DIGEST,
+            OURS_ALONE,
+            OURS_MD5,
+            OURS_SHA,
+            OURS_TLS,
+            OURS_WSS,
+            KAMAILIO_FRESH,
+            OURS_FRESH,
+            KAMAILIO_FIRST,
+            OURS_FIRST,
+        ],
+    ));
     let _ = writeln!(
         text,
         "\nRatio with digest, nonce reused: {:.2}; of a pool that is not paired, which commits to disk and ships nothing: {:.2}. Ratio \
          challenged each time: {:.2}.",
-        ratio(OURS_MD5, KAMAILIO_DIGEST),
-        ratio(OURS_ALONE, KAMAILIO_DIGEST),
-        ratio(OURS_FRESH, KAMAILIO_FRESH)
+        rows.ratio(OURS_MD5, KAMAILIO_DIGEST),
+        rows.ratio(OURS_ALONE, KAMAILIO_DIGEST),
+        rows.ratio(OURS_FRESH, KAMAILIO_FRESH)
     );
     let kib = |pick: fn(&(f64, f64)) -> f64| median(memory.iter().map(pick).collect()) / 1024.0;
     let _ = writeln!(
@@ -193,34 +160,21 @@ fn report(options: &Options, samples: &Samples, memory: &[(f64, f64)]) -> String
     text
 }
 
-fn machine_report(options: &Options, samples: &Samples) -> String {
-    let cases: serde_json::Map<String, serde_json::Value> = samples
-        .iter()
-        .map(|(name, all)| {
-            let runs = all.iter().map(|f| {
-                json!({"cpu_us": f.cpu, "cpu_us_serving": f.cpu_first, "rate": f.rate, "p99_us": f.p99, "memory": f.memory})
-            });
-            ((*name).to_owned(), json!(runs.collect::<Vec<_>>()))
-        })
-        .collect();
-    let all = json!({"v": 1, "users": options.users, "seconds": options.seconds, "machine": machine(), "runs": cases});
-    serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
-}
-
 #[cfg(test)]
 mod tests {
     //! The report's arithmetic.
 
+    use super::super::load::Figures;
     use super::*;
 
     #[test]
     fn medians_and_ratios_come_from_the_samples() {
-        let figures = |cpu| Figures { cpu, ..Figures::default() };
-        let mut samples = Samples::new();
-        samples.insert(OURS_MD5, [30.0, 10.0, 20.0].map(figures).into());
-        samples.insert(KAMAILIO_DIGEST, [40.0, 1000.0, 5.0].map(figures).into());
+        let mut rows = Rows::default();
+        for (name, values) in [(OURS_MD5, [30.0, 10.0, 20.0]), (KAMAILIO_DIGEST, [40.0, 1000.0, 5.0])] {
+            values.into_iter().for_each(|cpu| rows.add(name, Figures { cpu, ..Figures::default() }));
+        }
         let options = Options { users: 10, seconds: 1, repeats: 3, server_core: 0, load_core: 1 };
-        let text = report(&options, &samples, &[(1024.0, 512.0)]);
+        let text = report(&options, &rows, &[(1024.0, 512.0)]);
         assert!(text.contains("nonce reused: 0.50; "), "{text}");
         assert!(text.contains("Kamailio 1.00 KiB, Pairline's serving process 0.50 KiB"), "{text}");
     }

@@ -4,24 +4,15 @@
 //! for each repeat.
 
 use super::kamailio::{self, Kamailio};
-use super::load::{self, Figures};
+use super::load;
 use super::pairline::Pairline;
+use super::rows::{KAMAILIO_DIGEST, KAMAILIO_PLAIN, OURS_MD5, OURS_SHA, OURS_TLS, OURS_WSS, Rows};
 use super::{Binaries, Options, machine, today};
-use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-const KAMAILIO_PLAIN: &str = "Kamailio, no authentication";
-const KAMAILIO_DIGEST: &str = "Kamailio, digest MD5, nonce reused";
-const OURS_MD5: &str = "Pairline, digest MD5, nonce reused";
-const OURS_SHA: &str = "Pairline, digest SHA-256, nonce reused";
-const OURS_TLS: &str = "Pairline over TLS, digest SHA-256, nonce reused";
-const OURS_WSS: &str = "Pairline over WSS, digest SHA-256, nonce reused";
 const ROWS: [&str; 6] = [KAMAILIO_PLAIN, KAMAILIO_DIGEST, OURS_MD5, OURS_SHA, OURS_TLS, OURS_WSS];
-
-type Samples = BTreeMap<&'static str, Vec<Figures>>;
 
 /// Measures `message` or `call` and writes the report.
 pub(crate) fn run(
@@ -31,43 +22,31 @@ pub(crate) fn run(
     folder: &Path,
     options: &Options,
 ) -> Result<(), String> {
-    let mut samples = Samples::new();
+    let mut rows = Rows::default();
     for repeat in 1..=options.repeats {
         println!("repeat {repeat} of {}", options.repeats);
         for (name, digest) in [(KAMAILIO_PLAIN, false), (KAMAILIO_DIGEST, true)] {
             let server = Kamailio::start_proxy(folder, options.server_core, digest)?;
             let more: &[&str] = if digest { &["--digest"] } else { &[] };
-            add(&mut samples, name, load::run_as(kind, binaries, options, server.address, &server.pids(), more)?);
+            rows.add(name, load::run_as(kind, binaries, options, server.address, &server.pids(), more)?);
         }
         // A fresh pair each: what the phones of a run before have left registered would be rung as well.
         let start = || Pairline::start(&binaries.pairline, folder, options.server_core, options.users);
         // The demo's policy sends only an MD5 challenge to this user agent.
         for (name, more) in [(OURS_MD5, &["--digest", "--user-agent", "SIPp"][..]), (OURS_SHA, &["--digest"])] {
             let server = start()?;
-            add(&mut samples, name, load::run_as(kind, binaries, options, server.address, &server.pids()?, more)?);
+            rows.add(name, load::run_as(kind, binaries, options, server.address, &server.pids()?, more)?);
         }
         for (name, transport, port) in [(OURS_TLS, "tls", 5061), (OURS_WSS, "wss", 8443)] {
             let server = start()?;
             let authority = server.authority();
             let address = SocketAddr::new(server.address.ip(), port);
             let more = ["--digest", "--transport", transport, "--authority", &authority];
-            add(&mut samples, name, load::run_as(kind, binaries, options, address, &server.pids()?, &more)?);
+            rows.add(name, load::run_as(kind, binaries, options, address, &server.pids()?, &more)?);
         }
     }
-    super::write_report(root, &format!("{kind}.json"), &machine_report(options, &samples))?;
-    super::write_report(root, &format!("{kind}.md"), &report(kind, options, &samples))
-}
-
-fn add(samples: &mut Samples, name: &'static str, figures: Figures) {
-    println!("  {name}: {:.2} µs, {:.0}/s", figures.cpu, figures.rate);
-    samples.entry(name).or_default().push(figures);
-}
-
-/// The middle of what the repeats gave.
-fn of(samples: &Samples, name: &str, value: impl Fn(&Figures) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.get(name).into_iter().flatten().map(value).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    super::write_report(root, &format!("{kind}.json"), &rows.json(options))?;
+    super::write_report(root, &format!("{kind}.md"), &report(kind, options, &rows))
 }
 
 fn what(kind: &str) -> &'static str {
@@ -80,7 +59,7 @@ fn what(kind: &str) -> &'static str {
     }
 }
 
-fn report(kind: &str, options: &Options, samples: &Samples) -> String {
+fn report(kind: &str, options: &Options, rows: &Rows) -> String {
     let title = if kind == "call" { "Whole calls" } else { "MESSAGE relay" };
     let mut text = format!(
         "# {title}, Pairline beside Kamailio\n\n\
@@ -90,8 +69,7 @@ fn report(kind: &str, options: &Options, samples: &Samples) -> String {
          (`pairline-load`, 100 outstanding in closed loop) on another; {} users, all registered before; servers in turn, medians of {} \
          repeats. Kamailio: {}, started with `-x tlsf -X tlsf`, location in memory, relayed by its transaction module. Pairline: two \
          paired pools on the one core; processor time is that of both processes (the serving one alone in the next column). It has \
-         no way to relay without authentication.\n\n\
-         | | CPU µs each | serving process alone | a second | p99 ms |\n|---|---|---|---|---|\n",
+         no way to relay without authentication.\n\n",
         options.users,
         options.seconds,
         options.repeats,
@@ -102,57 +80,31 @@ fn report(kind: &str, options: &Options, samples: &Samples) -> String {
         options.repeats,
         kamailio::version()
     );
-    for name in ROWS {
-        let value = |f: fn(&Figures) -> f64| of(samples, name, f);
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "| {name} | {:.1} | {:.1} | {:.0} | {:.1} |",
-            value(|f| f.cpu),
-            value(|f| f.cpu_first),
-            value(|f| f.rate),
-            value(|f| f.p99 / 1000.0)
-        );
-    }
-    let ratio = |ours: &str, theirs: &str| of(samples, ours, |f| f.cpu) / of(samples, theirs, |f| f.cpu);
+    text.push_str(&rows.table("a second", &ROWS));
     let _ = writeln!(
         text,
         "\nRatio with digest on both: {:.2}. Ratio of ours with digest to Kamailio without authentication: {:.2}.",
-        ratio(OURS_MD5, KAMAILIO_DIGEST),
-        ratio(OURS_MD5, KAMAILIO_PLAIN)
+        rows.ratio(OURS_MD5, KAMAILIO_DIGEST),
+        rows.ratio(OURS_MD5, KAMAILIO_PLAIN)
     );
     text
-}
-
-fn machine_report(options: &Options, samples: &Samples) -> String {
-    let cases: serde_json::Map<String, serde_json::Value> = samples
-        .iter()
-        .map(|(name, all)| {
-            let runs = all
-                .iter()
-                .map(|f| json!({"cpu_us": f.cpu, "cpu_us_serving": f.cpu_first, "rate": f.rate, "p99_us": f.p99}));
-            ((*name).to_owned(), json!(runs.collect::<Vec<_>>()))
-        })
-        .collect();
-    let all = json!({"v": 1, "users": options.users, "seconds": options.seconds, "machine": machine(), "runs": cases});
-    serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]
 mod tests {
     //! The report's arithmetic.
 
+    use super::super::load::Figures;
     use super::*;
 
     #[test]
     fn ratios_are_those_of_the_medians() {
-        let figures = |cpu| Figures { cpu, ..Figures::default() };
-        let mut samples = Samples::new();
-        samples.insert(OURS_MD5, [90.0, 30.0, 60.0].map(figures).into());
-        samples.insert(KAMAILIO_DIGEST, [40.0, 1000.0, 5.0].map(figures).into());
-        samples.insert(KAMAILIO_PLAIN, [20.0, 20.0, 1.0].map(figures).into());
+        let mut rows = Rows::default();
+        for (name, cpu) in [(OURS_MD5, 60.0), (KAMAILIO_DIGEST, 40.0), (KAMAILIO_PLAIN, 20.0)] {
+            rows.add(name, Figures { cpu, ..Figures::default() });
+        }
         let options = Options { users: 10, seconds: 1, repeats: 3, server_core: 0, load_core: 1 };
-        let text = report("call", &options, &samples);
+        let text = report("call", &options, &rows);
         assert!(text.contains("digest on both: 1.50.") && text.contains("without authentication: 3.00."), "{text}");
     }
 }

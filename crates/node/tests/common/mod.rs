@@ -10,7 +10,7 @@ use pairline_group::io::{
     CheckpointDelta, GroupCheckpoint, GroupStatus, LogBatch, LogKind, LogRecord, Now, RecoveredGroup,
 };
 use pairline_group::tail::Resolution;
-use pairline_group::{GroupId, Key, LinkId, Position, Record};
+use pairline_group::{GroupId, Key, LinkId, Position, Record, ServerId};
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::event::Event;
 use pairline_node::executor::Order;
@@ -98,6 +98,24 @@ impl Disk {
     }
 }
 
+/// How a node of these tests is set up: the deployment's first server, at its first start.
+pub fn config(topology: Topology) -> NodeConfig {
+    NodeConfig {
+        topology,
+        server: ServerId(1),
+        boot: 1,
+        seed: [5; 32],
+        secrets: Secrets { sealing_key: Secret([7; 32]), nonce_keys: NonceKeys { current: [9; 32], previous: None } },
+        sip: Default::default(),
+        order: Order::Fifo,
+        limits: pairline_group::Limits::default(),
+        version: "0.1.0".to_owned(),
+        watch: false,
+        #[cfg(feature = "planted")]
+        planted: None,
+    }
+}
+
 /// One server.
 #[derive(Default)]
 pub struct Site {
@@ -169,21 +187,11 @@ impl Pair {
         site.boot += 1;
         site.born = self.now;
         let config = NodeConfig {
-            topology: self.topology.clone(),
             server,
             boot: site.boot,
             seed: [u8::try_from(at).unwrap() + 1; 32],
-            secrets: Secrets {
-                sealing_key: Secret([7; 32]),
-                nonce_keys: NonceKeys { current: [9; 32], previous: None },
-            },
-            sip: Default::default(),
             order: Order::Seeded(site.boot),
-            limits: pairline_group::Limits::default(),
-            version: "0.1.0".to_owned(),
-            watch: false,
-            #[cfg(feature = "planted")]
-            planted: None,
+            ..config(self.topology.clone())
         };
         let recovered = site.disk.recovered();
         self.sites[at].node = Some(Node::start_up(config, self.clocks(at), recovered).unwrap());

@@ -11,7 +11,7 @@ use pairline_topology::{ServerConfig, SipConfig, Topology, demo};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest that anything awaited may take; reached only by a fault.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -183,4 +183,16 @@ pub async fn event(events: &mut pairline_server::shell::Events, name: &str) -> S
         }
     });
     found.await.unwrap_or_else(|_| panic!("no event {name}"))
+}
+
+/// Looks again until it is there: for what another process or a file shows, and nobody announces.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
