@@ -11,7 +11,10 @@ pub const USERS: usize = 5;
 
 /// Whether the client cannot know if its change was made.
 pub fn unknown(problem: &Problem) -> bool {
-    matches!(problem.kind.as_str(), "outcome-unknown" | "timeout" | "pool-unreachable" | "partner-answer-unreadable")
+    matches!(
+        problem.kind.as_str(),
+        "outcome-unknown" | "disk-full" | "timeout" | "pool-unreachable" | "partner-answer-unreadable"
+    )
 }
 
 /// Adds the users of the run, half of them at each pool.

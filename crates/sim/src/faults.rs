@@ -70,7 +70,10 @@ pub fn mend(world: &mut World, what: Mend) {
             world.after(1, Due::Reconnect);
         }
         Mend::Continue(site) => carry_on(world, site),
-        Mend::Room(site) => world.servers[site].files.set_capacity(None),
+        Mend::Room(site) => {
+            world.servers[site].files.set_capacity(None);
+            world.room(site);
+        }
         Mend::OldDisk(site) => replace_disk(world, site),
     }
 }
@@ -147,10 +150,12 @@ fn carry_on(world: &mut World, site: usize) {
 
 fn disk_full(world: &mut World, site: usize) {
     let used = world.servers[site].files.used();
-    world.servers[site].files.set_capacity(Some(used + 512));
+    // Others have taken more than what the log frees by itself.
+    world.servers[site].files.set_capacity(Some(used / 2));
     world.met("a disk was full");
-    world.after(4_000, Due::Mend(Mend::Room(site)));
-    world.after(4_500, Due::Mend(Mend::Start(site)));
+    let lasts = *world.rng.pick(&[1_000, 4_000, 12_000]).unwrap_or(&4_000);
+    world.after(lasts, Due::Mend(Mend::Room(site)));
+    world.after(lasts + 500, Due::Mend(Mend::Start(site)));
 }
 
 fn sync_fails(world: &mut World, site: usize) {

@@ -23,7 +23,7 @@ pub mod tails;
 pub mod world;
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 34] = [
+pub const SOMETIMES: [&str; 35] = [
     "power was lost",
     "a process died",
     "both sites were down",
@@ -31,6 +31,7 @@ pub const SOMETIMES: [&str; 34] = [
     "one direction was cut",
     "a server was frozen",
     "a disk was full",
+    "a full disk was waited out",
     "a sync failed",
     "an old disk came back",
     "process ended by a disk fault",

@@ -89,6 +89,7 @@ pub fn heal(world: &mut World) {
     }
     for site in 0..2 {
         world.servers[site].clean_disk();
+        world.room(site);
         crate::faults::mend(world, crate::faults::Mend::Continue(site));
         if world.servers[site].node.is_none() {
             world.start(site);

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use pairline_group::codec::entry_in_item;
-use pairline_group::io::{LogKind, Now};
+use pairline_group::io::{LogBatch, LogKind, Now};
 use pairline_group::{Entry, GroupId, LinkId, PoolId, ServerId};
 use pairline_node::executor::Order;
 use pairline_node::io::{Input, Output, StoredTail};
@@ -13,8 +13,9 @@ use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::Flow;
-use pairline_store::{MemoryCheckpoints, MemoryFiles, Store, StoreConfig};
+use pairline_store::{LogError, MemoryCheckpoints, MemoryFiles, Store, StoreConfig};
 use pairline_topology::Topology;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Wall clock at virtual time 0: a date, so that numbers look real.
@@ -102,6 +103,8 @@ pub struct Server {
     pub recovered: Vec<(GroupId, Arc<Entry>)>,
     /// Frames that arrived while it was paused.
     pub paused_frames: Vec<(LinkId, Bytes)>,
+    /// Appends that a full disk holds up, oldest first.
+    stuck: VecDeque<LogBatch>,
     /// Seed of the run.
     pub seed: u64,
     /// Bounds of its replication.
@@ -130,6 +133,7 @@ impl Server {
             link: None,
             recovered: Vec::new(),
             paused_frames: Vec::new(),
+            stuck: VecDeque::new(),
             seed,
             limits,
             #[cfg(feature = "planted")]
@@ -155,8 +159,11 @@ impl Server {
         self.started_at = now;
         self.paused = false;
         self.paused_frames.clear();
+        self.stuck.clear();
         self.link = None;
-        let config = StoreConfig::small("/data");
+        let mut config = StoreConfig::small("/data");
+        // Without spare segments a log that goes on needs room, so that a full disk is noticed.
+        (config.log.segment_bytes, config.log.keep_segments) = (16 * 1024, 0);
         let files: Arc<dyn pairline_store::FileLayer> = Arc::new(self.files.clone());
         let checkpoints = Box::new(self.checkpoints.clone());
         let (store, recovered, report) =
@@ -235,6 +242,37 @@ impl Server {
         self.files.disarm();
     }
 
+    /// There is room on the disk again: what has waited is appended, and the node is told. Nothing if nothing has waited.
+    pub fn room(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.node.is_none() || self.stuck.is_empty() {
+            return effects;
+        }
+        for batch in std::mem::take(&mut self.stuck) {
+            self.append(batch, &mut effects);
+        }
+        if self.stuck.is_empty() {
+            effects.push(Effect::Again(Input::Disk { full: false }));
+        }
+        effects
+    }
+
+    /// Appends, or keeps what a full disk has no room for and tells the node.
+    fn append(&mut self, batch: LogBatch, effects: &mut Vec<Effect>) {
+        if !self.stuck.is_empty() {
+            return self.stuck.push_back(batch);
+        }
+        let Some(store) = self.store.as_mut() else { return };
+        match store.append(&batch) {
+            Ok(()) => effects.push(Effect::Sync { batch: batch.batch }),
+            Err(LogError::NoSpace(_)) => {
+                self.stuck.push_back(batch);
+                effects.push(Effect::Again(Input::Disk { full: true }));
+            }
+            Err(error) => effects.push(Effect::Dies { reason: format!("append failed: {error}") }),
+        }
+    }
+
     fn drain(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         while let Some(output) = self.node.as_mut().and_then(Node::poll) {
@@ -244,12 +282,11 @@ impl Server {
     }
 
     fn output(&mut self, output: Output, effects: &mut Vec<Effect>) {
+        if let Output::Append(batch) = output {
+            return self.append(batch, effects);
+        }
         let Some(store) = self.store.as_mut() else { return };
         match output {
-            Output::Append(batch) => match store.append(&batch) {
-                Ok(()) => effects.push(Effect::Sync { batch: batch.batch }),
-                Err(error) => effects.push(Effect::Dies { reason: format!("append failed: {error}") }),
-            },
             Output::Checkpoint { id, groups } => {
                 // A checkpoint may only cover what the log has durably.
                 let written = store
@@ -267,7 +304,10 @@ impl Server {
                 }
             }
             Output::Purge { group, through } => {
-                if let Err(error) = store.purge(group, through) {
+                // A later purge of the group says it all.
+                if let Err(error) = store.purge(group, through)
+                    && !matches!(error, LogError::NoSpace(_))
+                {
                     effects.push(Effect::Dies { reason: format!("purge failed: {error}") });
                 }
             }
@@ -289,7 +329,7 @@ impl Server {
                 effects.push(Effect::Again(Input::Resolved { id, addresses: Ok(Vec::new()) }));
             }
             Output::Sip { flow, message } => effects.push(Effect::Sip { flow, message }),
-            Output::CloseFlow { .. } | Output::Wake(_) | Output::TopologyChanged(_) => {}
+            Output::Append(_) | Output::CloseFlow { .. } | Output::Wake(_) | Output::TopologyChanged(_) => {}
         }
     }
 

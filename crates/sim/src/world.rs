@@ -245,6 +245,15 @@ impl World {
         self.effects(site, effects);
     }
 
+    /// The disk of a site has room again.
+    pub fn room(&mut self, site: usize) {
+        let effects = self.servers[site].room();
+        if !effects.is_empty() {
+            self.met("a full disk was waited out");
+            self.effects(site, effects);
+        }
+    }
+
     /// Crash sweep: whether the server dies now instead of taking its input.
     fn crash_point(&mut self, site: usize) -> bool {
         let Some(at) = self.options.crash_at else { return false };
