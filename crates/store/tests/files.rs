@@ -217,3 +217,45 @@ fn images_are_put_back_whole() {
     assert_eq!(files.content(&path).unwrap(), b"old");
     assert!(file.append(b"x").is_err());
 }
+
+/// A file of the log is as any other to whoever writes it from front to back, on a file system that takes writes past the cache and
+/// on one that may not.
+#[test]
+fn a_log_file_holds_what_was_written_one_behind_the_other() {
+    let shm = Path::new("/dev/shm").join(format!("pairline-files-{}", std::process::id()));
+    for root in [real_folder("log"), shm] {
+        RealFiles.create_dir(&root).unwrap();
+        let path = root.join("x");
+        let file = RealFiles.open(&path, OpenMode::CreateLog).unwrap();
+        assert!(matches!(RealFiles.open(&path, OpenMode::CreateLog), Err(FileError::AlreadyExists { .. })));
+        file.allocate(4 << 20).unwrap();
+        let mut expected = Vec::new();
+        let mut seed = 1_u64;
+        while expected.len() < 2_500_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let len = usize::try_from(seed >> 33).unwrap() % 9000;
+            let piece: Vec<u8> = (0..len).map(|at| (at + expected.len()).to_le_bytes()[0] | 1).collect();
+            file.write_at(expected.len() as u64, &piece).unwrap();
+            expected.extend_from_slice(&piece);
+            if seed.is_multiple_of(5) {
+                file.sync_data().unwrap();
+            }
+        }
+        assert_eq!(file.len().unwrap(), 4 << 20, "zeros written ahead stay within what was reserved");
+        let mut all = vec![9; 4 << 20];
+        file.read_at(0, &mut all).unwrap();
+        assert!(all.starts_with(&expected), "what was written");
+        assert!(all[expected.len()..].iter().all(|byte| *byte == 0), "zeros behind it");
+
+        // Taken back to the middle of a block and written on, as after a full disk.
+        let kept = expected.len() - 5000;
+        file.set_len(kept as u64).unwrap();
+        file.write_at(kept as u64, b"more").unwrap();
+        let mut last = [0; 14];
+        file.read_at(kept as u64 - 10, &mut last).unwrap();
+        assert_eq!(last[..10], expected[kept - 10..kept]);
+        assert_eq!(&last[10..], b"more");
+        drop(file);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}

@@ -524,14 +524,14 @@ impl FileLayer for MemoryFiles {
         }
         let found = disk.names.get(path).copied();
         let inode = match (found, mode) {
-            (Some(_), OpenMode::CreateNew) => {
+            (Some(_), OpenMode::CreateNew | OpenMode::CreateLog) => {
                 return Err(FileError::AlreadyExists { path: path.to_path_buf() });
             }
             (Some(inode), _) => inode,
             (None, OpenMode::Read | OpenMode::Write) => {
                 return Err(FileError::NotFound { path: path.to_path_buf() });
             }
-            (None, OpenMode::CreateNew | OpenMode::CreateOrWrite) => MemoryFiles::create(&mut disk, path)?,
+            (None, OpenMode::CreateNew | OpenMode::CreateLog | OpenMode::CreateOrWrite) => MemoryFiles::create(&mut disk, path)?,
         };
         Ok(self.handle(&mut disk, path, inode))
     }

@@ -3,6 +3,7 @@
 //! Owns the traits and their errors. Adapters: [`RealFiles`] (the operating system) and [`MemoryFiles`] (a simulated disk
 //! with faults). Knows no format.
 
+mod direct;
 mod memory;
 mod real;
 
@@ -96,6 +97,9 @@ pub enum OpenMode {
     Write,
     /// A new file, for reading and writing; fails if it exists.
     CreateNew,
+    /// As [`OpenMode::CreateNew`], for a file that is written from front to back and synced often: behind what was written last it has
+    /// zeros, up to a block of 4096 bytes.
+    CreateLog,
     /// For reading and writing; created empty if absent.
     CreateOrWrite,
 }

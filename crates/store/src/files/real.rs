@@ -2,6 +2,7 @@
 //!
 //! Owns the mapping to `std::fs`, positioned reads and writes, preallocation and advisory locks. No policy.
 
+use super::direct::DirectFile;
 use super::{FileError, FileLayer, FileLock, OpenFile, OpenMode};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -12,9 +13,32 @@ use std::path::{Path, PathBuf};
 pub struct RealFiles;
 
 #[derive(Debug)]
-struct RealFile {
+pub(super) struct RealFile {
     file: File,
     path: PathBuf,
+}
+
+impl RealFile {
+    pub(super) fn error(&self, op: &'static str, error: std::io::Error) -> FileError {
+        FileError::from_io(op, &self.path, error)
+    }
+
+    /// Reserves space, and says whether the file system can.
+    pub(super) fn reserve(&self, len: u64) -> Result<bool, FileError> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(true),
+            // Not every file system can reserve space; then a full disk shows at the write.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                if self.len()? < len {
+                    self.set_len(len)?;
+                }
+                Ok(false)
+            }
+            Err(e) => Err(self.error("reserve space for", e.into())),
+        }
+    }
 }
 
 /// Holds the open file; the system releases the lock when it is closed, also after a crash.
@@ -40,11 +64,20 @@ impl FileLayer for RealFiles {
         match mode {
             OpenMode::Read => &mut options,
             OpenMode::Write => options.write(true),
-            OpenMode::CreateNew => options.write(true).create_new(true),
+            OpenMode::CreateNew | OpenMode::CreateLog => options.write(true).create_new(true),
             OpenMode::CreateOrWrite => options.write(true).create(true),
         };
         let file = options.open(path).map_err(|e| FileError::from_io("open", path, e))?;
-        Ok(Box::new(RealFile { file, path: path.to_path_buf() }))
+        let file = RealFile { file, path: path.to_path_buf() };
+        if mode != OpenMode::CreateLog {
+            return Ok(Box::new(file));
+        }
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        Ok(match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+            Ok(direct) => Box::new(DirectFile::new(file, direct)),
+            // Not every file system can write past the cache.
+            Err(_) => Box::new(file),
+        })
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, FileError> {
@@ -91,38 +124,26 @@ impl FileLayer for RealFiles {
 
 impl OpenFile for RealFile {
     fn len(&self) -> Result<u64, FileError> {
-        Ok(self.file.metadata().map_err(|e| FileError::from_io("measure", &self.path, e))?.len())
+        Ok(self.file.metadata().map_err(|e| self.error("measure", e))?.len())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), FileError> {
-        self.file.read_exact_at(out, offset).map_err(|e| FileError::from_io("read", &self.path, e))
+        self.file.read_exact_at(out, offset).map_err(|e| self.error("read", e))
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
-        self.file.write_all_at(data, offset).map_err(|e| FileError::from_io("write", &self.path, e))
+        self.file.write_all_at(data, offset).map_err(|e| self.error("write", e))
     }
 
     fn set_len(&self, len: u64) -> Result<(), FileError> {
-        self.file.set_len(len).map_err(|e| FileError::from_io("resize", &self.path, e))
+        self.file.set_len(len).map_err(|e| self.error("resize", e))
     }
 
     fn allocate(&self, len: u64) -> Result<(), FileError> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
-        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
-            Ok(()) => Ok(()),
-            // Not every file system can reserve space; then a full disk shows at the write.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                if self.len()? < len {
-                    self.set_len(len)?;
-                }
-                Ok(())
-            }
-            Err(e) => Err(FileError::from_io("reserve space for", &self.path, e.into())),
-        }
+        self.reserve(len).map(drop)
     }
 
     fn sync_data(&self) -> Result<(), FileError> {
-        self.file.sync_data().map_err(|e| FileError::from_io("sync", &self.path, e))
+        self.file.sync_data().map_err(|e| self.error("sync", e))
     }
 }

@@ -195,7 +195,7 @@ pub(super) fn create(
     header: &SegmentHeader,
     segment_bytes: u64,
 ) -> Result<Box<dyn OpenFile>, FileError> {
-    let file = files.open(&path_of(folder, header.segment), OpenMode::CreateNew)?;
+    let file = files.open(&path_of(folder, header.segment), OpenMode::CreateLog)?;
     match file.allocate(segment_bytes.max(header.encoded_len())) {
         // On a nearly full disk the log must still open: space is then found, or refused, write by write.
         Err(error) if error.is_no_space() => file.set_len(0)?,
