@@ -7,7 +7,7 @@ use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::executor::{TaskId, Tasks, poll_once};
 use crate::io::{Input, Output};
-use crate::{host_side, modes, peer_side, procedures, sip_side};
+use crate::{host_side, modes, peer, peer_side, procedures, sip_side};
 use pairline_group::Millis;
 use pairline_group::RecoverError;
 use pairline_group::io::{HostInput, Now, RecoveredGroup};
@@ -60,7 +60,20 @@ impl Node {
 
     /// Next output, if there is one.
     pub fn poll(&mut self) -> Option<Output> {
-        self.core.borrow_mut().out.pop_front()
+        let out = &mut self.core.borrow_mut().out;
+        let next = out.pop_front()?;
+        let Output::PeerFrame { link, frame } = next else { return Some(next) };
+        let frame = peer::bundled(frame, |room| {
+            let joins = |more: &mut Output| match more {
+                Output::PeerFrame { link: at, frame } => *at == link && frame.len() <= room && peer::is_group(frame),
+                _ => false,
+            };
+            match out.pop_front_if(joins)? {
+                Output::PeerFrame { frame, .. } => Some(frame),
+                _ => None,
+            }
+        });
+        Some(Output::PeerFrame { link, frame })
     }
 
     /// When the node wants to be called at the latest (monotonic milliseconds).

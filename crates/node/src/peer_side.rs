@@ -7,7 +7,7 @@ use crate::core::{Core, Link, TicketOwner, WaitResult, peer_flow_of};
 use crate::event::Level;
 use crate::io::Output;
 use crate::node::Node;
-use crate::peer::PeerFrame;
+use crate::peer::{self, PeerFrame};
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput};
 use pairline_group::{LinkId, PoolId, ServerId, Ticket};
@@ -47,14 +47,19 @@ pub fn frame(node: &mut Node, link: LinkId, bytes: &Bytes) {
         let Some(known) = core.links.get(&link) else { return };
         known.pool
     };
+    if let Some(frames) = peer::groups_in(bytes) {
+        let mut core = shared.borrow_mut();
+        for one in frames {
+            match one {
+                Ok(one) => replication(&mut core, link, pool, one),
+                Err(error) => refused(&mut core, pool, "frame", &error),
+            }
+        }
+        return;
+    }
     let decoded = match PeerFrame::decode(bytes) {
         Ok(frame) => frame,
-        Err(error) => {
-            let mut core = shared.borrow_mut();
-            core.count("peer_frames_refused");
-            core.event(Level::Warn, "peer-frame-refused", format!("frame from pool {}: {error}", pool.0));
-            return;
-        }
+        Err(error) => return refused(&mut shared.borrow_mut(), pool, "frame", &error),
     };
     match decoded {
         PeerFrame::Sip(message) => crate::sip_side::received(node, peer_flow_of(pool), message),
@@ -63,20 +68,25 @@ pub fn frame(node: &mut Node, link: LinkId, bytes: &Bytes) {
     }
 }
 
+fn refused(core: &mut Core, pool: PoolId, what: &str, error: &dyn std::error::Error) {
+    core.count("peer_frames_refused");
+    core.event(Level::Warn, "peer-frame-refused", format!("{what} from pool {}: {error}", pool.0));
+}
+
+fn replication(core: &mut Core, link: LinkId, pool: PoolId, bytes: &[u8]) {
+    match pairline_group::frame::decode(bytes) {
+        Ok(frame) => {
+            let now = core.now;
+            core.host.handle(now, HostInput::Frame { link, frame });
+        }
+        Err(error) => refused(core, pool, "replication frame", &error),
+    }
+}
+
 fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
     let now = core.now;
     match frame {
-        PeerFrame::Group(bytes) => match pairline_group::frame::decode(&bytes) {
-            Ok(frame) => core.host.handle(now, HostInput::Frame { link, frame }),
-            Err(error) => {
-                core.count("peer_frames_refused");
-                core.event(
-                    Level::Warn,
-                    "peer-frame-refused",
-                    format!("replication frame from pool {}: {error}", pool.0),
-                );
-            }
-        },
+        PeerFrame::Group(bytes) => replication(core, link, pool, &bytes),
         PeerFrame::Heartbeat(bytes) => crate::modes::heartbeat(core, pool, &bytes),
         PeerFrame::Propose { ticket, group, proposal } => {
             core.propose(TicketOwner::PeerProposal(link, ticket), group, proposal);
@@ -117,7 +127,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
             }
         }
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
-        PeerFrame::Sip(_) | PeerFrame::Command { .. } => {}
+        // Taken before, or no frame that is sent as such.
+        PeerFrame::Sip(_) | PeerFrame::Command { .. } | PeerFrame::Groups => {}
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests that are decided in one step, without a task: today the usual REGISTER.
+//! Requests that are decided in one step, without a task: the usual REGISTER.
 //!
 //! Owns what is in flight for them (the answer that is given once the change is committed) and the way back to a task where it
 //! is refused. Decides nothing about registrations; `pairline_services::registrar::quick` does.
@@ -110,7 +110,7 @@ pub fn receive(core: &mut Core, flow: Flow, mut message: Message) -> Option<Mess
             core.layer.drop_brief(tx);
             Some(message)
         }
-        Quick::Challenge(reply) => {
+        Quick::Challenge(reply) | Quick::Answer(reply) => {
             core.layer.drop_brief(tx);
             core.traffic.answered(Asked::new(now, &Method::Register), now);
             core.send_sip(goes, reply);

@@ -151,6 +151,50 @@ fn a_pool_holds_no_more_bindings_than_policy_says() {
     assert_eq!(phones[2].register(&mut pair, EAST).status(), Some(200));
 }
 
+/// An answer that was lost is given again, though none is kept: by the binding that the request made. From elsewhere, or with
+/// another contact, the same credentials are good for nothing.
+#[test]
+fn a_registration_whose_answer_was_lost_is_answered_again_and_written_once() {
+    let mut pair = pair_with_alice();
+    let mut phone = Phone::new("alice", 7101);
+    let challenged = phone.request(&Method::Register, "sip:pairline.test", "", &[("Expires", "600")]);
+    let challenged = phone.answer(&mut pair, EAST, challenged);
+    let challenge = challenged.header(Name::WwwAuthenticate).unwrap().to_vec();
+    let challenge = Challenge::parse(&challenge).unwrap();
+    let line = answer(&challenge, "alice", PASSWORD, "REGISTER", "sip:pairline.test", "cn", 1);
+    let lines = [("Expires", "600"), ("Authorization", &*line)];
+    let request = phone.request(&Method::Register, "sip:pairline.test", "", &lines);
+    let first = phone.answer(&mut pair, EAST, request.clone());
+    assert_eq!(first.status(), Some(200));
+    let version = |pair: &Pair| {
+        pair.sites[EAST].node.inspect(|core| {
+            let groups = core.host.groups();
+            let found = groups.iter().flat_map(|group| core.host.scan_all(*group));
+            let found: Vec<_> = found.filter(|(key, _)| key.kind == pairline_services::records::BINDING).collect();
+            assert_eq!(found.len(), 1);
+            found[0].1.version
+        })
+    };
+    let written = version(&pair);
+    for _ in 0..3 {
+        pair.run(500);
+        let again = phone.answer(&mut pair, EAST, request.clone());
+        assert_eq!(again.status(), Some(200));
+        assert_eq!(again.to().tag(), first.to().tag(), "the same answer");
+    }
+    assert_eq!(version(&pair), written);
+
+    let text = String::from_utf8(request.to_vec()).unwrap();
+    let other = text.replace("Contact: <sip:alice@192.0.2.7:7101>", "Contact: <sip:alice@192.0.2.66:7101>");
+    assert_ne!(text, other);
+    let other = other.replace("branch=z9hG4bK", "branch=z9hG4bKother");
+    assert_eq!(phone.answer(&mut pair, EAST, other.into()).status(), Some(401), "another contact");
+    let mut thief = Phone::new("alice", 7666);
+    thief.call_id = phone.call_id.clone();
+    assert_eq!(thief.answer(&mut pair, EAST, request).status(), Some(401), "from elsewhere");
+    assert_eq!(version(&pair), written);
+}
+
 #[test]
 fn a_watcher_is_told_by_one_server_after_the_other() {
     let mut pair = pair_with_alice();

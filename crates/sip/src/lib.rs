@@ -12,6 +12,7 @@ pub mod error;
 pub mod flow;
 pub mod framing;
 pub mod glance;
+pub mod hashed;
 pub mod header;
 pub mod kind;
 mod lines;

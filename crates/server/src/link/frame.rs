@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Largest frame before compression, and largest as sent.
 pub const LARGEST: usize = 16 * 1024 * 1024;
-/// Frames up to this size are not worth compressing: below it the tables of a block cost more processor time than anything else
-/// that a registration needs.
-const PLAIN: usize = 1536;
+/// Frames up to this size are not compressed: that costs more processor time than all else that the registrations in them need.
+/// Larger ones are seeds and imports.
+const PLAIN: usize = 16 * 1024;
 /// Level of zstd: higher ones buy nothing on such data.
 const LEVEL: i32 = 1;
 

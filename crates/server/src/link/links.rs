@@ -32,6 +32,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 const QUEUE: usize = 16 * 1024;
 /// Bytes that may wait to be written on one link.
 const BUDGET: usize = 64 * 1024 * 1024;
+/// Bytes read from a link at one time.
+const READ: usize = 64 * 1024;
 /// Handshakes of accepted connections at one time.
 const HANDSHAKES: usize = 64;
 
@@ -386,6 +388,7 @@ async fn run(inner: &Inner, stream: TlsStream<TcpStream>, peer: PeerIdentity) {
     let mut why = LinkError::Stopping;
     if inner.inbox.peer(up, 0).await.is_ok() {
         let (reader, writer) = tokio::io::split(stream);
+        let reader = tokio::io::BufReader::with_capacity(READ, reader);
         why = tokio::select! {
             why = connection::read(reader, link, &inner.inbox, &inner.counters) => why,
             why = connection::write(writer, queue, &queued, &inner.counters) => why,

@@ -16,6 +16,7 @@ pub mod liveness;
 pub mod node_like;
 pub mod node_loop;
 pub mod options;
+mod pace;
 pub mod ports;
 pub mod push;
 pub mod running;

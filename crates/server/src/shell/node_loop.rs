@@ -6,6 +6,7 @@
 use super::clock::Clock;
 use super::inbox::Outlet;
 use super::node_like::NodeLike;
+use super::pace::Pace;
 use super::ports::Outgoing;
 use super::signals::Signals;
 use crate::capture::Tap;
@@ -28,10 +29,6 @@ const DATAGRAMS: usize = 16;
 const HOLD: Duration = Duration::from_millis(2);
 /// Messages and batches of datagrams that are not held back.
 const MANY: usize = 64;
-/// Under load of changes clients have one turn in so long a time.
-const PACE: Duration = Duration::from_millis(2);
-/// So many messages in that time are load: with fewer nothing is gained by having them wait.
-const LOAD: usize = 4;
 /// How long a stop waits for the disk, in milliseconds.
 const STOP: Millis = 10_000;
 /// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
@@ -52,12 +49,11 @@ pub struct NodeLoop {
     together: Vec<Input>,
     /// Since when clients wait for the disk.
     held: Option<Instant>,
-    /// When the present span of [`PACE`] began, and how many messages were handled in its turns that changed something.
-    span: (Instant, usize),
+    pace: Pace,
+    /// Until when clients wait for their turn.
+    waits: Option<Instant>,
     /// The last append when clients last had their turn.
     appended: u64,
-    /// When clients' turn is next at the earliest, while there is load.
-    next_clients: Option<Instant>,
 }
 
 impl NodeLoop {
@@ -82,9 +78,9 @@ impl NodeLoop {
             stopping_since: None,
             together: Vec::new(),
             held: None,
-            span: (Instant::now(), 0),
+            pace: Pace::new(Instant::now()),
+            waits: None,
             appended: 0,
-            next_clients: None,
         }
     }
 
@@ -120,6 +116,7 @@ impl NodeLoop {
         while let Some(input) = self.outlet.disk() {
             if let Input::Synced { batch } = input {
                 self.synced = self.synced.max(batch);
+                self.pace.synced(Instant::now());
             }
             self.give(input);
             worked = true;
@@ -160,18 +157,19 @@ impl NodeLoop {
         self.handle_together()
     }
 
-    /// Whether what clients sent waits: for the sync that is under way, and under load for a moment after the turn before, so
-    /// that what they change meanwhile shares one entry, write, sync and frame: these, and the threads' wake-ups here and at
-    /// the partner, are paid once a turn, not once a request. Never for long, and not when much has come.
+    /// Whether what clients sent waits: under load for its turn ([`Pace`]), else for the sync that is under way, so that what they
+    /// change meanwhile shares the next. Never for long, and not when much has come.
     fn holds(&mut self) -> bool {
+        self.waits = None;
         if self.outlet.waiting() >= MANY {
             self.held = None;
             return false;
         }
-        if self.next_clients.is_some_and(|at| Instant::now() < at) {
+        let writing = self.synced < self.out.last_append();
+        self.waits = self.pace.until(Instant::now(), writing);
+        if self.waits.is_some() {
             return true;
         }
-        let writing = self.synced < self.out.last_append();
         if !writing || self.outlet.waiting() == 0 {
             self.held = None;
             return false;
@@ -182,22 +180,6 @@ impl NodeLoop {
             self.held = None;
         }
         holds
-    }
-
-    /// So many messages of clients are handled from `began` on, and what they change is written: whether the next are to wait, and
-    /// until when.
-    fn pace(&mut self, began: Instant, messages: usize) {
-        self.next_clients = None;
-        if messages == 0 {
-            return;
-        }
-        if began >= self.span.0 + PACE {
-            self.span = (began, 0);
-        }
-        self.span.1 += messages;
-        if self.span.1 >= LOAD {
-            self.next_clients = Some(self.span.0 + PACE);
-        }
     }
 
     fn clients(&mut self) -> Result<bool, String> {
@@ -222,16 +204,15 @@ impl NodeLoop {
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
-        let wrote = appended > std::mem::replace(&mut self.appended, appended);
         let messages = self.together.len() - 1;
         let Some(first) = first else {
             self.together.clear();
-            self.pace(began, 0);
             return Ok(false);
         };
+        let wrote = appended > std::mem::replace(&mut self.appended, appended);
         let ms = u64::try_from(began.saturating_duration_since(first).as_millis()).unwrap_or(u64::MAX);
         self.together[0] = Input::Waited { ms };
-        self.pace(began, if wrote { messages } else { 0 });
+        self.pace.turn(began, messages, wrote);
         self.handle_together()
     }
 
@@ -289,7 +270,7 @@ impl NodeLoop {
         // With something waiting for another thread, look again soon.
         let wait = if self.out.is_waiting() || self.held.is_some() { 1 } else { wait };
         let wait = Duration::from_millis(wait);
-        let pace = self.next_clients.map(|at| at.saturating_duration_since(Instant::now()));
+        let pace = self.waits.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::park_timeout(pace.map_or(wait, |pace| wait.min(pace)));
     }
 }

@@ -5,7 +5,7 @@
 
 use pairline_group::{GroupId, Position};
 use pairline_sip::auth::Algorithm;
-use std::collections::BTreeMap;
+use pairline_sip::hashed::Hashed;
 
 /// Most users; then all are forgotten.
 const MOST: usize = 1 << 18;
@@ -22,7 +22,7 @@ struct Known {
 /// The table. Printed without its secrets.
 #[derive(Clone, Default)]
 pub struct Opened {
-    users: BTreeMap<u128, Known>,
+    users: Hashed<Known>,
 }
 
 impl std::fmt::Debug for Opened {

@@ -36,6 +36,8 @@ pub enum Quick {
     Not,
     /// A challenge: sent and not kept.
     Challenge(Bytes),
+    /// The answer to a REGISTER that stands already: nothing is to be written.
+    Answer(Bytes),
     /// Write this; once it is committed, give this answer. If it is refused, [`crate::dispatch::registered`] takes the
     /// request, whose sender is known.
     Commit {
@@ -200,6 +202,14 @@ fn known<S: Sight>(
         return Quick::Not;
     };
     let changes = match plan(&existing, &ask, &view.registrar, view.registrar.max_s, wall) {
+        // The same request again, on the flow that it came on before: its answer was lost, or is on its way. That its nonce
+        // count is used is no matter, since nothing follows from it but the same answer to the same place.
+        Plan::Repeat(changes) if changes.puts.is_empty() => {
+            sight.nonce_count(id, nc);
+            sight.count(Counter::AuthAccepted);
+            sight.count(Counter::RegisterRepeat);
+            return Quick::Answer(answer::reply(view, wall, request, user, &ask, &existing, None));
+        }
         Plan::Change(changes) if is_one_put(&changes) && (changes.new == 0 || sight.room_for_bindings()) => changes,
         _ => return Quick::Not,
     };

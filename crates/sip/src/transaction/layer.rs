@@ -216,12 +216,12 @@ impl Layer {
 
     /// When [`on_time`](Self::on_time) has to be called next.
     pub fn next_timeout(&self) -> Option<Millis> {
-        [self.queue.next(), self.briefs.next_end()].into_iter().flatten().min()
+        self.queue.next()
     }
 
     /// Fires all timers that are due at `now`.
     pub fn on_time(&mut self, now: Millis) {
-        self.held -= self.briefs.expire(now);
+        self.briefs.expire(now);
         while let Some(due) = self.queue.pop_due(now) {
             if due.server {
                 self.server_timer(now, due);

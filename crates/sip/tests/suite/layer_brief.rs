@@ -1,4 +1,4 @@
-//! Brief server transactions: what is kept of a request that is answered once and soon.
+//! Brief server transactions: requests that are answered once and soon, and not kept.
 
 use bytes::Bytes;
 use pairline_sip::transaction::{Brief, BriefTx};
@@ -8,7 +8,7 @@ use crate::bytes_of::{parse, request};
 use crate::layer_server::{drain, sent, tcp, udp};
 
 const SOURCE: &str = "192.0.2.1:4000";
-/// Timer J and what is added to it.
+/// Nobody waits any more for an answer that did not come.
 const OVER: u64 = 34_000;
 
 fn layer() -> Layer {
@@ -37,33 +37,23 @@ fn goes(flow: Flow, message: &Message) -> Flow {
 }
 
 #[test]
-fn a_repetition_waits_for_the_answer_and_then_gets_it_again() {
+fn a_repetition_is_absorbed_until_the_answer_and_is_new_after_it() {
     let mut layer = layer();
     let message = from(&request("REGISTER", ""));
-    let tx = new(&mut layer, 0, &message);
-    assert_eq!(layer.receive_brief(10, &message), Brief::Absorbed);
-    assert!(drain(&mut layer).is_empty(), "nothing to repeat yet");
-    let bytes = ok(&message);
-    layer.answer_brief(tx, goes(udp(SOURCE), &message), bytes.clone());
-    let first = drain(&mut layer);
-    assert_eq!(sent(&first)[0].as_bytes(), &bytes);
-    assert_eq!(layer.held_bytes(), bytes.len());
-    assert_eq!(layer.receive_brief(31_999, &message), Brief::Absorbed);
-    assert_eq!(drain(&mut layer), first, "the same answer to the same place");
-    assert_eq!(layer.next_timeout(), Some(OVER));
-    layer.on_time(OVER);
-    assert_eq!((layer.held_bytes(), layer.next_timeout()), (0, None));
-    new(&mut layer, OVER, &message);
-}
-
-#[test]
-fn over_a_stream_nothing_is_kept() {
-    let mut layer = layer();
-    let message = from(&request("REGISTER", ""));
-    let tx = new(&mut layer, 0, &message);
-    layer.answer_brief(tx, tcp(SOURCE, 7), ok(&message));
-    assert!(matches!(drain(&mut layer)[..], [Output::Transmit { flow, .. }] if flow == tcp(SOURCE, 7)));
-    assert_eq!(layer.held_bytes(), 0);
+    for flow in [goes(udp(SOURCE), &message), tcp(SOURCE, 7)] {
+        let tx = new(&mut layer, 0, &message);
+        assert_eq!(layer.receive_brief(10, &message), Brief::Absorbed);
+        assert!(drain(&mut layer).is_empty(), "nothing to say yet");
+        let bytes = ok(&message);
+        layer.answer_brief(tx, flow, bytes.clone());
+        let first = drain(&mut layer);
+        assert_eq!(sent(&first)[0].as_bytes(), &bytes);
+        assert!(matches!(first[..], [Output::Transmit { flow: at, .. }] if at == flow));
+        assert_eq!((layer.held_bytes(), layer.next_timeout()), (0, None), "nothing is kept of it");
+    }
+    let tx = new(&mut layer, 20, &message);
+    assert_eq!(ok(&message), ok(&from(&request("REGISTER", ""))), "whoever answers again says the same");
+    layer.drop_brief(tx);
 }
 
 #[test]
@@ -75,12 +65,6 @@ fn one_that_is_dropped_goes_to_the_other_path_or_is_new_again() {
     let Received::Request { .. } = layer.receive(0, udp(SOURCE), message.clone()) else { panic!("not taken over") };
     // Now it is the other path's, and a repetition is found there.
     assert_eq!(layer.receive_brief(5, &message), Brief::Absorbed);
-    let mut layer = self::layer();
-    let tx = new(&mut layer, 0, &message);
-    layer.answer_brief(tx, udp(SOURCE), ok(&message));
-    layer.drop_brief(tx);
-    assert_eq!(layer.held_bytes(), 0);
-    new(&mut layer, 1, &message);
 }
 
 #[test]

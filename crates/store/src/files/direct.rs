@@ -95,7 +95,9 @@ impl DirectFile {
         bytes[before + data.len()..].fill(0);
         // Until it is known to be there, nothing is known of the end.
         tail.end = u64::MAX;
-        self.direct.write_all_at(&tail.blocks.memory[tail.blocks.from..][..len], start).map_err(|e| self.cached.error("write", e))?;
+        self.direct
+            .write_all_at(&tail.blocks.memory[tail.blocks.from..][..len], start)
+            .map_err(|e| self.cached.error("write", e))?;
         let (last, rest) = split(end);
         let last = usize::try_from(last - start).unwrap_or(0);
         tail.blocks.with(len, len).copy_within(last..last + rest, 0);

@@ -531,7 +531,9 @@ impl FileLayer for MemoryFiles {
             (None, OpenMode::Read | OpenMode::Write) => {
                 return Err(FileError::NotFound { path: path.to_path_buf() });
             }
-            (None, OpenMode::CreateNew | OpenMode::CreateLog | OpenMode::CreateOrWrite) => MemoryFiles::create(&mut disk, path)?,
+            (None, OpenMode::CreateNew | OpenMode::CreateLog | OpenMode::CreateOrWrite) => {
+                MemoryFiles::create(&mut disk, path)?
+            }
         };
         Ok(self.handle(&mut disk, path, inode))
     }
