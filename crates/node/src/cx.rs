@@ -9,6 +9,7 @@ use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteClass};
 use pairline_group::{GroupId, Key, Kind, PoolId, Record, Ticket};
+use pairline_services::auth::Opened;
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
 use pairline_services::push::Wake;
@@ -385,6 +386,10 @@ impl Cx for TaskCx {
             let now = core.now.mono;
             core.nonces.accept(nonce_id, nc, now) == pairline_sip::auth::NcVerdict::Ok
         })
+    }
+
+    fn with_opened<R>(&self, f: impl FnOnce(&mut Opened) -> R) -> R {
+        self.with(|core| f(&mut core.quicks.opened))
     }
 
     fn wake(&self, wake: Wake) {

@@ -52,7 +52,8 @@ pub struct Refused {
 pub struct Quicks {
     pending: Vec<Option<Pending>>,
     free: Vec<u32>,
-    opened: Opened,
+    /// HA1s that were opened lately.
+    pub opened: Opened,
     /// Requests that a task has to take over.
     pub refused: VecDeque<Refused>,
 }

@@ -167,7 +167,7 @@ fn a_registration_whose_answer_was_lost_is_answered_again_and_written_once() {
     let first = phone.answer(&mut pair, EAST, request.clone());
     assert_eq!(first.status(), Some(200));
     let version = |pair: &Pair| {
-        pair.sites[EAST].node.inspect(|core| {
+        pair.sites[EAST].node.as_ref().unwrap().inspect(|core| {
             let groups = core.host.groups();
             let found = groups.iter().flat_map(|group| core.host.scan_all(*group));
             let found: Vec<_> = found.filter(|(key, _)| key.kind == pairline_services::records::BINDING).collect();

@@ -153,6 +153,8 @@ pub trait Cx: Clone {
     fn rests(&self, target: Flow) -> Option<Rest>;
     /// Accepts (nonce, nc) once: false if it was used before (replay window of this server).
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool;
+    /// Looks at or changes which HA1s were opened lately; never across an await.
+    fn with_opened<R>(&self, f: impl FnOnce(&mut crate::auth::Opened) -> R) -> R;
     /// Looks at or changes what subscribers were told; never across an await.
     fn watching<R>(&self, f: impl FnOnce(&mut crate::watching::Table) -> R) -> R;
     /// Asks the push gateway to wake a client; whether it does shows in the client's REGISTER, or never. The same client is

@@ -19,7 +19,7 @@ use crate::replies;
 use crate::settings::DeploymentView;
 use crate::trust;
 use bytes::Bytes;
-use pairline_group::Millis;
+use pairline_group::{GroupId, Millis, Position};
 use pairline_sip::auth::{self, Algorithm, Credentials, NonceVerdict};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -274,16 +274,19 @@ fn challenge_value(
     auth::challenge(view.realm(domain), algorithm, &nonce, stale, proxy)
 }
 
-/// The HA1 in the credential that a user's is weighed against.
-async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Vec<u8>> {
+/// The HA1 in the credential that a user's is weighed against, and the credential's place and version if it was opened only now.
+async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<(Vec<u8>, Option<(GroupId, Position)>)> {
     let view = cx.view();
     let owner = who.kept.owner(who.user);
-    let record = match who.kept.group() {
-        Some(group) => cx.read(group, &credential_key(owner.as_str())).await?,
-        None => return None,
-    };
+    let group = who.kept.group()?;
+    let record = cx.read(group, &credential_key(owner.as_str())).await?;
+    let version = record.version;
+    let known = |opened: &mut Opened| opened.get(owner.as_str(), group, version, algorithm).map(<[u8]>::to_vec);
+    if let Some(ha1) = cx.with_opened(known) {
+        return Some((ha1, None));
+    }
     match open_ha1(&view, owner, &record.value, algorithm) {
-        Ok(ha1) => ha1,
+        Ok(ha1) => Some((ha1?, Some((group, version)))),
         Err(_) => {
             cx.count(Counter::RecordUnreadable);
             None
@@ -306,12 +309,18 @@ pub(crate) async fn weigh<C: Cx>(
         _ => None,
     };
     let owner = other.as_ref().map_or(who, |(user, kept)| Who { user, kept });
-    let ha1 = ha1_of(cx, owner, algorithm).await;
+    let (ha1, fresh) = ha1_of(cx, owner, algorithm).await.unzip();
     let against = owner.kept.against(ha1.as_deref());
     let worth = match judge(&cx.view(), credentials, method, owner.user, against, algorithm, cx.now().wall) {
         Judged::Wrong => Worth::Wrong,
         _ if other.is_some() => Worth::Another,
-        Judged::Counted { id, nc } if cx.nonce_count(id, nc) => return Worth::Good,
+        Judged::Counted { id, nc } if cx.nonce_count(id, nc) => {
+            // Nobody's guess makes it known: who was asked for lately would show in the time.
+            if let (Some(ha1), Some((group, version))) = (&ha1, fresh.flatten()) {
+                cx.with_opened(|opened| opened.put(owner.user.as_str(), group, version, algorithm, ha1));
+            }
+            return Worth::Good;
+        }
         Judged::Counted { .. } | Judged::Stale => Worth::Stale,
     };
     who.kept.even_out(cx, who.user);
@@ -340,7 +349,7 @@ pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm:
         return false;
     };
     let algorithm = algorithm_for(&view, request, flow);
-    let ha1 = ha1_of(cx, who, algorithm).await;
+    let ha1 = ha1_of(cx, who, algorithm).await.map(|(ha1, _)| ha1);
     let method = request.method().as_str().as_bytes();
     let knows = is_right(&credentials, method, who.user, who.kept.against(ha1.as_deref()), algorithm);
     if !knows {

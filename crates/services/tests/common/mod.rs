@@ -449,6 +449,10 @@ impl Cx for Fake {
         self.0.borrow_mut().nonces.insert((nonce_id, nc))
     }
 
+    fn with_opened<R>(&self, f: impl FnOnce(&mut pairline_services::auth::Opened) -> R) -> R {
+        f(&mut self.0.borrow_mut().opened)
+    }
+
     fn wake(&self, wake: pairline_services::push::Wake) {
         self.0.borrow_mut().woken.push(wake);
     }
