@@ -209,6 +209,14 @@ pub enum Frame {
         /// Ranges that differ.
         ranges: Vec<u16>,
     },
+    /// Goes before the hello of a copy that has taken entries which it has not applied yet: its disk is slow or full. They will be
+    /// applied, so an active that lost them must have them back before it writes others in their place.
+    Underway {
+        /// Which group.
+        group: GroupId,
+        /// The last of them.
+        position: Position,
+    },
 }
 
 impl Frame {
@@ -229,7 +237,8 @@ impl Frame {
             | Frame::SeedAck { .. }
             | Frame::SeedEnd { .. }
             | Frame::Ping { .. }
-            | Frame::VerifyAsk { .. } => true,
+            | Frame::VerifyAsk { .. }
+            | Frame::Underway { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }
     }

@@ -123,6 +123,8 @@ pub(crate) struct Sink {
     pub(crate) wants_seed: bool,
     /// An unconfirmed active waits for its own entries up to here.
     pub(crate) pulling: Option<u64>,
+    /// The last entry that the partner has taken, if it has not applied it yet.
+    underway: Option<Position>,
     pub(crate) ack_due: bool,
     /// On this clock: when the partner was asked the question whose answer this copy has caught up with.
     pub(crate) lag_base: Option<Millis>,
@@ -148,6 +150,7 @@ impl Sink {
         self.seed = None;
         self.offered = 0;
         self.early = None;
+        self.underway = None;
     }
 
     /// A shadow copy became the current one.

@@ -431,6 +431,63 @@ fn an_old_disk_catches_up_from_its_backup_before_it_serves() {
     world.assert_equal();
 }
 
+/// What the backup has taken and not applied, because its disk is full or slow, will be applied: an active that lost it with its disk
+/// must not write others in its place.
+#[test]
+fn an_old_disk_waits_for_what_its_backup_has_not_applied_yet() {
+    for back_from in [0, 3, 5] {
+        let mut world = World::paired();
+        let mut old: Option<Disk> = None;
+        for n in 0..5 {
+            if n == back_from {
+                old = Some(world.servers[EAST].disk.clone());
+            }
+            committed(&world.commit(EAST, vec![put(&format!("u{n}"), "new")]));
+        }
+        world.settle();
+        let old = old.unwrap_or_else(|| world.servers[EAST].disk.clone());
+        world.servers[WEST].auto_sync = false;
+        for n in 0..5 {
+            committed(&world.commit(EAST, vec![put(&format!("u{n}"), "newest")]));
+        }
+        world.run(100);
+        world.crash(EAST, 0);
+        world.servers[EAST].disk = old;
+        world.restart(EAST);
+        world.connect();
+        world.run(5000);
+        assert!(!world.host(EAST).can_commit(GROUP), "five entries are on their way to west's disk");
+        world.servers[WEST].auto_sync = true;
+        world.sync(WEST);
+        world.run(5000);
+        assert!(world.host(EAST).can_commit(GROUP));
+        assert_eq!(world.value(EAST, "u4").as_deref(), Some("newest"), "from entry {back_from}");
+        committed(&world.commit(EAST, vec![put("u0", "after")]));
+        world.settle();
+        world.assert_equal();
+        let broken =
+            |at: usize| world.servers[at].alarms.iter().any(|alarm| matches!(alarm, Alarm::ChainBroken { .. }));
+        assert!(!broken(EAST) && !broken(WEST));
+    }
+}
+
+/// A disk that lost nothing does not wait for its backup's.
+#[test]
+fn an_active_that_has_everything_does_not_wait_for_its_backup() {
+    let mut world = World::paired();
+    committed(&world.commit(EAST, vec![put("u", "old")]));
+    world.settle();
+    world.servers[WEST].auto_sync = false;
+    committed(&world.commit(EAST, vec![put("u", "new")]));
+    world.run(100);
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    world.connect();
+    world.run(1000);
+    assert!(world.host(EAST).can_commit(GROUP));
+    assert_eq!(world.value(EAST, "u").as_deref(), Some("new"));
+}
+
 #[test]
 fn an_old_disk_far_behind_is_seeded_back() {
     let mut east = config(1);

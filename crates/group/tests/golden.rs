@@ -88,6 +88,7 @@ fn frames() -> Vec<Frame> {
         Frame::Canary { echo: 1000, wall: 1_700_000_000_000, groups: vec![canary] },
         Frame::VerifyAsk { group },
         Frame::VerifyResult { group, position, equal: false, ranges: vec![17] },
+        Frame::Underway { group, position },
     ]
 }
 

@@ -57,13 +57,19 @@ impl Host {
         if !whole && changed.is_empty() {
             return;
         }
-        let groups: Vec<_> = self
+        let told = self
             .groups
             .values()
             .filter(|instance| partner_for(self.partner, instance.group).is_some())
-            .filter(|instance| whole || changed.contains(&instance.group))
-            .map(|instance| instance.hello(&cx!(self, instance.group)))
-            .collect();
+            .filter(|instance| whole || changed.contains(&instance.group));
+        let mut groups = Vec::new();
+        for instance in told {
+            if let Some(position) = instance.underway() {
+                let frame = Frame::Underway { group: instance.group, position };
+                self.out.push_back(HostOutput::Send { link, frame });
+            }
+            groups.push(instance.hello(&cx!(self, instance.group)));
+        }
         if whole {
             self.hello_asked = self.now.mono;
         }
@@ -124,6 +130,9 @@ impl Host {
             }
             Frame::Pull { group, position, chain } => {
                 self.exchange(group, |instance, cx| instance.on_pull(cx, position, chain));
+            }
+            Frame::Underway { group, position } => {
+                self.exchange(group, |instance, _| instance.on_underway(position));
             }
             Frame::Broken { group, at } => self.exchange(group, |instance, cx| instance.break_chain(cx, at, false)),
             Frame::SeedOffer { group, offer } => self.exchange(group, |instance, cx| instance.on_seed_offer(cx, offer)),

@@ -30,6 +30,23 @@ impl Instance {
         }
     }
 
+    /// The last entry that this copy has taken from the partner, if it is not applied yet.
+    pub(crate) fn underway(&self) -> Option<Position> {
+        let taken = !self.serves_here() && !self.idle() && self.shadow.is_none();
+        Some(self.head.position).filter(|head| taken && head.seq > self.state.position.seq)
+    }
+
+    /// The partner has taken entries up to here, and its hello will not count those that it has not applied.
+    pub(crate) fn on_underway(&mut self, position: Position) {
+        self.sink.underway = Some(position);
+    }
+
+    /// Sequence up to which the partner's copy has, or will have, entries of the present epoch.
+    fn partner_will_have(&self, peer: &GroupHello) -> u64 {
+        let underway = self.sink.underway.filter(|position| position.epoch == self.state.epoch());
+        peer.position.seq.max(underway.map_or(0, |position| position.seq))
+    }
+
     /// The partner says how its copy stands.
     pub(crate) fn on_hello(&mut self, cx: &mut Cx<'_>, hello: GroupHello, whole: bool) {
         if whole {
@@ -181,7 +198,7 @@ impl Instance {
             }
             return;
         }
-        if there > here {
+        if there > here || (!self.confirmed && self.partner_will_have(peer) > here) {
             self.behind_own_backup(cx, peer);
             return;
         }
@@ -207,7 +224,7 @@ impl Instance {
         true
     }
 
-    /// The backup has entries of this epoch that this disk does not have: it lost what it had acknowledged.
+    /// The backup has, or will have, entries of this epoch that this disk does not have: it lost what it had acknowledged.
     fn behind_own_backup(&mut self, cx: &mut Cx<'_>, peer: &GroupHello) {
         if planted!(cx.cfg, OldDiskAccepted) {
             self.confirm(cx);
@@ -217,10 +234,12 @@ impl Instance {
         if !self.idle() || (self.shadow.is_some() && self.sink.seed.is_some()) {
             return;
         }
+        let target = self.partner_will_have(peer);
+        let partner = Position { seq: target, ..peer.position };
         if self.virgin() && self.sink.pulling.is_none() {
             self.confirmed = false;
-            self.sink.pulling = Some(peer.position.seq);
-            cx.alarm(Alarm::DiskLostData { group: self.group, had: self.state.position, partner: peer.position });
+            self.sink.pulling = Some(target);
+            cx.alarm(Alarm::DiskLostData { group: self.group, had: self.state.position, partner });
             self.want_seed(cx);
             self.tell_role(cx);
             return;
@@ -230,10 +249,10 @@ impl Instance {
             return;
         }
         if self.sink.pulling.is_none() {
-            cx.alarm(Alarm::DiskLostData { group: self.group, had: self.state.position, partner: peer.position });
+            cx.alarm(Alarm::DiskLostData { group: self.group, had: self.state.position, partner });
         }
         self.confirmed = false;
-        self.sink.pulling = Some(peer.position.seq);
+        self.sink.pulling = Some(target);
         self.rehead();
         self.ask_pull(cx);
         self.tell_role(cx);
