@@ -64,11 +64,11 @@ impl Node {
         let next = out.pop_front()?;
         let Output::PeerFrame { link, frame } = next else { return Some(next) };
         let frame = peer::bundled(frame, |room| {
-            let joins = |more: &mut Output| match more {
+            let joins = |more: &Output| match more {
                 Output::PeerFrame { link: at, frame } => *at == link && frame.len() <= room && peer::is_group(frame),
                 _ => false,
             };
-            match out.pop_front_if(joins)? {
+            match out.front().is_some_and(joins).then(|| out.pop_front())?? {
                 Output::PeerFrame { frame, .. } => Some(frame),
                 _ => None,
             }

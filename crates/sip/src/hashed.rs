@@ -1,11 +1,11 @@
 //! Tables whose keys are hashes already.
 //!
-//! Owns their hasher, which is the same in every process. Such a table must not be iterated where order matters.
+//! Owns their hasher, which is the same in every process.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A table by 128-bit hashes that nobody can choose.
+/// A table by 128-bit hashes that nobody can choose. Never iterated but to remove, so its order cannot leak into behaviour.
 pub type Hashed<V> = HashMap<u128, V, BuildHasherDefault<AsItIs>>;
 
 /// Takes a key's own bits.

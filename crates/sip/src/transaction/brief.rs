@@ -41,7 +41,7 @@ pub enum Brief {
 /// All brief transactions of a layer.
 #[derive(Debug, Default)]
 pub(super) struct Briefs {
-    /// When each may be forgotten. Its order cannot leak into behaviour: it is gone through only to remove.
+    /// When each may be forgotten.
     open: Hashed<Millis>,
     looked: Millis,
 }
