@@ -43,6 +43,7 @@ fn groups() -> Vec<Group> {
 /// What leaves the deployment as it was, then the loss of a site with real phones.
 fn demo() -> Vec<Case> {
     const SIPP: &[&str] = &["sipp"];
+    const SIPP_TLS: &[&str] = &["sipp", "socat"];
     const BARESIP: &[&str] = &["baresip"];
     const CURL: &[&str] = &["curl"];
     const SIPSAK: &[&str] = &["sipsak"];
@@ -76,6 +77,9 @@ fn demo() -> Vec<Case> {
         case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
         case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
         case("sipp is called over tcp as its contact asks", SIPP, cases::sipp::call_contact_tcp),
+        case("sipp registers over tls", SIPP_TLS, cases::sipp::register_tls),
+        case("sipp messages over tls on both sides", SIPP_TLS, cases::sipp::message_tls),
+        case("sipp calls over tls on both sides", SIPP_TLS, cases::sipp::call_tls),
         case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
         case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
         case("sipsak's torture is survived", SIPSAK, cases::sipsak::trash),

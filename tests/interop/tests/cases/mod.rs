@@ -35,3 +35,8 @@ pub fn east() -> SocketAddr {
 pub fn west() -> SocketAddr {
     SocketAddr::from(([127, 0, 2, 1], 5060))
 }
+
+/// SIP over TLS of the same pool.
+pub fn tls(pool: SocketAddr) -> SocketAddr {
+    SocketAddr::new(pool.ip(), pool.port() + 1)
+}
