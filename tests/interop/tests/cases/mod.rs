@@ -14,6 +14,7 @@ pub mod named;
 pub mod outbound_proxy;
 pub mod pairing;
 pub mod peer;
+pub mod scanned;
 pub mod secrets;
 pub mod sipp;
 pub mod sipsak;
