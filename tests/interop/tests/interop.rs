@@ -183,7 +183,7 @@ fn scanned() -> Vec<Case> {
             &["svcrack"],
             cases::scanned::svcrack,
         ),
-        case("svcrack is limited before it comes to the right word", &["svcrack", "curl"], cases::scanned::limited),
+        case("svcrack is limited before it comes to the right words", &["svcrack", "curl"], cases::scanned::limited),
         case("no secret in what was said of scanners", NOTHING, cases::secrets::logs),
     ]
 }

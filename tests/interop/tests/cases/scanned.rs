@@ -19,26 +19,27 @@ const KNOWN: [&str; 4] = ["alice", "bob", "carol", "dave"];
 const UNKNOWN: [&str; 4] = ["mallory", "admin", "100", "1000"];
 /// What svmap and svwar ask with.
 const METHODS: [&str; 3] = ["REGISTER", "INVITE", "OPTIONS"];
-/// Requests that one source may send without proving anything: at once, and a second. All scanners together are one source.
+/// Requests that one source may send without proving anything, and that may come from there in the name of one who has: at once, and
+/// a second. All scanners together are one source.
 const BURST: usize = 500;
 const PER_SECOND: usize = 20;
 /// What one source would have to ask for before it came to the right word; it is limited long before.
 const WORDS: usize = 5_000;
 /// What svcrack says at the end of its list.
 const TRIED_ALL: &str = "no more passwords";
-/// Requests that were over the limit of their source.
-const LIMITED: &str = "pairline_admission_limited_total{by=\"source\"}";
 const SOON: Duration = Duration::from_secs(30);
 
 /// The demo, with MD5 for the scanner's User-Agent and with a limit of sources that it meets.
 pub fn start(binary: &Path, folder: &Path) -> Deployment {
-    let (burst, rate) = (format!("source_burst = {BURST}\n"), format!("source_per_s = {PER_SECOND}\n"));
+    let bound = |name: &str, value: usize| format!("{name} = {value}\n");
     let edits = [
-        ("user_agent = \"sipsak\"", "user_agent = \"friendly-scanner\""),
-        ("source_burst = 20000\n", &burst),
-        ("source_per_s = 2000\n", &rate),
+        ("user_agent = \"sipsak\"", "user_agent = \"friendly-scanner\"".to_owned()),
+        ("source_burst = 20000\n", bound("source_burst", BURST)),
+        ("source_per_s = 2000\n", bound("source_per_s", PER_SECOND)),
+        ("identity_burst = 2000\n", bound("identity_burst", BURST)),
+        ("identity_per_s = 500\n", bound("identity_per_s", PER_SECOND)),
     ];
-    edited(binary, folder, &edits, None)
+    edited(binary, folder, &edits.each_ref().map(|(from, to)| (*from, to.as_str())), None)
 }
 
 /// A file with one word a line: beside the data folder, in which no password may lie open.
@@ -110,25 +111,32 @@ pub fn svcrack(pairline: &mut Deployment) {
     pairline.must(&["registration", "drop", "alice"]);
 }
 
-/// The right word at the end of a long list is never reached: the source is refused long before, and svcrack gives up. Meanwhile the
-/// user signs in from elsewhere. At the other pool, where nothing was scanned for yet.
+/// The right word at the end of a long list is never reached: the source is refused long before, or, where a phone of the user has
+/// signed in from the same address, the user at that address; and svcrack gives up. Meanwhile the users sign in from elsewhere.
+/// At the other pool, where nothing was scanned for yet.
 pub fn limited(pairline: &mut Deployment) {
-    let secret = password(pairline, "dave");
-    let mut words: Vec<String> = (0..WORDS).map(|n| n.to_string()).collect();
-    words.push(secret.clone());
-    let words = file(pairline, "many-words", &words);
-    assert!(metric(pairline, "west", LIMITED) < 1.0, "nobody was limited before");
-    let scan = Scan::svcrack(west(), "dave", &words);
-    until(SOON, "the source is limited", || (metric(pairline, "west", LIMITED) > 0.0).then_some(()));
-    let mut phone = Phone::new("dave", west(), 17_790);
-    phone.source = IpAddr::from([127, 0, 0, 9]);
-    assert_eq!(phone.sign_in(&secret), "SIP/2.0 200 OK");
-    let scan = scan.found();
-    assert!(scan.rows.is_empty() && !scan.text.contains(TRIED_ALL), "{}", scan.text);
-    // What it got last was no 401 but a 500.
-    assert!(scan.text.contains("We got an unknown response"), "{}", scan.text);
-    let listed = pairline.must(&["registration", "list", "dave"]).out;
-    assert!(!listed.contains("1.1.1.1"), "{listed}");
+    let phone = |user: &str, port, source| {
+        let mut phone = Phone::new(user, west(), port);
+        phone.source = IpAddr::from(source);
+        assert_eq!(phone.sign_in(&password(pairline, user)), "SIP/2.0 200 OK", "{user}");
+    };
+    phone("dave", 17_790, [127, 0, 0, 1]);
+    let limited = |by: &str| metric(pairline, "west", &format!("pairline_admission_limited_total{{by=\"{by}\"}}"));
+    let scans = [("carol", "source"), ("dave", "identity")].map(|(user, by)| {
+        assert!(limited(by) < 1.0, "nobody was limited before");
+        let words: Vec<String> = (0..WORDS).map(|n| n.to_string()).chain([password(pairline, user)]).collect();
+        (user, by, Scan::svcrack(west(), user, &file(pairline, &format!("words-{user}"), &words)))
+    });
+    for (port, (user, by, scan)) in (17_791..).zip(scans) {
+        until(SOON, "it is limited", || (limited(by) > 0.0).then_some(()));
+        phone(user, port, [127, 0, 0, 9]);
+        let scan = scan.found();
+        assert!(scan.rows.is_empty() && !scan.text.contains(TRIED_ALL), "{user}: {}", scan.text);
+        // What it got last was no 401 but a 500.
+        assert!(scan.text.contains("We got an unknown response"), "{user}: {}", scan.text);
+        let listed = pairline.must(&["registration", "list", user]).out;
+        assert!(!listed.contains("1.1.1.1"), "{listed}");
+    }
 }
 
 /// Without a policy that offers MD5, svcrack cannot even try.
