@@ -86,12 +86,15 @@ pub fn holds_back(core: &mut Core, task: TaskId, flow: Flow, request: &Message) 
     !came.is_some_and(|came| emergency::is_call(&view, came.request_uri()))
 }
 
-/// The request of a task has been authenticated.
-pub fn authenticated(core: &mut Core, task: TaskId) {
+/// The credentials of a task's request were right or wrong.
+pub fn weighed(core: &mut Core, task: TaskId, right: bool) {
     let Some(state) = core.state(task) else { return };
     let (Some(tx), Some(flow)) = (state.server_tx, state.flow) else { return };
-    if let Some(request) = core.layer.request_of(tx) {
+    let Some(request) = core.layer.request_of(tx) else { return };
+    if right {
         core.admission.authenticated(flow, request.as_bytes());
+    } else {
+        core.admission.failed(flow, request.as_bytes());
     }
 }
 

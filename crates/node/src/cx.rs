@@ -407,8 +407,8 @@ impl Cx for TaskCx {
     fn count(&self, what: Counter) {
         let mut core = self.core.borrow_mut();
         core.count(what.name());
-        if what == Counter::AuthAccepted {
-            crate::admission::authenticated(&mut core, self.task);
+        if matches!(what, Counter::AuthAccepted | Counter::AuthFailed) {
+            crate::admission::weighed(&mut core, self.task, what == Counter::AuthAccepted);
         }
         if what == Counter::EmergencyUnrouted {
             let text = "an emergency call was refused: the policy names nowhere to send it (policies.emergency.route)";

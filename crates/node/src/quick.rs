@@ -196,8 +196,10 @@ impl Sight for Core {
     }
 
     fn count(&mut self, what: Counter) {
-        if what == Counter::AuthAccepted {
-            self.admission.authenticated_last();
+        match what {
+            Counter::AuthAccepted => self.admission.authenticated_last(),
+            Counter::AuthFailed => self.admission.failed_last(),
+            _ => {}
         }
         Core::count(self, what.name());
     }

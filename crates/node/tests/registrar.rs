@@ -196,6 +196,40 @@ fn a_registration_whose_answer_was_lost_is_answered_again_and_written_once() {
 }
 
 #[test]
+fn guesses_at_the_password_of_a_user_whose_phone_is_at_the_same_address_are_limited() {
+    let mut topology = pairline_topology::demo_topology();
+    (topology.policies.overload.identity_per_s, topology.policies.overload.identity_burst) = (1, 6);
+    let mut pair = Pair::with(topology);
+    let (user, password) = ("alice".to_owned(), PASSWORD.to_owned());
+    pair.must(EAST, Command::UserAdd { user, password, display_name: None, pool: Some("east".into()) });
+    pair.run(1_000);
+    let mut phone = Phone::new("alice", 7301);
+    assert_eq!(phone.register(&mut pair, EAST).status(), Some(200));
+    let mut guesser = Phone::new("alice", 7302);
+    let bare = guesser.request(&Method::Register, "sip:pairline.test", "", &[]);
+    let challenge = guesser.answer(&mut pair, EAST, bare).header(Name::WwwAuthenticate).unwrap().to_vec();
+    let challenge = Challenge::parse(&challenge).unwrap();
+    let mut guess = |pair: &mut Pair, n: u32| {
+        // In one step as a registration, and by a task of the proxy.
+        let (method, uri, header) = match n % 2 {
+            0 => (Method::Register, "sip:pairline.test", "Authorization"),
+            _ => (Method::Message, "sip:alice@pairline.test", "Proxy-Authorization"),
+        };
+        let line = answer(&challenge, "alice", &format!("guess {n}"), method.as_str(), uri, "cn", n + 1);
+        let message = guesser.request(&method, uri, "", &[(header, &line)]);
+        guesser.answer(pair, EAST, message).status().unwrap()
+    };
+    let statuses: Vec<u16> = (0..20).map(|n| guess(&mut pair, n)).collect();
+    // Six, of which the phone's registration was one, and what a second or two give back.
+    let weighed = statuses.iter().filter(|status| matches!(status, 401 | 407)).count();
+    assert!((5..=8).contains(&weighed) && statuses[..4] == [401, 407, 401, 407], "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 407 | 500)), "{statuses:?}");
+    assert_eq!(Phone::new("alice", 7303).register(&mut pair, WEST).status(), Some(200), "at the other pool");
+    pair.run(3_000);
+    assert_eq!(phone.register(&mut pair, EAST).status(), Some(200), "when nobody guesses");
+}
+
+#[test]
 fn a_watcher_is_told_by_one_server_after_the_other() {
     let mut pair = pair_with_alice();
     let mut watcher = Phone::new("alice", 7201);

@@ -27,7 +27,8 @@ pub struct OverloadPolicy {
     pub source_per_s: u32,
     /// Of these, how many at once; 1 to 1000000.
     pub source_burst: u32,
-    /// Authenticated requests a second of one identity from one source; 0 for no limit, to 1000000.
+    /// Requests a second of one identity from one source from which it has authenticated, with the right password or a wrong
+    /// one; 0 for no limit, to 1000000.
     pub identity_per_s: u32,
     /// Of these, how many at once; 1 to 1000000.
     pub identity_burst: u32,

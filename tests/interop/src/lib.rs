@@ -15,6 +15,8 @@ pub mod phone;
 pub mod program;
 pub mod raw;
 pub mod sipp;
+pub mod sipvicious;
+pub mod socat;
 pub mod suite;
 pub mod tmpfs;
 pub mod wait;

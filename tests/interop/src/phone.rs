@@ -5,7 +5,7 @@
 use crate::deployment::DOMAIN;
 use crate::digest::Challenge;
 use crate::raw;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// One phone of one user.
 pub struct Phone {
@@ -15,13 +15,16 @@ pub struct Phone {
     cseq: u32,
     /// The address in its Contact header.
     pub contact: String,
+    /// The address that its datagrams come from.
+    pub source: IpAddr,
 }
 
 impl Phone {
     /// A phone that registers `sip:user@127.0.0.1:port` at a server. Nothing listens there.
     pub fn new(user: &str, server: SocketAddr, port: u16) -> Phone {
         let contact = format!("sip:{user}@127.0.0.1:{port}");
-        Phone { user: user.to_owned(), server, call_id: format!("phone-{user}-{port}"), cseq: 0, contact }
+        let (user, call_id, source) = (user.to_owned(), format!("phone-{user}-{port}"), raw::LOOPBACK);
+        Phone { user, server, call_id, cseq: 0, contact, source }
     }
 
     /// The URI that it registers with.
@@ -47,7 +50,7 @@ impl Phone {
     /// If there is none.
     pub fn register(&mut self, extra: &str) -> String {
         let message = self.message("UDP", extra);
-        let told = raw::ask(self.server, message.as_bytes(), raw::ANSWER);
+        let told = raw::ask_from(self.source, self.server, message.as_bytes(), raw::ANSWER);
         told.unwrap_or_else(|| panic!("a REGISTER of {} gets no answer", self.user))
     }
 

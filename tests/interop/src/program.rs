@@ -15,6 +15,8 @@ const LINES: usize = 500_000;
 const PIPES: usize = 2;
 /// Time to end by itself when asked to.
 const ENDING: Duration = Duration::from_secs(20);
+/// Time for the last lines of a program that has ended to be read; something that it started may hold its output open.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Output {
@@ -116,6 +118,16 @@ impl Program {
         self.ended
     }
 
+    /// Waits until both pipes of a program that has ended were read to their ends: its last lines may still be in them.
+    fn read_out(&self) {
+        let ends = Instant::now() + LAST_LINES;
+        let mut lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.output.ended.load(Ordering::Acquire) < PIPES {
+            let Some(left) = ends.checked_duration_since(Instant::now()) else { return };
+            lines = self.output.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Panics
@@ -124,6 +136,7 @@ impl Program {
         let ends = Instant::now() + limit;
         loop {
             if let Some(status) = self.ended() {
+                self.read_out();
                 return status;
             }
             if Instant::now() >= ends {
@@ -151,6 +164,7 @@ impl Program {
         let ends = Instant::now() + ENDING;
         while Instant::now() < ends {
             if self.ended().is_some() {
+                self.read_out();
                 return true;
             }
             thread::sleep(Duration::from_millis(20));

@@ -3,11 +3,14 @@
 //! Owns sockets and the few templates. Answers are texts.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// Time for an answer.
 pub const ANSWER: Duration = Duration::from_secs(5);
+
+/// Where requests come from if nothing else is said.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A request without credentials. `extra` is whole header lines.
 pub fn request(method: &str, uri: &str, via: &str, call_id: &str, extra: &str) -> String {
@@ -22,7 +25,15 @@ pub fn request(method: &str, uri: &str, via: &str, call_id: &str, extra: &str) -
 /// # Panics
 /// If the socket fails.
 pub fn ask(server: SocketAddr, bytes: &[u8], limit: Duration) -> Option<String> {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    ask_from(LOOPBACK, server, bytes, limit)
+}
+
+/// The same from another address of this machine.
+///
+/// # Panics
+/// If the socket fails.
+pub fn ask_from(source: IpAddr, server: SocketAddr, bytes: &[u8], limit: Duration) -> Option<String> {
+    let socket = UdpSocket::bind((source, 0)).expect("a free port");
     socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a fixed time-out is valid");
     let mut buffer = [0; 65_536];
     for _ in 0..limit.as_secs().max(1) {

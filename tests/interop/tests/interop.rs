@@ -36,13 +36,13 @@ fn groups() -> Vec<Group> {
         Group { name: "life", start: cases::start::demo, cases: life() },
         Group { name: "disk", start: cases::disk::start, cases: disk() },
         Group { name: "named", start: cases::named::start, cases: named() },
+        Group { name: "scanned", start: cases::scanned::start, cases: scanned() },
         Group { name: "capture", start: cases::capture::start, cases: capture() },
     ]
 }
 
 /// What leaves the deployment as it was, then the loss of a site with real phones.
 fn demo() -> Vec<Case> {
-    const SIPP: &[&str] = &["sipp"];
     const BARESIP: &[&str] = &["baresip"];
     const CURL: &[&str] = &["curl"];
     const SIPSAK: &[&str] = &["sipsak"];
@@ -51,7 +51,7 @@ fn demo() -> Vec<Case> {
     const BROWSER: &[&str] = &["node", "chromium", "browser"];
     const KAMAILIO: &[&str] = &["baresip", "kamailio"];
     const WEB: &[&str] = &["baresip", "openssl"];
-    vec![
+    let mut all = vec![
         case("up says what runs where", NOTHING, cases::start::greeting),
         case("both directions get steady and equal", NOTHING, cases::start::steady),
         case("a second up on the same folder is refused", NOTHING, cases::start::second_up),
@@ -66,18 +66,12 @@ fn demo() -> Vec<Case> {
         case("preflight dns prints the very records", NOTHING, cases::commands::preflight_dns),
         case("preflight cert and clients", NOTHING, cases::commands::preflight_cert_and_clients),
         case("a wrong pool name is answered with the right ones", NOTHING, cases::wrong::pool_name),
-        case("sipp registers over udp", SIPP, cases::sipp::register_udp),
-        case("sipp registers over tcp", SIPP, cases::sipp::register_tcp),
-        case("sipp with a wrong password is not let in", SIPP, cases::sipp::wrong_password),
-        case("sipp messages over udp within a pool", SIPP, cases::sipp::message_udp),
-        case("sipp messages over tcp across pools", SIPP, cases::sipp::message_tcp),
-        case("sipp messages over tcp on both sides", SIPP, cases::sipp::message_tcp_both),
-        case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
-        case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
-        case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
-        case("sipp is called over tcp as its contact asks", SIPP, cases::sipp::call_contact_tcp),
+    ];
+    all.extend(sipp());
+    all.extend([
         case("sipsak asks over udp and tcp", SIPSAK, cases::sipsak::options),
         case("sipsak registers, and not with a wrong password", SIPSAK, cases::sipsak::register),
+        case("svcrack has no answer to sha-256", &["svcrack"], cases::scanned::sha256),
         case("sipsak's torture is survived", SIPSAK, cases::sipsak::trash),
         case("transports: openssl agrees on tls and on every name", &["openssl"], cases::transports::openssl),
         case("transports: baresip over tls, within a pool and across pools", BARESIP, cases::transports::baresip),
@@ -105,6 +99,28 @@ fn demo() -> Vec<Case> {
         case("a planned failover and failback under a call", BARESIP, cases::site::planned),
         case("a lost site: resiliency mode, disaster failover, failback", BARESIP, cases::site::lost),
         case(NO_SECRET, NOTHING, cases::secrets::logs),
+    ]);
+    all
+}
+
+/// SIPp as phones.
+fn sipp() -> Vec<Case> {
+    const SIPP: &[&str] = &["sipp"];
+    const SIPP_TLS: &[&str] = &["sipp", "socat"];
+    vec![
+        case("sipp registers over udp", SIPP, cases::sipp::register_udp),
+        case("sipp registers over tcp", SIPP, cases::sipp::register_tcp),
+        case("sipp with a wrong password is not let in", SIPP, cases::sipp::wrong_password),
+        case("sipp messages over udp within a pool", SIPP, cases::sipp::message_udp),
+        case("sipp messages over tcp across pools", SIPP, cases::sipp::message_tcp),
+        case("sipp messages over tcp on both sides", SIPP, cases::sipp::message_tcp_both),
+        case("sipp calls over udp within a pool", SIPP, cases::sipp::call_udp),
+        case("sipp calls over tcp across pools", SIPP, cases::sipp::call_tcp),
+        case("sipp calls over tcp on both sides", SIPP, cases::sipp::call_tcp_both),
+        case("sipp is called over tcp as its contact asks", SIPP, cases::sipp::call_contact_tcp),
+        case("sipp registers over tls", SIPP_TLS, cases::sipp::register_tls),
+        case("sipp messages over tls on both sides", SIPP_TLS, cases::sipp::message_tls),
+        case("sipp calls over tls on both sides", SIPP_TLS, cases::sipp::call_tls),
     ]
 }
 
@@ -154,6 +170,21 @@ fn disk() -> Vec<Case> {
         case("a full disk refuses changes and loses nothing", TMPFS, cases::disk::full),
         case("a server starts again after its disk was full", TMPFS, cases::disk::restarted),
         case("no secret in what a server with a full disk said", TMPFS, cases::secrets::logs),
+    ]
+}
+
+/// What scanners find.
+fn scanned() -> Vec<Case> {
+    vec![
+        case("svmap finds the sip port and no product", &["svmap"], cases::scanned::svmap),
+        case("svwar tells nobody from anybody", &["svwar"], cases::scanned::svwar),
+        case(
+            "svcrack with wrong words finds nothing, with the right one it does",
+            &["svcrack"],
+            cases::scanned::svcrack,
+        ),
+        case("svcrack is limited before it comes to the right words", &["svcrack", "curl"], cases::scanned::limited),
+        case("no secret in what was said of scanners", NOTHING, cases::secrets::logs),
     ]
 }
 

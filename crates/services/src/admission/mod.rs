@@ -121,6 +121,19 @@ impl Admission {
         self.sources.authenticated(self.now, sender);
     }
 
+    /// The message that was judged last has wrong credentials.
+    pub fn failed_last(&mut self) {
+        if let Some(sender) = self.sender {
+            self.sources.failed(self.now, sender);
+        }
+    }
+
+    /// A message that was judged before has wrong credentials.
+    pub fn failed(&mut self, flow: Flow, message: &[u8]) {
+        let sender = self.sources.sender(flow, Glance::of(message).credentials);
+        self.sources.failed(self.now, sender);
+    }
+
     /// Decides about one message. `random` gives a random number, and `known` says whether the transaction with that method is
     /// under way: what repeats it is not refused.
     pub fn judge(

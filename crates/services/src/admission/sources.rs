@@ -3,7 +3,7 @@
 //! Owns two bounded tables of token buckets. A source (an address, or a network of IPv6) is measured by what it sends without
 //! proving who sends it. Once somebody has authenticated from there, their requests count for them alone, and each gives the
 //! source back what its challenge and itself took: a thousand phones behind one address are a thousand identities, and a guesser
-//! among them is none of them. Does not own the proof (`auth`), nor what is refused for want of capacity (`rate`).
+//! among them is none of them. Guesses at the password of one who has authenticated from there count for that one. Does not own the proof (`auth`), nor what is refused for want of capacity (`rate`).
 
 use pairline_group::Millis;
 use pairline_sip::flow::Flow;
@@ -152,7 +152,7 @@ impl Sources {
             _ => None,
         };
         if let Some(tokens) = proven {
-            // Taken from when it turns out to be theirs.
+            // Taken from when it turns out to be theirs, or wrong.
             if tokens == 0 {
                 self.limited[1] += 1;
                 return Err(Limit::Identity);
@@ -190,6 +190,15 @@ impl Sources {
         }
         if let Some(identity) = sender.identity.filter(|_| self.identities.per_s > 0) {
             let bucket = self.identities.any(now, identity);
+            bucket.tokens = bucket.tokens.saturating_sub(1);
+        }
+    }
+
+    /// A request's credentials were wrong. Those in the name of one who has authenticated from there do not count for the source.
+    pub fn failed(&mut self, now: Millis, sender: Sender) {
+        if let Some(identity) = sender.identity.filter(|_| self.identities.per_s > 0)
+            && let Some(bucket) = self.identities.known(now, identity)
+        {
             bucket.tokens = bucket.tokens.saturating_sub(1);
         }
     }
@@ -285,6 +294,27 @@ mod tests {
         assert_eq!(done, 8);
         assert_eq!((all.take(0, here), all.take(0, there)), (Err(Limit::Identity), Ok(())));
         assert!(all.take(200, here).is_ok(), "a fifth of a second is one more");
+    }
+
+    #[test]
+    fn guesses_at_the_password_of_one_who_is_known_there_are_limited_and_elsewhere_count_for_the_source() {
+        let mut all = sources();
+        let (phone, elsewhere) = (from(&all, "192.0.2.1", Some("bob")), from(&all, "192.0.2.2", Some("bob")));
+        all.authenticated(0, phone);
+        let guesses = |all: &mut Sources, now, sender| {
+            let taken = (0..100).filter(|_| {
+                let taken = all.take(now, sender).is_ok();
+                if taken {
+                    all.failed(now, sender);
+                }
+                taken
+            });
+            taken.count()
+        };
+        assert_eq!((guesses(&mut all, 0, phone), guesses(&mut all, 0, elsewhere)), (7, 20));
+        assert_eq!(all.limited(), [80, 93]);
+        assert_eq!(guesses(&mut all, 1_000, phone), 5);
+        assert!(all.take(2_000, phone).is_ok(), "bob himself, a second later");
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn call(pairline: &Deployment, port: u16) {
 }
 
 /// Starts a trace and waits until both servers trace.
-fn trace(pairline: &Deployment, args: &[&str]) -> Program {
+pub fn trace(pairline: &Deployment, args: &[&str]) -> Program {
     let tracing = pairline.start_cli(&[&["trace", "user"], args].concat());
     for server in ["fe1.east", "fe1.west"] {
         tracing.expect_line(0, SOON, &format!("traced at {server}"));
@@ -56,7 +56,7 @@ fn trace(pairline: &Deployment, args: &[&str]) -> Program {
 }
 
 /// Ctrl-C ends a trace; it says what it has seen. What it said.
-fn told(tracing: &mut Program) -> Vec<String> {
+pub fn told(tracing: &mut Program) -> Vec<String> {
     assert!(tracing.interrupt(), "the trace did not end when asked");
     assert!(tracing.ended().is_some_and(|status| status.success()), "{}", tracing.tail(40));
     tracing.lines(0)

@@ -124,10 +124,21 @@ pub fn registrations(pairline: &mut Deployment) {
 
 /// Asks the admin API with curl: status and body.
 fn curl(pairline: &Deployment, args: &[&str], path: &str) -> (String, String) {
+    ask(pairline, "east", args, &format!("api/v1/{path}"))
+}
+
+/// What a pool's metrics say of a name with its labels, as they are written there.
+pub fn metric(pairline: &Deployment, pool: &str, series: &str) -> f64 {
+    let (status, text) = ask(pairline, pool, &[], "metrics");
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {series}: {status}: {text}"))
+}
+
+fn ask(pairline: &Deployment, pool: &str, args: &[&str], path: &str) -> (String, String) {
     let authority = pairline.folder().join("authority/authority.pem");
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}", "--cacert"]);
-    command.arg(authority).args(args).arg(format!("https://{}/api/v1/{path}", Deployment::admin("east")));
+    command.arg(authority).args(args).arg(format!("https://{}/{path}", Deployment::admin(pool)));
     let output = command.output().expect("curl can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (body, status) = text.rsplit_once('\n').unwrap_or_else(|| panic!("curl: {text} {output:?}"));

@@ -14,6 +14,7 @@ pub mod named;
 pub mod outbound_proxy;
 pub mod pairing;
 pub mod peer;
+pub mod scanned;
 pub mod secrets;
 pub mod sipp;
 pub mod sipsak;
@@ -34,4 +35,9 @@ pub fn east() -> SocketAddr {
 /// SIP of pool *west* in the demo.
 pub fn west() -> SocketAddr {
     SocketAddr::from(([127, 0, 2, 1], 5060))
+}
+
+/// SIP over TLS of the same pool.
+pub fn tls(pool: SocketAddr) -> SocketAddr {
+    SocketAddr::new(pool.ip(), pool.port() + 1)
 }

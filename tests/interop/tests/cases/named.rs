@@ -3,41 +3,25 @@
 
 use super::baresip::address;
 use super::peer;
+use super::start::{USERS, edited};
 use pairline_interop::baresip::Baresip;
 use pairline_interop::deployment::Deployment;
 use pairline_interop::names;
 use pairline_interop::program::lacks;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const USERS: [(&str, &str); 4] = [("alice", "east"), ("bob", "east"), ("carol", "west"), ("dave", "west")];
 const SOON: Duration = Duration::from_secs(20);
 /// A baresip over UDP tries the next SRV target 32 s after it asked the dead one.
 const NEXT_TARGET: Duration = Duration::from_secs(75);
 
-/// Takes topology and client configurations of a demo, and starts the same with names instead of addresses.
+/// The demo with names instead of addresses, and another organisation that it trusts.
 pub fn start(binary: &Path, folder: &Path) -> Deployment {
-    let mut demo = Deployment::start(binary, &folder.join("demo"), &[]);
-    assert!(demo.stop(), "the demo did not stop when asked");
-    let text = fs::read_to_string(demo.folder().join("topology.toml")).expect("a deployment has its topology");
-    let named = text.replace("advertise = \"address\"", "advertise = \"name\"");
-    assert_ne!(named, text, "the demo's topology says how listeners are advertised");
-    let topology = folder.join("named.toml");
-    let trusting = named.replace("\npeer = []\n", &format!("\npeer = [{}]\n", peer::POLICY));
-    assert_ne!(trusting, named, "the demo's topology trusts nobody");
-    fs::write(&topology, trusting).expect("the folder can be written");
-    let topology = topology.to_string_lossy().into_owned();
+    let trusting = format!("\npeer = [{}]\n", peer::POLICY);
+    let edits = [("advertise = \"address\"", "advertise = \"name\""), ("\npeer = []\n", &trusting)];
     // Where that cannot be done, the cases that need it are skipped.
     let resolv_conf = lacks("tmpfs").is_none().then(|| names::resolv_conf(folder));
-    let (data, options) = (folder.join("data"), ["--topology", &topology]);
-    let mut deployment = Deployment::start_resolving(binary, &data, &options, resolv_conf.as_deref());
-    for (user, pool) in USERS {
-        deployment.keep_secret(&demo.password(user));
-        deployment.must(&["user", "add", user, "--pool", pool, "--password", &demo.password(user)]);
-    }
-    deployment.must(&["pool", "status", "--wait", "steady", "--timeout", "60"]);
-    deployment
+    edited(binary, folder, &edits, resolv_conf.as_deref())
 }
 
 /// The phone of a user of the demo, by SRV.

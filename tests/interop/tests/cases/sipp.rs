@@ -1,8 +1,10 @@
-//! SIPp as phones: registrations, messages and calls over UDP and TCP, within a pool and across.
+//! SIPp as phones: registrations, messages and calls over UDP, TCP and TLS, within a pool and across.
 
-use super::{east, west};
+use super::capture::{told, trace};
+use super::{east, tls, west};
 use pairline_interop::deployment::Deployment;
 use pairline_interop::sipp::{Sipp, finish};
+use pairline_interop::socat::Tunnel;
 use pairline_interop::wait::until;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -116,35 +118,106 @@ pub fn call_contact_tcp(pairline: &mut Deployment) {
     register(pairline, "bob", east(), port, contact, 0).run(pairline.folder());
 }
 
-/// Both sides over connections: the called side registers over one, and is reached over that one.
-fn pair_on_connections(pairline: &Deployment, kind: &str, called: &str, caller: &str, port: u16) {
-    let contact = format!("sip:{called}@127.0.0.1:{port};transport=tcp");
+/// Both sides over connections: the called side registers over one, and is reached over that one. With tunnels both are TLS.
+fn pair_on_connections(
+    pairline: &Deployment,
+    kind: &str,
+    [called, caller]: [&str; 2],
+    port: u16,
+    tunnels: Option<&[Tunnel; 2]>,
+) {
+    let transport = if tunnels.is_some() { "tls" } else { "tcp" };
+    let contact = format!("sip:{called}@127.0.0.1:{port};transport={transport}");
     let mut staying = register(pairline, called, east(), port, &contact, 300);
     let uas = format!("{kind}_uas");
     staying.scenario = "register_and_stay";
     staying.transport = "t1";
     staying.others = Some(&uas);
-    let mut staying = staying.start(pairline.folder());
-    until(Duration::from_secs(10), "the called side is registered", || {
-        pairline.must(&["registration", "list", called]).out.contains(&contact).then_some(())
-    });
     let uac = format!("{kind}_uac");
     let mut calling = Sipp::new(&uac, east(), port + 1);
     calling.calls = 20;
     calling.transport = "t1";
     calling.keys = vec![("user", caller.to_owned()), ("other", called.to_owned())];
     calling.user = Some((caller, pairline.password(caller)));
-    calling.run(pairline.folder());
-    finish(&mut staying);
+    if let Some([to_called, to_caller]) = tunnels {
+        staying.over_tls(to_called);
+        calling.over_tls(to_caller);
+    }
+    let mut stayed = staying.start(pairline.folder());
+    until(Duration::from_secs(10), "the called side is registered", || {
+        pairline.must(&["registration", "list", called]).out.contains(&contact).then_some(())
+    });
+    let place = pairline.must(&["user", "where", called]).out;
+    let flow = format!("{} 127.", transport.to_uppercase());
+    assert!(place.contains(&flow) && place.contains("reachable"), "{place}");
+    let counts = calling.run(pairline.folder());
+    assert_eq!(counts.of("Retransmissions"), 0, "{counts:?}");
+    finish(&mut stayed);
+    let counts = staying.counted(pairline.folder());
+    // Whatever belongs to no call of its own begins its second scenario.
+    assert_eq!((counts.of("AutoAnswered"), counts.of("FailedCall")), (20, 0), "{counts:?}");
     pairline.must(&["registration", "drop", called]);
 }
 
 /// Twenty messages from alice to bob; both sides use connections.
 pub fn message_tcp_both(pairline: &mut Deployment) {
-    pair_on_connections(pairline, "message", "bob", "alice", 17_140);
+    pair_on_connections(pairline, "message", ["bob", "alice"], 17_140, None);
 }
 
 /// Twenty calls with a re-INVITE from alice to bob; both sides use connections.
 pub fn call_tcp_both(pairline: &mut Deployment) {
-    pair_on_connections(pairline, "call", "bob", "alice", 17_150);
+    pair_on_connections(pairline, "call", ["bob", "alice"], 17_150, None);
+}
+
+/// What both servers saw of a user meanwhile: all of it over TLS, and each of those words that many times.
+fn seen_over_tls(pairline: &Deployment, user: &str, words: &[(&str, usize)], work: impl FnOnce()) {
+    let mut tracing = trace(pairline, &[user, "--seconds", "120"]);
+    work();
+    let lines = told(&mut tracing);
+    let messages: Vec<&String> = lines.iter().filter(|line| line.contains("--") && line.contains('|')).collect();
+    for (word, count) in words {
+        let found = messages.iter().filter(|line| line.contains(word)).count();
+        assert_eq!(found, *count, "{word}:\n{}", lines.join("\n"));
+    }
+    let others: Vec<_> = messages.iter().filter(|line| !line.ends_with("TLS")).collect();
+    assert!(others.is_empty(), "not over TLS: {others:?}");
+}
+
+/// A registration through the challenge and its removal, each on a TLS connection of its own.
+pub fn register_tls(pairline: &mut Deployment) {
+    let contact = "sip:carol@127.0.0.1:17171;transport=tls";
+    let words = [("REGISTER--", 4), ("401 Unauthorized", 2), ("200 OK (REGISTER)", 2)];
+    seen_over_tls(pairline, "carol", &words, || {
+        for (port, expires) in [(17_170, 300), (17_171, 0)] {
+            let tunnel = Tunnel::to(pairline, tls(west()));
+            let mut sipp = register(pairline, "carol", west(), port, contact, expires);
+            sipp.over_tls(&tunnel);
+            let counts = sipp.run(pairline.folder());
+            assert_eq!(counts.of("Retransmissions"), 0, "{counts:?}");
+            tunnel.was_tls();
+            let listed = pairline.must(&["registration", "list", "carol"]).out;
+            assert_eq!(listed.contains(contact), expires > 0, "{listed}");
+        }
+    });
+}
+
+/// One kind of traffic from alice to bob, each on a TLS connection of its own.
+fn pair_over_tls(pairline: &Deployment, kind: &str, port: u16, words: &[(&str, usize)]) {
+    let tunnels = [(); 2].map(|()| Tunnel::to(pairline, tls(east())));
+    seen_over_tls(pairline, "alice", words, || {
+        pair_on_connections(pairline, kind, ["bob", "alice"], port, Some(&tunnels));
+    });
+    tunnels.iter().for_each(Tunnel::was_tls);
+}
+
+/// Twenty messages from alice to bob: each challenged, sent again, delivered, answered on both connections.
+pub fn message_tls(pairline: &mut Deployment) {
+    let words = [("MESSAGE--", 60), ("407 Proxy", 20), ("200 OK (MESSAGE)", 40)];
+    pair_over_tls(pairline, "message", 17_180, &words);
+}
+
+/// Twenty calls with a re-INVITE from alice to bob: each challenged, then three transactions through the proxy.
+pub fn call_tls(pairline: &mut Deployment) {
+    let words = [("INVITE SDP--", 100), ("407 Proxy", 20), ("180 Ringing", 40), ("BYE--", 40), ("200 OK (BYE)", 40)];
+    pair_over_tls(pairline, "call", 17_190, &words);
 }

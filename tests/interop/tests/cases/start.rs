@@ -1,12 +1,45 @@
 //! Starting: what `up` says, and that both pools reach a steady pair.
 
 use pairline_interop::deployment::{DOMAIN, Deployment};
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
+
+/// The demo's users and their homes.
+pub const USERS: [(&str, &str); 4] = [("alice", "east"), ("bob", "east"), ("carol", "west"), ("dave", "west")];
 
 /// The demo as `up` makes it.
 pub fn demo(binary: &Path, folder: &Path) -> Deployment {
     Deployment::start(binary, &folder.join("data"), &[])
+}
+
+/// Takes topology and client configurations of a demo, and starts the same users with another text of the topology: each first text of
+/// `edits` is replaced by the second.
+pub fn edited(binary: &Path, folder: &Path, edits: &[(&str, &str)], resolv_conf: Option<&Path>) -> Deployment {
+    let mut demo = Deployment::start(binary, &folder.join("demo"), &[]);
+    assert!(demo.stop(), "the demo did not stop when asked");
+    let mut text = fs::read_to_string(demo.folder().join("topology.toml")).expect("a deployment has its topology");
+    for (from, to) in edits {
+        assert!(text.contains(from), "the demo's topology has no `{from}`:\n{text}");
+        text = text.replace(from, to);
+    }
+    let topology = folder.join("edited.toml");
+    fs::write(&topology, text).expect("the folder can be written");
+    let options = ["--topology", &topology.to_string_lossy()];
+    let mut deployment = Deployment::start_resolving(binary, &folder.join("data"), &options, resolv_conf);
+    for (user, pool) in USERS {
+        deployment.keep_secret(&demo.password(user));
+        deployment.must(&["user", "add", user, "--pool", pool, "--password", &demo.password(user)]);
+    }
+    deployment.must(&["pool", "status", "--wait", "steady", "--timeout", "60"]);
+    deployment
+}
+
+/// The password of a user of an edited demo.
+pub fn password(deployment: &Deployment, user: &str) -> String {
+    let root = deployment.folder().parent().expect("data lies in the group's folder");
+    let path = root.join("demo/clients").join(user).join("password");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }
 
 /// The greeting names addresses, users and commands; client configurations and passwords lie where it says.
