@@ -73,6 +73,10 @@ pub struct StepReport {
     pub failed: u64,
     /// From the time at which an INVITE was due to its 200, in microseconds.
     pub invites: Latency,
+    /// Microseconds from the time at which an INVITE was sent first to its 200: without what the generator itself was late.
+    pub answered: Latency,
+    /// Microseconds from one look at the sockets to the next: so long the generator leaves a message lying at most.
+    pub rounds: Latency,
 }
 
 /// Slices of the time, one value each.
@@ -138,6 +142,8 @@ impl From<&StepCounts> for StepReport {
             refused: step.refused,
             failed: step.failed,
             invites: Latency::of(&step.invites),
+            answered: Latency::of(&step.answered),
+            rounds: Latency::of(&step.rounds),
         }
     }
 }
@@ -284,11 +290,12 @@ impl fmt::Display for Report {
             let done: u64 = step.succeeded.values().sum();
             writeln!(
                 f,
-                "  step {index:<8} {} offered, {done} succeeded, {} refused, {} failed; INVITE p99 {:.1} ms",
+                "  step {index:<8} {} offered, {done} succeeded, {} refused, {} failed; INVITE p99 {:.1} ms, {:.1} ms since it was sent",
                 step.offered,
                 step.refused,
                 step.failed,
-                step.invites.p99 / 1000.0
+                step.invites.p99 / 1000.0,
+                step.answered.p99 / 1000.0
             )?;
         }
         if let Some(back) = &self.back {

@@ -23,9 +23,14 @@ pub enum Input {
         /// Its bytes.
         message: Bytes,
     },
-    /// The SIP messages that are given from now on, until time is next given, had waited in the shell's queues for so long at
-    /// most. Where a shell has no queues it need not say so.
+    /// The SIP messages that are given from now on, until this is said again, had waited in the shell's queues for so long at most,
+    /// beyond what messages of their kind may wait. Where a shell has no queues it need not say so.
     Waited {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// The SIP messages that are given from now on, until this or [`Input::Waited`] is said again, came so long ago.
+    Age {
         /// Milliseconds.
         ms: u64,
     },

@@ -140,6 +140,7 @@ impl Node {
             Input::Tick => self.tick(),
             Input::Sip { flow, message } => sip_side::received(self, flow, message),
             Input::Waited { ms } => crate::admission::waited(&mut self.core.borrow_mut(), ms),
+            Input::Age { ms } => self.core.borrow_mut().admission.came_ago(ms),
             Input::PeerFrame { link, frame } => peer_side::frame(self, link, &frame),
             Input::Admin { request, actor, command } => {
                 self.spawn(move |cx| async move {
@@ -238,6 +239,7 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::Tick
         | Input::Sip { .. }
         | Input::Waited { .. }
+        | Input::Age { .. }
         | Input::PeerFrame { .. }
         | Input::Admin { .. }
         | Input::TailStored { .. } => {

@@ -458,6 +458,6 @@ fn messages_are_counted_by_method_transport_and_status_and_timed() {
     let timed = [("method", "REGISTER")];
     assert_eq!(value(&west, "pairline_request_latency_seconds_count", &timed), Some(2.0));
     let waits = |queue| metric(&west, "pairline_queue_wait_seconds_count", queue);
-    assert!(waits("datagrams") >= 2.0 && waits("streams") == 0.0);
+    assert!(waits("rest") >= 2.0 && waits("streams") == 0.0);
     let _ = (east.stop(), west.stop());
 }

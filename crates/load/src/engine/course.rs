@@ -66,6 +66,10 @@ pub struct StepCounts {
     pub failed: u64,
     /// From the time at which an INVITE was due to its 200, in nanoseconds.
     pub invites: Histogram,
+    /// From the time at which it was sent first to its 200: without what the generator itself was late.
+    pub answered: Histogram,
+    /// From one look at the sockets to the next: so long the generator leaves a message lying at most.
+    pub rounds: Histogram,
 }
 
 /// One slice of the time.
@@ -114,6 +118,8 @@ impl Curve {
             step.refused += other.refused;
             step.failed += other.failed;
             step.invites.merge(&other.invites);
+            step.answered.merge(&other.answered);
+            step.rounds.merge(&other.rounds);
             for (kind, count) in &other.succeeded {
                 *step.succeeded.entry(kind).or_default() += count;
             }
@@ -245,12 +251,22 @@ impl Course {
         }
     }
 
-    /// An INVITE that was due then has been accepted.
-    pub fn accepted(&mut self, due: u64, now: u64) {
+    /// The sockets have been looked at, for the first time since then.
+    pub fn looked(&mut self, before: u64, now: u64) {
+        if let Some(since) = self.since(now)
+            && let Some(step) = self.step_at(since)
+        {
+            step.rounds.record(now.saturating_sub(before));
+        }
+    }
+
+    /// An INVITE that was due and sent then has been accepted.
+    pub fn accepted(&mut self, due: u64, sent: u64, now: u64) {
         if let Some(since) = self.since(due)
             && let Some(step) = self.step_at(since)
         {
             step.invites.record(now.saturating_sub(due));
+            step.answered.record(now.saturating_sub(sent));
         }
     }
 
@@ -306,7 +322,8 @@ mod tests {
         assert!(course.advance(6 * second - 1).is_none());
         assert_eq!(course.advance(6 * second).map(|pacers| pacers.len()), Some(2));
         course.offered(6 * second);
-        course.accepted(6 * second, 6 * second + 4_000_000);
+        course.accepted(6 * second, 6 * second + 1_000_000, 6 * second + 4_000_000);
+        course.looked(6 * second, 6 * second + 7_000_000);
         course.ended(6 * second, Kind::Message, Outcome::Refused);
         assert_eq!(course.advance(8 * second).map(|pacers| pacers.len()), Some(0), "over");
         assert!(course.advance(9 * second).is_none());
@@ -314,6 +331,8 @@ mod tests {
         assert_eq!((steps[0].offered, steps[0].succeeded["call"], steps[0].refused), (1, 1, 0));
         assert_eq!((steps[1].offered, steps[1].refused), (1, 1));
         assert!((4_000_000..4_200_000).contains(&steps[1].invites.max()));
+        assert!((3_000_000..3_200_000).contains(&steps[1].answered.max()));
+        assert!((7_000_000..7_300_000).contains(&steps[1].rounds.max()));
         assert_eq!((course.curve.slices[0].succeeded, course.curve.slices[10].refused), (1, 1));
     }
 

@@ -42,7 +42,7 @@ impl Worker {
         let server = self.servers[self.users.get(user).server % self.servers.len()];
         let slot = &mut self.slots[id as usize];
         (slot.kind, slot.user, slot.port, slot.server) = (kind, user, port, server);
-        (slot.due, slot.serial, slot.cseq, slot.challenged) = (due, self.serial, 0, false);
+        (slot.due, slot.sent, slot.serial, slot.cseq, slot.challenged) = (due, now, self.serial, 0, false);
         slot.step = match kind {
             Kind::Register => Step::Register,
             Kind::Message => Step::Message,
@@ -177,8 +177,8 @@ impl Worker {
             self.end(now, id, End::Status(status));
             return;
         }
-        let due = self.slots[id as usize].due;
-        self.course.accepted(due, now);
+        let Slot { due, sent, .. } = self.slots[id as usize];
+        self.course.accepted(due, sent, now);
         let slot = &mut self.slots[id as usize];
         slot.answer.clear();
         slot.answer.extend_from_slice(message);

@@ -33,6 +33,8 @@ use uas::Uas;
 
 /// Messages taken from one port before the others have their turn.
 const BATCH: usize = 64;
+/// Operations of a kind that are begun before the ports are looked at again: answers are not left lying for long.
+const BEGUN: usize = 16;
 /// Longest wait for something to happen, in nanoseconds.
 const IDLE: u64 = 5_000_000;
 /// Registrations at a time while users are prepared.
@@ -74,6 +76,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Operations before the measurement: each user registers, and for a course of loads sends a message, so that both its sessions
+    /// have met their challenge.
+    fn preparations(&self) -> u32 {
+        match (self.once, self.steps.rates.is_empty()) {
+            (true, _) => 0,
+            (false, true) => self.users,
+            (false, false) => self.users * 2,
+        }
+    }
+
     /// Whether the course of the measurement says what is begun.
     fn by_course(&self) -> bool {
         self.avalanche || !self.steps.rates.is_empty()
@@ -125,7 +137,7 @@ impl Worker {
         Ok(Self {
             users: Users::new(&common, plan.first, plan.users),
             timers: Timers::new((common.timeout * 1e9) as u64, plan.hold),
-            todo: if plan.once { 0 } else { plan.users },
+            todo: plan.preparations(),
             servers: common.server,
             transport: common.transport,
             plan,
@@ -155,9 +167,11 @@ impl Worker {
         let mut drain_ends = None;
         let mut prepared = false;
         let mut finished = false;
+        let mut looked = self.now();
         loop {
             let received = self.receive(&mut buffer)?;
             let now = self.now();
+            self.course.looked(std::mem::replace(&mut looked, now), now);
             self.on_time(now);
             self.enter(now);
             let started = match self.phase {
@@ -190,6 +204,8 @@ impl Worker {
             }
             if !received && !started {
                 port::wait(&self.ports, self.idle(now))?;
+                // What came meanwhile has woken it.
+                looked = self.now();
             }
         }
     }
@@ -241,13 +257,15 @@ impl Worker {
         Ok(any)
     }
 
-    /// Registers users that have not tried yet. True if it began any.
+    /// Registers users that have not tried yet, and has them send a message if that is wanted. True if it began any.
     fn prepare(&mut self, now: u64) -> bool {
         let mut any = false;
         while self.todo > 0 && self.live < PREPARING {
-            let user = self.users.len() - self.todo;
+            let number = self.plan.preparations() - self.todo;
             self.todo -= 1;
-            self.begin(now, Kind::Register, user, now);
+            let users = self.users.len();
+            let kind = if number < users { Kind::Register } else { Kind::Message };
+            self.begin(now, kind, number % users, now);
             any = true;
         }
         any
@@ -285,8 +303,7 @@ impl Worker {
         }
         for index in 0..self.pacers.len() {
             let kind = self.pacers[index].0;
-            // So many at a time that answers are not left lying for long.
-            for _ in 0..BATCH {
+            for _ in 0..BEGUN {
                 let Some(due) = self.pacers[index].1.take(now) else { break };
                 self.course.offered(due);
                 if self.begin_next(now, kind, due) {
@@ -296,7 +313,7 @@ impl Worker {
                 }
             }
         }
-        for _ in 0..BATCH {
+        for _ in 0..BEGUN {
             let Some(user) = self.course.returns(now) else { break };
             self.course.offered(now);
             self.begin(now, Kind::Register, user, now);

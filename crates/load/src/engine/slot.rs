@@ -72,6 +72,8 @@ pub struct Slot {
     pub server: SocketAddr,
     /// When it was due, in nanoseconds of the run.
     pub due: u64,
+    /// When its first request was sent.
+    pub sent: u64,
     /// Tells its dialog from all others of this thread.
     pub serial: u64,
     /// CSeq of the request under way.
@@ -99,6 +101,7 @@ impl Slot {
             port: 0,
             server,
             due: 0,
+            sent: 0,
             serial: 0,
             cseq: 0,
             challenged: false,

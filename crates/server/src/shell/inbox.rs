@@ -4,13 +4,10 @@
 //! so pause reading, datagrams are dropped and counted. Does not own what the node does with them.
 
 use super::counters::{Counters, add};
-use bytes::Bytes;
+use super::lanes::{Datagrams, Lane, LanesIn, LanesOut, lanes};
 use crossbeam_channel as channel;
 use pairline_node::io::Input;
-use pairline_services::admission::Class;
-use pairline_sip::flow::Flow;
-use pairline_sip::glance::Glance;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
@@ -26,16 +23,9 @@ const STREAMS: usize = 2048;
 const PEERS: usize = 1024;
 /// Bytes of link frames that may wait, in KiB.
 const PEER_KIB: usize = 64 * 1024;
-/// Batches of datagrams (up to 32 each).
-const DATAGRAMS: usize = 1024;
-/// Bytes of datagrams that may wait.
-const DATAGRAM_BYTES: usize = 32 * 1024 * 1024;
 
-/// Batches of datagrams beyond those for which there is room only if something in them must never be refused for being new.
-const RESERVE: usize = 256;
-
-/// Datagrams of one receive.
-pub type Datagrams = Vec<(Flow, Bytes)>;
+/// Datagrams that keep the node busy for more than a millisecond.
+const PLENTY: usize = 64;
 
 /// The sending side; one clone per source.
 #[derive(Clone)]
@@ -45,8 +35,7 @@ pub struct Inbox {
     streams: mpsc::Sender<(Instant, Input)>,
     peers: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
     peer_budget: Arc<Semaphore>,
-    datagrams: channel::Sender<(Instant, Datagrams)>,
-    datagram_bytes: Arc<AtomicUsize>,
+    datagrams: LanesIn,
     resting: Arc<AtomicBool>,
     node: Arc<OnceLock<Thread>>,
     counters: Arc<Counters>,
@@ -57,9 +46,10 @@ pub struct Outlet {
     disk: channel::Receiver<Input>,
     control: mpsc::Receiver<Input>,
     streams: mpsc::Receiver<(Instant, Input)>,
+    /// The first message of a stream, once it was looked at.
+    first_stream: Option<(Instant, Input)>,
     peers: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
-    datagrams: channel::Receiver<(Instant, Datagrams)>,
-    datagram_bytes: Arc<AtomicUsize>,
+    datagrams: LanesOut,
     /// Whether the node looks for clients' messages by itself soon, and is not to be woken for them.
     resting: Arc<AtomicBool>,
     node: Arc<OnceLock<Thread>>,
@@ -88,8 +78,7 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
     let (control_in, control) = mpsc::channel(CONTROL);
     let (streams_in, streams) = mpsc::channel(STREAMS);
     let (peers_in, peers) = mpsc::channel(PEERS);
-    let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS + RESERVE);
-    let datagram_bytes = Arc::new(AtomicUsize::new(0));
+    let (datagrams_in, datagrams) = lanes();
     let resting = Arc::new(AtomicBool::new(false));
     let node = Arc::new(OnceLock::new());
     let inbox = Inbox {
@@ -99,12 +88,12 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
         peers: peers_in,
         peer_budget: Arc::new(Semaphore::new(PEER_KIB)),
         datagrams: datagrams_in,
-        datagram_bytes: datagram_bytes.clone(),
         resting: resting.clone(),
         node: node.clone(),
         counters: counters.clone(),
     };
-    (inbox, Outlet { disk, control, streams, peers, datagrams, datagram_bytes, resting, node, counters })
+    let first_stream = None;
+    (inbox, Outlet { disk, control, streams, first_stream, peers, datagrams, resting, node, counters })
 }
 
 impl Inbox {
@@ -126,6 +115,11 @@ impl Inbox {
         // Either this sees that it does not rest any more, or it sees the message that was queued before.
         fence(Ordering::SeqCst);
         self.resting.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many datagrams wait that the node has no use for more yet.
+    pub fn has_plenty(&self) -> bool {
+        self.datagrams.waiting() >= PLENTY
     }
 
     /// A completion of the disk: waits for room, never drops. Blocks; for the store's thread only.
@@ -184,35 +178,14 @@ impl Inbox {
         Ok(())
     }
 
-    /// Datagrams of one receive: dropped and counted if there is no room, those that begin something new before those of what
-    /// is going on and emergency calls. Never waits.
+    /// Datagrams of one receive, each into its lane; dropped and counted where there is no room. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn datagrams(&self, mut batch: Datagrams) -> Result<(), Ended> {
-        let bytes_of = |batch: &Datagrams| batch.iter().map(|(_, m)| m.len()).sum::<usize>();
-        let mut bytes = bytes_of(&batch);
-        let taken = self.datagram_bytes.load(Ordering::Relaxed);
-        if self.datagrams.len() >= DATAGRAMS || taken.saturating_add(bytes) > DATAGRAM_BYTES {
-            let all = batch.len();
-            batch.retain(|(_, message)| is_urgent(message));
-            add(&self.counters.udp_dropped, all - batch.len());
-            bytes = bytes_of(&batch);
-            if batch.is_empty() || taken.saturating_add(bytes) > DATAGRAM_BYTES + DATAGRAM_BYTES / 4 {
-                add(&self.counters.udp_dropped, batch.len());
-                return Ok(());
-            }
-        }
-        let messages = batch.len();
-        self.datagram_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match self.datagrams.try_send((Instant::now(), batch)) {
-            Ok(()) => self.wake_for_client(),
-            Err(channel::TrySendError::Full(_)) => {
-                self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                add(&self.counters.udp_dropped, messages);
-            }
-            Err(channel::TrySendError::Disconnected(_)) => return Err(Ended),
-        }
+    pub fn datagrams(&self, batch: Datagrams) -> Result<(), Ended> {
+        let dropped = self.datagrams.put(batch)?;
+        add(&self.counters.udp_dropped, dropped);
+        self.wake_for_client();
         Ok(())
     }
 
@@ -246,9 +219,18 @@ impl Outlet {
 
     /// The next message of a stream, and when it came.
     pub fn stream(&mut self) -> Option<(Instant, Input)> {
-        let (came, input) = self.streams.try_recv().ok()?;
+        self.oldest_stream()?;
+        let (came, input) = self.first_stream.take()?;
         self.counters.waits.streams.note(came, 1);
         Some((came, input))
+    }
+
+    /// When the oldest message of a stream came.
+    pub fn oldest_stream(&mut self) -> Option<Instant> {
+        if self.first_stream.is_none() {
+            self.first_stream = self.streams.try_recv().ok();
+        }
+        self.first_stream.as_ref().map(|(came, _)| *came)
     }
 
     /// Says whether clients' messages wake the node. With `true` the node looks for them by itself within a few milliseconds.
@@ -259,21 +241,18 @@ impl Outlet {
 
     /// How many messages of streams and batches of datagrams wait.
     pub fn waiting(&self) -> usize {
-        self.streams.len() + self.datagrams.len()
+        self.streams.len() + usize::from(self.first_stream.is_some()) + self.datagrams.waiting()
     }
 
-    /// The next datagrams, and when they came.
-    pub fn datagrams(&self) -> Option<(Instant, Datagrams)> {
-        let (came, batch) = self.datagrams.try_recv().ok()?;
-        self.counters.waits.datagrams.note(came, batch.len());
-        let bytes: usize = batch.iter().map(|(_, m)| m.len()).sum();
-        self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// When the oldest datagram of a lane came.
+    pub fn oldest(&mut self, lane: Lane) -> Option<Instant> {
+        self.datagrams.oldest(lane)
+    }
+
+    /// The next datagrams of a lane, and when they came.
+    pub fn datagrams(&mut self, lane: Lane) -> Option<(Instant, Datagrams)> {
+        let (came, batch) = self.datagrams.take(lane)?;
+        self.counters.waits.lanes[lane as usize].note(came, batch.len());
         Some((came, batch))
     }
-}
-
-/// Whether a message is part of what is going on, or an emergency call by its service URN: dropped last.
-fn is_urgent(message: &[u8]) -> bool {
-    let class = Class::of(&Glance::of(message), pairline_services::ident::is_emergency);
-    class.is_none_or(|class| class <= Class::InDialog)
 }

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod fence;
 pub mod handle;
 pub mod inbox;
+pub mod lanes;
 pub mod liveness;
 pub mod node_like;
 pub mod node_loop;

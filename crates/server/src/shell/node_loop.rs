@@ -1,10 +1,11 @@
 //! The node's thread: takes inputs in order of priority, hands them to the node, sends its outputs on their way.
 //!
-//! Owns the node while the server runs, the order (disk and timers first, then commands and links, then SIP), and the wait
-//! between two turns. Decides nothing else.
+//! Owns the node while the server runs, the order (disk and timers first, then commands and links, then SIP: what is going on, then
+//! calls, then the rest), how long each kind of SIP has the node in a turn, and the wait between two turns. Decides nothing else.
 
 use super::clock::Clock;
 use super::inbox::Outlet;
+use super::lanes::Lane;
 use super::node_like::NodeLike;
 use super::pace::Pace;
 use super::ports::Outgoing;
@@ -21,10 +22,8 @@ const TICK: Millis = 20;
 const CONTROL: usize = 256;
 /// Frames of links per turn.
 const PEERS: usize = 64;
-/// Messages of streams per turn.
-const STREAMS: usize = 256;
-/// Batches of datagrams per turn.
-const DATAGRAMS: usize = 16;
+/// Messages of clients that are handled together: what these send goes out before more is taken.
+const TOGETHER: usize = 128;
 /// How long clients wait for a sync that is under way.
 const HOLD: Duration = Duration::from_millis(2);
 /// Messages and batches of datagrams that are not held back.
@@ -33,6 +32,23 @@ const MANY: usize = 64;
 const STOP: Millis = 10_000;
 /// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
 const SHIP: Millis = 250;
+
+/// Kinds of clients' messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Streams,
+    Datagrams(Lane),
+}
+
+/// In which order, and how long, each kind has the node in a turn while more of it waits; then the next kind has it. None starves
+/// another, and a call waits for two or three such shares, however much registers meanwhile. What was let in has to be brought to
+/// its end, and a call's later messages are more than its first: with a smaller share they would queue, and every call with them.
+const SHARES: [(Kind, Duration); 4] = [
+    (Kind::Datagrams(Lane::Ongoing), Duration::from_millis(24)),
+    (Kind::Streams, Duration::from_millis(6)),
+    (Kind::Datagrams(Lane::Calls), Duration::from_millis(6)),
+    (Kind::Datagrams(Lane::Rest), Duration::from_millis(10)),
+];
 
 /// The node with everything around it, on its thread.
 pub struct NodeLoop {
@@ -47,6 +63,8 @@ pub struct NodeLoop {
     stopping_since: Option<Millis>,
     /// Inputs that are handled together; kept for its room.
     together: Vec<Input>,
+    /// How old what was given last is, in milliseconds, as the node was told.
+    age: u64,
     /// Since when clients wait for the disk.
     held: Option<Instant>,
     pace: Pace,
@@ -77,6 +95,7 @@ impl NodeLoop {
             synced: 0,
             stopping_since: None,
             together: Vec::new(),
+            age: 0,
             held: None,
             pace: Pace::new(Instant::now()),
             waits: None,
@@ -188,32 +207,67 @@ impl NodeLoop {
         if holds {
             return Ok(false);
         }
-        // Said of all that is taken at one time; the place is kept for it.
-        self.together.push(Input::Waited { ms: 0 });
-        let mut first: Option<Instant> = None;
-        for _ in 0..STREAMS {
-            let Some((came, input)) = self.outlet.stream() else { break };
-            first = Some(first.map_or(came, |first| first.min(came)));
-            self.together.push(input);
-        }
-        for _ in 0..DATAGRAMS {
-            let Some((came, batch)) = self.outlet.datagrams() else { break };
-            first = Some(first.map_or(came, |first| first.min(came)));
-            self.together.extend(batch.into_iter().map(|(flow, message)| Input::Sip { flow, message }));
-        }
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
-        let messages = self.together.len() - 1;
-        let Some(first) = first else {
-            self.together.clear();
-            return Ok(false);
-        };
+        let Some(waited) = self.waited(began) else { return Ok(false) };
         let wrote = appended > std::mem::replace(&mut self.appended, appended);
-        let ms = u64::try_from(began.saturating_duration_since(first).as_millis()).unwrap_or(u64::MAX);
-        self.together[0] = Input::Waited { ms };
+        self.together.push(Input::Waited { ms: in_ms(waited) });
+        self.age = 0;
+        let mut messages = 0;
+        for (kind, share) in SHARES {
+            let until = Instant::now() + share;
+            loop {
+                messages += self.gather(kind);
+                if self.together.len() < TOGETHER {
+                    break;
+                }
+                self.handle_together()?;
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+        }
         self.pace.turn(began, messages, wrote);
-        self.handle_together()
+        self.handle_together()?;
+        Ok(true)
+    }
+
+    /// How long clients' messages have waited beyond what their kind may; `None` if none waits.
+    fn waited(&mut self, now: Instant) -> Option<Duration> {
+        let outlet = &mut self.outlet;
+        let lanes = Lane::ALL.map(|lane| {
+            outlet.oldest(lane).map(|came| now.saturating_duration_since(came).saturating_sub(lane.patience()))
+        });
+        let streams = outlet.oldest_stream().map(|came| now.saturating_duration_since(came));
+        lanes.into_iter().chain([streams]).flatten().max()
+    }
+
+    /// Takes messages of one kind until there are none or there is enough to be handled; gives how many.
+    fn gather(&mut self, kind: Kind) -> usize {
+        let (now, mut messages) = (Instant::now(), 0);
+        while self.together.len() < TOGETHER {
+            let (came, batch) = match kind {
+                Kind::Streams => match self.outlet.stream() {
+                    Some((came, input)) => (came, vec![input]),
+                    None => break,
+                },
+                Kind::Datagrams(lane) => match self.outlet.datagrams(lane) {
+                    Some((came, batch)) => {
+                        let sip = |(flow, message)| Input::Sip { flow, message };
+                        (came, batch.into_iter().map(sip).collect())
+                    }
+                    None => break,
+                },
+            };
+            let age = in_ms(now.saturating_duration_since(came));
+            if age != std::mem::replace(&mut self.age, age) {
+                self.together.push(Input::Age { ms: age });
+            }
+            messages += batch.len();
+            self.together.extend(batch);
+        }
+        messages
     }
 
     fn handle_together(&mut self) -> Result<bool, String> {
@@ -273,4 +327,8 @@ impl NodeLoop {
         let pace = self.waits.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::park_timeout(pace.map_or(wait, |pace| wait.min(pace)));
     }
+}
+
+fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -70,8 +70,8 @@ impl Wait {
 /// Waits of all queues of messages.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Datagrams.
-    pub datagrams: Wait,
+    /// Datagrams, by lane.
+    pub lanes: [Wait; 3],
     /// Messages of streams.
     pub streams: Wait,
 }
@@ -80,7 +80,9 @@ impl Waits {
     /// As metrics.
     pub fn samples(&self) -> Vec<Sample> {
         let mut all = Vec::new();
-        self.datagrams.samples("datagrams", &mut all);
+        for (lane, wait) in ["ongoing", "calls", "rest"].into_iter().zip(&self.lanes) {
+            wait.samples(lane, &mut all);
+        }
         self.streams.samples("streams", &mut all);
         all
     }
@@ -100,14 +102,14 @@ mod tests {
     #[test]
     fn waits_are_cumulative_and_in_seconds() {
         let waits = Waits::default();
-        waits.datagrams.add(50, 30);
-        waits.datagrams.add(51, 2);
-        waits.datagrams.add(3_000_000, 1);
+        waits.lanes[2].add(50, 30);
+        waits.lanes[2].add(51, 2);
+        waits.lanes[2].add(3_000_000, 1);
         let all = waits.samples();
         let of = |part: &str, le: Option<&str>| {
             let name = format!("pairline_queue_wait_seconds{part}");
             let fits = |labels: &[(String, String)]| {
-                labels[0].1 == "datagrams" && labels.get(1).map(|(_, value)| value.as_str()) == le
+                labels[0].1 == "rest" && labels.get(1).map(|(_, value)| value.as_str()) == le
             };
             all.iter().find(|(have, labels, _)| *have == name && fits(labels)).map(|(_, _, value)| *value)
         };

@@ -52,6 +52,8 @@ pub struct Admission {
     sources: Sources,
     neighbours: Neighbours,
     now: Millis,
+    /// How long ago what is judged now came, in milliseconds.
+    age: Millis,
     /// Who sent the message that was judged last.
     sender: Option<Sender>,
 }
@@ -64,6 +66,7 @@ impl Admission {
             rate: Rate::new(policy),
             neighbours: Neighbours::default(),
             now: 0,
+            age: 0,
             sender: None,
         }
     }
@@ -76,10 +79,16 @@ impl Admission {
         }
     }
 
-    /// What is handled from now on had waited for so long at most, in milliseconds.
+    /// What is handled from now on had waited for so long at most, in milliseconds, beyond what its kind may.
     pub fn waited(&mut self, now: Millis, ms: Millis) -> Option<Change> {
         self.now = now;
+        self.age = 0;
         self.rate.waited(now, ms)
+    }
+
+    /// What is judged from now on came so long ago, in milliseconds.
+    pub fn came_ago(&mut self, ms: Millis) {
+        self.age = ms;
     }
 
     /// Time passes.
@@ -155,7 +164,8 @@ impl Admission {
         if let Some(Err(_)) = self.sender.map(|sender| self.sources.take(self.now, sender)) {
             return if known() { Verdict::Admit } else { Verdict::Refuse(self.refusal(flow, message, 500, random())) };
         }
-        if self.rate.offer(class, around.full && new, known) {
+        let late = class == Class::Invite && self.rate.is_too_late(self.age);
+        if self.rate.offer(class, (around.full && new) || late, known) {
             return Verdict::Admit;
         }
         if let Some(sender) = self.sender {

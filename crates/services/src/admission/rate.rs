@@ -19,12 +19,21 @@ const BEGIN: u32 = 2;
 const END: u32 = 10;
 /// Windows after the rate was lowered until it may be lowered again: what was let in before has to be done first.
 const PATIENCE: u32 = 3;
+/// Windows in which what could be done is forgotten, roughly.
+const MEMORY: u64 = 64;
+/// Windows without a queue from which on the rate rises faster, and fastest: what is refused then could be done.
+const CALM: (u32, u32) = (8, 16);
 /// Classes.
 const CLASSES: usize = Class::ALL.len();
 /// Requests inside dialogs that are taken in a window in any case, and beyond them so many times the rate.
 const DIALOGS: (u64, u64) = (100, 4);
 /// Most that what is never refused may owe, in bursts: for so long nothing else is taken.
 const DEBT: i64 = 4;
+/// Per cent of the rate that are new calls' own: however much registers, so many calls are taken.
+const CALLS_PERCENT: i64 = 40;
+/// A call that waited for so many times the target is refused while there is overload: it would take longer than callers bear, and
+/// those that came after it can still be in time.
+const LATE: Millis = 3;
 /// Seconds of its rate that the emergency bucket holds.
 const EMERGENCY_BURST_S: i64 = 2;
 
@@ -54,6 +63,8 @@ struct Window {
     offered: [u32; CLASSES],
     /// Units that were admitted, by class.
     admitted: [u32; CLASSES],
+    /// Units that were admitted of what is new calls' own.
+    own: u32,
     /// Units that were refused.
     refused: u32,
     /// The shortest of the turns' waits; `None` if nothing came through a queue.
@@ -89,6 +100,8 @@ pub struct Rate {
     tokens: i64,
     /// Thousandths of an emergency call.
     emergency: i64,
+    /// Thousandths of a unit that are new calls' own.
+    calls: i64,
     filled_at: Millis,
     window_ends: Millis,
     now: Window,
@@ -104,6 +117,10 @@ pub struct Rate {
     backlog: u64,
     /// Units a second that were admitted while the queue stood, averaged: what this server can do.
     capacity: u64,
+    /// The most units a second that were admitted in any window, forgotten slowly: what it could do lately.
+    most: u64,
+    /// Windows in a row without a queue while there is overload.
+    calm: u32,
     window_began: Millis,
     /// Windows until the rate may be lowered again.
     patience: u32,
@@ -121,6 +138,7 @@ impl Rate {
             rate,
             tokens: 0,
             emergency: 0,
+            calls: 0,
             filled_at: 0,
             window_ends: 0,
             now: Window::default(),
@@ -132,6 +150,8 @@ impl Rate {
             refused_before: 0,
             backlog: 0,
             capacity: 0,
+            most: 0,
+            calm: 0,
             window_began: 0,
             patience: 0,
             held_back: 0,
@@ -139,6 +159,7 @@ impl Rate {
         };
         new.tokens = new.burst();
         new.emergency = new.emergency_burst();
+        new.calls = new.calls_burst();
         new
     }
 
@@ -150,6 +171,7 @@ impl Rate {
         self.rate = self.rate.clamp(policy.min_rate, policy.max_rate);
         self.policy = policy;
         self.tokens = self.tokens.min(self.burst());
+        self.calls = self.calls.min(self.calls_burst());
     }
 
     /// The policy.
@@ -162,6 +184,10 @@ impl Rate {
     fn burst(&self) -> i64 {
         let short = i64::from(self.rate) * i64::from(self.policy.target_delay_ms) * 2;
         short.max(i64::from(self.policy.min_rate) * 500)
+    }
+
+    fn calls_burst(&self) -> i64 {
+        self.burst() * CALLS_PERCENT / 100
     }
 
     fn emergency_burst(&self) -> i64 {
@@ -182,8 +208,10 @@ impl Rate {
             let ms = i64::try_from(now - self.filled_at).unwrap_or(i64::MAX).min(60_000);
             self.filled_at = now;
             self.tokens = (self.tokens + i64::from(self.rate) * ms).min(self.burst());
-            let calls = self.emergency + i64::from(self.policy.emergency_per_s) * ms;
-            self.emergency = calls.min(self.emergency_burst());
+            let emergency = self.emergency + i64::from(self.policy.emergency_per_s) * ms;
+            self.emergency = emergency.min(self.emergency_burst());
+            let calls = self.calls + i64::from(self.rate) * ms * CALLS_PERCENT / 100;
+            self.calls = calls.min(self.calls_burst());
         }
         if now < self.window_ends {
             return None;
@@ -213,6 +241,7 @@ impl Rate {
         };
         self.patience = self.patience.saturating_sub(1);
         let latest = self.last.latest;
+        self.calm = if wait * 2 > target { 0 } else { self.calm + 1 };
         if latest > target {
             // A queue that is going down already only needs time.
             if latest >= before.latest && self.patience == 0 {
@@ -235,6 +264,9 @@ impl Rate {
 
     fn begin(&mut self, now: Millis, waited: Millis) -> Change {
         self.overloaded_since = Some(now);
+        // What stood still for a moment (a disk, another program) is no slower for that: it begins with what it could do before.
+        self.capacity = self.capacity.max(self.most);
+        self.calm = 0;
         self.figures.overloads += 1;
         self.refused_before = self.refused_in_all();
         self.quiet = 0;
@@ -242,6 +274,7 @@ impl Rate {
         self.rate = self.rate.clamp(self.policy.min_rate, self.policy.max_rate);
         // What waits already is more than enough.
         self.tokens = self.tokens.min(0);
+        self.calls = self.calls.min(0);
         Change::Began { waited, rate: self.rate }
     }
 
@@ -249,8 +282,9 @@ impl Rate {
     fn measure(&mut self, now: Millis, standing: bool) {
         let ms = now.saturating_sub(self.window_began).max(1);
         self.window_began = now;
+        let done = self.last.admitted_in_all() * 1_000 / ms;
+        self.most = done.max(self.most - self.most / MEMORY);
         if standing {
-            let done = self.last.admitted_in_all() * 1_000 / ms;
             self.capacity = if self.capacity == 0 { done } else { (self.capacity * 3 + done) / 4 };
         }
     }
@@ -262,11 +296,13 @@ impl Rate {
         self.patience = PATIENCE;
     }
 
-    /// More: an eighth while that is well below what could be done lately, a little below it, and ever so little beyond.
+    /// More: an eighth while that is well below what could be done lately, a little below it, and ever so little beyond, at first.
     fn faster(&mut self) {
-        let part = match u64::from(self.rate) * 100 / self.capacity.max(1) {
-            0..90 => 8,
-            90..100 => 33,
+        let part = match (u64::from(self.rate) * 100 / self.capacity.max(1), self.calm) {
+            (0..90, _) => 8,
+            (_, calm) if calm >= CALM.1 => 12,
+            (90..100, _) => 33,
+            (_, calm) if calm >= CALM.0 => 33,
             _ => 66,
         };
         self.rate = self.rate.saturating_add(self.rate / part + 1);
@@ -309,17 +345,31 @@ impl Rate {
                 let most = DIALOGS.0 + u64::from(self.rate) * DIALOGS.1 * WINDOW_MS / 1_000;
                 u64::from(self.now.admitted[index]) < most
             }
+            Class::Invite if self.calls >= i64::from(units) * 1_000 => {
+                self.calls -= i64::from(units) * 1_000;
+                self.now.own = self.now.own.saturating_add(units);
+                true
+            }
             _ => index <= self.refused_class && self.tokens >= self.floor(index) + i64::from(units) * 1_000,
         }
     }
 
+    /// Whether a call that waited for so long is refused for that alone.
+    pub fn is_too_late(&self, waited: Millis) -> bool {
+        self.is_overloaded() && waited > Millis::from(self.policy.target_delay_ms) * LATE
+    }
+
     /// Down to how many tokens a class may go: it leaves to those above it what these are expected to bring within the target
-    /// delay, and takes back what went lately to those below it, which happened to stand before it in the queue.
+    /// delay, and takes back what went lately to those below it, which happened to stand before it in the queue: not from calls what
+    /// is their own.
     fn floor(&self, index: usize) -> i64 {
         let sum = |units: &[u32]| units.iter().map(|units| i64::from(*units)).sum::<i64>();
         let above = sum(&self.last.offered[..index]).max(sum(&self.now.offered[..index]));
         let expected = above * i64::from(self.policy.target_delay_ms) * 1_000 / WINDOW;
-        let below = sum(&self.last.admitted[index + 1..]) + sum(&self.now.admitted[index + 1..]);
+        let mut below = sum(&self.last.admitted[index + 1..]) + sum(&self.now.admitted[index + 1..]);
+        if index < Class::Invite as usize {
+            below -= i64::from(self.last.own) + i64::from(self.now.own);
+        }
         expected.min(self.burst() * 9 / 10) - below * 1_000
     }
 

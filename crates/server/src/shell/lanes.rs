@@ -1,0 +1,252 @@
+//! Lanes: datagrams wait by what they are, so that an answer or a call does not stand behind a thousand registrations.
+//!
+//! Owns the choice of a datagram's lane at a glance, the bounded queue of each, and how long each may wait before that counts as
+//! overload. Does not own what is admitted (`pairline_services::admission`) nor how much of each lane makes a turn (`node_loop`).
+//! Messages of streams have no lanes: those of one connection keep their order.
+
+use super::inbox::Ended;
+use bytes::Bytes;
+use crossbeam_channel as channel;
+use pairline_services::admission::Class;
+use pairline_sip::flow::Flow;
+use pairline_sip::glance::Glance;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Datagrams that may wait in a lane: so many as are refused in well below a second, if it comes to that.
+const DATAGRAMS: [usize; 3] = [1 << 14, 1 << 13, 1 << 14];
+/// Bytes of datagrams that may wait in all lanes.
+const BYTES: usize = 40 * 1024 * 1024;
+/// How long registrations, messages and the like may wait before that counts: well below the 500 ms after which they are repeated
+/// (T1 of RFC 3261), so that whoever only waits for its turn, as in a burst or a closed loop of thousands, is served and not refused.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Datagrams of one receive.
+pub type Datagrams = Vec<(Flow, Bytes)>;
+
+/// What a datagram is, from what is handled first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Part of what is going on: responses, ACK, BYE, CANCEL, whatever is in a dialog; and emergency calls by their URN.
+    Ongoing,
+    /// New calls.
+    Calls,
+    /// What else begins something new, and what is no SIP.
+    Rest,
+}
+
+impl Lane {
+    /// All, in order; `Lane as usize` is the index.
+    pub const ALL: [Lane; 3] = [Lane::Ongoing, Lane::Calls, Lane::Rest];
+
+    /// Of a datagram.
+    pub fn of(message: &[u8]) -> Lane {
+        let seen = Glance::of(message);
+        match Class::of(&seen, pairline_services::ident::is_emergency) {
+            None if seen.method.is_empty() && !message.starts_with(b"SIP/2.0 ") => Lane::Rest,
+            None | Some(Class::Emergency | Class::InDialog) => Lane::Ongoing,
+            Some(Class::Invite) => Lane::Calls,
+            Some(_) => Lane::Rest,
+        }
+    }
+
+    /// How long what is in it may wait.
+    pub fn patience(self) -> Duration {
+        if self == Lane::Rest { PATIENCE } else { Duration::ZERO }
+    }
+
+    /// Bytes that wait in all lanes together beyond which it takes nothing more: the others keep room.
+    fn most_bytes(self) -> usize {
+        match self {
+            Lane::Ongoing => BYTES,
+            Lane::Calls => BYTES / 4 * 3,
+            Lane::Rest => BYTES / 2,
+        }
+    }
+}
+
+/// A batch and when it came.
+type Batch = (Instant, Datagrams);
+
+/// What waits.
+#[derive(Default)]
+struct Load {
+    /// Datagrams, by lane.
+    datagrams: [AtomicUsize; 3],
+    /// Bytes of all lanes.
+    bytes: AtomicUsize,
+}
+
+/// The sending side.
+#[derive(Clone)]
+pub struct LanesIn {
+    lanes: [channel::Sender<Batch>; 3],
+    load: Arc<Load>,
+}
+
+/// The receiving side.
+pub struct LanesOut {
+    lanes: [channel::Receiver<Batch>; 3],
+    /// The first batch of each lane, once it was looked at.
+    first: [Option<Batch>; 3],
+    load: Arc<Load>,
+}
+
+/// Empty lanes.
+pub fn lanes() -> (LanesIn, LanesOut) {
+    // A batch has at least one datagram, so there is a place for each that is let in.
+    let pairs = DATAGRAMS.map(channel::bounded);
+    let load = Arc::new(Load::default());
+    let sending = LanesIn { lanes: pairs.each_ref().map(|(sender, _)| sender.clone()), load: Arc::clone(&load) };
+    (sending, LanesOut { lanes: pairs.map(|(_, receiver)| receiver), first: [const { None }; 3], load })
+}
+
+impl LanesIn {
+    /// Datagrams that wait.
+    pub fn waiting(&self) -> usize {
+        self.load.datagrams.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Puts each datagram into its lane; gives how many were dropped, since there was no room. Never waits.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn put(&self, batch: Datagrams) -> Result<usize, Ended> {
+        let now = Instant::now();
+        let mut parts: [Datagrams; 3] = Default::default();
+        // Nearly always all of a batch is of one or two lanes, so this allocates little.
+        for (flow, message) in batch {
+            parts[Lane::of(&message) as usize].push((flow, message));
+        }
+        let mut dropped = 0;
+        for (lane, part) in Lane::ALL.into_iter().zip(parts) {
+            if !part.is_empty() {
+                dropped += self.put_into(lane, now, part)?;
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn put_into(&self, lane: Lane, now: Instant, part: Datagrams) -> Result<usize, Ended> {
+        let (datagrams, bytes) = (part.len(), bytes_of(&part));
+        let waiting = &self.load.datagrams[lane as usize];
+        let full = waiting.load(Ordering::Relaxed) + datagrams > DATAGRAMS[lane as usize]
+            || self.load.bytes.load(Ordering::Relaxed) + bytes > lane.most_bytes();
+        if full {
+            return Ok(datagrams);
+        }
+        waiting.fetch_add(datagrams, Ordering::Relaxed);
+        self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
+        match self.lanes[lane as usize].try_send((now, part)) {
+            Ok(()) => Ok(0),
+            Err(channel::TrySendError::Full(_)) => {
+                self.load.took(lane, datagrams, bytes);
+                Ok(datagrams)
+            }
+            Err(channel::TrySendError::Disconnected(_)) => Err(Ended),
+        }
+    }
+}
+
+impl Load {
+    fn took(&self, lane: Lane, datagrams: usize, bytes: usize) {
+        self.datagrams[lane as usize].fetch_sub(datagrams, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl LanesOut {
+    /// Batches that wait.
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(channel::Receiver::len).sum::<usize>() + self.first.iter().flatten().count()
+    }
+
+    /// When the oldest of a lane came.
+    pub fn oldest(&mut self, lane: Lane) -> Option<Instant> {
+        let index = lane as usize;
+        if self.first[index].is_none() {
+            self.first[index] = self.lanes[index].try_recv().ok();
+        }
+        self.first[index].as_ref().map(|(came, _)| *came)
+    }
+
+    /// The next batch of a lane, and when it came.
+    pub fn take(&mut self, lane: Lane) -> Option<Batch> {
+        self.oldest(lane)?;
+        let (came, batch) = self.first[lane as usize].take()?;
+        self.load.took(lane, batch.len(), bytes_of(&batch));
+        Some((came, batch))
+    }
+}
+
+fn bytes_of(batch: &Datagrams) -> usize {
+    batch.iter().map(|(_, message)| message.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is going on goes before calls, calls before the rest, and each lane is bounded for itself.
+
+    use super::*;
+
+    fn datagram(text: &str) -> (Flow, Bytes) {
+        let flow = Flow::udp(0, "192.0.2.1:5060".parse().unwrap());
+        (flow, Bytes::from(text.replace('|', "\r\n")))
+    }
+
+    #[test]
+    fn a_datagram_has_the_lane_of_what_it_is() {
+        for (text, lane) in [
+            ("SIP/2.0 180 Ringing|To: <sip:b@x>;tag=1||", Lane::Ongoing),
+            ("ACK sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", Lane::Ongoing),
+            ("BYE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", Lane::Ongoing),
+            ("CANCEL sip:b@x SIP/2.0|To: <sip:b@x>||", Lane::Ongoing),
+            ("INVITE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", Lane::Ongoing),
+            ("INVITE urn:service:sos SIP/2.0|To: <sip:b@x>||", Lane::Ongoing),
+            ("INVITE sip:b@x SIP/2.0|To: <sip:b@x>||", Lane::Calls),
+            ("REGISTER sip:x SIP/2.0|To: <sip:b@x>||", Lane::Rest),
+            ("MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||", Lane::Rest),
+            ("OPTIONS sip:x SIP/2.0|To: <sip:b@x>||", Lane::Rest),
+            ("what is no SIP at all||", Lane::Rest),
+            ("SIP/2.1 nor this||", Lane::Rest),
+        ] {
+            assert_eq!(Lane::of(&datagram(text).1), lane, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_lane_keeps_its_order_and_is_taken_alone() {
+        let (sending, mut lanes) = lanes();
+        let texts =
+            ["REGISTER sip:1 SIP/2.0||", "INVITE sip:2 SIP/2.0||", "REGISTER sip:3 SIP/2.0||", "SIP/2.0 200 OK||"];
+        assert_eq!(sending.put(texts.iter().map(|text| datagram(text)).collect()), Ok(0));
+        assert_eq!((lanes.waiting(), sending.waiting()), (3, 4));
+        assert!(lanes.oldest(Lane::Calls).is_some() && lanes.waiting() == 3);
+        let (_, rest) = lanes.take(Lane::Rest).unwrap();
+        assert_eq!((&rest[0].1[..14], &rest[1].1[..14]), (&b"REGISTER sip:1"[..], &b"REGISTER sip:3"[..]));
+        assert!(lanes.take(Lane::Rest).is_none() && lanes.oldest(Lane::Rest).is_none());
+        assert!(lanes.take(Lane::Ongoing).is_some() && lanes.take(Lane::Calls).is_some());
+        assert_eq!((lanes.waiting(), lanes.load.bytes.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_full_lane_drops_its_own_and_leaves_room_for_what_matters_more() {
+        let (sending, mut lanes) = lanes();
+        let large = format!("REGISTER sip:x SIP/2.0|{}||", "x".repeat(60_000));
+        let mut dropped = 0;
+        for _ in 0..1_000 {
+            dropped += sending.put(vec![datagram(&large)]).unwrap();
+        }
+        assert!(dropped > 600 && lanes.load.bytes.load(Ordering::Relaxed) <= BYTES / 2, "{dropped}");
+        for _ in 0..DATAGRAMS[0] / 2 {
+            assert_eq!(sending.put(vec![datagram("SIP/2.0 200 OK||"), datagram("BYE sip:b@x SIP/2.0||")]), Ok(0));
+        }
+        assert_eq!(sending.put(vec![datagram("SIP/2.0 200 OK||")]), Ok(1), "bounded, too");
+        assert_eq!(sending.put(vec![datagram("INVITE sip:b@x SIP/2.0||")]), Ok(0));
+        while lanes.take(Lane::Rest).is_some() {}
+        assert_eq!(sending.put(vec![datagram(&large)]), Ok(0));
+        drop(lanes);
+        assert_eq!(sending.put(vec![datagram(&large)]), Err(Ended));
+    }
+}
