@@ -18,6 +18,9 @@ const LIFE: u32 = 5_000;
 /// A request makes at most so many messages of this node's own within its own call.
 const MOST_SENT: usize = 40;
 
+/// And has at most so many events: nobody fills the log with messages.
+const MOST_TOLD: usize = 8;
+
 thread_local! {
     static NODES: RefCell<Option<(Pair, u32)>> = const { RefCell::new(None) };
 }
@@ -48,8 +51,12 @@ pub fn datagrams(data: &[u8]) {
         let flow = if data.len() % 4 == 3 { Flow { transport: Transport::Tcp, connection: 5, ..udp } } else { udp };
         let good = Message::parse(Bytes::copy_from_slice(data)).is_ok();
         pair.sites[EAST].sip.clear();
+        // Kept by the nodes' tests, not by the node.
+        pair.sites.iter_mut().for_each(|site| site.events.clear());
         pair.give(EAST, Input::Sip { flow, message: Bytes::copy_from_slice(data) });
         let sent = std::mem::take(&mut pair.sites[EAST].sip);
+        let told = pair.sites[EAST].events.len();
+        assert!(told <= MOST_TOLD, "{told} events for one message");
         assert!(sent.len() <= MOST_SENT, "{} messages", sent.len());
         for (_, bytes) in sent {
             let parses = Message::parse(bytes.clone()).is_ok();

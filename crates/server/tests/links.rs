@@ -286,11 +286,14 @@ fn frames_are_frozen_and_round_trip() {
     encoder.encode(b"abc", &mut out).unwrap();
     assert_eq!(out, [0, 0, 0, 4, 0, b'a', b'b', b'c']);
     out.clear();
-    encoder.encode(&[7; 2000], &mut out).unwrap();
+    encoder.encode(&[7; 16 * 1024], &mut out).unwrap();
+    assert_eq!((out[4], out.len()), (0, 16 * 1024 + 5), "not worth it");
+    out.clear();
+    encoder.encode(&[7; 20_000], &mut out).unwrap();
     assert_eq!(out[4], 1, "compressed");
-    assert_eq!(out[5..9], 2000_u32.to_be_bytes());
+    assert_eq!(out[5..9], 20_000_u32.to_be_bytes());
     let mut decoder = pairline_server::link::frame::Decoder::new().unwrap();
-    assert_eq!(decoder.decode(out[4..].to_vec(), 1 << 20).unwrap(), vec![7; 2000]);
+    assert_eq!(decoder.decode(out[4..].to_vec(), 1 << 20).unwrap(), vec![7; 20_000]);
     for cut in 5..out.len() {
         assert!(decoder.decode(out[4..cut].to_vec(), 1 << 20).is_err(), "cut at {cut}");
     }
