@@ -168,6 +168,11 @@ impl Briefs {
         self.ring.len / PER_SLOT
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// A copy that takes its own length and no more.
     fn keep(&mut self, bytes: &[u8]) -> Bytes {
         if self.block.capacity() - self.block.len() < bytes.len() {
