@@ -142,6 +142,8 @@ pub struct Core {
     pub ready: ReadyQueue,
     /// States of live tasks by slot.
     pub states: Vec<Option<TaskState>>,
+    /// How many there are.
+    pub live: usize,
     /// Requests that are decided in one step.
     pub quicks: crate::quick::Quicks,
     /// Waits on the host.
@@ -255,6 +257,7 @@ impl Core {
         if let Some(tx) = server_tx {
             self.server_txs.insert(tx, task);
         }
+        self.live += 1;
         self.states[task.slot()] = Some(TaskState {
             id: task,
             server_tx,
@@ -271,6 +274,7 @@ impl Core {
     /// Forgets an ended task: its deadline, watches and transactions.
     pub fn remove_state(&mut self, task: TaskId) {
         let Some(state) = self.states.get_mut(task.slot()).and_then(Option::take) else { return };
+        self.live -= 1;
         if let Some(at) = state.deadline {
             self.deadlines.remove(&(at, task));
         }

@@ -382,10 +382,7 @@ impl Cx for TaskCx {
     }
 
     fn nonce_count(&self, nonce_id: u128, nc: u32) -> bool {
-        self.with(|core| {
-            let now = core.now.mono;
-            core.nonces.accept(nonce_id, nc, now) == pairline_sip::auth::NcVerdict::Ok
-        })
+        self.with(|core| core.nonces.accept(nonce_id, nc) == pairline_sip::auth::NcVerdict::Ok)
     }
 
     fn with_opened<R>(&self, f: impl FnOnce(&mut Opened) -> R) -> R {

@@ -1,4 +1,4 @@
-//! What a node measures of itself beyond counters: how long commits take, and how many bindings there are.
+//! What a node measures of itself beyond counters: how long commits take, how many bindings there are, and what is under way.
 //!
 //! Owns those figures. Does not own how they are shown (`admin::status`, the server's `/metrics`).
 
@@ -39,6 +39,48 @@ impl Latencies {
             Some(*sum)
         });
         LATENCY_BOUNDS_MS.into_iter().zip(running)
+    }
+}
+
+/// What is under way: all of it is as before a while after nothing more has come. What does not, is a leak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Tasks that answer a request.
+    pub requests: u64,
+    /// All other tasks: commands, and what runs by itself.
+    pub others: u64,
+    /// Transactions that are answered in one step, until they are.
+    pub brief: u64,
+    /// Bytes that server transactions keep.
+    pub kept_bytes: u64,
+    /// Timers of transactions.
+    pub transaction_timers: u64,
+    /// Timers of tasks' waits, and tasks' deadlines.
+    pub task_timers: u64,
+    /// Answers of the shell and of other pools that tasks wait for.
+    pub waits: u64,
+    /// Requests that were decided in one step and whose change is on its way to the disk.
+    pub pending: u64,
+    /// Nonces whose uses are remembered.
+    pub nonces: u64,
+}
+
+impl UnderWay {
+    /// What is under way now.
+    pub fn of(core: &Core) -> UnderWay {
+        // Counts of memory that is there are far below 2^64.
+        let number = |count: usize| count as u64;
+        UnderWay {
+            requests: number(core.server_txs.len()),
+            others: number(core.live.saturating_sub(core.server_txs.len())),
+            brief: number(core.layer.brief_len()),
+            kept_bytes: number(core.layer.held_bytes()),
+            transaction_timers: number(core.layer.timer_len()),
+            task_timers: number(core.timers.len() + core.deadlines.len()),
+            waits: number(core.waits.len() + core.forwarded.len()),
+            pending: number(core.quicks.len()),
+            nonces: number(core.nonces.len()),
+        }
     }
 }
 

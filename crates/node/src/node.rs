@@ -172,6 +172,8 @@ impl Node {
         procedures::tick(&mut core);
         crate::checkpoints::tick(&mut core);
         crate::figures::tick(&mut core);
+        let oldest = now.wall.saturating_sub(core.view.nonce_life_ms);
+        core.nonces.expire(oldest);
         expire_timers(&mut core);
     }
 

@@ -187,8 +187,7 @@ impl Sight for Core {
     }
 
     fn nonce_count(&mut self, nonce_id: u128, nc: u32) -> bool {
-        let now = self.now.mono;
-        self.nonces.accept(nonce_id, nc, now) == NcVerdict::Ok
+        self.nonces.accept(nonce_id, nc) == NcVerdict::Ok
     }
 
     fn opened(&mut self) -> &mut Opened {

@@ -47,6 +47,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         out: VecDeque::new(),
         ready: ReadyQueue::new(config.order),
         states: Vec::new(),
+        live: 0,
         tickets: BTreeMap::new(),
         next_id: 0,
         timers: BTreeMap::new(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use common::{EAST, Pair, WEST};
 use pairline_group::io::Role;
 use pairline_node::command::Command;
+use pairline_node::figures::UnderWay;
 use pairline_node::io::Input;
 use pairline_sip::auth::{Challenge, answer};
 use pairline_sip::flow::Flow;
@@ -123,6 +124,11 @@ fn pass(pair: &mut Pair, at: usize, millis: u64) -> Vec<(u32, String)> {
     seen
 }
 
+/// What is under way at a site, and its transactions.
+fn under_way(pair: &Pair, at: usize) -> (UnderWay, usize) {
+    pair.sites[at].node.as_ref().unwrap().inspect(|core| (UnderWay::of(core), core.layer.len()))
+}
+
 fn pair_with_alice() -> Pair {
     let mut pair = Pair::steady();
     let (user, password) = ("alice".to_owned(), PASSWORD.to_owned());
@@ -193,6 +199,32 @@ fn a_registration_whose_answer_was_lost_is_answered_again_and_written_once() {
     thief.call_id = phone.call_id.clone();
     assert_eq!(thief.answer(&mut pair, EAST, request).status(), Some(401), "from elsewhere");
     assert_eq!(version(&pair), written);
+}
+
+#[test]
+fn whatever_is_under_way_comes_to_its_end() {
+    let mut pair = pair_with_alice();
+    pair.run(40_000);
+    let (before, transactions) = under_way(&pair, EAST);
+    assert_eq!((before.requests, before.brief, before.kept_bytes, before.waits, before.pending), (0, 0, 0, 0, 0));
+    assert_eq!((before.transaction_timers, transactions), (0, 0));
+    let mut phone = Phone::new("alice", 7401);
+    assert_eq!(phone.register(&mut pair, EAST).status(), Some(200));
+    let (registered, transactions) = under_way(&pair, EAST);
+    // Its answer is not kept: the binding gives it again.
+    assert_eq!(registered, UnderWay { nonces: before.nonces + 1, ..before });
+    assert_eq!(transactions, 0);
+    assert_eq!(phone.subscribe(&mut pair, EAST).status(), Some(200));
+    let (subscribed, transactions) = under_way(&pair, EAST);
+    // Its NOTIFY is not answered, and neither is the next one, when the registration expires.
+    assert!(subscribed.transaction_timers > 0 && subscribed.requests == 1 && transactions >= 2, "{subscribed:?}");
+    pair.run(80_000);
+    let (after, transactions) = under_way(&pair, EAST);
+    assert_eq!((after, transactions), (UnderWay { nonces: after.nonces, ..before }, 0));
+    // As long as a nonce is good, its uses are remembered.
+    assert_eq!(after.nonces, before.nonces + 2);
+    pair.run(300_000);
+    assert_eq!(under_way(&pair, EAST).0, UnderWay { nonces: 0, ..before });
 }
 
 #[test]

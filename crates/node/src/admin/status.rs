@@ -3,6 +3,7 @@
 //! Owns the names of metrics. Every number is counted elsewhere.
 
 use crate::core::Core;
+use crate::figures::UnderWay;
 use crate::view::{Sample, StatusView};
 use pairline_group::io::{GroupStatus, Lag, Role};
 use pairline_services::admission::Class;
@@ -36,7 +37,7 @@ pub fn of_server(core: &Core) -> StatusView {
     of_figures(&mut samples, core);
     of_traffic(&mut samples, core);
     of_admission(&mut samples, core);
-    sample(&mut samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
+    of_what_is_under_way(&mut samples, core);
     sample(&mut samples, "pairline_links_up", &[], number(core.links.len() as u64));
     sample(&mut samples, "pairline_streams_open", &[], number(core.streams.len() as u64));
     sample(&mut samples, "pairline_commits_in_flight", &[], number(core.tickets.len() as u64));
@@ -52,6 +53,23 @@ pub fn of_server(core: &Core) -> StatusView {
             .all(|group| group.confirmed && group.stopped.is_none()),
         samples,
     }
+}
+
+/// Transactions, tasks, timers and waits: what comes to its end by itself.
+fn of_what_is_under_way(samples: &mut Vec<Sample>, core: &Core) {
+    let now = UnderWay::of(core);
+    sample(samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
+    sample(samples, "pairline_sip_transactions_brief", &[], number(now.brief));
+    sample(samples, "pairline_sip_transactions_kept_bytes", &[], number(now.kept_bytes));
+    for (of, count) in [("request", now.requests), ("other", now.others)] {
+        sample(samples, "pairline_tasks", &[("of", of)], number(count));
+    }
+    for (of, count) in [("transaction", now.transaction_timers), ("task", now.task_timers)] {
+        sample(samples, "pairline_timers", &[("of", of)], number(count));
+    }
+    sample(samples, "pairline_waits", &[], number(now.waits));
+    sample(samples, "pairline_requests_pending", &[], number(now.pending));
+    sample(samples, "pairline_nonces", &[], number(now.nonces));
 }
 
 /// Commit latency as a histogram, and bindings once they have been counted.

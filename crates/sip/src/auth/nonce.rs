@@ -87,6 +87,11 @@ pub fn check_nonce(keys: &NonceKeys, nonce: &[u8], now_wall_ms: u64, max_age_ms:
     if fresh { NonceVerdict::Fresh { id } } else { NonceVerdict::Expired }
 }
 
+/// The lowest id of a nonce that was issued at a wall time, in milliseconds, or later.
+pub(super) fn id_from(issued: u64) -> u128 {
+    u128::from(issued) << 64
+}
+
 /// The period whose key signed at that time, if that key is valid now: the present one, the one before, or the next one where
 /// the issuer's clock may be ahead of ours.
 fn valid_period(issued: u64, now_wall_ms: u64) -> Option<u64> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::nonce::id_from;
 use crate::Millis;
 
 /// How far behind the highest count a late one is still accepted.
@@ -21,7 +22,6 @@ struct Counts {
     highest: u32,
     /// Bit n: `highest - n` was used.
     used: u64,
-    last: Millis,
 }
 
 /// The windows of the nonces in use. When full, the nonce that was issued first is forgotten and
@@ -40,15 +40,14 @@ impl NonceWindow {
     }
 
     /// Notes the use of count `nc` with a nonce that was found fresh.
-    pub fn accept(&mut self, nonce_id: u128, nc: u32, now: Millis) -> NcVerdict {
+    pub fn accept(&mut self, nonce_id: u128, nc: u32) -> NcVerdict {
         if nc == 0 || self.forgotten.is_some_and(|last| nonce_id <= last) {
             return NcVerdict::Replayed;
         }
         if let Some(counts) = self.nonces.get_mut(&nonce_id) {
-            counts.last = now;
             return counts.accept(nc);
         }
-        self.nonces.insert(nonce_id, Counts { highest: nc, used: 1, last: now });
+        self.nonces.insert(nonce_id, Counts { highest: nc, used: 1 });
         if self.nonces.len() > self.capacity
             && let Some((oldest, _)) = self.nonces.pop_first()
         {
@@ -57,13 +56,10 @@ impl NonceWindow {
         NcVerdict::Ok
     }
 
-    /// Forgets nonces that were not used since `before`, oldest issue first and only while they
-    /// come first, so that none of them can be replayed.
-    pub fn expire(&mut self, before: Millis) {
-        while let Some(entry) = self.nonces.first_entry() {
-            if entry.get().last >= before {
-                break;
-            }
+    /// Forgets nonces that were issued before a wall time, when none of them is fresh any more: they count as replayed.
+    pub fn expire(&mut self, issued_before: Millis) {
+        let first = id_from(issued_before);
+        while let Some(entry) = self.nonces.first_entry().filter(|entry| *entry.key() < first) {
             let (id, _) = entry.remove_entry();
             self.forgotten = self.forgotten.max(Some(id));
         }

@@ -52,6 +52,11 @@ impl Briefs {
         self.open.len() / PER_SLOT
     }
 
+    /// How many wait for their answer.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Forgets those that nobody answers any more.
     pub(super) fn expire(&mut self, now: Millis) {
         if now >= self.looked.saturating_add(LOOK) {

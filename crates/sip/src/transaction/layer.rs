@@ -287,6 +287,16 @@ impl Layer {
         self.clients.len()
     }
 
+    /// Brief transactions that wait for their answer.
+    pub fn brief_len(&self) -> usize {
+        self.briefs.len()
+    }
+
+    /// Timers that run; brief transactions have none.
+    pub fn timer_len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
         self.outputs.push_back(Output::Transmit { flow, bytes });
     }

@@ -184,6 +184,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     pub(super) fn next(&self) -> Option<Millis> {
         self.due.first().map(|due| due.when)
     }

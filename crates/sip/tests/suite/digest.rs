@@ -192,33 +192,54 @@ fn a_nonce_of_version_1_is_unknown() {
 #[test]
 fn counts_are_used_once() {
     let mut window = NonceWindow::new(2);
-    assert_eq!(window.accept(10, 1, 0), NcVerdict::Ok);
-    assert_eq!(window.accept(10, 1, 1), NcVerdict::Replayed);
-    assert_eq!(window.accept(10, 5, 1), NcVerdict::Ok);
-    assert_eq!(window.accept(10, 3, 1), NcVerdict::Ok, "late, but not used");
-    assert_eq!(window.accept(10, 3, 1), NcVerdict::Replayed);
-    assert_eq!(window.accept(10, 200, 1), NcVerdict::Ok);
-    assert_eq!(window.accept(10, 136, 1), NcVerdict::Replayed, "too far behind");
-    assert_eq!(window.accept(10, 137, 1), NcVerdict::Ok);
-    assert_eq!(window.accept(10, 0, 1), NcVerdict::Replayed);
-    assert_eq!(window.accept(10, u32::MAX, 1), NcVerdict::Ok);
-    assert_eq!(window.accept(10, 200, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, 1), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, 5), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 3), NcVerdict::Ok, "late, but not used");
+    assert_eq!(window.accept(10, 3), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, 200), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 136), NcVerdict::Replayed, "too far behind");
+    assert_eq!(window.accept(10, 137), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 0), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, u32::MAX), NcVerdict::Ok);
+    assert_eq!(window.accept(10, 200), NcVerdict::Replayed);
 }
 
 #[test]
 fn a_forgotten_nonce_cannot_be_replayed() {
     let mut window = NonceWindow::new(2);
     for id in [10, 11, 12] {
-        assert_eq!(window.accept(id, 1, 0), NcVerdict::Ok);
+        assert_eq!(window.accept(id, 1), NcVerdict::Ok);
     }
     assert_eq!(window.len(), 2);
-    assert_eq!(window.accept(10, 1, 0), NcVerdict::Replayed);
-    assert_eq!(window.accept(9, 1, 0), NcVerdict::Replayed);
-    assert_eq!(window.accept(12, 2, 100), NcVerdict::Ok);
-    window.expire(50);
-    assert_eq!(window.len(), 1, "11 was not used since");
-    assert_eq!(window.accept(11, 7, 100), NcVerdict::Replayed);
-    assert_eq!(window.accept(12, 2, 100), NcVerdict::Replayed);
+    assert_eq!(window.accept(10, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(9, 1), NcVerdict::Replayed);
+    assert_eq!(window.accept(12, 2), NcVerdict::Ok);
+    assert_eq!(window.accept(12, 2), NcVerdict::Replayed);
+}
+
+#[test]
+fn nonces_are_forgotten_by_their_time_of_issue() {
+    let keys = NonceKeys { current: [7; 32], previous: None };
+    let id = |issued| match check_nonce(&keys, issue_nonce(&keys, issued, u64::MAX).as_bytes(), issued, 1_000) {
+        NonceVerdict::Fresh { id } => id,
+        other => panic!("just issued: {other:?}"),
+    };
+    let mut window = NonceWindow::new(10);
+    for issued in [2_000, 1_000, 3_000] {
+        assert_eq!(window.accept(id(issued), 1), NcVerdict::Ok);
+    }
+    window.expire(1_000);
+    assert_eq!(window.len(), 3, "issued then, not before");
+    window.expire(2_001);
+    assert_eq!(window.len(), 1);
+    assert_eq!(
+        [1_000, 2_000, 3_000].map(|issued| window.accept(id(issued), 7)),
+        [NcVerdict::Replayed, NcVerdict::Replayed, NcVerdict::Ok]
+    );
+    // A clock that was set back forgets nothing, and what it issues is good.
+    window.expire(500);
+    assert_eq!(window.accept(id(2_500), 1), NcVerdict::Ok);
 }
 
 proptest! {

@@ -49,7 +49,7 @@ fn a_repetition_is_absorbed_until_the_answer_and_is_new_after_it() {
         let first = drain(&mut layer);
         assert_eq!(sent(&first)[0].as_bytes(), &bytes);
         assert!(matches!(first[..], [Output::Transmit { flow: at, .. }] if at == flow));
-        assert_eq!((layer.held_bytes(), layer.next_timeout()), (0, None), "nothing is kept of it");
+        assert_eq!((layer.held_bytes(), layer.brief_len(), layer.next_timeout()), (0, 0, None), "nothing is kept");
     }
     let tx = new(&mut layer, 20, &message);
     assert_eq!(ok(&message), ok(&from(&request("REGISTER", ""))), "whoever answers again says the same");
