@@ -31,6 +31,9 @@ const USAGE: &str = "usage: cargo xtask <command>
                    [--users 20000] [--seconds 10] [--server-core 0] [--load-core 1]
   bench avalanche  all clients dropped at one instant register again; writes docs/results/avalanche.md
                    [--users 50000] [--seconds 150: at most] [--server-core 0] [--load-core 1]
+  bench soak       memory, transactions, tasks and timers under a steady load, and after it; writes docs/results/soak.md
+                   [--minutes 30] [--rate: operations a second, half of the capacity in docs/results/overload.md]
+                   [--users 20000] [--server-core 0] [--load-core 1]
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
                    [TARGET...] [--seconds 600: for each] [--built: as built by an earlier run]";
 
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         ["bench", "seed", rest @ ..] => done("bench", bench::seed(&root, rest)),
         ["bench", "enumeration", rest @ ..] => done("bench", bench::enumeration(&root, rest)),
         ["bench", "overload", rest @ ..] => done("bench", bench::overload(&root, rest)),
+        ["bench", "soak", rest @ ..] => done("bench", bench::soak(&root, rest)),
         ["bench", "avalanche", rest @ ..] => done("bench", bench::avalanche(&root, rest)),
         ["fuzz", rest @ ..] => done("fuzz", fuzz::run(&root, rest)),
         _ => {

@@ -19,6 +19,7 @@ mod rows;
 mod samples;
 mod seed;
 mod server;
+mod soak;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -143,6 +144,30 @@ pub(crate) fn avalanche(root: &Path, args: &[&str]) -> Result<(), String> {
     let defaults = overload::Options { users: 50_000, seconds: 150, ..overload::Options::default() };
     let options = overload_options(args, defaults)?;
     in_folder(root, |binaries, folder| avalanche::run(root, binaries, folder, &options))
+}
+
+/// Hours of a steady load, in minutes.
+///
+/// # Errors
+/// A line that says what could not be had or done, or what is left when the load is over.
+pub(crate) fn soak(root: &Path, args: &[&str]) -> Result<(), String> {
+    let mut options = soak::Options::default();
+    let soak::Options { minutes, rate, users, server_core, load_core } = &mut options;
+    let known = &mut [
+        ("--minutes", minutes),
+        ("--rate", rate),
+        ("--users", users),
+        ("--server-core", server_core),
+        ("--load-core", load_core),
+    ];
+    numbers(args, known)?;
+    if !installed("taskset") {
+        return Err("taskset is missing (Debian: util-linux)".to_owned());
+    }
+    if options.users < 100 || !(1..=1_440).contains(&options.minutes) {
+        return Err("at least a hundred users, and one minute to a day".to_owned());
+    }
+    in_folder(root, |binaries, folder| soak::run(root, binaries, folder, &options))
 }
 
 fn overload_options(args: &[&str], mut options: overload::Options) -> Result<overload::Options, String> {

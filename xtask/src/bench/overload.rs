@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Parts of the mix.
-const SHARES: &str = "register:2,message:4,call:3";
+pub(crate) const SHARES: &str = "register:2,message:4,call:3";
 /// What one of each counts: units, as the server's admission weighs them.
 const UNITS: [(&str, f64); 3] = [("register", 1.0), ("message", 2.0), ("call", 4.0)];
 /// Multiples of the capacity that are offered.

@@ -39,7 +39,8 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Side::East => "east",
             Side::West => "west",
@@ -274,6 +275,13 @@ impl Pair {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(f64::NAN);
         (ticks(11) + ticks(12)) / 100.0
+    }
+
+    /// Open files and sockets of a server.
+    pub(crate) fn descriptors(&self, side: Side) -> f64 {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid(side))).map(Iterator::count);
+        // A count of files is far below 2^53.
+        open.map_or(f64::NAN, |count| count as f64)
     }
 
     /// Resident memory of a server, in MiB.
