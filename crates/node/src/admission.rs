@@ -90,11 +90,8 @@ pub fn holds_back(core: &mut Core, task: TaskId, flow: Flow, request: &Message) 
 pub fn weighed(core: &mut Core, task: TaskId, right: bool) {
     let Some(state) = core.state(task) else { return };
     let (Some(tx), Some(flow)) = (state.server_tx, state.flow) else { return };
-    let Some(request) = core.layer.request_of(tx) else { return };
-    if right {
-        core.admission.authenticated(flow, request.as_bytes());
-    } else {
-        core.admission.failed(flow, request.as_bytes());
+    if let Some(request) = core.layer.request_of(tx) {
+        core.admission.weighed(flow, request.as_bytes(), right);
     }
 }
 

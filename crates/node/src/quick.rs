@@ -195,10 +195,8 @@ impl Sight for Core {
     }
 
     fn count(&mut self, what: Counter) {
-        match what {
-            Counter::AuthAccepted => self.admission.authenticated_last(),
-            Counter::AuthFailed => self.admission.failed_last(),
-            _ => {}
+        if matches!(what, Counter::AuthAccepted | Counter::AuthFailed) {
+            self.admission.weighed_last(what == Counter::AuthAccepted);
         }
         Core::count(self, what.name());
     }

@@ -117,30 +117,17 @@ impl Admission {
         &mut self.neighbours
     }
 
-    /// The message that was judged last has been authenticated.
-    pub fn authenticated_last(&mut self) {
+    /// The credentials of the message that was judged last were right or wrong.
+    pub fn weighed_last(&mut self, right: bool) {
         if let Some(sender) = self.sender {
-            self.sources.authenticated(self.now, sender);
+            self.sources.weighed(self.now, sender, right);
         }
     }
 
-    /// A message that was judged before has been authenticated.
-    pub fn authenticated(&mut self, flow: Flow, message: &[u8]) {
+    /// The credentials of a message that was judged before were right or wrong.
+    pub fn weighed(&mut self, flow: Flow, message: &[u8], right: bool) {
         let sender = self.sources.sender(flow, Glance::of(message).credentials);
-        self.sources.authenticated(self.now, sender);
-    }
-
-    /// The message that was judged last has wrong credentials.
-    pub fn failed_last(&mut self) {
-        if let Some(sender) = self.sender {
-            self.sources.failed(self.now, sender);
-        }
-    }
-
-    /// A message that was judged before has wrong credentials.
-    pub fn failed(&mut self, flow: Flow, message: &[u8]) {
-        let sender = self.sources.sender(flow, Glance::of(message).credentials);
-        self.sources.failed(self.now, sender);
+        self.sources.weighed(self.now, sender, right);
     }
 
     /// Decides about one message. `random` gives a random number, and `known` says whether the transaction with that method is

@@ -3,7 +3,8 @@
 //! Owns two bounded tables of token buckets. A source (an address, or a network of IPv6) is measured by what it sends without
 //! proving who sends it. Once somebody has authenticated from there, their requests count for them alone, and each gives the
 //! source back what its challenge and itself took: a thousand phones behind one address are a thousand identities, and a guesser
-//! among them is none of them. Guesses at the password of one who has authenticated from there count for that one. Does not own the proof (`auth`), nor what is refused for want of capacity (`rate`).
+//! among them is none of them. Guesses at the password of one who has authenticated from there count for that one. Does not own the
+//! proof (`auth`), nor what is refused for want of capacity (`rate`).
 
 use pairline_group::Millis;
 use pairline_sip::flow::Flow;
@@ -180,8 +181,12 @@ impl Sources {
         }
     }
 
-    /// A request has been authenticated.
-    pub fn authenticated(&mut self, now: Millis, sender: Sender) {
+    /// The credentials of a request were right or wrong.
+    pub fn weighed(&mut self, now: Millis, sender: Sender, right: bool) {
+        if right { self.authenticated(now, sender) } else { self.failed(now, sender) }
+    }
+
+    fn authenticated(&mut self, now: Millis, sender: Sender) {
         if self.sources.per_s > 0 {
             let burst = self.sources.burst;
             if let Some(bucket) = self.sources.known(now, sender.source) {
@@ -194,8 +199,8 @@ impl Sources {
         }
     }
 
-    /// A request's credentials were wrong. Those in the name of one who has authenticated from there do not count for the source.
-    pub fn failed(&mut self, now: Millis, sender: Sender) {
+    /// Wrong credentials in the name of one who has authenticated from there count for that one, not for the source.
+    fn failed(&mut self, now: Millis, sender: Sender) {
         if let Some(identity) = sender.identity.filter(|_| self.identities.per_s > 0)
             && let Some(bucket) = self.identities.known(now, identity)
         {
