@@ -41,11 +41,13 @@ pub enum Planted {
     SeedLogPurged,
     /// A change joins the entry that is being gathered without a look at what that entry writes.
     SharedPosition,
+    /// An active whose disk lost entries does not wait for those that its backup has taken and not applied.
+    UnderwayIgnored,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 18] = [
+    pub const ALL: [Planted; 19] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -64,5 +66,6 @@ impl Planted {
         Planted::UnknownLagIsZero,
         Planted::SeedLogPurged,
         Planted::SharedPosition,
+        Planted::UnderwayIgnored,
     ];
 }

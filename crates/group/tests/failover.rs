@@ -416,10 +416,7 @@ fn an_old_disk_catches_up_from_its_backup_before_it_serves() {
         committed(&world.commit(EAST, vec![put(&format!("u{n}"), "new")]));
     }
     world.settle();
-    world.crash(EAST, 0);
-    world.servers[EAST].disk = old;
-    world.restart(EAST);
-    world.connect();
+    world.restart_from(EAST, old);
     world.run(1000);
     assert!(world.host(EAST).can_commit(GROUP));
     assert_eq!(world.value(EAST, "u0").as_deref(), Some("new"));
@@ -451,10 +448,7 @@ fn an_old_disk_waits_for_what_its_backup_has_not_applied_yet() {
             committed(&world.commit(EAST, vec![put(&format!("u{n}"), "newest")]));
         }
         world.run(100);
-        world.crash(EAST, 0);
-        world.servers[EAST].disk = old;
-        world.restart(EAST);
-        world.connect();
+        world.restart_from(EAST, old);
         world.run(5000);
         assert!(!world.host(EAST).can_commit(GROUP), "five entries are on their way to west's disk");
         world.servers[WEST].auto_sync = true;
@@ -505,10 +499,7 @@ fn an_old_disk_far_behind_is_seeded_back() {
         committed(&world.commit(EAST, vec![put(&format!("u{n}"), "new")]));
     }
     world.run(300);
-    world.crash(EAST, 0);
-    world.servers[EAST].disk = old;
-    world.restart(EAST);
-    world.connect();
+    world.restart_from(EAST, old);
     world.run(3000);
     assert!(world.host(EAST).can_commit(GROUP));
     assert_eq!(world.value(EAST, "u49").as_deref(), Some("new"));

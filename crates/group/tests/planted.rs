@@ -4,7 +4,7 @@
 mod common;
 
 use common::{EAST, GROUP, WEST, World, committed, config, op, put, refusal, soft};
-use pairline_group::io::{Done, Lag, Proposal, Refusal, Role};
+use pairline_group::io::{Alarm, Done, Lag, Proposal, Refusal, Role};
 use pairline_group::planted::Planted;
 use pairline_group::{Epoch, HostInput, PoolId};
 
@@ -88,13 +88,29 @@ fn old_disk_accepted() {
     let old = world.servers[EAST].disk.clone();
     committed(&world.commit(EAST, vec![put("a", "2")]));
     world.settle();
-    world.crash(EAST, 0);
-    world.servers[EAST].disk = old;
-    world.restart(EAST);
-    world.connect();
+    world.restart_from(EAST, old);
     world.run(1000);
     assert!(world.host(EAST).can_commit(GROUP));
     assert_eq!(world.value(EAST, "a").as_deref(), Some("1"), "serves what is older than acknowledged");
+}
+
+#[test]
+fn underway_ignored() {
+    let mut world = paired(Planted::UnderwayIgnored);
+    committed(&world.commit(EAST, vec![put("a", "1")]));
+    world.settle();
+    let old = world.servers[EAST].disk.clone();
+    world.servers[WEST].auto_sync = false;
+    committed(&world.commit(EAST, vec![put("a", "2")]));
+    world.run(100);
+    world.restart_from(EAST, old);
+    world.run(1000);
+    committed(&world.commit(EAST, vec![put("a", "other")]));
+    world.servers[WEST].auto_sync = true;
+    world.sync(WEST);
+    world.run(3000);
+    let broken = |alarm: &Alarm| matches!(alarm, Alarm::ChainBroken { .. });
+    assert!(world.servers[WEST].alarms.iter().any(broken), "two entries at one position");
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             Some("needs a checkpoint in the middle of a seed, and seeds of few records are too short for one")
         }
         Planted::SwapBackwards => Some("needs an old seed whose ranges fit the present copy: a forged frame"),
+        Planted::UnderwayIgnored => {
+            Some("needs a full disk here while the partner's is put back to an older one: one seed in 2,000 meets both")
+        }
         _ => None,
     }
 }

@@ -198,7 +198,8 @@ impl Instance {
             }
             return;
         }
-        if there > here || (!self.confirmed && self.partner_will_have(peer) > here) {
+        let missing = self.partner_will_have(peer) > here && !planted!(cx.cfg, UnderwayIgnored);
+        if there > here || (missing && !self.confirmed) {
             self.behind_own_backup(cx, peer);
             return;
         }

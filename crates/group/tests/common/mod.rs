@@ -284,6 +284,14 @@ impl World {
         self.settle();
     }
 
+    /// Kills a server and starts it from another disk, linked again.
+    pub fn restart_from(&mut self, at: usize, disk: Disk) {
+        self.crash(at, 0);
+        self.servers[at].disk = disk;
+        self.restart(at);
+        self.connect();
+    }
+
     /// Takes all outputs of one server; returns whether there were any.
     fn drain(&mut self, at: usize) -> bool {
         let mut any = false;
