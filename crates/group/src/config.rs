@@ -122,6 +122,8 @@ pub struct Limits {
     pub seeds: usize,
     /// Keys in one `Expire` entry.
     pub expire_batch: usize,
+    /// Changed records after which a checkpoint takes no further group; those behind have their turn in the next (per host).
+    pub checkpoint_records: usize,
     /// Writes in one proposal.
     pub writes: usize,
     /// Bytes of one proposal.
@@ -152,6 +154,7 @@ impl Default for Limits {
             seed_window: 8,
             seeds: 4,
             expire_batch: 512,
+            checkpoint_records: 256,
             writes: 4096,
             proposal_bytes: 4 << 20,
             ping: 100,

@@ -67,6 +67,8 @@ pub struct Host {
     awaiting: VecDeque<(u64, Vec<GroupId>)>,
     ticked: Millis,
     chores: Millis,
+    /// The copy that was last in the round of checkpoints that is under way.
+    checkpointed: Option<GroupId>,
     recovered: bool,
 }
 
@@ -173,6 +175,7 @@ impl Host {
             awaiting: VecDeque::new(),
             ticked: now.mono,
             chores: now.mono,
+            checkpointed: None,
             recovered: false,
         }
     }

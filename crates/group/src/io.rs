@@ -208,7 +208,8 @@ pub enum HostInput {
         /// Which group.
         group: GroupId,
     },
-    /// Take a checkpoint: answered by [`HostOutput::Checkpoint`].
+    /// Take a checkpoint of the groups that are next, with as many changes as [`crate::Limits::checkpoint_records`] says, about:
+    /// answered by [`HostOutput::Checkpoint`].
     Checkpoint {
         /// Echoed in the answer.
         id: u64,
@@ -282,12 +283,14 @@ pub enum HostOutput {
         /// The entries after the fork, oldest first.
         entries: Vec<Arc<Entry>>,
     },
-    /// Changes since the last checkpoint, of all groups; write them in one transaction, answer `CheckpointDone`.
+    /// Changes of some groups since their last checkpoint; write them in one transaction, answer `CheckpointDone`.
     Checkpoint {
         /// The request's id.
         id: u64,
         /// One per group with changes.
         groups: Vec<CheckpointDelta>,
+        /// Whether all groups have had their turn since the last round.
+        round: bool,
     },
     /// This pool keeps no copy of this group any more: log, checkpoint and all may go.
     Forget {

@@ -5,7 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::{EAST, GROUP, WEST, World, committed, config, op, put, soft};
 use pairline_group::io::{Done, GroupCheckpoint, Now, Proposal, RecoveredGroup, Role};
-use pairline_group::{Host, HostInput, RecoverError};
+use pairline_group::{GroupId, Host, HostInput, RecoverError};
 
 #[test]
 fn a_log_alone_brings_everything_back() {
@@ -125,4 +125,40 @@ fn corrupt_or_foreign_checkpoints_are_refused() {
         assert!(matches!(result, Err(RecoverError::Group { .. })));
     }
     assert!(matches!(Host::recover(config(1), now, Vec::new()), Err(RecoverError::Nothing)));
+}
+
+#[test]
+fn a_round_of_checkpoints_has_parts_and_leaves_no_group_out() {
+    let mut east = config(1);
+    east.groups = 4;
+    east.cms_home = false;
+    east.limits.checkpoint_records = 2;
+    let mut world = World::apart(east, config(2));
+    world.checkpoint(EAST, 1);
+    world.servers[EAST].checkpoints.clear();
+    let group = |index| GroupId { index, ..GROUP };
+    let change = |world: &mut World, index, records: u32| {
+        let writes = (0..records).map(|n| put(&format!("u{n}"), "x")).collect();
+        let ticket = world.ticket();
+        let proposal = Proposal { writes, ..Proposal::default() };
+        world.input(EAST, HostInput::Propose { ticket, group: group(index), proposal });
+        world.settle();
+        committed(&world.servers[EAST].done[&ticket]);
+    };
+    for (index, records) in [(0, 1), (1, 5), (3, 1)] {
+        change(&mut world, index, records);
+    }
+    world.checkpoint(EAST, 2);
+    // Behind what is done of the round: it has its turn in this one, what is before it in the next.
+    change(&mut world, 2, 1);
+    change(&mut world, 0, 1);
+    for id in 3..=4 {
+        world.checkpoint(EAST, id);
+    }
+    let parts = &world.servers[EAST].checkpoints;
+    let expected = [(vec![group(0), group(1)], false), (vec![group(2), group(3)], true), (vec![group(0)], true)];
+    assert_eq!(*parts, expected);
+    world.crash(EAST, 0);
+    world.restart(EAST);
+    assert_eq!(world.value(EAST, "u0").as_deref(), Some("x"));
 }

@@ -1,19 +1,27 @@
-//! When a checkpoint is taken: every few seconds, one at a time.
+//! When a checkpoint is taken: every few seconds a round through all groups, in parts, one at a time, so that neither this thread
+//! nor the disk is taken up by one large piece of work while clients wait.
 //!
 //! Owns the rhythm. What goes into a checkpoint is replication's; how it is written is the store's.
 
 use crate::core::Core;
+use crate::io::Output;
 use pairline_group::Millis;
-use pairline_group::io::HostInput;
+use pairline_group::io::{CheckpointDelta, HostInput};
 
-/// Milliseconds between the end of one checkpoint and the start of the next.
+/// Milliseconds between the starts of two rounds.
 const INTERVAL_MS: Millis = 5_000;
+/// Milliseconds between the end of one part and the start of the next.
+const PAUSE_MS: Millis = 20;
 
-/// The running checkpoint, and when the next one is due.
+/// The part that is being written, and when the next one is due.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     running: Option<u64>,
     next: Millis,
+    /// When the round that is under way began.
+    began: Option<Millis>,
+    /// Whether the running part is the last of its round.
+    last: bool,
 }
 
 /// Time passes.
@@ -24,15 +32,31 @@ pub fn tick(core: &mut Core) {
     }
     let id = core.fresh();
     core.checkpoints.running = Some(id);
+    core.checkpoints.began.get_or_insert(now.mono);
     core.host.handle(now, HostInput::Checkpoint { id });
+}
+
+/// What is to be written down. `last`: it is the end of a round.
+pub fn taken(core: &mut Core, id: u64, groups: Vec<CheckpointDelta>, last: bool) {
+    core.checkpoints.last = last;
+    if groups.is_empty() {
+        // Nothing has changed since what is on disk.
+        return done(core, id);
+    }
+    core.out.push_back(Output::Checkpoint { id, groups });
 }
 
 /// The store has it on disk.
 pub fn done(core: &mut Core, id: u64) {
     let now = core.now;
-    if core.checkpoints.running == Some(id) {
-        core.checkpoints.running = None;
-        core.checkpoints.next = now.mono + INTERVAL_MS;
+    let checkpoints = &mut core.checkpoints;
+    if checkpoints.running == Some(id) {
+        checkpoints.running = None;
+        checkpoints.next = now.mono + PAUSE_MS;
+        if checkpoints.last {
+            let began = checkpoints.began.take().unwrap_or(now.mono);
+            checkpoints.next = checkpoints.next.max(began + INTERVAL_MS);
+        }
     }
     core.host.handle(now, HostInput::CheckpointDone { id });
 }

@@ -45,7 +45,7 @@ fn handle(core: &mut Core, output: HostOutput) {
         HostOutput::StoreTail { group, fork, entries } => {
             core.out.push_back(Output::StoreTail { group, fork, entries });
         }
-        HostOutput::Checkpoint { id, groups } => core.out.push_back(Output::Checkpoint { id, groups }),
+        HostOutput::Checkpoint { id, groups, round } => crate::checkpoints::taken(core, id, groups, round),
         HostOutput::Forget { group } => core.out.push_back(Output::Forget { group }),
         HostOutput::Purge { group, through } => core.out.push_back(Output::Purge { group, through }),
         HostOutput::Verified { group, position, equal, ranges } => {

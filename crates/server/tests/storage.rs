@@ -5,15 +5,19 @@ mod support;
 
 use bytes::Bytes;
 use crossbeam_channel as channel;
-use pairline_group::io::{CheckpointDelta, LogBatch, LogKind, LogRecord};
+use pairline_group::io::{CheckpointDelta, GroupCheckpoint, LogBatch, LogKind, LogRecord};
 use pairline_group::tail::Resolution;
 use pairline_group::{Body, ChainHash, Entry, Epoch, GroupId, PoolId, Position};
 use pairline_node::io::Input;
+use pairline_server::shell::checkpoint;
 use pairline_server::shell::counters::Counters;
 use pairline_server::shell::events::{EventHub, Events};
 use pairline_server::shell::inbox::{Outlet, inbox};
 use pairline_server::shell::storage::{Request, Storage, StorageFailure};
-use pairline_store::{MemoryCheckpoints, MemoryFiles, Store, StoreConfig};
+use pairline_store::checkpoint::AllCheckpoints;
+use pairline_store::{
+    CheckpointError, CheckpointStore, Corruption, MemoryCheckpoints, MemoryFiles, Store, StoreConfig,
+};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -47,6 +51,10 @@ fn open(files: &MemoryFiles) -> (Store, Vec<pairline_group::io::RecoveredGroup>)
 /// Starts the thread; what is in `before` is already queued when it begins.
 fn start(files: MemoryFiles, before: Vec<Request>) -> Disk {
     let (store, _) = open(&files);
+    start_with(store, files, before)
+}
+
+fn start_with(store: Store, files: MemoryFiles, before: Vec<Request>) -> Disk {
     let counters = Arc::new(Counters::default());
     let (inbox, outlet) = inbox(counters.clone());
     let hub = EventHub::default();
@@ -55,7 +63,9 @@ fn start(files: MemoryFiles, before: Vec<Request>) -> Disk {
     for request in before {
         requests.send(request).unwrap();
     }
-    let storage = Storage::new(store, queue, inbox, hub, counters.clone(), Arc::default());
+    let (checkpointer, writer) = checkpoint::pair(store.checkpoints);
+    std::thread::spawn(move || writer.run());
+    let storage = Storage::new((store.log, checkpointer), queue, inbox, hub, counters.clone(), Arc::default());
     let thread = std::thread::spawn(move || storage.run());
     Disk { requests, outlet, events, counters, files, thread }
 }
@@ -97,8 +107,35 @@ fn what_is_queued_together_is_synced_together_and_answered_in_order() {
     assert_eq!(recovered[0].log.len(), 100, "everything answered survives a crash");
 }
 
+/// Checkpoints that say when a write begins and wait for leave.
+#[derive(Debug)]
+struct Gate {
+    begins: channel::Sender<()>,
+    leave: channel::Receiver<()>,
+}
+
+impl CheckpointStore for Gate {
+    fn write(&mut self, _: &[CheckpointDelta]) -> Result<(), CheckpointError> {
+        self.begins.send(()).unwrap();
+        self.leave.recv().unwrap();
+        Ok(())
+    }
+
+    fn forget(&mut self, _: GroupId) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+
+    fn read(&mut self, _: GroupId) -> Result<Option<Result<GroupCheckpoint, Corruption>>, CheckpointError> {
+        Ok(None)
+    }
+
+    fn read_all(&mut self) -> Result<AllCheckpoints, CheckpointError> {
+        Ok(Vec::new())
+    }
+}
+
 #[test]
-fn a_checkpoint_is_never_ahead_of_the_log() {
+fn a_checkpoint_is_never_ahead_of_the_log_and_nothing_waits_for_it() {
     let delta = CheckpointDelta { group: GROUP, meta: Bytes::from_static(b"m"), ..CheckpointDelta::default() };
     let requests = vec![
         Request::Append(batch(1, 10)),
@@ -107,10 +144,16 @@ fn a_checkpoint_is_never_ahead_of_the_log() {
         Request::Purge(GROUP, 1),
         Request::Append(batch(3, 10)),
     ];
-    let disk = start(MemoryFiles::new(), requests);
-    assert!(matches!(disk.next(), Input::Synced { batch: 1 }));
-    assert!(matches!(disk.next(), Input::CheckpointDone { id: 9 }));
+    let (begins, begun) = channel::bounded(1);
+    let (leave_in, leave) = channel::bounded(1);
+    let (mut store, _) = open(&MemoryFiles::new());
+    store.checkpoints = Box::new(Gate { begins, leave });
+    let disk = start_with(store, MemoryFiles::new(), requests);
+    begun.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(disk.next(), Input::Synced { batch: 1 }), "synced before the checkpoint is written");
     assert_eq!(disk.synced_through(3), vec![2, 3]);
+    leave_in.send(()).unwrap();
+    assert!(matches!(disk.next(), Input::CheckpointDone { id: 9 }));
     drop(disk.requests);
     disk.thread.join().unwrap().unwrap();
 }

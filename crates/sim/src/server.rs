@@ -230,7 +230,7 @@ impl Server {
     /// Syncs what was appended; the answer goes to the node as the next input.
     pub fn sync(&mut self, batch: u64) -> Vec<Effect> {
         let Some(store) = self.store.as_mut() else { return Vec::new() };
-        match store.sync() {
+        match store.log.sync() {
             Ok(_) => vec![Effect::Again(Input::Synced { batch })],
             Err(error) => vec![Effect::Dies { reason: format!("sync failed: {error}") }],
         }
@@ -263,7 +263,7 @@ impl Server {
             return self.stuck.push_back(batch);
         }
         let Some(store) = self.store.as_mut() else { return };
-        match store.append(&batch) {
+        match store.log.append(&batch) {
             Ok(()) => effects.push(Effect::Sync { batch: batch.batch }),
             Err(LogError::NoSpace(_)) => {
                 self.stuck.push_back(batch);
@@ -290,9 +290,10 @@ impl Server {
             Output::Checkpoint { id, groups } => {
                 // A checkpoint may only cover what the log has durably.
                 let written = store
+                    .log
                     .sync()
                     .map_err(|e| e.to_string())
-                    .and_then(|_| store.checkpoint(&groups).map_err(|e| e.to_string()));
+                    .and_then(|_| store.checkpoints.write(&groups).map_err(|e| e.to_string()));
                 match written {
                     Ok(()) => effects.push(Effect::Checkpointed { id }),
                     Err(error) => effects.push(Effect::Dies { reason: format!("checkpoint failed: {error}") }),
@@ -305,13 +306,13 @@ impl Server {
             }
             Output::Purge { group, through } => {
                 // A later purge of the group says it all.
-                if let Err(error) = store.purge(group, through)
+                if let Err(error) = store.log.purge(group, through)
                     && !matches!(error, LogError::NoSpace(_))
                 {
                     effects.push(Effect::Dies { reason: format!("purge failed: {error}") });
                 }
             }
-            Output::StoreTail { group, fork, entries } => match store.store_tail(group, fork, &entries) {
+            Output::StoreTail { group, fork, entries } => match store.log.store_tail(group, fork, &entries) {
                 Ok(_) => effects.push(Effect::Again(Input::TailStored { group })),
                 Err(error) => effects.push(Effect::Dies { reason: format!("tail not stored: {error}") }),
             },

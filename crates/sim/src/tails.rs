@@ -11,7 +11,7 @@ use pairline_store::tails::Resolution;
 /// Unsettled tails of a pool's groups (the management store's with any).
 pub fn read(store: &Store, pool: PoolId) -> Vec<StoredTail> {
     // What a fault made unreadable is the checkers' to find.
-    let (tails, _unreadable) = store.tails().unsettled(|group| group.pool == pool || group.is_cms());
+    let (tails, _unreadable) = store.log.tails().unsettled(|group| group.pool == pool || group.is_cms());
     let stored = |tail: pairline_store::Tail| StoredTail {
         group: tail.id.group,
         fork: tail.id.fork,
@@ -24,13 +24,13 @@ pub fn read(store: &Store, pool: PoolId) -> Vec<StoredTail> {
 /// Marks entries of a tail.
 pub fn resolve(store: &Store, group: GroupId, fork: Position, resolved: &[(Position, Resolution)]) {
     // A mark that is lost with the disk leaves the entry open: it is offered again, and applied at most once.
-    let _unmarked = store.tails().resolve_at(group, fork, &resolved.iter().copied().collect()).is_err();
+    let _unmarked = store.log.tails().resolve_at(group, fork, &resolved.iter().copied().collect()).is_err();
 }
 
 /// Keys of records that entries without an operation id bring: those that stand for a front of which only the state was left.
 pub fn records(store: &Store) -> Vec<pairline_group::Key> {
-    let ids = store.tails().list().unwrap_or_default();
-    let tails = ids.into_iter().filter_map(|id| store.tails().read(id).ok());
+    let ids = store.log.tails().list().unwrap_or_default();
+    let tails = ids.into_iter().filter_map(|id| store.log.tails().read(id).ok());
     let made = tails.flat_map(|tail| tail.entries).filter(|entry| entry.op.is_none());
     made.flat_map(|entry| match &entry.body {
         pairline_group::Body::Effects(effects) => effects.iter().map(|effect| effect.key().clone()).collect(),
@@ -41,7 +41,7 @@ pub fn records(store: &Store) -> Vec<pairline_group::Key> {
 
 /// Operation ids of all entries in all stored tails.
 pub fn operations(store: &Store) -> Vec<pairline_group::OpId> {
-    let ids = store.tails().list().unwrap_or_default();
-    let tails = ids.into_iter().filter_map(|id| store.tails().read(id).ok());
+    let ids = store.log.tails().list().unwrap_or_default();
+    let tails = ids.into_iter().filter_map(|id| store.log.tails().read(id).ok());
     tails.flat_map(|tail| tail.entries).filter_map(|entry| entry.op).collect()
 }

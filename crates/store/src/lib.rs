@@ -14,5 +14,5 @@ pub use checkpoint::{CheckpointError, CheckpointStore, MemoryCheckpoints, RedbCh
 pub use files::{FileError, FileLayer, MemoryFiles, OpenFile, RealFiles};
 pub use folder::FolderError;
 pub use log::{Corruption, Log, LogConfig, LogError, LogOpenError, LogRecovery, LogStats};
-pub use store::{ForgetError, OpenError, OpenReport, Store, StoreConfig};
+pub use store::{ForgetError, LogStore, OpenError, OpenReport, Store, StoreConfig};
 pub use tails::{Resolution, Tail, TailError, TailId, TailInfo, Tails};

@@ -10,7 +10,7 @@ use crate::tails::{TailError, TailId, Tails};
 use pairline_group::GroupId;
 use pairline_group::entry::Entry;
 use pairline_group::ids::Position;
-use pairline_group::io::{CheckpointDelta, GroupCheckpoint, LogBatch, RecoveredGroup};
+use pairline_group::io::{GroupCheckpoint, LogBatch, RecoveredGroup};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,11 +73,19 @@ pub struct OpenReport {
     pub torn_bytes: u64,
 }
 
-/// A server's storage.
+/// A server's storage in two halves, which may be driven by a thread each.
 #[derive(Debug)]
 pub struct Store {
+    /// What is acknowledged by, and tails.
+    pub log: LogStore,
+    /// What lets the log before it go.
+    pub checkpoints: Box<dyn CheckpointStore>,
+}
+
+/// The half of the storage that whoever commits waits for: the log; and the tails.
+#[derive(Debug)]
+pub struct LogStore {
     log: Log,
-    checkpoints: Box<dyn CheckpointStore>,
     tails: Tails,
     _lock: Box<dyn FileLock>,
 }
@@ -131,10 +139,19 @@ impl Store {
         }
         let corrupt = corrupt.into_iter().collect();
         let report = OpenReport { created, checkpoint_discarded, corrupt, torn_bytes };
-        Ok((Store { log, checkpoints, tails, _lock: lock }, groups, report))
+        Ok((Store { log: LogStore { log, tails, _lock: lock }, checkpoints }, groups, report))
     }
 
-    /// Writes a batch to the log, whole or not at all; durable only after [`Store::sync`].
+    /// Makes a group's log and checkpoint void, durably (a corrupt group before it is seeded anew).
+    pub fn forget(&mut self, group: GroupId) -> Result<(), ForgetError> {
+        self.log.forget(group)?;
+        self.checkpoints.forget(group)?;
+        Ok(())
+    }
+}
+
+impl LogStore {
+    /// Writes a batch to the log, whole or not at all; durable only after [`LogStore::sync`].
     pub fn append(&mut self, batch: &LogBatch) -> Result<(), LogError> {
         self.log.append(batch)
     }
@@ -150,19 +167,6 @@ impl Store {
         self.log.mark()
     }
 
-    /// Writes a checkpoint of all groups in one durable transaction. The log before it must have been synced.
-    pub fn checkpoint(&mut self, deltas: &[CheckpointDelta]) -> Result<(), CheckpointError> {
-        self.checkpoints.write(deltas)
-    }
-
-    /// Reads one group's checkpoint; `None` if it has none.
-    pub fn read_checkpoint(
-        &mut self,
-        group: GroupId,
-    ) -> Result<Option<Result<GroupCheckpoint, Corruption>>, CheckpointError> {
-        self.checkpoints.read(group)
-    }
-
     /// Log items of a group up to and including `through` are no longer needed; call only once a checkpoint covers them.
     pub fn purge(&mut self, group: GroupId, through: u64) -> Result<(), LogError> {
         self.log.purge(group, through)
@@ -173,13 +177,11 @@ impl Store {
         self.log.collect()
     }
 
-    /// Makes a group's log and checkpoint void, durably (a corrupt group before it is seeded anew).
-    pub fn forget(&mut self, group: GroupId) -> Result<(), ForgetError> {
-        // The log first: its word is final, and a start that finds the checkpoint still there completes the rest.
+    /// Makes a group's log void, durably: the first half of forgetting it. Its word is final: a start that finds the checkpoint still
+    /// there completes the rest.
+    pub fn forget(&mut self, group: GroupId) -> Result<(), LogError> {
         self.log.forget(group)?;
-        self.log.sync()?;
-        self.checkpoints.forget(group)?;
-        Ok(())
+        self.log.sync().map(|_| ())
     }
 
     /// Stores a divergent tail durably, for [`pairline_group::HostOutput::StoreTail`].

@@ -38,16 +38,16 @@ fn lives(config: &StoreConfig, files: Arc<dyn FileLayer>, between: impl Fn()) {
     assert!(groups.is_empty() && report.created && report.corrupt.is_empty());
     assert!(matches!(Store::open(config, files.clone()), Err(OpenError::Folder(FolderError::InUse { .. }))));
     for n in 1..=10 {
-        store.append(&batch(n, vec![item(group(1), 1, n, b"one"), item(group(2), 1, n, b"two")])).unwrap();
+        store.log.append(&batch(n, vec![item(group(1), 1, n, b"one"), item(group(2), 1, n, b"two")])).unwrap();
     }
-    store.append(&batch(11, vec![hard_state(group(1), b"vote")])).unwrap();
-    assert_eq!(store.sync().unwrap(), 11);
-    store.checkpoint(&[delta(group(1), b"at 6", 6), delta(group(3), b"only here", 1)]).unwrap();
-    store.purge(group(1), 6).unwrap();
-    store.collect().unwrap();
-    store.idle().unwrap();
-    let tail = store.store_tail(group(2), position(2, 2, 5), &[Arc::new(entry(5))]).unwrap();
-    assert!(store.group_log_bytes(group(1)) > 0 && store.log_stats().live_records == 15);
+    store.log.append(&batch(11, vec![hard_state(group(1), b"vote")])).unwrap();
+    assert_eq!(store.log.sync().unwrap(), 11);
+    store.checkpoints.write(&[delta(group(1), b"at 6", 6), delta(group(3), b"only here", 1)]).unwrap();
+    store.log.purge(group(1), 6).unwrap();
+    store.log.collect().unwrap();
+    store.log.idle().unwrap();
+    let tail = store.log.store_tail(group(2), position(2, 2, 5), &[Arc::new(entry(5))]).unwrap();
+    assert!(store.log.group_log_bytes(group(1)) > 0 && store.log.log_stats().live_records == 15);
     drop(store);
     between();
 
@@ -60,11 +60,11 @@ fn lives(config: &StoreConfig, files: Arc<dyn FileLayer>, between: impl Fn()) {
     assert_eq!((checkpoint.meta.as_ref(), checkpoint.records.len()), (&b"at 6"[..], 1));
     assert_eq!((groups[1].checkpoint.is_none(), groups[1].log.len()), (true, 10));
     assert_eq!(groups[2].log.len(), 0);
-    assert_eq!(store.tails().list().unwrap(), [tail]);
-    assert_eq!(store.read_checkpoint(group(3)).unwrap().unwrap().unwrap().meta, "only here");
+    assert_eq!(store.log.tails().list().unwrap(), [tail]);
+    assert_eq!(store.checkpoints.read(group(3)).unwrap().unwrap().unwrap().meta, "only here");
     store.forget(group(2)).unwrap();
-    store.append(&batch(1, vec![item(group(1), 2, 11, b"more")])).unwrap();
-    store.close().unwrap();
+    store.log.append(&batch(1, vec![item(group(1), 2, 11, b"more")])).unwrap();
+    store.log.close().unwrap();
     between();
 
     let (_, groups, report) = Store::open(config, files).unwrap();
@@ -97,10 +97,10 @@ fn lives_with_checkpoints_in_memory() {
     files.create_dir(Path::new("/srv")).unwrap();
     let start = || Store::open_with(&config(), Arc::new(files.clone()), Box::new(checkpoints.clone())).unwrap();
     let (mut store, ..) = start();
-    store.append(&batch(1, vec![item(group(1), 1, 1, b"one"), item(group(1), 1, 2, b"two")])).unwrap();
-    store.sync().unwrap();
-    store.checkpoint(&[delta(group(1), b"at 1", 1)]).unwrap();
-    store.purge(group(1), 1).unwrap();
+    store.log.append(&batch(1, vec![item(group(1), 1, 1, b"one"), item(group(1), 1, 2, b"two")])).unwrap();
+    store.log.sync().unwrap();
+    store.checkpoints.write(&[delta(group(1), b"at 1", 1)]).unwrap();
+    store.log.purge(group(1), 1).unwrap();
     files.crash(0);
     let (_store, groups, report) = start();
     assert!(report.corrupt.is_empty());
@@ -169,21 +169,21 @@ fn a_purged_group_without_its_checkpoint_is_named() {
     let files = MemoryFiles::new();
     let (mut store, ..) = open(&files);
     for n in 1..=3 {
-        store.append(&batch(n, vec![item(group(1), 1, n, b"one"), item(group(2), 1, n, b"two")])).unwrap();
+        store.log.append(&batch(n, vec![item(group(1), 1, n, b"one"), item(group(2), 1, n, b"two")])).unwrap();
     }
-    store.sync().unwrap();
-    store.checkpoint(&[delta(group(1), b"at 2", 2)]).unwrap();
-    store.purge(group(1), 2).unwrap();
-    store.close().unwrap();
+    store.log.sync().unwrap();
+    store.checkpoints.write(&[delta(group(1), b"at 2", 2)]).unwrap();
+    store.log.purge(group(1), 2).unwrap();
+    store.log.close().unwrap();
     files.tamper(Path::new("/srv/data/checkpoint.redb"), |bytes| bytes.fill(0));
     let (mut store, groups, report) = open(&files);
     assert!(report.checkpoint_discarded.is_some());
     assert_eq!(report.corrupt, [(group(1), Corruption::CheckpointLost { purged: 2 })]);
     assert_eq!(groups.iter().map(|g| g.group).collect::<Vec<_>>(), [group(2)], "the other one needs no checkpoint");
-    assert!(store.append(&batch(1, vec![item(group(1), 1, 4, b"")])).is_err());
+    assert!(store.log.append(&batch(1, vec![item(group(1), 1, 4, b"")])).is_err());
     store.forget(group(1)).unwrap();
-    store.append(&batch(1, vec![item(group(1), 1, 1, b"anew")])).unwrap();
-    store.close().unwrap();
+    store.log.append(&batch(1, vec![item(group(1), 1, 1, b"anew")])).unwrap();
+    store.log.close().unwrap();
     let (_, groups, report) = open(&files);
     assert!(report.corrupt.is_empty());
     assert_eq!(groups[0].log.len(), 1);
@@ -198,21 +198,21 @@ fn a_group_half_forgotten_is_forgotten_at_the_next_start() {
         Store::open_with(&config, std::sync::Arc::new(files.clone()), Box::new(checkpoints.clone())).unwrap()
     };
     let (mut store, ..) = open_both();
-    store.append(&batch(1, vec![item(group(1), 1, 1, b"one"), item(group(2), 1, 1, b"two")])).unwrap();
-    store.sync().unwrap();
-    store.checkpoint(&[delta(group(1), b"at 1", 1)]).unwrap();
-    store.purge(group(1), 1).unwrap();
+    store.log.append(&batch(1, vec![item(group(1), 1, 1, b"one"), item(group(2), 1, 1, b"two")])).unwrap();
+    store.log.sync().unwrap();
+    store.checkpoints.write(&[delta(group(1), b"at 1", 1)]).unwrap();
+    store.log.purge(group(1), 1).unwrap();
     let before = checkpoints.image();
     store.forget(group(1)).unwrap();
-    store.close().unwrap();
+    store.log.close().unwrap();
     // The power went after the log's half.
     checkpoints.restore(&before);
     let (mut store, groups, report) = open_both();
     assert!(report.corrupt.is_empty(), "{:?}", report.corrupt);
     assert_eq!(groups.iter().map(|g| g.group).collect::<Vec<_>>(), [group(2)]);
-    assert!(store.read_checkpoint(group(1)).unwrap().is_none());
-    store.append(&batch(1, vec![item(group(1), 1, 1, b"anew")])).unwrap();
-    store.close().unwrap();
+    assert!(store.checkpoints.read(group(1)).unwrap().is_none());
+    store.log.append(&batch(1, vec![item(group(1), 1, 1, b"anew")])).unwrap();
+    store.log.close().unwrap();
     let (_, groups, _) = open_both();
     assert_eq!(groups.len(), 2);
 }
@@ -221,14 +221,14 @@ fn a_group_half_forgotten_is_forgotten_at_the_next_start() {
 fn a_full_disk_still_opens() {
     let files = MemoryFiles::new();
     let (mut store, ..) = open(&files);
-    store.append(&batch(1, vec![item(group(1), 1, 1, b"one")])).unwrap();
-    store.close().unwrap();
+    store.log.append(&batch(1, vec![item(group(1), 1, 1, b"one")])).unwrap();
+    store.log.close().unwrap();
     files.set_capacity(Some(files.used() + 4096));
     let (mut store, groups, _) = open(&files);
     assert_eq!(groups[0].log.len(), 1);
     let big = vec![item(group(1), 1, 2, &[0; 100_000])];
-    assert!(matches!(store.append(&batch(1, big.clone())), Err(pairline_store::LogError::NoSpace(_))));
+    assert!(matches!(store.log.append(&batch(1, big.clone())), Err(pairline_store::LogError::NoSpace(_))));
     files.set_capacity(None);
-    store.append(&batch(1, big)).unwrap();
-    assert_eq!(store.sync().unwrap(), 1);
+    store.log.append(&batch(1, big)).unwrap();
+    assert_eq!(store.log.sync().unwrap(), 1);
 }

@@ -6,6 +6,7 @@ use super::{CHORES, CONSENSUS_TICK, Host, cx, partner_for};
 use crate::ids::{GroupId, PoolId, Ticket};
 use crate::instance::{Cx, Instance};
 use crate::io::{Done, HostInput, HostOutput, Now, Refusal};
+use std::ops::Bound;
 
 impl Host {
     /// Takes an input. Its outputs come by [`Host::poll`].
@@ -117,10 +118,25 @@ impl Host {
         self.tick_link();
     }
 
+    /// Takes the copies in turn, from the one behind that which was last, until so many of their records have changed that writing
+    /// them down is a piece of work; or to the end of the round.
     fn checkpoint(&mut self, id: u64) {
         self.settle();
-        let groups = self.groups.values_mut().filter_map(|instance| instance.checkpoint(&self.cfg, id)).collect();
-        self.out.push_back(HostOutput::Checkpoint { id, groups });
+        let from = self.checkpointed.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut groups, mut records) = (Vec::new(), 0);
+        for (group, instance) in self.groups.range_mut((from, Bound::Unbounded)) {
+            if records >= self.cfg.limits.checkpoint_records {
+                break;
+            }
+            let delta = instance.checkpoint(&self.cfg, id);
+            records += delta.as_ref().map_or(0, |delta| delta.puts.len() + delta.deletes.len());
+            groups.extend(delta);
+            self.checkpointed = Some(*group);
+        }
+        if self.checkpointed.as_ref() == self.groups.keys().next_back() {
+            self.checkpointed = None;
+        }
+        self.out.push_back(HostOutput::Checkpoint { id, groups, round: self.checkpointed.is_none() });
     }
 
     fn pair(&mut self, partner: Option<(PoolId, u16)>, with_cms: bool) {

@@ -73,6 +73,8 @@ pub struct Server {
     /// A checkpoint is on the disk, and the host is not told yet.
     pub hold_checkpoints: bool,
     pub held: Vec<u64>,
+    /// The groups of each checkpoint, and whether it ended a round.
+    pub checkpoints: Vec<(Vec<GroupId>, bool)>,
     born: Millis,
     clock_skew: Millis,
 }
@@ -156,6 +158,7 @@ impl Server {
             forgotten: Vec::new(),
             hold_checkpoints: false,
             held: Vec::new(),
+            checkpoints: Vec::new(),
             born: 0,
             clock_skew: 0,
         }
@@ -329,7 +332,8 @@ impl World {
                     self.input(at, HostInput::TailStored { group });
                 }
             }
-            HostOutput::Checkpoint { id, groups } => {
+            HostOutput::Checkpoint { id, groups, round } => {
+                server.checkpoints.push((groups.iter().map(|delta| delta.group).collect(), round));
                 for delta in groups {
                     let (meta, records) = server.disk.checkpoints.entry(delta.group).or_default();
                     *meta = delta.meta;

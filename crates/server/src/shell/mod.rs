@@ -1,10 +1,11 @@
 //! The process's runtime: threads, queues and clocks around one node.
 //!
-//! Owns the threads (node, store, capture, one runtime for SIP streams, one for links, HTTP and DNS, one per UDP listener), the order of
+//! Owns the threads (node, store, checkpoint, capture, one runtime for SIP streams, one for links, HTTP and DNS, one per UDP listener), the order of
 //! inputs, and the start and end of a server. Decides nothing that the node could decide.
 
 pub mod boot;
 pub mod certificates;
+pub mod checkpoint;
 pub mod clock;
 pub mod counters;
 pub mod events;

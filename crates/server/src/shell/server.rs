@@ -4,6 +4,7 @@
 
 use super::boot;
 use super::certificates;
+use super::checkpoint;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::events::EventHub;
@@ -312,8 +313,10 @@ impl Parts {
         store: Store,
         requests: crossbeam_channel::Receiver<storage::Request>,
     ) -> Result<(), StartError> {
+        let (checkpointer, writer) = checkpoint::pair(store.checkpoints);
+        threads.add("checkpoint", move || writer.run())?;
         let storage = Storage::new(
-            store,
+            (store.log, checkpointer),
             requests,
             self.inbox.clone(),
             self.events.clone(),

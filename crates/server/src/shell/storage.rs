@@ -1,8 +1,9 @@
-//! The store thread: appends in order, one sync for all that is queued, checkpoints, tails.
+//! The store thread: appends in order, one sync for all that is queued, tails; checkpoints are handed on to a thread of their own.
 //!
-//! Owns the store while the server runs, and what a full or failed disk means: full = nothing is acknowledged, the node is
+//! Owns the log while the server runs, and what a full or failed disk means: full = nothing is acknowledged, the node is
 //! told, and it is tried again; failed = the process ends. Decides nothing about groups.
 
+use super::checkpoint::{Checkpointer, Done, Work};
 use super::counters::{Counters, count};
 use super::events::EventHub;
 use super::inbox::Inbox;
@@ -12,7 +13,7 @@ use pairline_group::{Entry, GroupId, PoolId, Position};
 use pairline_node::event::Level;
 use pairline_node::io::{Input, StoredTail};
 use pairline_store::tails::Resolution;
-use pairline_store::{CheckpointError, ForgetError, LogError, Store, Tail, TailError};
+use pairline_store::{CheckpointError, LogError, LogStore, Tail, TailError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,9 +74,6 @@ pub enum StorageFailure {
     /// The checkpoint.
     #[error("checkpoint: {}: {}", .0, source_text(.0))]
     Checkpoint(#[from] CheckpointError),
-    /// A group could not be forgotten.
-    #[error("forgetting a group: {0}")]
-    Forget(#[from] pairline_store::ForgetError),
     /// The tails.
     #[error("divergent tail: {}: {}", .0, source_text(.0))]
     Tail(#[from] TailError),
@@ -87,7 +85,8 @@ fn source_text(error: &dyn std::error::Error) -> String {
 
 /// The store thread's state.
 pub struct Storage {
-    store: Store,
+    store: LogStore,
+    checkpointer: Checkpointer,
     requests: channel::Receiver<Request>,
     inbox: Inbox,
     events: EventHub,
@@ -106,9 +105,9 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Around an open store.
+    /// Around an open log, and whoever writes checkpoints.
     pub fn new(
-        store: Store,
+        (store, checkpointer): (LogStore, Checkpointer),
         requests: channel::Receiver<Request>,
         inbox: Inbox,
         events: EventHub,
@@ -117,6 +116,7 @@ impl Storage {
     ) -> Storage {
         Storage {
             store,
+            checkpointer,
             requests,
             inbox,
             events,
@@ -139,16 +139,23 @@ impl Storage {
     pub fn run(mut self) -> Result<(), StorageFailure> {
         while !self.closing {
             let wait = if self.full { RETRY } else { IDLE };
-            match self.requests.recv_timeout(wait) {
-                Ok(request) => self.serve(request)?,
-                Err(channel::RecvTimeoutError::Timeout) => self.idle()?,
-                Err(channel::RecvTimeoutError::Disconnected) => self.closing = true,
+            channel::select! {
+                recv(self.requests) -> request => match request {
+                    Ok(request) => self.serve(request)?,
+                    Err(channel::RecvError) => self.closing = true,
+                },
+                recv(self.checkpointer.ready()) -> done => match done {
+                    Ok(done) => self.checkpointed(done)?,
+                    Err(channel::RecvError) => self.closing = true,
+                },
+                default(wait) => self.idle()?,
             }
             if self.full && self.retry_at <= Instant::now() {
                 self.retry()?;
             }
         }
         self.sync()?;
+        self.await_checkpoints()?;
         Ok(self.store.close()?)
     }
 
@@ -188,14 +195,16 @@ impl Storage {
         // Batches of the group that wait for space come first, so that none of them stands behind its end.
         let waits = !self.stuck.is_empty();
         match if waits { Ok(()) } else { self.store.forget(group) } {
-            Ok(()) if !waits => Ok(()),
-            Ok(()) | Err(ForgetError::Log(LogError::NoSpace(_))) => {
-                // Not made up for: the next start finds the group there and gives it up again.
-                self.disk_full("a group that is not kept here any more cannot be given up");
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+            Ok(()) if !waits => self.checkpointer.ask(Work::Forget(group)),
+            Ok(()) | Err(LogError::NoSpace(_)) => self.not_given_up(),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
+    }
+
+    /// Not made up for: the next start finds the group there and gives it up again.
+    fn not_given_up(&mut self) {
+        self.disk_full("a group that is not kept here any more cannot be given up");
     }
 
     fn append(&mut self, batch: LogBatch) -> Result<(), StorageFailure> {
@@ -237,7 +246,7 @@ impl Storage {
     fn other(&mut self, request: Request) -> Result<(), StorageFailure> {
         match request {
             Request::Append(batch) => self.append(batch)?,
-            Request::Checkpoint(id, groups) => self.checkpoint(id, groups)?,
+            Request::Checkpoint(id, groups) => self.checkpointer.ask(Work::Write(id, groups)),
             Request::Forget(group) => self.forget(group)?,
             Request::Purge(group, through) => match self.store.purge(group, through) {
                 Err(LogError::NoSpace(_)) => {
@@ -268,19 +277,29 @@ impl Storage {
         Ok(())
     }
 
-    fn checkpoint(&mut self, id: u64, groups: Vec<CheckpointDelta>) -> Result<(), StorageFailure> {
-        match self.store.checkpoint(&groups) {
-            Ok(()) => {
+    /// What the checkpoint thread was asked for is done, or is not.
+    fn checkpointed(&mut self, done: Done) -> Result<(), StorageFailure> {
+        self.checkpointer.looked_at();
+        match (done.result, done.work) {
+            (Ok(()), Work::Write(id, _)) => {
                 count(&self.counters.checkpoints);
                 self.tell(Input::CheckpointDone { id });
-                Ok(())
             }
-            Err(CheckpointError::NoSpace(_)) => {
+            (Ok(()), Work::Forget(_)) => {}
+            (Err(CheckpointError::NoSpace(_)), Work::Write(id, groups)) => {
                 self.hold(Request::Checkpoint(id, groups), "the checkpoint cannot be written");
-                Ok(())
             }
-            Err(error) => Err(error.into()),
+            (Err(CheckpointError::NoSpace(_)), Work::Forget(_)) => self.not_given_up(),
+            (Err(error), _) => return Err(error.into()),
         }
+        Ok(())
+    }
+
+    fn await_checkpoints(&mut self) -> Result<(), StorageFailure> {
+        while let Some(done) = self.checkpointer.wait() {
+            self.checkpointed(done)?;
+        }
+        Ok(())
     }
 
     /// Keeps a request until there is room.
@@ -312,6 +331,8 @@ impl Storage {
         for held in std::mem::take(&mut self.held) {
             self.other(held)?;
         }
+        // Whether there is room again is known when these are written.
+        self.await_checkpoints()?;
         let collected = self.purged == 0 || self.collect()?;
         let waiting = std::mem::take(&mut self.stuck);
         for batch in waiting {
