@@ -11,6 +11,7 @@ use crate::{host_side, modes, peer, peer_side, procedures, sip_side};
 use pairline_group::Millis;
 use pairline_group::RecoverError;
 use pairline_group::io::{HostInput, Now, RecoveredGroup};
+use pairline_services::admission::sieve::Shares;
 use pairline_services::cx::{LocateError, TaskEvent};
 use std::cell::RefCell;
 use std::future::Future;
@@ -74,6 +75,11 @@ impl Node {
             }
         });
         Some(Output::PeerFrame { link, frame })
+    }
+
+    /// How much of what is new is to be handed in at all, by class, while there is overload.
+    pub fn shares(&self) -> Shares {
+        self.core.borrow().admission.rate().shares()
     }
 
     /// When the node wants to be called at the latest (monotonic milliseconds).

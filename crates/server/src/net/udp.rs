@@ -5,6 +5,7 @@
 use super::mmsg::{self, BATCH, ReceiveBuffers};
 use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::Inbox;
+use crate::shell::lanes::Sorted;
 use bytes::Bytes;
 use pairline_sip::flow::Flow;
 use pairline_sip::stun;
@@ -68,16 +69,18 @@ impl UdpListener {
     pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters) {
         let mut buffers = ReceiveBuffers::default();
         while !stop.load(Ordering::Relaxed) {
-            let mut batch = Vec::with_capacity(BATCH);
-            let mut short = 0;
+            let mut batch = Sorted::default();
+            let (mut short, mut shed) = (0, 0);
             let mut answers = Vec::new();
             let received = mmsg::receive(self.socket.as_fd(), &mut buffers, |from, data| {
                 if data.len() < SHORTEST {
                     short += 1;
                 } else if stun::is_stun(data) {
                     answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
+                } else if let Some(lane) = inbox.lane(data) {
+                    batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
                 } else {
-                    batch.push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
+                    shed += 1;
                 }
             });
             let full = matches!(received, Ok(n) if n >= BATCH);
@@ -91,10 +94,11 @@ impl UdpListener {
                 }
             }
             add(&counters.udp_ignored, short);
+            add(&counters.udp_shed, shed);
             add(&counters.stun_answered, answers.len());
             // Who cannot be reached does not hear that it is.
             let _ = self.send_all(&mut answers, counters);
-            if !batch.is_empty() && inbox.datagrams(batch).is_err() {
+            if batch.iter().any(|lane| !lane.is_empty()) && inbox.datagrams(batch).is_err() {
                 return;
             }
             if !full && (inbox.is_resting() || inbox.has_plenty()) {

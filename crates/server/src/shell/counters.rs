@@ -38,6 +38,8 @@ counters! {
     udp_dropped => "pairline_udp_dropped_total",
     /// Datagrams too short to be SIP (keep-alives), ignored.
     udp_ignored => "pairline_udp_ignored_total",
+    /// Datagrams let fall before the parse because there was no time even to refuse them.
+    udp_shed => "pairline_udp_shed_total",
     /// STUN binding requests answered.
     stun_answered => "pairline_stun_answered_total",
     /// Datagrams sent.

@@ -4,9 +4,10 @@
 //! so pause reading, datagrams are dropped and counted. Does not own what the node does with them.
 
 use super::counters::{Counters, add};
-use super::lanes::{Datagrams, Lane, LanesIn, LanesOut, lanes};
+use super::lanes::{Datagrams, Lane, LanesIn, LanesOut, Sorted, lanes};
 use crossbeam_channel as channel;
 use pairline_node::io::Input;
+use pairline_services::admission::sieve::Shares;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -178,12 +179,17 @@ impl Inbox {
         Ok(())
     }
 
+    /// The lane of a datagram; `None` if it is to be let fall at once.
+    pub fn lane(&self, message: &[u8]) -> Option<Lane> {
+        self.datagrams.lane(message)
+    }
+
     /// Datagrams of one receive, each into its lane; dropped and counted where there is no room. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn datagrams(&self, batch: Datagrams) -> Result<(), Ended> {
-        let dropped = self.datagrams.put(batch)?;
+    pub fn datagrams(&self, sorted: Sorted) -> Result<(), Ended> {
+        let dropped = self.datagrams.put(sorted)?;
         add(&self.counters.udp_dropped, dropped);
         self.wake_for_client();
         Ok(())
@@ -247,6 +253,11 @@ impl Outlet {
     /// When the oldest datagram of a lane came.
     pub fn oldest(&mut self, lane: Lane) -> Option<Instant> {
         self.datagrams.oldest(lane)
+    }
+
+    /// From now on these shares of what is new are let through, by class.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.datagrams.set_shares(shares);
     }
 
     /// The next datagrams of a lane, and when they came.

@@ -5,9 +5,11 @@
 //! Messages of streams have no lanes: those of one connection keep their order.
 
 use super::inbox::Ended;
+use super::sieve::Sieve;
 use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_services::admission::Class;
+use pairline_services::admission::sieve::Shares;
 use pairline_sip::flow::Flow;
 use pairline_sip::glance::Glance;
 use std::sync::Arc;
@@ -22,8 +24,11 @@ const BYTES: usize = 40 * 1024 * 1024;
 /// (T1 of RFC 3261), so that whoever only waits for its turn, as in a burst or a closed loop of thousands, is served and not refused.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Datagrams of one receive.
+/// Datagrams of one lane and one receive.
 pub type Datagrams = Vec<(Flow, Bytes)>;
+
+/// Datagrams of one receive, by lane.
+pub type Sorted = [Datagrams; 3];
 
 /// What a datagram is, from what is handled first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,15 +45,17 @@ impl Lane {
     /// All, in order; `Lane as usize` is the index.
     pub const ALL: [Lane; 3] = [Lane::Ongoing, Lane::Calls, Lane::Rest];
 
-    /// Of a datagram.
-    pub fn of(message: &[u8]) -> Lane {
+    /// Of a datagram, and its class if it has one.
+    pub fn of(message: &[u8]) -> (Lane, Option<Class>) {
         let seen = Glance::of(message);
-        match Class::of(&seen, pairline_services::ident::is_emergency) {
+        let class = Class::of(&seen, pairline_services::ident::is_emergency);
+        let lane = match class {
             None if seen.method.is_empty() && !message.starts_with(b"SIP/2.0 ") => Lane::Rest,
             None | Some(Class::Emergency | Class::InDialog) => Lane::Ongoing,
             Some(Class::Invite) => Lane::Calls,
             Some(_) => Lane::Rest,
-        }
+        };
+        (lane, class)
     }
 
     /// How long what is in it may wait.
@@ -83,6 +90,7 @@ struct Load {
 pub struct LanesIn {
     lanes: [channel::Sender<Batch>; 3],
     load: Arc<Load>,
+    sieve: Sieve,
 }
 
 /// The receiving side.
@@ -91,15 +99,17 @@ pub struct LanesOut {
     /// The first batch of each lane, once it was looked at.
     first: [Option<Batch>; 3],
     load: Arc<Load>,
+    sieve: Sieve,
 }
 
 /// Empty lanes.
 pub fn lanes() -> (LanesIn, LanesOut) {
     // A batch has at least one datagram, so there is a place for each that is let in.
     let pairs = DATAGRAMS.map(channel::bounded);
-    let load = Arc::new(Load::default());
-    let sending = LanesIn { lanes: pairs.each_ref().map(|(sender, _)| sender.clone()), load: Arc::clone(&load) };
-    (sending, LanesOut { lanes: pairs.map(|(_, receiver)| receiver), first: [const { None }; 3], load })
+    let (load, sieve) = (Arc::new(Load::default()), Sieve::default());
+    let lanes = pairs.each_ref().map(|(sender, _)| sender.clone());
+    let sending = LanesIn { lanes, load: Arc::clone(&load), sieve: sieve.clone() };
+    (sending, LanesOut { lanes: pairs.map(|(_, receiver)| receiver), first: [const { None }; 3], load, sieve })
 }
 
 impl LanesIn {
@@ -108,19 +118,19 @@ impl LanesIn {
         self.load.datagrams.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Puts each datagram into its lane; gives how many were dropped, since there was no room. Never waits.
+    /// The lane of a datagram; `None` if it is to be let fall at once.
+    pub fn lane(&self, message: &[u8]) -> Option<Lane> {
+        let (lane, class) = Lane::of(message);
+        class.is_none_or(|class| self.sieve.lets_through(class)).then_some(lane)
+    }
+
+    /// Puts datagrams into their lanes; gives how many were dropped, since there was no room. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn put(&self, batch: Datagrams) -> Result<usize, Ended> {
-        let now = Instant::now();
-        let mut parts: [Datagrams; 3] = Default::default();
-        // Nearly always all of a batch is of one or two lanes, so this allocates little.
-        for (flow, message) in batch {
-            parts[Lane::of(&message) as usize].push((flow, message));
-        }
-        let mut dropped = 0;
-        for (lane, part) in Lane::ALL.into_iter().zip(parts) {
+    pub fn put(&self, sorted: Sorted) -> Result<usize, Ended> {
+        let (now, mut dropped) = (Instant::now(), 0);
+        for (lane, part) in Lane::ALL.into_iter().zip(sorted) {
             if !part.is_empty() {
                 dropped += self.put_into(lane, now, part)?;
             }
@@ -162,6 +172,11 @@ impl LanesOut {
         self.lanes.iter().map(channel::Receiver::len).sum::<usize>() + self.first.iter().flatten().count()
     }
 
+    /// From now on these shares of each class are let through.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.sieve.set(shares);
+    }
+
     /// When the oldest of a lane came.
     pub fn oldest(&mut self, lane: Lane) -> Option<Instant> {
         let index = lane as usize;
@@ -189,10 +204,20 @@ mod tests {
     //! What is going on goes before calls, calls before the rest, and each lane is bounded for itself.
 
     use super::*;
+    use pairline_services::admission::sieve::WHOLE;
 
     fn datagram(text: &str) -> (Flow, Bytes) {
         let flow = Flow::udp(0, "192.0.2.1:5060".parse().unwrap());
         (flow, Bytes::from(text.replace('|', "\r\n")))
+    }
+
+    fn sorted(lanes: &LanesIn, texts: &[&str]) -> Sorted {
+        let mut sorted = Sorted::default();
+        for text in texts {
+            let (flow, message) = datagram(text);
+            sorted[lanes.lane(&message).unwrap() as usize].push((flow, message));
+        }
+        sorted
     }
 
     #[test]
@@ -211,7 +236,7 @@ mod tests {
             ("what is no SIP at all||", Lane::Rest),
             ("SIP/2.1 nor this||", Lane::Rest),
         ] {
-            assert_eq!(Lane::of(&datagram(text).1), lane, "{text}");
+            assert_eq!(Lane::of(&datagram(text).1).0, lane, "{text}");
         }
     }
 
@@ -220,7 +245,7 @@ mod tests {
         let (sending, mut lanes) = lanes();
         let texts =
             ["REGISTER sip:1 SIP/2.0||", "INVITE sip:2 SIP/2.0||", "REGISTER sip:3 SIP/2.0||", "SIP/2.0 200 OK||"];
-        assert_eq!(sending.put(texts.iter().map(|text| datagram(text)).collect()), Ok(0));
+        assert_eq!(sending.put(sorted(&sending, &texts)), Ok(0));
         assert_eq!((lanes.waiting(), sending.waiting()), (3, 4));
         assert!(lanes.oldest(Lane::Calls).is_some() && lanes.waiting() == 3);
         let (_, rest) = lanes.take(Lane::Rest).unwrap();
@@ -236,17 +261,30 @@ mod tests {
         let large = format!("REGISTER sip:x SIP/2.0|{}||", "x".repeat(60_000));
         let mut dropped = 0;
         for _ in 0..1_000 {
-            dropped += sending.put(vec![datagram(&large)]).unwrap();
+            dropped += sending.put(sorted(&sending, &[&large])).unwrap();
         }
         assert!(dropped > 600 && lanes.load.bytes.load(Ordering::Relaxed) <= BYTES / 2, "{dropped}");
         for _ in 0..DATAGRAMS[0] / 2 {
-            assert_eq!(sending.put(vec![datagram("SIP/2.0 200 OK||"), datagram("BYE sip:b@x SIP/2.0||")]), Ok(0));
+            assert_eq!(sending.put(sorted(&sending, &["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0||"])), Ok(0));
         }
-        assert_eq!(sending.put(vec![datagram("SIP/2.0 200 OK||")]), Ok(1), "bounded, too");
-        assert_eq!(sending.put(vec![datagram("INVITE sip:b@x SIP/2.0||")]), Ok(0));
+        assert_eq!(sending.put(sorted(&sending, &["SIP/2.0 200 OK||"])), Ok(1), "bounded, too");
+        assert_eq!(sending.put(sorted(&sending, &["INVITE sip:b@x SIP/2.0||"])), Ok(0));
         while lanes.take(Lane::Rest).is_some() {}
-        assert_eq!(sending.put(vec![datagram(&large)]), Ok(0));
+        assert_eq!(sending.put(sorted(&sending, &[&large])), Ok(0));
         drop(lanes);
-        assert_eq!(sending.put(vec![datagram(&large)]), Err(Ended));
+        assert_eq!(sending.put(sorted(&sending, &[&large])), Err(Ended));
+    }
+
+    #[test]
+    fn what_the_node_has_no_time_to_refuse_is_let_fall() {
+        let (sending, lanes) = lanes();
+        let mut shares = [WHOLE; 8];
+        shares[Class::Message as usize] = WHOLE / 2;
+        lanes.set_shares(&shares);
+        let message = datagram("MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||").1;
+        assert_eq!((0..100).filter(|_| sending.lane(&message).is_some()).count(), 50);
+        for text in ["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", "INVITE sip:b@x SIP/2.0||"] {
+            assert!((0..100).all(|_| sending.lane(&datagram(text).1).is_some()), "{text}");
+        }
     }
 }

@@ -23,6 +23,7 @@ pub mod ports;
 pub mod push;
 pub mod running;
 pub mod server;
+mod sieve;
 pub mod signals;
 pub mod sockets;
 pub mod storage;

@@ -6,6 +6,8 @@ use pairline_group::Millis;
 use pairline_group::io::{Now, RecoveredGroup};
 use pairline_node::Node;
 use pairline_node::io::{Input, Output};
+use pairline_services::admission::Class;
+use pairline_services::admission::sieve::{Shares, WHOLE};
 
 /// Eats inputs, emits outputs, says when it wants to be called at the latest.
 pub trait NodeLike {
@@ -21,6 +23,10 @@ pub trait NodeLike {
     fn poll(&mut self) -> Option<Output>;
     /// Monotonic milliseconds at which a tick is due at the latest.
     fn next_timeout(&self) -> Option<Millis>;
+    /// How much of what is new is to be handed in at all, by class.
+    fn shares(&self) -> Shares {
+        [WHOLE; Class::ALL.len()]
+    }
 }
 
 /// Makes the node on the thread on which it lives, from what the disk gave back.
@@ -41,5 +47,9 @@ impl NodeLike for Node {
 
     fn next_timeout(&self) -> Option<Millis> {
         Node::next_timeout(self)
+    }
+
+    fn shares(&self) -> Shares {
+        Node::shares(self)
     }
 }

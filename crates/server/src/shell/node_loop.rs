@@ -303,6 +303,7 @@ impl NodeLoop {
         let due = now >= self.due() && now > self.last_tick;
         if due {
             self.tick();
+            self.outlet.set_shares(&self.node.shares());
         }
         due
     }

@@ -8,6 +8,7 @@
 pub mod class;
 pub mod neighbours;
 pub mod rate;
+pub mod sieve;
 pub mod sources;
 
 pub use class::Class;

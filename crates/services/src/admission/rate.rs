@@ -7,6 +7,7 @@
 //! rate rises again. Does not own what a request is (`class`) nor how it is refused (`super`).
 
 use super::class::Class;
+use super::sieve::{Shares, Sieve};
 use pairline_group::Millis;
 use pairline_topology::policy_overload::OverloadPolicy;
 
@@ -67,6 +68,8 @@ struct Window {
     own: u32,
     /// Units that were refused.
     refused: u32,
+    /// Requests that were admitted, and refused, by class.
+    counts: [[u32; CLASSES]; 2],
     /// The shortest of the turns' waits; `None` if nothing came through a queue.
     wait: Option<Millis>,
     /// The wait of the last turn.
@@ -127,6 +130,7 @@ pub struct Rate {
     /// What neighbours are asked to hold back, in thousandths.
     held_back: u64,
     figures: Figures,
+    sieve: Sieve,
 }
 
 impl Rate {
@@ -156,6 +160,7 @@ impl Rate {
             patience: 0,
             held_back: 0,
             figures: Figures::default(),
+            sieve: Sieve::default(),
         };
         new.tokens = new.burst();
         new.emergency = new.emergency_burst();
@@ -230,7 +235,11 @@ impl Rate {
     fn close(&mut self, now: Millis) -> Option<Change> {
         let before = std::mem::replace(&mut self.last, std::mem::take(&mut self.now));
         self.refused_class = CLASSES;
-        self.backlog = self.backlog - self.backlog / 10 + u64::from(self.last.refused);
+        let scaled: u64 = (0..CLASSES).map(|class| self.sieve.scaled(class, self.last.counts[1][class])).sum();
+        self.backlog = self.backlog - self.backlog / 10 + scaled.max(u64::from(self.last.refused));
+        let [admitted, refused] = &self.last.counts;
+        let rate = u64::from(self.rate) * WINDOW_MS / 1_000;
+        self.sieve.close(self.is_overloaded(), u32::try_from(rate).unwrap_or(u32::MAX), admitted, refused);
         let wait = self.last.wait.unwrap_or(0);
         let target = Millis::from(self.policy.target_delay_ms);
         self.busy = if wait > target { self.busy + 1 } else { 0 };
@@ -324,9 +333,11 @@ impl Rate {
             self.tokens = (self.tokens - i64::from(units) * 1_000).max(-self.burst() * DEBT);
             self.now.admitted[index] = self.now.admitted[index].saturating_add(units);
             self.figures.admitted[index] += 1;
+            self.now.counts[0][index] += 1;
         } else {
             self.now.refused = self.now.refused.saturating_add(units);
             self.figures.refused[index] += 1;
+            self.now.counts[1][index] += 1;
             self.refused_class = self.refused_class.min(index);
         }
         admitted
@@ -379,6 +390,11 @@ impl Rate {
         let most = u64::from(self.policy.retry_after_max_s);
         let base = (1 + self.backlog / u64::from(self.rate.max(1))).clamp(2, most.max(2));
         (base.div_ceil(2) + random % (base + 1)).min(most)
+    }
+
+    /// How much of each class is to be looked at at all.
+    pub fn shares(&self) -> Shares {
+        self.sieve.shares()
     }
 
     /// Whether overload has been declared.
