@@ -95,9 +95,9 @@ pub fn weighed(core: &mut Core, task: TaskId, right: bool) {
     }
 }
 
-/// What is given from now on had waited for so long.
-pub fn waited(core: &mut Core, ms: u64) {
-    let change = core.admission.waited(core.now.mono, ms);
+/// What is given from now on had waited for so long; the rest of it (what is neither going on nor a call) for so long.
+pub fn waited(core: &mut Core, ms: u64, rest: u64) {
+    let change = core.admission.waited(core.now.mono, ms, rest);
     tell(core, change);
 }
 

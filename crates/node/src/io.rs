@@ -28,6 +28,8 @@ pub enum Input {
     Waited {
         /// Milliseconds.
         ms: u64,
+        /// The same of what is neither going on nor a call, which may be let fall.
+        rest: u64,
     },
     /// The SIP messages that are given from now on, until this or [`Input::Waited`] is said again, came so long ago.
     Age {

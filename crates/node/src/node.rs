@@ -145,7 +145,7 @@ impl Node {
         match input {
             Input::Tick => self.tick(),
             Input::Sip { flow, message } => sip_side::received(self, flow, message),
-            Input::Waited { ms } => crate::admission::waited(&mut self.core.borrow_mut(), ms),
+            Input::Waited { ms, rest } => crate::admission::waited(&mut self.core.borrow_mut(), ms, rest),
             Input::Age { ms } => self.core.borrow_mut().admission.came_ago(ms),
             Input::PeerFrame { link, frame } => peer_side::frame(self, link, &frame),
             Input::Admin { request, actor, command } => {

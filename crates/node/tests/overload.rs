@@ -42,7 +42,7 @@ impl Server {
     fn overloaded() -> Server {
         let mut server = Server::with(|topology| topology.policies.overload.min_rate = 10);
         for _ in 0..40 {
-            server.give(Input::Waited { ms: 90 });
+            server.give(Input::Waited { ms: 90, rest: 0 });
             server.pass(20);
         }
         assert!(server.events.iter().any(|event| event.name == "overload-began"), "{:?}", server.events);
@@ -169,7 +169,7 @@ fn an_ack_is_not_answered_and_a_repetition_is_not_refused() {
     assert_eq!(first, [501]);
     let mut server = {
         for _ in 0..40 {
-            server.give(Input::Waited { ms: 90 });
+            server.give(Input::Waited { ms: 90, rest: 0 });
             server.pass(20);
         }
         server.use_up();
@@ -271,7 +271,7 @@ fn a_trusted_neighbour_that_asks_is_told_how_much_to_hold_back() {
         }
         let first = via_param(&server, "oc-seq").unwrap();
         for _ in 0..40 {
-            server.give(Input::Waited { ms: 90 });
+            server.give(Input::Waited { ms: 90, rest: 0 });
             for _ in 0..5 {
                 server.answers("OPTIONS", "sip:pairline.test", "", udp(99));
             }

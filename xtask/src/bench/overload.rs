@@ -25,6 +25,9 @@ const RECOVERY_S: f64 = 2.0;
 const WATCHED_S: f64 = 10.0;
 /// Operations a second with which the search for the capacity begins, and its factor.
 const SEARCH: (f64, f64) = (2_000.0, 1.3);
+/// What the server counts of what it let fall.
+const SHED: &str = "pairline_udp_shed_total";
+const DROPPED: &str = "pairline_udp_dropped_total";
 /// Steps of the search.
 const SEARCH_STEPS: i32 = 11;
 
@@ -61,6 +64,9 @@ pub(crate) struct Load {
     units: f64,
     refused: f64,
     failed: f64,
+    /// Datagrams that the server let fall: for want of time to refuse them, and for want of room.
+    shed: f64,
+    dropped: f64,
     /// From the sending of an INVITE to its 200, in milliseconds.
     invite_p50: f64,
     invite_p99: f64,
@@ -86,6 +92,8 @@ impl Load {
             units: units(&kinds),
             refused: number(&step["refused"]) / seconds,
             failed: number(&step["failed"]) / seconds,
+            shed: 0.0,
+            dropped: 0.0,
             invite_p50: number(&step["answered"]["p50"]) / 1000.0,
             invite_p99: number(&step["answered"]["p99"]) / 1000.0,
             due_p99: number(&step["invites"]["p99"]) / 1000.0,
@@ -130,7 +138,10 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
     for times in LOADS {
         let pair = fresh(&format!("load-{times}"))?;
         let report = mix(&pair, binaries, options, &[(capacity * times, seconds)])?;
-        loads.push(Load::new(times, seconds, &report));
+        let fell = pair.look(Side::East, &[SHED, DROPPED])?;
+        let load = Load::new(times, seconds, &report);
+        let (shed, dropped) = (fell.figure(0).sum / seconds, fell.figure(1).sum / seconds);
+        loads.push(Load { shed, dropped, ..load });
         println!("{:?} {}", loads.last(), report["statuses"]);
     }
     let pair = fresh("recovery")?;
@@ -246,14 +257,14 @@ fn text(options: &Options, found: &Found) -> String {
         found.capacity,
         found.peak
     );
-    text.push_str("| load | offered/s | refreshes, messages, calls done/s | units/s | of the peak | refused/s | failed/s | INVITE p50 ms | p99 ms | p99 since due | generator's round p99 ms | cores | µs a refusal |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    text.push_str("| load | offered/s | refreshes, messages, calls done/s | units/s | of the peak | refused/s | failed/s | let fall/s, for want of room/s | INVITE p50 ms | p99 ms | p99 since due | generator's round p99 ms | cores | µs a refusal |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     let each = found.loads.first().map_or(f64::NAN, |calm| calm.cores / calm.units);
     for load in &found.loads {
         let refusal = (load.cores - load.units * each) / load.refused * 1e6;
         let refusal = if load.refused > load.done { format!("{refusal:.1}") } else { "–".to_owned() };
         let _ = writeln!(
             text,
-            "| {} × | {:.0} | {:.0}, {:.0}, {:.0} | {:.0} | {:.0} % | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {refusal} |",
+            "| {} × | {:.0} | {:.0}, {:.0}, {:.0} | {:.0} | {:.0} % | {:.0} | {:.1} | {:.0}, {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {refusal} |",
             load.times,
             load.offered,
             load.kinds[0],
@@ -263,6 +274,8 @@ fn text(options: &Options, found: &Found) -> String {
             load.units / found.peak * 100.0,
             load.refused,
             load.failed,
+            load.shed,
+            load.dropped,
             load.invite_p50,
             load.invite_p99,
             load.due_p99,

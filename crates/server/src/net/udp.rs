@@ -5,9 +5,10 @@
 use super::mmsg::{self, BATCH, ReceiveBuffers};
 use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::Inbox;
-use crate::shell::lanes::Sorted;
+use crate::shell::lanes::{Datagrams, Sorted};
 use bytes::Bytes;
 use pairline_sip::flow::Flow;
+use pairline_sip::glance;
 use pairline_sip::stun;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -25,6 +26,8 @@ const WAIT: Duration = Duration::from_millis(250);
 /// fewer, larger batches, and one wake-up serves them all. A wake-up from another core costs as much as a datagram, more in a virtual
 /// machine.
 const LINGER: Duration = Duration::from_millis(1);
+/// Seconds after which who is refused here may come again: at least, and spread over so many.
+const RETRY_AFTER: (u64, u64) = (2, 8);
 /// Shorter datagrams cannot be SIP: keep-alives, which need no answer on UDP.
 const SHORTEST: usize = 16;
 
@@ -68,6 +71,7 @@ impl UdpListener {
     /// Receives until `stop` is set or the node has ended. Runs on a thread of its own.
     pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters) {
         let mut buffers = ReceiveBuffers::default();
+        let mut refused = 0;
         while !stop.load(Ordering::Relaxed) {
             let mut batch = Sorted::default();
             let (mut short, mut shed) = (0, 0);
@@ -98,13 +102,28 @@ impl UdpListener {
             add(&counters.stun_answered, answers.len());
             // Who cannot be reached does not hear that it is.
             let _ = self.send_all(&mut answers, counters);
-            if batch.iter().any(|lane| !lane.is_empty()) && inbox.datagrams(batch).is_err() {
-                return;
+            if batch.iter().any(|lane| !lane.is_empty()) {
+                let Ok(calls) = inbox.datagrams(batch) else { return };
+                self.refuse(calls, &mut refused, counters);
             }
             if !full && (inbox.is_resting() || inbox.has_plenty()) {
                 std::thread::sleep(LINGER);
             }
         }
+    }
+
+    /// Refuses calls for which the node has no room, as it would itself; `before` counts them, and spreads the time after which they may
+    /// come again.
+    fn refuse(&self, calls: Datagrams, before: &mut u64, counters: &Counters) {
+        let refusal = |(flow, message): (Flow, Bytes)| {
+            *before += 1;
+            let header = format!("Retry-After: {}\r\n", RETRY_AFTER.0 + *before % RETRY_AFTER.1);
+            glance::refusal(&message, flow, 500, "Server Busy", header.as_bytes())
+        };
+        let mut answers: Vec<_> =
+            calls.into_iter().filter_map(refusal).map(|(to, answer)| (to.remote, answer)).collect();
+        // Who cannot be reached does not hear it.
+        let _ = self.send_all(&mut answers, counters);
     }
 
     /// Sends all of `batch` and empties it. Returns the destinations that the system refused (no route, not allowed). One

@@ -184,15 +184,20 @@ impl Inbox {
         self.datagrams.lane(message)
     }
 
-    /// Datagrams of one receive, each into its lane; dropped and counted where there is no room. Never waits.
+    /// Datagrams of one receive, each into its lane. Those for which there is no room are counted; new calls among them are given back:
+    /// who calls is to be told. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn datagrams(&self, sorted: Sorted) -> Result<(), Ended> {
-        let dropped = self.datagrams.put(sorted)?;
-        add(&self.counters.udp_dropped, dropped);
+    pub fn datagrams(&self, sorted: Sorted) -> Result<Datagrams, Ended> {
+        let left = self.datagrams.put(sorted)?;
+        for (wait, left) in self.counters.waits.lanes.iter().zip(&left).filter(|(_, left)| !left.is_empty()) {
+            add(&self.counters.udp_dropped, left.len());
+            wait.drop(left.len());
+        }
         self.wake_for_client();
-        Ok(())
+        let [_, calls, _] = left;
+        Ok(calls)
     }
 
     /// Wakes the node's thread (a stop was asked for).
@@ -255,6 +260,11 @@ impl Outlet {
         self.datagrams.oldest(lane)
     }
 
+    /// When the youngest datagram of a lane came.
+    pub fn youngest(&mut self, lane: Lane) -> Option<Instant> {
+        self.datagrams.youngest(lane)
+    }
+
     /// From now on these shares of what is new are let through, by class.
     pub fn set_shares(&self, shares: &Shares) {
         self.datagrams.set_shares(shares);
@@ -262,7 +272,7 @@ impl Outlet {
 
     /// The next datagrams of a lane, and when they came.
     pub fn datagrams(&mut self, lane: Lane) -> Option<(Instant, Datagrams)> {
-        let (came, batch) = self.datagrams.take(lane)?;
+        let (came, batch) = self.datagrams.take(lane, Instant::now())?;
         self.counters.waits.lanes[lane as usize].note(came, batch.len());
         Some((came, batch))
     }

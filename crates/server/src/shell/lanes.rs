@@ -12,17 +12,22 @@ use pairline_services::admission::Class;
 use pairline_services::admission::sieve::Shares;
 use pairline_sip::flow::Flow;
 use pairline_sip::glance::Glance;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Datagrams that may wait in a lane: so many as are refused in well below a second, if it comes to that.
-const DATAGRAMS: [usize; 3] = [1 << 14, 1 << 13, 1 << 14];
+/// Datagrams that may wait in a lane: so many as are refused in well below a second, if it comes to that; of calls, in a tenth of one.
+const DATAGRAMS: [usize; 3] = [1 << 14, 1 << 11, 1 << 14];
 /// Bytes of datagrams that may wait in all lanes.
 const BYTES: usize = 40 * 1024 * 1024;
 /// How long registrations, messages and the like may wait before that counts: well below the 500 ms after which they are repeated
 /// (T1 of RFC 3261), so that whoever only waits for its turn, as in a burst or a closed loop of thousands, is served and not refused.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// While the oldest call has waited for longer, the youngest is taken as often as the oldest: calls that can still be in time are not made
+/// late by those that already are, and those are refused all the same.
+const STANDING: Duration = Duration::from_millis(20);
 
 /// Datagrams of one lane and one receive.
 pub type Datagrams = Vec<(Flow, Bytes)>;
@@ -96,8 +101,10 @@ pub struct LanesIn {
 /// The receiving side.
 pub struct LanesOut {
     lanes: [channel::Receiver<Batch>; 3],
-    /// The first batch of each lane, once it was looked at.
-    first: [Option<Batch>; 3],
+    /// The first batches of each lane, once they were looked at.
+    first: [VecDeque<Batch>; 3],
+    /// Whether it is the turn of the youngest call.
+    youngest: bool,
     load: Arc<Load>,
     sieve: Sieve,
 }
@@ -109,7 +116,16 @@ pub fn lanes() -> (LanesIn, LanesOut) {
     let (load, sieve) = (Arc::new(Load::default()), Sieve::default());
     let lanes = pairs.each_ref().map(|(sender, _)| sender.clone());
     let sending = LanesIn { lanes, load: Arc::clone(&load), sieve: sieve.clone() };
-    (sending, LanesOut { lanes: pairs.map(|(_, receiver)| receiver), first: [const { None }; 3], load, sieve })
+    (
+        sending,
+        LanesOut {
+            lanes: pairs.map(|(_, receiver)| receiver),
+            first: Default::default(),
+            youngest: false,
+            load,
+            sieve,
+        },
+    )
 }
 
 impl LanesIn {
@@ -124,35 +140,35 @@ impl LanesIn {
         class.is_none_or(|class| self.sieve.lets_through(class)).then_some(lane)
     }
 
-    /// Puts datagrams into their lanes; gives how many were dropped, since there was no room. Never waits.
+    /// Puts datagrams into their lanes; gives back those for which there was no room. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn put(&self, sorted: Sorted) -> Result<usize, Ended> {
-        let (now, mut dropped) = (Instant::now(), 0);
+    pub fn put(&self, sorted: Sorted) -> Result<Sorted, Ended> {
+        let (now, mut left) = (Instant::now(), Sorted::default());
         for (lane, part) in Lane::ALL.into_iter().zip(sorted) {
             if !part.is_empty() {
-                dropped += self.put_into(lane, now, part)?;
+                left[lane as usize] = self.put_into(lane, now, part)?;
             }
         }
-        Ok(dropped)
+        Ok(left)
     }
 
-    fn put_into(&self, lane: Lane, now: Instant, part: Datagrams) -> Result<usize, Ended> {
+    fn put_into(&self, lane: Lane, now: Instant, part: Datagrams) -> Result<Datagrams, Ended> {
         let (datagrams, bytes) = (part.len(), bytes_of(&part));
         let waiting = &self.load.datagrams[lane as usize];
         let full = waiting.load(Ordering::Relaxed) + datagrams > DATAGRAMS[lane as usize]
             || self.load.bytes.load(Ordering::Relaxed) + bytes > lane.most_bytes();
         if full {
-            return Ok(datagrams);
+            return Ok(part);
         }
         waiting.fetch_add(datagrams, Ordering::Relaxed);
         self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
         match self.lanes[lane as usize].try_send((now, part)) {
-            Ok(()) => Ok(0),
-            Err(channel::TrySendError::Full(_)) => {
+            Ok(()) => Ok(Vec::new()),
+            Err(channel::TrySendError::Full((_, part))) => {
                 self.load.took(lane, datagrams, bytes);
-                Ok(datagrams)
+                Ok(part)
             }
             Err(channel::TrySendError::Disconnected(_)) => Err(Ended),
         }
@@ -169,7 +185,8 @@ impl Load {
 impl LanesOut {
     /// Batches that wait.
     pub fn waiting(&self) -> usize {
-        self.lanes.iter().map(channel::Receiver::len).sum::<usize>() + self.first.iter().flatten().count()
+        let queued: usize = self.lanes.iter().map(channel::Receiver::len).sum();
+        queued + self.first.iter().map(VecDeque::len).sum::<usize>()
     }
 
     /// From now on these shares of each class are let through.
@@ -180,16 +197,30 @@ impl LanesOut {
     /// When the oldest of a lane came.
     pub fn oldest(&mut self, lane: Lane) -> Option<Instant> {
         let index = lane as usize;
-        if self.first[index].is_none() {
-            self.first[index] = self.lanes[index].try_recv().ok();
+        if self.first[index].is_empty() {
+            self.first[index].extend(self.lanes[index].try_recv());
         }
-        self.first[index].as_ref().map(|(came, _)| *came)
+        self.first[index].front().map(|(came, _)| *came)
     }
 
-    /// The next batch of a lane, and when it came.
-    pub fn take(&mut self, lane: Lane) -> Option<Batch> {
-        self.oldest(lane)?;
-        let (came, batch) = self.first[lane as usize].take()?;
+    /// When the youngest of a lane came.
+    pub fn youngest(&mut self, lane: Lane) -> Option<Instant> {
+        let first = &mut self.first[lane as usize];
+        first.extend(self.lanes[lane as usize].try_iter());
+        first.back().map(|(came, _)| *came)
+    }
+
+    /// The next batch of a lane, and when it came. Calls are not taken in their order while they stand.
+    pub fn take(&mut self, lane: Lane, now: Instant) -> Option<Batch> {
+        let stands = now.saturating_duration_since(self.oldest(lane)?) > STANDING;
+        let first = &mut self.first[lane as usize];
+        let (came, batch) = if lane == Lane::Calls && stands {
+            first.extend(self.lanes[lane as usize].try_iter());
+            self.youngest = !self.youngest;
+            if self.youngest { first.pop_back() } else { first.pop_front() }
+        } else {
+            first.pop_front()
+        }?;
         self.load.took(lane, batch.len(), bytes_of(&batch));
         Some((came, batch))
     }
@@ -209,6 +240,10 @@ mod tests {
     fn datagram(text: &str) -> (Flow, Bytes) {
         let flow = Flow::udp(0, "192.0.2.1:5060".parse().unwrap());
         (flow, Bytes::from(text.replace('|', "\r\n")))
+    }
+
+    fn put(lanes: &LanesIn, texts: &[&str]) -> Result<[usize; 3], Ended> {
+        lanes.put(sorted(lanes, texts)).map(|left| left.map(|part| part.len()))
     }
 
     fn sorted(lanes: &LanesIn, texts: &[&str]) -> Sorted {
@@ -245,13 +280,15 @@ mod tests {
         let (sending, mut lanes) = lanes();
         let texts =
             ["REGISTER sip:1 SIP/2.0||", "INVITE sip:2 SIP/2.0||", "REGISTER sip:3 SIP/2.0||", "SIP/2.0 200 OK||"];
-        assert_eq!(sending.put(sorted(&sending, &texts)), Ok(0));
+        assert_eq!(put(&sending, &texts), Ok([0; 3]));
         assert_eq!((lanes.waiting(), sending.waiting()), (3, 4));
         assert!(lanes.oldest(Lane::Calls).is_some() && lanes.waiting() == 3);
-        let (_, rest) = lanes.take(Lane::Rest).unwrap();
+        let (_, rest) = lanes.take(Lane::Rest, Instant::now()).unwrap();
         assert_eq!((&rest[0].1[..14], &rest[1].1[..14]), (&b"REGISTER sip:1"[..], &b"REGISTER sip:3"[..]));
-        assert!(lanes.take(Lane::Rest).is_none() && lanes.oldest(Lane::Rest).is_none());
-        assert!(lanes.take(Lane::Ongoing).is_some() && lanes.take(Lane::Calls).is_some());
+        assert!(lanes.take(Lane::Rest, Instant::now()).is_none() && lanes.oldest(Lane::Rest).is_none());
+        assert!(
+            lanes.take(Lane::Ongoing, Instant::now()).is_some() && lanes.take(Lane::Calls, Instant::now()).is_some()
+        );
         assert_eq!((lanes.waiting(), lanes.load.bytes.load(Ordering::Relaxed)), (0, 0));
     }
 
@@ -261,18 +298,33 @@ mod tests {
         let large = format!("REGISTER sip:x SIP/2.0|{}||", "x".repeat(60_000));
         let mut dropped = 0;
         for _ in 0..1_000 {
-            dropped += sending.put(sorted(&sending, &[&large])).unwrap();
+            dropped += put(&sending, &[&large]).unwrap()[2];
         }
         assert!(dropped > 600 && lanes.load.bytes.load(Ordering::Relaxed) <= BYTES / 2, "{dropped}");
         for _ in 0..DATAGRAMS[0] / 2 {
-            assert_eq!(sending.put(sorted(&sending, &["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0||"])), Ok(0));
+            assert_eq!(put(&sending, &["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0||"]), Ok([0; 3]));
         }
-        assert_eq!(sending.put(sorted(&sending, &["SIP/2.0 200 OK||"])), Ok(1), "bounded, too");
-        assert_eq!(sending.put(sorted(&sending, &["INVITE sip:b@x SIP/2.0||"])), Ok(0));
-        while lanes.take(Lane::Rest).is_some() {}
-        assert_eq!(sending.put(sorted(&sending, &[&large])), Ok(0));
+        assert_eq!(put(&sending, &["SIP/2.0 200 OK||"]), Ok([1, 0, 0]), "bounded, too");
+        assert_eq!(put(&sending, &["INVITE sip:b@x SIP/2.0||"]), Ok([0; 3]));
+        while lanes.take(Lane::Rest, Instant::now()).is_some() {}
+        assert_eq!(put(&sending, &[&large]), Ok([0; 3]));
         drop(lanes);
-        assert_eq!(sending.put(sorted(&sending, &[&large])), Err(Ended));
+        assert_eq!(put(&sending, &[&large]), Err(Ended));
+    }
+
+    #[test]
+    fn calls_that_can_still_be_in_time_do_not_stand_behind_those_that_cannot() {
+        let (sending, mut lanes) = lanes();
+        for number in 1..=5 {
+            let call = format!("INVITE sip:{number} SIP/2.0||");
+            put(&sending, &[&call]).unwrap();
+        }
+        let mut next = |now| lanes.take(Lane::Calls, now).map(|(_, batch)| batch[0].1[11] - b'0');
+        let now = Instant::now();
+        assert_eq!(next(now), Some(1), "in their order");
+        let later = now + STANDING * 2;
+        assert_eq!([(); 5].map(|()| next(later)), [Some(5), Some(2), Some(4), Some(3), None]);
+        assert_eq!(lanes.load.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

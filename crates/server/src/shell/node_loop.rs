@@ -40,14 +40,15 @@ enum Kind {
     Datagrams(Lane),
 }
 
-/// In which order, and how long, each kind has the node in a turn while more of it waits; then the next kind has it. None starves
-/// another, and a call waits for two or three such shares, however much registers meanwhile. What was let in has to be brought to
-/// its end, and a call's later messages are more than its first: with a smaller share they would queue, and every call with them.
-const SHARES: [(Kind, Duration); 4] = [
-    (Kind::Datagrams(Lane::Ongoing), Duration::from_millis(24)),
-    (Kind::Streams, Duration::from_millis(6)),
-    (Kind::Datagrams(Lane::Calls), Duration::from_millis(6)),
-    (Kind::Datagrams(Lane::Rest), Duration::from_millis(10)),
+/// What was let in has to be brought to its end, and a call's later messages are more than its first: what is going on goes before each
+/// step of the others, for so long in a turn at most.
+const ONGOING: Duration = Duration::from_millis(12);
+/// In which order, and how long, each other kind has the node in a turn while more of it waits; then the next kind has it. None starves
+/// another, and a call waits for two or three such shares, however much registers meanwhile.
+const SHARES: [(Kind, Duration); 3] = [
+    (Kind::Streams, Duration::from_micros(1_000)),
+    (Kind::Datagrams(Lane::Calls), Duration::from_micros(3_500)),
+    (Kind::Datagrams(Lane::Rest), Duration::from_micros(1_500)),
 ];
 
 /// The node with everything around it, on its thread.
@@ -210,20 +211,23 @@ impl NodeLoop {
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
-        let Some(waited) = self.waited(began) else { return Ok(false) };
+        let Some((waited, rest)) = self.waited(began) else { return Ok(false) };
         let wrote = appended > std::mem::replace(&mut self.appended, appended);
-        self.together.push(Input::Waited { ms: in_ms(waited) });
+        self.together.push(Input::Waited { ms: in_ms(waited), rest: in_ms(rest) });
         self.age = 0;
-        let mut messages = 0;
+        let (mut messages, mut ongoing) = (0, ONGOING);
         for (kind, share) in SHARES {
-            let until = Instant::now() + share;
+            let mut left = share;
             loop {
+                messages += self.ongoing(&mut ongoing)?;
+                let began = Instant::now();
                 messages += self.gather(kind);
                 if self.together.len() < TOGETHER {
                     break;
                 }
                 self.handle_together()?;
-                if Instant::now() >= until {
+                left = left.saturating_sub(began.elapsed());
+                if left.is_zero() {
                     break;
                 }
             }
@@ -233,14 +237,30 @@ impl NodeLoop {
         Ok(true)
     }
 
-    /// How long clients' messages have waited beyond what their kind may; `None` if none waits.
-    fn waited(&mut self, now: Instant) -> Option<Duration> {
+    /// Handles what is going on until there is none left, or no time; gives how many messages.
+    fn ongoing(&mut self, left: &mut Duration) -> Result<usize, String> {
+        let mut messages = 0;
+        while !left.is_zero() {
+            let began = Instant::now();
+            messages += self.gather(Kind::Datagrams(Lane::Ongoing));
+            if self.together.len() < TOGETHER {
+                break;
+            }
+            self.handle_together()?;
+            *left = left.saturating_sub(began.elapsed());
+        }
+        Ok(messages)
+    }
+
+    /// How long clients' messages have waited beyond what their kind may, and how much of it is the rest's; `None` if none waits. Of calls
+    /// the youngest counts: those that are late already are only refused.
+    fn waited(&mut self, now: Instant) -> Option<(Duration, Duration)> {
         let outlet = &mut self.outlet;
-        let lanes = Lane::ALL.map(|lane| {
-            outlet.oldest(lane).map(|came| now.saturating_duration_since(came).saturating_sub(lane.patience()))
-        });
-        let streams = outlet.oldest_stream().map(|came| now.saturating_duration_since(came));
-        lanes.into_iter().chain([streams]).flatten().max()
+        let since = |came: Instant| now.saturating_duration_since(came);
+        let rest = outlet.oldest(Lane::Rest).map(|came| since(came).saturating_sub(Lane::Rest.patience()));
+        let others = [outlet.oldest(Lane::Ongoing), outlet.youngest(Lane::Calls), outlet.oldest_stream()];
+        let most = others.into_iter().flatten().map(since).chain(rest).max()?;
+        Some((most, rest.unwrap_or_default()))
     }
 
     /// Takes messages of one kind until there are none or there is enough to be handled; gives how many.

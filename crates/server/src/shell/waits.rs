@@ -1,4 +1,4 @@
-//! How long messages wait between the thread that received them and the node: one histogram a queue.
+//! How long messages wait between the thread that received them and the node: one histogram a queue; and how many find no room.
 //!
 //! Owns the counts, written by the node's thread alone and read by whoever asks. Does not own the queues (`inbox`).
 
@@ -31,12 +31,18 @@ pub struct Wait {
     buckets: [AtomicU64; BOUNDS.len()],
     count: AtomicU64,
     sum_us: AtomicU64,
+    dropped: AtomicU64,
 }
 
 impl Wait {
     /// So many messages were received at one moment, and are taken now.
     pub fn note(&self, since: Instant, messages: usize) {
         self.add(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX), messages);
+    }
+
+    /// So many messages found no room.
+    pub fn drop(&self, messages: usize) {
+        self.dropped.fetch_add(u64::try_from(messages).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn add(&self, micros: u64, messages: usize) {
@@ -64,6 +70,8 @@ impl Wait {
         push("_bucket", Some("+Inf"), count);
         push("_sum", None, as_value(self.sum_us.load(Ordering::Relaxed)) / 1e6);
         push("_count", None, count);
+        let labels = vec![("queue".to_owned(), queue.to_owned())];
+        all.push(("pairline_queue_dropped_total".to_owned(), labels, as_value(self.dropped.load(Ordering::Relaxed))));
     }
 }
 

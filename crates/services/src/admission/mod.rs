@@ -80,11 +80,12 @@ impl Admission {
         }
     }
 
-    /// What is handled from now on had waited for so long at most, in milliseconds, beyond what its kind may.
-    pub fn waited(&mut self, now: Millis, ms: Millis) -> Option<Change> {
+    /// What is handled from now on had waited for so long at most, in milliseconds, beyond what its kind may; and of it what can be let
+    /// fall.
+    pub fn waited(&mut self, now: Millis, ms: Millis, rest: Millis) -> Option<Change> {
         self.now = now;
         self.age = 0;
-        self.rate.waited(now, ms)
+        self.rate.waited(now, ms, rest)
     }
 
     /// What is judged from now on came so long ago, in milliseconds.

@@ -14,8 +14,9 @@ use pairline_topology::policy_overload::OverloadPolicy;
 /// One measurement.
 pub const WINDOW_MS: Millis = 100;
 const WINDOW: i64 = WINDOW_MS as i64;
-/// Windows with a standing queue until overload is declared: one may be a single long turn.
-const BEGIN: u32 = 2;
+/// Windows with a standing queue until overload is declared: one may be a single long turn. And so many times the target, at which one
+/// is enough.
+const BEGIN: (u32, Millis) = (2, 3);
 /// Windows without refusal until it is over.
 const END: u32 = 10;
 /// Windows after the rate was lowered until it may be lowered again: what was let in before has to be done first.
@@ -34,7 +35,7 @@ const DEBT: i64 = 4;
 const CALLS_PERCENT: i64 = 40;
 /// A call that waited for so many times the target is refused while there is overload: it would take longer than callers bear, and
 /// those that came after it can still be in time.
-const LATE: Millis = 3;
+const LATE: Millis = 2;
 /// Seconds of its rate that the emergency bucket holds.
 const EMERGENCY_BURST_S: i64 = 2;
 
@@ -74,6 +75,8 @@ struct Window {
     wait: Option<Millis>,
     /// The wait of the last turn.
     latest: Millis,
+    /// The shortest of the turns' waits of what can be let fall.
+    rest: Option<Millis>,
 }
 
 impl Window {
@@ -200,8 +203,9 @@ impl Rate {
     }
 
     /// What is handled from now on had waited for so long at most. Once for all that is taken at one time.
-    pub fn waited(&mut self, now: Millis, ms: Millis) -> Option<Change> {
+    pub fn waited(&mut self, now: Millis, ms: Millis, rest: Millis) -> Option<Change> {
         let change = self.pass(now);
+        self.now.rest = Some(self.now.rest.map_or(rest, |least| least.min(rest)));
         self.now.wait = Some(self.now.wait.map_or(ms, |least| least.min(ms)));
         self.now.latest = ms;
         change
@@ -239,14 +243,17 @@ impl Rate {
         self.backlog = self.backlog - self.backlog / 10 + scaled.max(u64::from(self.last.refused));
         let [admitted, refused] = &self.last.counts;
         let rate = u64::from(self.rate) * WINDOW_MS / 1_000;
-        self.sieve.close(self.is_overloaded(), u32::try_from(rate).unwrap_or(u32::MAX), admitted, refused);
+        let stands = self.last.rest.unwrap_or(0) > Millis::from(self.policy.target_delay_ms);
+        let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+        self.sieve.close((self.is_overloaded(), stands), rate, admitted, refused);
         let wait = self.last.wait.unwrap_or(0);
         let target = Millis::from(self.policy.target_delay_ms);
         self.busy = if wait > target { self.busy + 1 } else { 0 };
         self.measure(now, wait * 2 > target);
         self.ask_to_hold_back();
         let Some(since) = self.overloaded_since else {
-            return (self.busy >= BEGIN && self.policy.enabled).then(|| self.begin(now, wait));
+            let begins = self.busy >= BEGIN.0 || wait > target * BEGIN.1;
+            return (begins && self.policy.enabled).then(|| self.begin(now, wait));
         };
         self.patience = self.patience.saturating_sub(1);
         let latest = self.last.latest;
@@ -300,8 +307,10 @@ impl Rate {
 
     /// Nine tenths of what is admitted now, or of what can be done; not below seven tenths of that.
     fn slower(&mut self) {
-        let base = u64::from(self.rate).min(self.capacity) * 9 / 10;
-        self.rate = u32::try_from(base.max(self.capacity * 7 / 10)).unwrap_or(self.rate);
+        // What was admitted while much was refused says little of what can be done.
+        let capacity = self.capacity.max(self.most * 3 / 4);
+        let base = u64::from(self.rate).min(capacity) * 9 / 10;
+        self.rate = u32::try_from(base.max(capacity * 7 / 10)).unwrap_or(self.rate);
         self.patience = PATIENCE;
     }
 
@@ -388,7 +397,8 @@ impl Rate {
     /// what this server needs for all that it refused lately.
     pub fn retry_after(&self, random: u64) -> u64 {
         let most = u64::from(self.policy.retry_after_max_s);
-        let base = (1 + self.backlog / u64::from(self.rate.max(1))).clamp(2, most.max(2));
+        // So that what is most does not cut the spread.
+        let base = (1 + self.backlog / u64::from(self.rate.max(1))).clamp(2, (most * 2 / 3).max(2));
         (base.div_ceil(2) + random % (base + 1)).min(most)
     }
 

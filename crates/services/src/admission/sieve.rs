@@ -16,7 +16,7 @@ const LEAST: u16 = 8;
 /// Classes that are sieved, the last to be let fall first.
 const SIEVED: [Class; 5] = [Class::Refresh, Class::Message, Class::Subscribe, Class::Register, Class::Other];
 /// This part of the rate may be refusals with an answer.
-const ANSWERS: u32 = 8;
+const ANSWERS: u32 = 3;
 /// And so many in a window in any case.
 const ANSWERED: u32 = 20;
 
@@ -42,14 +42,22 @@ impl Sieve {
     }
 
     /// A window is over in which so many requests of each class were admitted and refused, of those that were looked at; `rate`
-    /// units may be admitted in one.
-    pub(super) fn close(&mut self, overloaded: bool, rate: u32, admitted: &[u32; CLASSES], refused: &[u32; CLASSES]) {
+    /// units may be admitted in one, and what was let through may have stood for too long all the same.
+    pub(super) fn close(
+        &mut self,
+        (overloaded, stands): (bool, bool),
+        rate: u32,
+        admitted: &[u32; CLASSES],
+        refused: &[u32; CLASSES],
+    ) {
         let mut answers = (rate / ANSWERS).max(ANSWERED);
         for class in SIEVED.map(|class| class as usize) {
             let (admitted, refused, share) = (admitted[class], refused[class], u32::from(self.shares[class]));
             let answered = refused.min(answers);
             answers -= answered;
-            let next = if refused == 0 || !overloaded {
+            let next = if overloaded && stands && admitted + refused > 0 {
+                share - share / 8
+            } else if refused == 0 || !overloaded {
                 share * 2 + 64
             } else if refused == answered {
                 share + share / 8 + 8
@@ -85,7 +93,7 @@ mod tests {
         let admitted = counts(&[(Class::Refresh, 300), (Class::Message, 100)]);
         let refused =
             counts(&[(Class::Refresh, 100), (Class::Message, 700), (Class::Other, 500), (Class::Invite, 900)]);
-        sieve.close(true, 1_600, &admitted, &refused);
+        sieve.close((true, false), 600, &admitted, &refused);
         let share = |class: Class| sieve.shares()[class as usize];
         assert_eq!(share(Class::Refresh), WHOLE, "all of its refusals can be answered");
         assert_eq!(share(Class::Message), WHOLE / 4, "a hundred admitted and a hundred answered, of eight hundred");
@@ -101,8 +109,8 @@ mod tests {
             let seen = 10_000 * u32::from(sieve.shares()[Class::Message as usize]) / u32::from(WHOLE);
             let admitted = seen.min(500);
             sieve.close(
-                true,
-                1_600,
+                (true, false),
+                600,
                 &counts(&[(Class::Message, admitted)]),
                 &counts(&[(Class::Message, seen - admitted)]),
             );
@@ -110,7 +118,7 @@ mod tests {
         let share = sieve.shares()[Class::Message as usize];
         assert!((65..100).contains(&share), "seven hundred of ten thousand, or a little more: {share}");
         for _ in 0..5 {
-            sieve.close(true, 1_600, &counts(&[(Class::Message, 100)]), &[0; CLASSES]);
+            sieve.close((true, false), 600, &counts(&[(Class::Message, 100)]), &[0; CLASSES]);
         }
         assert_eq!(sieve.shares(), [WHOLE; CLASSES]);
     }
