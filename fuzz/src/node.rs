@@ -30,6 +30,12 @@ fn start() -> Pair {
     let password = "a long enough password".to_owned();
     let pool = Some("east".to_owned());
     pair.must(EAST, Command::UserAdd { user: "alice".to_owned(), password, display_name: None, pool });
+    // The tables of sources and identities have a fixed size, and are there from the first request on.
+    let first = "OPTIONS sip:pairline.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKfirst\r\nFrom: <sip:alice@pairline.test>;tag=1\r\n\
+                 To: <sip:pairline.test>\r\nCall-ID: first\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
+                 Authorization: Digest username=\"alice\", realm=\"pairline.test\", nonce=\"n\", uri=\"sip:pairline.test\", response=\"0\"\r\n\r\n";
+    let flow = Flow::udp(0, "192.0.2.1:5060".parse().expect("an address"));
+    pair.give(EAST, Input::Sip { flow, message: Bytes::from_static(first.as_bytes()) });
     pair
 }
 
