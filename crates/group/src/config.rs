@@ -23,6 +23,9 @@ pub struct HostConfig {
     pub pool: PoolId,
     /// The server.
     pub server: ServerId,
+    /// All servers of the pool, this one too, in any order: each group has copies on three of them
+    /// ([`crate::placement`]).
+    pub servers: Vec<ServerId>,
     /// Rises each time the server's disk was wiped or replaced; peers remember it.
     pub incarnation: u64,
     /// Seed of the consensus timeouts.
@@ -46,6 +49,7 @@ impl HostConfig {
         HostConfig {
             pool,
             server,
+            servers: vec![server],
             incarnation: 1,
             seed: 0,
             groups: 32,

@@ -1,20 +1,33 @@
 //! Consensus of one group among the replicas of its pool.
 //!
 //! Owns the library's state machine, its log in memory, and the rules under which it is driven: writes are asynchronous,
-//! entries are readable before they are synced, and a commit counts only after the sync was reported. Its message types
-//! never leave this module; what is stored is ours. Does not own what an item means.
+//! entries are readable before they are synced, a commit counts only after the sync was reported, and what a follower says goes out
+//! only after what it says is synced. Its message types never leave this module; what is stored and sent is ours. Does not own what
+//! an item means, nor links.
 
+mod check;
 mod log;
+mod message;
+
+pub use check::Impossible;
+pub use message::{ReplicaBody, ReplicaItem, ReplicaMessage};
 
 use crate::codec::Hard;
 use crate::ids::GroupId;
 use bytes::Bytes;
+use check::Standing;
 use log::MemLog;
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, INVALID_ID, RawNode, StateRole};
+use std::collections::VecDeque;
+
+/// Number of a replica in its group: which server, and which of the disks that it has had. Never 0, never used again.
+pub type ReplicaId = u64;
 
 const ELECTION_TICKS: usize = 10;
 const HEARTBEAT_TICKS: usize = 2;
+/// Items that stay in memory for replicas that are behind, after they are applied here.
+const KEPT: u64 = 4096;
 
 /// An element of the consensus log. The payload is empty where the library itself wrote one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +65,9 @@ pub(crate) struct Drained {
 #[derive(Debug, Default)]
 pub(crate) struct Start {
     pub(crate) seed: u64,
-    pub(crate) replica: u64,
+    pub(crate) replica: ReplicaId,
+    /// All that vote, this one too.
+    pub(crate) voters: Vec<ReplicaId>,
     /// Index and term up to which the state is applied.
     pub(crate) applied: (u64, u64),
     pub(crate) hard: Hard,
@@ -64,12 +79,19 @@ pub(crate) struct Start {
 pub(crate) struct Consensus {
     node: RawNode<MemLog>,
     seed: u64,
-    replica: u64,
+    replica: ReplicaId,
     stored: Hard,
+    /// Whether this replica is the only voter: everything on its disk has a majority.
+    alone: bool,
+    applied: u64,
+    /// What may be sent now.
+    outbox: Vec<ReplicaMessage>,
+    /// What may be sent once everything up to the drain with that number is synced.
+    held: VecDeque<(u64, Vec<ReplicaMessage>)>,
 }
 
 impl Consensus {
-    /// Starts a replica of a group with one voter and lets it campaign at once.
+    /// Starts a replica. The only voter of a group campaigns at once; among several, one that hears no leader does after a while.
     pub(crate) fn start(group: GroupId, start: Start) -> Result<Consensus, ConsensusError> {
         let (applied, applied_term) = start.applied;
         let mut next = applied.saturating_add(1);
@@ -82,8 +104,9 @@ impl Consensus {
             term = item.term;
         }
         let last = next - 1;
-        // With one voter everything on its disk has a majority.
-        let hard = Hard { term: start.hard.term.max(term), commit: last, ..start.hard };
+        let alone = start.voters == [start.replica];
+        let commit = if alone { last } else { start.hard.commit.clamp(applied, last) };
+        let hard = Hard { term: start.hard.term.max(term), commit, ..start.hard };
         let seed = mix(start.seed ^ (u64::from(group.pool.0) << 32) ^ (u64::from(group.index) << 8));
         let config = Config {
             id: start.replica,
@@ -98,14 +121,23 @@ impl Consensus {
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let log = MemLog::new(start.replica, hard, (applied, applied_term), start.items);
+        let log = MemLog::new(start.voters, hard, (applied, applied_term), start.items);
         let node = RawNode::new(&config, log, &logger)?;
-        let mut consensus = Consensus { node, seed, replica: start.replica, stored: hard };
+        let mut consensus = Consensus {
+            node,
+            seed,
+            replica: start.replica,
+            stored: hard,
+            alone,
+            applied,
+            outbox: Vec::new(),
+            held: VecDeque::new(),
+        };
         consensus.set_timeout();
-        if let Err(error) = consensus.node.campaign() {
-            return Err(ConsensusError::Library(error));
+        if alone {
+            consensus.node.campaign()?;
+            consensus.set_timeout();
         }
-        consensus.set_timeout();
         Ok(consensus)
     }
 
@@ -124,13 +156,59 @@ impl Consensus {
         self.set_timeout();
     }
 
-    /// Whether this replica leads and has committed an entry of its own term, so that its state is complete.
+    /// Whether this replica leads and has applied an entry of its own term, so that its state is complete.
     pub(crate) fn leads(&self) -> bool {
-        self.node.raft.state == StateRole::Leader && self.node.raft.commit_to_current_term()
+        self.leads_in().is_some()
+    }
+
+    /// The term in which it leads and has applied an entry.
+    pub(crate) fn leads_in(&self) -> Option<u64> {
+        let raft = &self.node.raft;
+        let own = raft.raft_log.term(self.applied).is_ok_and(|term| term == raft.term);
+        (raft.state == StateRole::Leader && own).then_some(raft.term)
+    }
+
+    /// Whether this replica is the only voter.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Who leads, as far as this replica knows.
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        Some(self.node.raft.leader_id).filter(|id| *id != INVALID_ID)
+    }
+
+    /// Takes what another replica says.
+    ///
+    /// # Errors
+    /// [`Impossible`]: it cannot be; nothing has changed.
+    pub(crate) fn hear(&mut self, message: ReplicaMessage) -> Result<(), Impossible> {
+        let log = &self.node.raft.raft_log;
+        let committed = (log.committed, log.term(log.committed).unwrap_or_default());
+        let (replica, term, last) = (self.replica, self.node.raft.term, log.last_index());
+        check::check(&Standing { replica, term, last, committed }, &message)?;
+        self.set_timeout();
+        // It refuses answers of replicas that it does not know: they have been removed.
+        let _ = self.node.step(message.into_library());
+        self.set_timeout();
+        Ok(())
+    }
+
+    /// What is to be sent now; in order for each receiver, lost without harm.
+    pub(crate) fn take_messages(&mut self) -> Vec<ReplicaMessage> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Hands leadership to another replica, which campaigns as soon as it has everything.
+    pub(crate) fn transfer(&mut self, to: ReplicaId) {
+        self.node.transfer_leader(to);
     }
 
     /// Proposes an item; returns the index that it will have, or `None` if this replica cannot propose now.
     pub(crate) fn propose(&mut self, payload: &Bytes) -> Option<u64> {
+        if self.node.raft.state != StateRole::Leader {
+            return None;
+        }
         // As the library's own `propose` does it, without a copy of the payload.
         let entry = Entry { data: payload.clone(), ..Entry::default() };
         let mut message = Message { from: self.node.raft.id, entries: vec![entry].into(), ..Message::default() };
@@ -153,6 +231,12 @@ impl Consensus {
                 out.hard = Some(hard);
             }
         }
+        self.outbox.extend(ready.take_messages().into_iter().filter_map(ReplicaMessage::from_library));
+        let held: Vec<_> =
+            ready.take_persisted_messages().into_iter().filter_map(ReplicaMessage::from_library).collect();
+        if !held.is_empty() {
+            self.held.push_back((out.number, held));
+        }
         let entries = ready.take_entries();
         out.items = entries.iter().map(log::item).collect();
         self.node.mut_store().append(entries);
@@ -164,12 +248,26 @@ impl Consensus {
     /// Everything up to the drain with this number is synced.
     pub(crate) fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+        while self.held.front().is_some_and(|(held, _)| *held <= number) {
+            let Some((_, messages)) = self.held.pop_front() else { return };
+            self.outbox.extend(messages);
+        }
     }
 
-    /// Everything up to this index is applied; with one voter the log in memory may go up to there.
+    /// Everything up to this index is applied. What other replicas may still need of the log stays in memory, within bounds.
     pub(crate) fn applied(&mut self, index: u64) {
+        self.applied = index;
         self.node.advance_apply_to(index);
-        self.node.mut_store().compact(index);
+        let through = if self.alone { index } else { index.min(self.needed()).max(index.saturating_sub(KEPT)) };
+        self.node.mut_store().compact(through);
+    }
+
+    /// The last index that every other replica has, as far as the leader knows; on others what they keep in case they lead next.
+    fn needed(&self) -> u64 {
+        if self.node.raft.state != StateRole::Leader {
+            return self.applied.saturating_sub(KEPT / 4);
+        }
+        self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(0)
     }
 
     /// The stored hard state.

@@ -1,8 +1,9 @@
-//! Replication frames between the hosts of paired pools, and their bytes: a version byte, then postcard.
+//! Replication frames between the hosts of paired pools and of one pool, and their bytes: a version byte, then postcard.
 //!
 //! Owns shape and bounds. Does not own what follows from a frame (`ship`), nor links.
 
 use crate::codec::{self, DecodeError, SeedChunk, SeedOffer};
+use crate::consensus::ReplicaMessage;
 use crate::digest::RANGES;
 use crate::entry::ChainHash;
 use crate::ids::{GroupId, Millis, PoolId, Position, ServerId};
@@ -84,7 +85,7 @@ pub struct CanaryItem {
     pub behind_bytes: u64,
 }
 
-/// What hosts of paired pools say to each other.
+/// What hosts of paired pools, and of one pool, say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
     /// How the sender's copies stand.
@@ -217,6 +218,13 @@ pub enum Frame {
         /// The last of them.
         position: Position,
     },
+    /// One copy's replica to another's, within a pool.
+    Replica {
+        /// Which group.
+        group: GroupId,
+        /// What it says.
+        message: Box<ReplicaMessage>,
+    },
 }
 
 impl Frame {
@@ -238,7 +246,8 @@ impl Frame {
             | Frame::SeedEnd { .. }
             | Frame::Ping { .. }
             | Frame::VerifyAsk { .. }
-            | Frame::Underway { .. } => true,
+            | Frame::Underway { .. }
+            | Frame::Replica { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }
     }

@@ -10,9 +10,9 @@ mod link;
 use crate::config::{HostConfig, Others};
 use crate::dedup::Seen;
 use crate::entry::OpId;
-use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position};
+use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId};
 use crate::instance::checkpoint::{self, GroupRecoverError};
-use crate::instance::{Cx, Instance};
+use crate::instance::{Cx, Instance, replicas};
 use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, Role};
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
@@ -50,7 +50,9 @@ pub struct Host {
     now: Now,
     groups: BTreeMap<GroupId, Instance>,
     partner: Option<(PoolId, u16)>,
-    links: BTreeMap<LinkId, PoolId>,
+    links: BTreeMap<LinkId, (PoolId, ServerId)>,
+    /// The links to other servers of this pool, the youngest to each.
+    peers: BTreeMap<ServerId, LinkId>,
     link: Option<LinkId>,
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
@@ -76,6 +78,7 @@ pub struct Host {
 macro_rules! cx {
     ($host:expr, $group:expr) => {
         $crate::instance::Cx {
+            peers: &$host.peers,
             cfg: &$host.cfg,
             now: $host.now,
             partner: $crate::host::partner_for($host.partner, $group),
@@ -141,7 +144,8 @@ impl Host {
         for (id, instance) in &mut host.groups {
             let mut cx = cx!(host, *id);
             instance.drain(&mut cx, host.next_batch, &mut records);
-            instance.recovered(&mut cx, confirm);
+            let own = id.pool == host.cfg.pool || (id.is_cms() && host.cfg.cms_home);
+            instance.recovered(&mut cx, confirm, own && confirm && host.cfg.knows_alone(*id));
             writers.push(*id);
         }
         host.send_batch(records, writers);
@@ -160,6 +164,7 @@ impl Host {
             groups: BTreeMap::new(),
             partner: None,
             links: BTreeMap::new(),
+            peers: BTreeMap::new(),
             link: None,
             out: VecDeque::new(),
             touched: BTreeSet::new(),
@@ -183,7 +188,7 @@ impl Host {
     /// Creates a copy that this server does not have: opened active here (at once, or when nobody else has it), or an empty
     /// backup.
     fn create(&mut self, id: GroupId, open: Option<bool>) {
-        if self.groups.contains_key(&id) {
+        if self.groups.contains_key(&id) || !replicas::has(&self.cfg, id) {
             return;
         }
         let Ok(mut instance) = checkpoint::fresh(&self.cfg, id) else {
@@ -191,7 +196,7 @@ impl Host {
         };
         let mut cx = cx!(self, id);
         match open {
-            Some(true) => instance.open(&mut cx),
+            Some(true) => instance.open_first(&mut cx),
             Some(false) => instance.unopened = true,
             None => {}
         }
@@ -317,6 +322,7 @@ impl Host {
         let instance = self.groups.get(&group)?;
         let (mut out, mut hello) = (VecDeque::new(), BTreeSet::new());
         let cx = Cx {
+            peers: &self.peers,
             cfg: &self.cfg,
             now: self.now,
             partner: partner_for(self.partner, group),

@@ -1,22 +1,24 @@
 //! One copy of one group on this server.
 //!
 //! Owns its state, its consensus, what is proposed and not yet applied, and its role. Proposals are in `propose`, what a
-//! commit does in `commit`, changes of serving pool in `procedure`, checkpoints in `checkpoint`; shipping is in `ship`.
+//! commit does in `commit`, what its replicas say to each other and who leads in `replicas`, changes of serving pool in `procedure`,
+//! checkpoints in `checkpoint`; shipping is in `ship`.
 
 pub(crate) mod checkpoint;
 mod commit;
 mod gathered;
 mod procedure;
 mod propose;
+pub(crate) mod replicas;
 mod status;
 
 use crate::codec::{self, Fence, Item};
 use crate::config::{HostConfig, planted};
-use crate::consensus::{Consensus, ConsensusError, Start};
+use crate::consensus::{Consensus, ConsensusError, ReplicaMessage, Start};
 use crate::dedup::Bounds;
 use crate::entry::{Body, ChainHash, Entry, OpId};
 use crate::frame::{Frame, GroupHello};
-use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, Ticket};
+use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
 use crate::io::{Alarm, Done, HostOutput, LogRecord, Now, Refusal, Role};
 use crate::record::{Class, Key};
 use crate::retained::Retained;
@@ -37,12 +39,21 @@ pub(crate) struct Cx<'a> {
     pub(crate) out: &'a mut VecDeque<HostOutput>,
     /// Set when a hello has to be sent for some group.
     pub(crate) hello: &'a mut BTreeSet<GroupId>,
+    /// The links to other servers of this pool.
+    pub(crate) peers: &'a BTreeMap<ServerId, LinkId>,
 }
 
 impl Cx<'_> {
     pub(crate) fn send(&mut self, frame: Frame) {
         if let Some(link) = self.link {
             self.out.push_back(HostOutput::Send { link, frame });
+        }
+    }
+
+    /// Sends a message to another replica; one that is not linked does without, as with any that is lost.
+    pub(crate) fn tell(&mut self, group: GroupId, message: ReplicaMessage) {
+        if let Some(link) = self.peers.get(&replicas::server(message.to)).copied() {
+            self.out.push_back(HostOutput::Send { link, frame: Frame::Replica { group, message: Box::new(message) } });
         }
     }
 
@@ -110,6 +121,9 @@ struct Overlay {
     ops: BTreeMap<OpId, u64>,
 }
 
+/// What was last told of a copy: role, epoch, whether it is confirmed, stopped, and led by another server.
+type Told = (Role, Epoch, bool, bool, bool);
+
 /// One copy of one group.
 pub(crate) struct Instance {
     pub(crate) group: GroupId,
@@ -150,7 +164,11 @@ pub(crate) struct Instance {
     /// Positions and digests of the last entries.
     pub(crate) history: VecDeque<(Position, [u8; 32])>,
     pub(crate) verified: Option<(Position, Millis)>,
-    told: Option<(Role, Epoch, bool, bool)>,
+    told: Option<Told>,
+    /// The term in which this replica leads, as far as the rest of the copy knows.
+    led: Option<u64>,
+    /// To be opened by whichever replica leads first: nobody else can have the group.
+    opening: bool,
     replaying: bool,
     /// At home here and not on this disk: opened once the partner, or an administrator, has said that nobody has it.
     pub(crate) unopened: bool,
@@ -168,7 +186,12 @@ const HISTORY: usize = 256;
 impl Instance {
     /// A copy without any entry.
     pub(crate) fn fresh(cfg: &HostConfig, group: GroupId) -> Result<Instance, ConsensusError> {
-        let start = Start { seed: cfg.seed, replica: replica(cfg), ..Start::default() };
+        let start = Start {
+            seed: cfg.seed,
+            replica: replicas::own(cfg),
+            voters: replicas::voters(cfg, group),
+            ..Start::default()
+        };
         let consensus = Consensus::start(group, start)?;
         Ok(Instance::with(cfg, group, consensus))
     }
@@ -204,6 +227,8 @@ impl Instance {
             history: VecDeque::new(),
             verified: None,
             told: None,
+            led: None,
+            opening: false,
             replaying: false,
             unopened: false,
             source: Source::default(),
@@ -343,6 +368,7 @@ impl Instance {
             self.serving().map(|(_, epoch)| epoch).unwrap_or_default(),
             self.confirmed,
             self.is_stopped(),
+            self.follows(),
         );
         if self.told == Some(now) {
             return;
@@ -405,12 +431,16 @@ impl Instance {
                 self.settled(cx);
             }
         }
+        if self.note_leader(cx) {
+            while self.drain(cx, batch, records) {}
+        }
         if self.told != before || self.pulled_enough() {
             self.reconcile(cx);
             while self.drain(cx, batch, records) {}
         }
         self.acknowledge(cx);
         self.pump(cx);
+        self.speak(cx);
     }
 
     /// Nothing is in flight any more.
@@ -455,10 +485,6 @@ impl Instance {
         self.tail = entries;
     }
 
-    pub(crate) fn tick_consensus(&mut self) {
-        self.consensus.tick();
-    }
-
     /// Lets kept entries go that nobody needs, and alarms when one goes that the partner does not have.
     pub(crate) fn trim(&mut self, cx: &mut Cx<'_>) {
         let limits = &cfg_limits(cx);
@@ -501,9 +527,4 @@ impl Instance {
 fn cfg_limits(cx: &Cx<'_>) -> (usize, u64, usize, u64) {
     let limits = &cx.cfg.limits;
     (limits.history_entries, limits.history_bytes, limits.retain_entries, limits.retain_bytes)
-}
-
-/// The consensus id of this server's replica: never 0.
-fn replica(cfg: &HostConfig) -> u64 {
-    (u64::from(cfg.server.0) << 16 | (cfg.incarnation & 0xffff)).max(1)
 }

@@ -3,7 +3,7 @@
 //! Owns the types of that contract. Decides nothing; [`crate::host::Host`] does.
 
 use crate::entry::{Entry, OpId, StepRef};
-use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, Ticket};
+use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
 use crate::record::{Class, Key, Record};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,9 @@ pub enum Refusal {
     /// The disk of the serving server is full: nothing can be acknowledged until there is room.
     #[error("the disk of the serving server is full")]
     DiskFull,
+    /// Another server of the pool leads the group (which, if it is known): the change belongs there.
+    #[error("another server of the pool leads the group")]
+    NotLeader(Option<ServerId>),
 }
 
 /// What the shell tells the host.
@@ -143,6 +146,8 @@ pub enum HostInput {
         link: LinkId,
         /// The pool at its other end, as its certificate says.
         peer: PoolId,
+        /// The server there.
+        server: ServerId,
     },
     /// The connection is gone.
     LinkDown {

@@ -17,6 +17,7 @@ pub mod ids;
 mod instance;
 pub mod io;
 pub mod lineage;
+pub mod placement;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod record;
@@ -27,6 +28,7 @@ mod state;
 pub mod tail;
 
 pub use config::{HostConfig, Limits, Others};
+pub use consensus::{ReplicaBody, ReplicaId, ReplicaItem, ReplicaMessage};
 pub use entry::{Body, ChainHash, Effect, Entry, Handover, OpId, Promote, StepRef};
 pub use host::{Host, RecoverError};
 pub use ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};

@@ -18,7 +18,7 @@ pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     let name = core.topology.pool_name(pool);
     core.event(Level::Info, "link-up", format!("link to pool {name} is up"));
     let now = core.now;
-    core.host.handle(now, HostInput::LinkUp { link, peer: pool });
+    core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
     core.layer.transport_restored(now.mono, peer_flow_of(pool));
     crate::modes::link_changed(core, pool);
     crate::procedures::link_changed(core, true);

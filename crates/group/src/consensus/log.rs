@@ -3,7 +3,7 @@
 //! Owns the part after the last compaction. Entries are here as soon as they are drained, before they are synced. Does not
 //! own the log on disk.
 
-use super::LogItem;
+use super::{LogItem, ReplicaId};
 use crate::codec::Hard;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 /// The log behind one consensus replica.
 pub(crate) struct MemLog {
     hard: Hard,
-    voter: u64,
+    voters: Vec<ReplicaId>,
     /// Index and term of the entry before the first one here.
     base: (u64, u64),
     entries: VecDeque<Entry>,
@@ -23,13 +23,14 @@ pub(crate) fn item(entry: &Entry) -> LogItem {
     LogItem { index: entry.index, term: entry.term, payload: entry.data.clone() }
 }
 
+/// The library's form of an item.
+pub(crate) fn entry(item: LogItem) -> Entry {
+    Entry { index: item.index, term: item.term, data: item.payload, ..Entry::default() }
+}
+
 impl MemLog {
-    pub(crate) fn new(voter: u64, hard: Hard, base: (u64, u64), items: Vec<LogItem>) -> MemLog {
-        let entries = items
-            .into_iter()
-            .map(|item| Entry { index: item.index, term: item.term, data: item.payload, ..Entry::default() })
-            .collect();
-        MemLog { hard, voter, base, entries }
+    pub(crate) fn new(voters: Vec<ReplicaId>, hard: Hard, base: (u64, u64), items: Vec<LogItem>) -> MemLog {
+        MemLog { hard, voters, base, entries: items.into_iter().map(entry).collect() }
     }
 
     fn last(&self) -> u64 {
@@ -64,7 +65,7 @@ impl Storage for MemLog {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let Hard { term, vote, commit } = self.hard;
         let hard_state = HardState { term, vote, commit, ..HardState::default() };
-        let conf_state = ConfState { voters: vec![self.voter], ..ConfState::default() };
+        let conf_state = ConfState { voters: self.voters.clone(), ..ConfState::default() };
         Ok(RaftState { hard_state, conf_state })
     }
 

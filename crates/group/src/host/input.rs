@@ -21,7 +21,7 @@ impl Host {
                 self.ask(ticket, group, |instance, cx| instance.propose(cx, ticket, proposal));
             }
             HostInput::Synced { batch } => self.synced(batch),
-            HostInput::LinkUp { link, peer } => self.link_up(link, peer),
+            HostInput::LinkUp { link, peer, server } => self.link_up(link, (peer, server)),
             HostInput::LinkDown { link } => self.link_down(link),
             HostInput::Frame { link, frame } => self.frame(link, frame),
             HostInput::Pair { partner, with_cms } => self.pair(partner, with_cms),

@@ -3,9 +3,10 @@
 //! Owns which link counts and whether it is live. Does not own connections.
 
 use super::{Host, cx, partner_for};
+use crate::consensus::ReplicaMessage;
 use crate::frame::{Frame, Hello};
-use crate::ids::{GroupId, LinkId, Millis, PoolId};
-use crate::instance::{Cx, Instance};
+use crate::ids::{GroupId, LinkId, Millis, PoolId, ServerId};
+use crate::instance::{Cx, Instance, replicas};
 use crate::io::{Alarm, HostOutput};
 
 /// A clock this much ahead of the source of group time is alarmed.
@@ -14,24 +15,32 @@ const CLOCK_AHEAD: Millis = 5000;
 const HELLO_AGAIN: Millis = 1000;
 
 impl Host {
-    pub(super) fn link_up(&mut self, link: LinkId, peer: PoolId) {
-        self.links.insert(link, peer);
-        if Some(peer) == self.partner() {
+    pub(super) fn link_up(&mut self, link: LinkId, (peer, server): (PoolId, ServerId)) {
+        self.links.insert(link, (peer, server));
+        if peer == self.cfg.pool {
+            self.peers.insert(server, link);
+        } else if Some(peer) == self.partner() {
             self.use_link(Some(link));
         }
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) {
-        self.links.remove(&link);
+        let Some(gone) = self.links.remove(&link) else { return };
         if self.link == Some(link) {
             self.choose_link();
+        }
+        if self.peers.get(&gone.1) == Some(&link) {
+            match self.links.iter().rev().find(|(_, to)| **to == gone) {
+                Some((other, _)) => self.peers.insert(gone.1, *other),
+                None => self.peers.remove(&gone.1),
+            };
         }
     }
 
     /// The youngest link to the partner counts.
     pub(super) fn choose_link(&mut self) {
         let partner = self.partner();
-        let link = self.links.iter().rev().find(|(_, peer)| Some(**peer) == partner).map(|(link, _)| *link);
+        let link = self.links.iter().rev().find(|(_, (peer, _))| Some(*peer) == partner).map(|(link, _)| *link);
         self.use_link(link);
     }
 
@@ -60,7 +69,7 @@ impl Host {
         let told = self
             .groups
             .values()
-            .filter(|instance| partner_for(self.partner, instance.group).is_some())
+            .filter(|instance| partner_for(self.partner, instance.group).is_some() && !instance.follows())
             .filter(|instance| whole || changed.contains(&instance.group));
         let mut groups = Vec::new();
         for instance in told {
@@ -87,6 +96,14 @@ impl Host {
         self.out.push_back(HostOutput::Send { link, frame: Frame::Hello(hello) });
     }
 
+    /// What a replica on another server of this pool says: only for itself.
+    fn replica(&mut self, link: LinkId, group: GroupId, message: ReplicaMessage) {
+        let (own, from) = (self.cfg.pool, replicas::server(message.from));
+        if self.links.get(&link) == Some(&(own, from)) {
+            self.with(group, |instance, cx| instance.hear(cx, message));
+        }
+    }
+
     fn ping(&mut self) {
         self.pinged = self.now.mono;
         if let Some(link) = self.link {
@@ -107,12 +124,15 @@ impl Host {
     }
 
     pub(super) fn frame(&mut self, link: LinkId, frame: Frame) {
-        // The two sides may prefer different ones of several connections: what the partner says counts on each.
-        let partner = self.partner();
-        if self.link.is_none() || self.links.get(&link).copied() != partner || frame.check().is_err() {
-            return;
+        if !matches!(frame, Frame::Replica { .. }) {
+            // The two sides may prefer different ones of several connections: what the partner says counts on each.
+            let partner = self.partner();
+            let other = self.links.get(&link).map(|(pool, _)| *pool) != partner;
+            if self.link.is_none() || other || frame.check().is_err() {
+                return;
+            }
+            self.heard = Some(self.now.mono);
         }
-        self.heard = Some(self.now.mono);
         match frame {
             Frame::Hello(hello) => self.on_hello(hello),
             Frame::Ping { stamp } => self.on_ping(link, stamp),
@@ -153,6 +173,7 @@ impl Host {
             Frame::VerifyResult { group, position, equal, ranges } => {
                 self.exchange(group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
+            Frame::Replica { group, message } => self.replica(link, group, *message),
         }
     }
 
@@ -175,7 +196,8 @@ impl Host {
 
     /// Lets a copy act on what the other pool says of it, if it is exchanged with that pool at all.
     fn exchange(&mut self, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
-        if partner_for(self.partner, group).is_some() {
+        let leads = self.groups.get(&group).is_some_and(|instance| !instance.follows());
+        if leads && partner_for(self.partner, group).is_some() {
             self.with(group, act);
         }
     }

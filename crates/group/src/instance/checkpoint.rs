@@ -2,7 +2,7 @@
 //!
 //! Owns what a checkpoint of a copy holds and from which log index on the log is still needed. Does not own files.
 
-use super::{Cx, Head, Instance, replica};
+use super::{Cx, Head, Instance, replicas};
 use crate::codec::{self, DecodeError, Hard, Item, Meta};
 use crate::config::{HostConfig, planted};
 use crate::consensus::{Consensus, ConsensusError, LogItem, Start};
@@ -146,7 +146,8 @@ impl Instance {
                 LogKind::Item => after.push(LogItem { index, term: record.term, payload: record.payload }),
             }
         }
-        let start = Start { seed: cfg.seed, replica: replica(cfg), applied, hard, items: after };
+        let (replica, voters) = (replicas::own(cfg), replicas::voters(cfg, group));
+        let start = Start { seed: cfg.seed, replica, voters, applied, hard, items: after };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
         instance.replaying = true;
         instance.changed = false;
@@ -208,8 +209,10 @@ impl Instance {
         Ok(())
     }
 
-    /// The replay is over: `confirmed` says whether an active copy may serve at once.
-    pub(crate) fn recovered(&mut self, cx: &mut Cx<'_>, confirmed: bool) {
+    /// The replay is over: `confirmed` says whether an active copy may serve at once, `alone` whether nobody else can have what
+    /// this disk does not have.
+    pub(crate) fn recovered(&mut self, cx: &mut Cx<'_>, confirmed: bool, alone: bool) {
+        self.opening = alone && self.state.position.seq == 0 && !self.consensus.is_alone();
         self.replaying = false;
         self.confirmed = confirmed && self.fence.is_none();
         self.appended = false;

@@ -112,7 +112,7 @@ impl Instance {
             self.refuse_waiters(cx, waiters);
             return;
         }
-        self.unopened = false;
+        (self.unopened, self.opening) = (false, false);
         self.release(&stored.entry);
         let position = stored.entry.position;
         if self.history.len() >= HISTORY {

@@ -93,6 +93,9 @@ impl Instance {
         if let Some(reason) = &self.stopped {
             return Err(Refusal::Stopped(reason.clone()));
         }
+        if self.follows() {
+            return Err(Refusal::NotLeader(self.leader()));
+        }
         if self.unopened {
             return Err(Refusal::Unconfirmed);
         }

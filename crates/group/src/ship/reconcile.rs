@@ -65,7 +65,7 @@ impl Instance {
         let Some(peer) = self.peer.clone() else {
             return;
         };
-        if self.is_stopped() || cx.link.is_none() || self.source.broken {
+        if self.is_stopped() || cx.link.is_none() || self.source.broken || self.follows() {
             return;
         }
         if self.unopened && peer.position.seq == 0 && self.state.position.seq == 0 && self.shadow.is_none() {

@@ -141,7 +141,7 @@ impl Instance {
 
     /// Says what is applied.
     pub(crate) fn acknowledge(&mut self, cx: &mut Cx<'_>) {
-        if !std::mem::take(&mut self.sink.ack_due) || cx.link.is_none() {
+        if !std::mem::take(&mut self.sink.ack_due) || cx.link.is_none() || self.follows() {
             return;
         }
         self.catch_canaries();
@@ -215,6 +215,9 @@ impl Instance {
 
     /// Asks again for what should have come.
     pub(crate) fn tick_sink(&mut self, cx: &mut Cx<'_>) {
+        if self.follows() {
+            return;
+        }
         if let Some(offer) = self.sink.early.take() {
             self.take_offer(cx, offer);
         }

@@ -72,6 +72,9 @@ impl Instance {
 
     /// Sends what can be sent.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) {
+        if self.follows() {
+            return;
+        }
         if self.source.seed.is_some() {
             self.pump_seed(cx);
             return;
@@ -165,7 +168,7 @@ impl Instance {
 
     /// Sends again what was lost on the way, and begins a stalled seed anew.
     pub(crate) fn tick_source(&mut self, cx: &mut Cx<'_>) {
-        if cx.link.is_none() {
+        if cx.link.is_none() || self.follows() {
             return;
         }
         if self.source.seed.as_ref().is_some_and(|seed| cx.now.mono >= seed.progress.saturating_add(SEED_STALL)) {
@@ -182,7 +185,8 @@ impl Instance {
 
     /// This group's part of a canary, if this copy is the source.
     pub(crate) fn canary(&self, cx: &Cx<'_>) -> Option<CanaryItem> {
-        if self.fence.is_some() || self.is_stopped() || self.role() != Role::Active || !self.confirmed {
+        if self.follows() || self.fence.is_some() || self.is_stopped() || self.role() != Role::Active || !self.confirmed
+        {
             return None;
         }
         let acked = self.source.acked.unwrap_or(0);

@@ -243,8 +243,8 @@ impl World {
         let link = LinkId(self.links);
         self.link = Some(link);
         for at in [EAST, WEST] {
-            let peer = self.servers[1 - at].cfg.pool;
-            self.input(at, HostInput::LinkUp { link, peer });
+            let HostConfig { pool: peer, server, .. } = self.servers[1 - at].cfg;
+            self.input(at, HostInput::LinkUp { link, peer, server });
         }
     }
 

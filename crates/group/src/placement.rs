@@ -1,0 +1,119 @@
+//! Which servers of a pool have copies of a group, and which of them should lead it.
+//!
+//! Owns the choice, which every server makes for itself from the same list and finds the same. Does not own who leads now, nor how
+//! copies are moved when servers come and go.
+
+use crate::ids::{GroupId, ServerId};
+use std::collections::BTreeMap;
+
+/// Copies of a group, where there are so many servers.
+pub const COPIES: usize = 3;
+
+/// The servers that have copies of a group, the best first (rendezvous hashing: a server that comes or goes moves only what has to
+/// move). All of them, where there are no more than [`COPIES`]; none twice, in whatever order they are given.
+pub fn of(group: GroupId, servers: &[ServerId]) -> Vec<ServerId> {
+    let mut scored: Vec<(u64, ServerId)> = servers.iter().map(|server| (score(group, *server), *server)).collect();
+    scored.sort_unstable_by(|a, b| b.cmp(a));
+    scored.dedup();
+    scored.into_iter().take(COPIES).map(|(_, server)| server).collect()
+}
+
+/// Which server should lead each of a pool's groups: of its copies the one that has the fewest to lead so far, so that no server has
+/// more than one above its share wherever the copies allow it.
+pub fn leaders(groups: &[GroupId], servers: &[ServerId]) -> BTreeMap<GroupId, ServerId> {
+    let mut led: BTreeMap<ServerId, usize> = BTreeMap::new();
+    let mut leaders = BTreeMap::new();
+    for group in groups {
+        let copies = of(*group, servers);
+        let fewest = copies.iter().min_by_key(|server| led.get(server).copied().unwrap_or(0));
+        if let Some(server) = fewest {
+            *led.entry(*server).or_default() += 1;
+            leaders.insert(*group, *server);
+        }
+    }
+    leaders
+}
+
+fn score(group: GroupId, server: ServerId) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&group.pool.0.to_le_bytes());
+    hasher.update(&group.index.to_le_bytes());
+    hasher.update(&server.0.to_le_bytes());
+    let mut first = [0_u8; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    //! The same everywhere, spread evenly, and moved little.
+
+    use super::*;
+    use crate::ids::PoolId;
+
+    fn groups(count: u16) -> Vec<GroupId> {
+        (0..count).map(|index| GroupId { pool: PoolId(1), index }).collect()
+    }
+
+    fn servers(count: u32) -> Vec<ServerId> {
+        (1..=count).map(ServerId).collect()
+    }
+
+    #[test]
+    fn a_group_has_three_copies_or_as_many_as_there_are_servers() {
+        for (count, copies) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (16, 3)] {
+            for group in groups(8) {
+                let mut placed = of(group, &servers(count));
+                assert_eq!(placed.len(), copies);
+                let mut turned = servers(count);
+                turned.reverse();
+                turned.extend(servers(count));
+                assert_eq!(of(group, &turned), placed, "the order of the list, or a name twice, makes no difference");
+                placed.sort();
+                placed.dedup();
+                assert_eq!(placed.len(), copies, "none twice");
+            }
+        }
+    }
+
+    #[test]
+    fn leaders_are_spread_evenly() {
+        for (count, number) in [(2, 32), (3, 32), (5, 32), (3, 64), (16, 64), (16, 128)] {
+            let mut led: BTreeMap<ServerId, usize> = BTreeMap::new();
+            for (group, leader) in leaders(&groups(number), &servers(count)) {
+                assert!(of(group, &servers(count)).contains(&leader));
+                *led.entry(leader).or_default() += 1;
+            }
+            let even = f64::from(number) / f64::from(count);
+            for server in servers(count) {
+                let led = led.get(&server).copied().unwrap_or(0) as f64;
+                assert!(
+                    (led - even).abs() <= (even * 0.2).max(1.0),
+                    "{count} servers, {number} groups: {led} of {even}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_server_takes_its_share_and_nothing_else_moves() {
+        let (before, after) = (servers(5), servers(6));
+        let mut moved = 0;
+        for group in groups(600) {
+            let (old, new) = (of(group, &before), of(group, &after));
+            let gone = old.iter().filter(|server| !new.contains(server)).count();
+            assert!(gone <= 1 && (gone == 0 || new.contains(&ServerId(6))));
+            moved += gone;
+        }
+        assert!((240..360).contains(&moved), "a sixth of 1,800 copies: {moved}");
+    }
+
+    #[test]
+    fn the_choice_stays_as_it_was_in_earlier_builds() {
+        let placed: Vec<Vec<u32>> = groups(4)
+            .into_iter()
+            .map(|group| of(group, &servers(5)).into_iter().map(|server| server.0).collect())
+            .collect();
+        assert_eq!(placed, [[0u32; 3], [0; 3], [0; 3], [0; 3]]);
+    }
+}

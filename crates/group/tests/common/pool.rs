@@ -1,0 +1,358 @@
+//! A pool of servers under virtual time: links that can be cut, disks that lose what was not synced, replication frames in their order.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+use bytes::Bytes;
+use pairline_group::frame::{self, Frame};
+use pairline_group::io::{
+    Alarm, Done, GroupCheckpoint, LogBatch, LogKind, LogRecord, Now, Proposal, RecoveredGroup, Write, WriteClass,
+};
+use pairline_group::{
+    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, PoolId, Position, Record,
+    ReplicaId, ServerId, Ticket,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub const GROUP: GroupId = GroupId { pool: PoolId(1), index: 0 };
+const START_WALL: Millis = 1_700_000_000_000;
+
+/// A server's disk.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub synced: Vec<LogRecord>,
+    pub unsynced: VecDeque<LogBatch>,
+    checkpoints: BTreeMap<GroupId, (Bytes, BTreeMap<Key, Record>)>,
+}
+
+impl Disk {
+    fn recovered(&self) -> Vec<RecoveredGroup> {
+        let mut groups: BTreeMap<GroupId, RecoveredGroup> = BTreeMap::new();
+        for (group, (meta, records)) in &self.checkpoints {
+            let records = records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
+            let checkpoint = Some(GroupCheckpoint { meta: meta.clone(), records });
+            groups.insert(*group, RecoveredGroup { group: *group, checkpoint, log: Vec::new() });
+        }
+        for record in &self.synced {
+            let entry = groups.entry(record.group);
+            let of = entry.or_insert_with(|| RecoveredGroup { group: record.group, ..RecoveredGroup::default() });
+            if record.kind == LogKind::Item {
+                // As the log does it: an item replaces those at and after its index.
+                of.log.retain(|old| old.kind != LogKind::Item || old.index < record.index);
+            }
+            of.log.push(record.clone());
+        }
+        groups.into_values().collect()
+    }
+}
+
+/// One server.
+pub struct Member {
+    pub cfg: HostConfig,
+    pub host: Option<Host>,
+    pub disk: Disk,
+    pub auto_sync: bool,
+    pub done: BTreeMap<Ticket, Done>,
+    pub alarms: Vec<Alarm>,
+    pub applied: Vec<(GroupId, Arc<Entry>)>,
+    born: Millis,
+}
+
+/// The pool.
+pub struct Pool {
+    pub members: Vec<Member>,
+    pub now: Millis,
+    cut: BTreeSet<usize>,
+    links: BTreeMap<(usize, usize), LinkId>,
+    numbers: u64,
+    queue: VecDeque<(usize, usize, Bytes)>,
+    tickets: u64,
+}
+
+pub fn key(name: &str) -> Key {
+    Key::new(name, Kind(1), b"")
+}
+
+pub fn put(name: &str, value: &str) -> Write {
+    Write::Put { key: key(name), class: WriteClass::Durable, value: Bytes::copy_from_slice(value.as_bytes()) }
+}
+
+fn ends(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl Pool {
+    /// So many fresh servers, all linked.
+    pub fn new(servers: u32, seed: u64) -> Pool {
+        let all: Vec<ServerId> = (1..=servers).map(ServerId).collect();
+        let member = |server: &ServerId| {
+            let mut cfg = HostConfig::new(PoolId(1), *server);
+            (cfg.groups, cfg.seed, cfg.servers) = (1, seed, all.clone());
+            Member {
+                cfg,
+                host: None,
+                disk: Disk::default(),
+                auto_sync: true,
+                done: BTreeMap::new(),
+                alarms: Vec::new(),
+                applied: Vec::new(),
+                born: 0,
+            }
+        };
+        let mut pool = Pool {
+            members: all.iter().map(member).collect(),
+            now: 1_000,
+            cut: BTreeSet::new(),
+            links: BTreeMap::new(),
+            numbers: 0,
+            queue: VecDeque::new(),
+            tickets: 0,
+        };
+        for at in 0..pool.members.len() {
+            pool.start(at);
+        }
+        pool
+    }
+
+    fn clock(&self, at: usize) -> Now {
+        Now { mono: self.now - self.members[at].born, wall: START_WALL + self.now }
+    }
+
+    fn start(&mut self, at: usize) {
+        self.members[at].born = self.now;
+        let cfg = self.members[at].cfg.clone();
+        let groups = self.members[at].disk.recovered();
+        let host = if groups.is_empty() {
+            Host::new(cfg, self.clock(at))
+        } else {
+            Host::recover(cfg, self.clock(at), groups).expect("the disk is sound")
+        };
+        self.members[at].host = Some(host);
+        self.connect(at);
+        self.settle();
+    }
+
+    /// Links a server with all that run and are not cut off.
+    fn connect(&mut self, at: usize) {
+        for other in 0..self.members.len() {
+            let apart = other == at || self.cut.contains(&at) || self.cut.contains(&other);
+            if apart || self.members[at].host.is_none() || self.members[other].host.is_none() {
+                continue;
+            }
+            self.numbers += 1;
+            let link = LinkId(self.numbers);
+            self.links.insert(ends(at, other), link);
+            for (here, there) in [(at, other), (other, at)] {
+                let HostConfig { pool: peer, server, .. } = self.members[there].cfg;
+                self.input(here, HostInput::LinkUp { link, peer, server });
+            }
+        }
+    }
+
+    fn disconnect(&mut self, at: usize) {
+        let gone: Vec<_> = self.links.keys().copied().filter(|(a, b)| *a == at || *b == at).collect();
+        for (a, b) in gone {
+            let link = self.links.remove(&(a, b)).unwrap();
+            self.queue.retain(|(from, to, _)| ends(*from, *to) != (a, b));
+            for end in [a, b] {
+                self.input(end, HostInput::LinkDown { link });
+            }
+        }
+    }
+
+    /// The link between two servers.
+    pub fn link(&self, a: usize, b: usize) -> LinkId {
+        self.links[&ends(a, b)]
+    }
+
+    /// The number of a server's replicas.
+    pub fn replica(&self, at: usize) -> ReplicaId {
+        u64::from(self.members[at].cfg.server.0) << 16 | self.members[at].cfg.incarnation
+    }
+
+    /// Cuts a server off from all others.
+    pub fn isolate(&mut self, at: usize) {
+        self.disconnect(at);
+        self.cut.insert(at);
+    }
+
+    /// Links it again.
+    pub fn rejoin(&mut self, at: usize) {
+        self.cut.remove(&at);
+        self.connect(at);
+    }
+
+    /// Kills a server: of its unsynced batches the first `keep` survive.
+    pub fn crash(&mut self, at: usize, keep: usize) {
+        self.disconnect(at);
+        self.members[at].host = None;
+        let disk = &mut self.members[at].disk;
+        let survive: Vec<LogBatch> = disk.unsynced.drain(..).take(keep).collect();
+        disk.synced.extend(survive.into_iter().flat_map(|batch| batch.records));
+    }
+
+    /// Starts a killed server from its disk.
+    pub fn restart(&mut self, at: usize) {
+        self.start(at);
+    }
+
+    pub fn host(&self, at: usize) -> &Host {
+        self.members[at].host.as_ref().expect("the server is up")
+    }
+
+    pub fn input(&mut self, at: usize, input: HostInput) {
+        let now = self.clock(at);
+        if let Some(host) = self.members[at].host.as_mut() {
+            host.handle(now, input);
+        }
+    }
+
+    fn drain(&mut self, at: usize) -> bool {
+        let mut any = false;
+        while let Some(output) = self.members[at].host.as_mut().and_then(Host::poll) {
+            any = true;
+            self.output(at, output);
+        }
+        any
+    }
+
+    fn output(&mut self, at: usize, output: HostOutput) {
+        let member = &mut self.members[at];
+        match output {
+            HostOutput::Append(batch) => {
+                member.disk.unsynced.push_back(batch);
+                if member.auto_sync {
+                    self.sync(at);
+                }
+            }
+            HostOutput::Send { link, frame } => {
+                let ends = self.links.iter().find(|(_, known)| **known == link).map(|(ends, _)| *ends);
+                if let Some((a, b)) = ends {
+                    self.queue.push_back((at, a + b - at, frame::encode(&frame)));
+                }
+            }
+            HostOutput::Done { ticket, done, .. } => {
+                assert!(member.done.insert(ticket, done).is_none(), "answered twice: {ticket:?}");
+            }
+            HostOutput::Applied { group, entry } => member.applied.push((group, entry)),
+            HostOutput::Alarm(alarm) => member.alarms.push(alarm),
+            HostOutput::Checkpoint { id, groups, .. } => {
+                for delta in groups {
+                    let (meta, records) = member.disk.checkpoints.entry(delta.group).or_default();
+                    *meta = delta.meta;
+                    if delta.clear {
+                        records.clear();
+                    }
+                    for key in delta.deletes {
+                        records.remove(&key);
+                    }
+                    records.extend(delta.puts);
+                }
+                self.input(at, HostInput::CheckpointDone { id });
+            }
+            HostOutput::Purge { group, through } => {
+                let gone = |record: &LogRecord| {
+                    record.group == group && record.kind == LogKind::Item && record.index <= through
+                };
+                member.disk.synced.retain(|record| !gone(record));
+            }
+            HostOutput::Swapped { .. }
+            | HostOutput::RoleChanged { .. }
+            | HostOutput::StoreTail { .. }
+            | HostOutput::Forget { .. }
+            | HostOutput::Verified { .. } => {}
+        }
+    }
+
+    /// Syncs everything that one server has appended.
+    pub fn sync(&mut self, at: usize) {
+        while let Some(batch) = self.members[at].disk.unsynced.pop_front() {
+            self.members[at].disk.synced.extend(batch.records);
+            self.input(at, HostInput::Synced { batch: batch.batch });
+        }
+    }
+
+    /// Runs until nothing more happens without the passing of time.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let mut any = false;
+            for at in 0..self.members.len() {
+                any |= self.drain(at);
+            }
+            if let Some((from, to, bytes)) = self.queue.pop_front() {
+                any = true;
+                let frame: Frame = frame::decode(&bytes).expect("a sent frame decodes");
+                if let Some(link) = self.links.get(&ends(from, to)).copied() {
+                    self.input(to, HostInput::Frame { link, frame });
+                }
+            }
+            if !any {
+                return;
+            }
+        }
+        panic!("the hosts never come to rest");
+    }
+
+    /// Lets time pass in steps of 50 ms.
+    pub fn run(&mut self, millis: Millis) {
+        let end = self.now + millis;
+        self.settle();
+        while self.now < end {
+            self.now += 50;
+            for at in 0..self.members.len() {
+                self.input(at, HostInput::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    /// The server that takes changes now.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |at: &usize| self.members[*at].host.as_ref().is_some_and(|host| host.can_commit(GROUP));
+        let reached = |at: &usize| !self.cut.contains(at);
+        (0..self.members.len()).filter(reached).find(leads)
+    }
+
+    pub fn propose(&mut self, at: usize, proposal: Proposal) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.input(at, HostInput::Propose { ticket, group: GROUP, proposal });
+        ticket
+    }
+
+    pub fn answer_to(&self, at: usize, ticket: Ticket) -> Option<Done> {
+        self.members[at].done.get(&ticket).cloned()
+    }
+
+    pub fn answer(&mut self, at: usize, proposal: Proposal) -> Done {
+        let ticket = self.propose(at, proposal);
+        self.settle();
+        self.answer_to(at, ticket).expect("an answer")
+    }
+
+    pub fn commit(&mut self, at: usize, writes: Vec<Write>) -> Done {
+        self.answer(at, Proposal { writes, ..Proposal::default() })
+    }
+
+    /// Writes one record; it must be committed.
+    pub fn committed(&mut self, at: usize, name: &str, value: &str) -> Position {
+        match self.commit(at, vec![put(name, value)]) {
+            Done::Committed(position) => position,
+            other => panic!("not committed: {other:?}"),
+        }
+    }
+
+    pub fn value(&self, at: usize, name: &str) -> Option<String> {
+        let record = self.host(at).get(GROUP, &key(name))?;
+        Some(String::from_utf8_lossy(&record.value).into_owned())
+    }
+
+    /// All copies of the group are equal.
+    pub fn assert_equal(&self) {
+        let standing = |member: &Member| {
+            let status = member.host.as_ref()?.group(GROUP)?;
+            Some((status.position, status.digest, status.records))
+        };
+        let all: Vec<_> = self.members.iter().filter_map(standing).collect();
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{all:?}");
+    }
+}

@@ -1,0 +1,209 @@
+//! Several servers of one pool: what is acknowledged survives the loss of any of them, one leads at a time, the others take over.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/pool.rs"]
+mod pool;
+
+use pairline_group::io::{Done, Proposal, Refusal};
+use pairline_group::{HostInput, OpId};
+use pool::{GROUP, Pool, put};
+
+#[test]
+fn one_server_leads_and_all_have_what_it_commits() {
+    let mut pool = Pool::new(3, 1);
+    pool.run(3_000);
+    let leader = pool.leader().expect("a leader");
+    let position = pool.committed(leader, "a", "1");
+    pool.run(500);
+    for at in 0..3 {
+        assert_eq!(pool.value(at, "a").as_deref(), Some("1"));
+        assert_eq!(pool.host(at).position(GROUP), Some(position));
+        assert_eq!(pool.host(at).can_commit(GROUP), at == leader);
+    }
+    let elsewhere = pool.commit((leader + 1) % 3, vec![put("a", "2")]);
+    let server = pool.members[leader].cfg.server;
+    assert_eq!(elsewhere, Done::Refused(Refusal::NotLeader(Some(server))), "whoever does not lead says who does");
+    pool.assert_equal();
+}
+
+#[test]
+fn a_change_is_answered_when_a_majority_has_it_on_disk() {
+    let mut pool = Pool::new(3, 2);
+    pool.run(3_000);
+    let leader = pool.leader().unwrap();
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for at in 0..3 {
+        pool.members[at].auto_sync = false;
+    }
+    let ticket = pool.propose(leader, Proposal { writes: vec![put("a", "1")], ..Proposal::default() });
+    pool.settle();
+    assert_eq!(pool.answer_to(leader, ticket), None, "nobody has it");
+    pool.sync(leader);
+    pool.settle();
+    assert_eq!(pool.answer_to(leader, ticket), None, "one of three");
+    pool.sync(others[0]);
+    pool.settle();
+    assert!(matches!(pool.answer_to(leader, ticket), Some(Done::Committed(_))), "two of three");
+    assert_eq!(pool.value(others[1], "a"), None, "the third is behind");
+}
+
+#[test]
+fn a_majority_does_without_its_leaders_own_disk() {
+    let mut pool = Pool::new(3, 3);
+    pool.run(3_000);
+    let leader = pool.leader().unwrap();
+    pool.members[leader].auto_sync = false;
+    let ticket = pool.propose(leader, Proposal { writes: vec![put("a", "1")], ..Proposal::default() });
+    pool.run(300);
+    // It is committed, and the leader's state has it once its own disk does.
+    assert_eq!(pool.answer_to(leader, ticket), None);
+    pool.sync(leader);
+    pool.settle();
+    assert!(matches!(pool.answer_to(leader, ticket), Some(Done::Committed(_))));
+}
+
+#[test]
+fn the_death_of_any_server_loses_nothing_that_was_answered() {
+    for seed in 0..20 {
+        let mut pool = Pool::new(3, seed);
+        pool.run(3_000);
+        for round in 0..6_usize {
+            let leader = pool.leader().expect("a leader");
+            let name = format!("k{round}");
+            pool.committed(leader, &name, "x");
+            let dies = if round % 2 == 0 { leader } else { (leader + 1) % 3 };
+            pool.crash(dies, round % 3);
+            let began = pool.now;
+            while pool.leader().is_none() {
+                pool.run(50);
+                assert!(pool.now - began < 5_000, "seed {seed}: nobody leads");
+            }
+            let leader = pool.leader().unwrap();
+            for before in 0..=round {
+                assert_eq!(
+                    pool.value(leader, &format!("k{before}")).as_deref(),
+                    Some("x"),
+                    "seed {seed}, round {round}"
+                );
+            }
+            pool.committed(leader, &format!("m{round}"), "y");
+            pool.restart(dies);
+            pool.run(3_000);
+            pool.assert_equal();
+        }
+    }
+}
+
+#[test]
+fn two_of_three_are_gone_and_nothing_is_acknowledged() {
+    let mut pool = Pool::new(3, 5);
+    pool.run(3_000);
+    let leader = pool.leader().unwrap();
+    pool.committed(leader, "a", "1");
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        pool.crash(other, 0);
+    }
+    let op = Some(OpId { session: 9, counter: 1 });
+    let proposal = Proposal { op, writes: vec![put("b", "1")], ..Proposal::default() };
+    let ticket = pool.propose(leader, proposal.clone());
+    pool.run(500);
+    assert_eq!(pool.answer_to(leader, ticket), None);
+    pool.run(4_000);
+    assert_eq!(pool.answer_to(leader, ticket), Some(Done::Refused(Refusal::OutcomeUnknown)), "it no longer leads");
+    assert!(pool.leader().is_none());
+    assert_eq!(pool.value(leader, "a").as_deref(), Some("1"), "and can still be read");
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        pool.restart(other);
+    }
+    pool.run(5_000);
+    let leader = pool.leader().expect("all are back");
+    let again = pool.answer(leader, proposal);
+    assert!(matches!(again, Done::Committed(_) | Done::Duplicate(_)), "the same operation is applied once: {again:?}");
+    pool.run(500);
+    pool.assert_equal();
+}
+
+#[test]
+fn a_leader_that_is_cut_off_steps_down_and_what_it_proposed_does_not_return() {
+    let mut pool = Pool::new(3, 6);
+    pool.run(3_000);
+    let old = pool.leader().unwrap();
+    pool.isolate(old);
+    let ticket = pool.propose(old, Proposal { writes: vec![put("a", "old")], ..Proposal::default() });
+    pool.run(5_000);
+    assert_eq!(pool.answer_to(old, ticket), Some(Done::Refused(Refusal::OutcomeUnknown)));
+    assert!(!pool.host(old).can_commit(GROUP));
+    let new = pool.leader().expect("the others have a leader");
+    assert_ne!(new, old);
+    pool.committed(new, "a", "new");
+    pool.rejoin(old);
+    pool.run(3_000);
+    assert_eq!(pool.value(old, "a").as_deref(), Some("new"));
+    pool.assert_equal();
+    assert_eq!(pool.leader(), Some(new), "who comes back does not disturb who leads");
+}
+
+#[test]
+fn five_servers_have_three_copies_of_each_group() {
+    let mut pool = Pool::new(5, 7);
+    pool.run(3_000);
+    let holders: Vec<usize> = (0..5).filter(|at| pool.host(*at).position(GROUP).is_some()).collect();
+    assert_eq!(holders.len(), 3);
+    let leader = pool.leader().unwrap();
+    pool.committed(leader, "a", "1");
+    pool.run(300);
+    for at in &holders {
+        assert_eq!(pool.value(*at, "a").as_deref(), Some("1"));
+    }
+    let stranger = (0..5).find(|at| !holders.contains(at)).unwrap();
+    assert_eq!(pool.commit(stranger, vec![put("a", "2")]), Done::Refused(Refusal::NoSuchGroup));
+}
+
+#[test]
+fn a_replica_whose_disk_lost_what_it_had_said_to_have_stops() {
+    let mut pool = Pool::new(3, 8);
+    pool.run(3_000);
+    let leader = pool.leader().unwrap();
+    let other = (leader + 1) % 3;
+    let disk = pool.members[other].disk.clone();
+    for n in 0..5 {
+        pool.committed(leader, &format!("k{n}"), "x");
+    }
+    pool.run(500);
+    pool.crash(other, 0);
+    pool.members[other].disk = disk;
+    pool.restart(other);
+    pool.run(2_000);
+    let reason = pool.host(other).group(GROUP).unwrap().stopped.expect("it stops");
+    assert!(reason.contains("once had on its disk"), "{reason}");
+    pool.committed(leader, "still", "served");
+}
+
+#[test]
+fn whatever_is_said_by_the_wrong_server_is_not_heard() {
+    let mut pool = Pool::new(3, 9);
+    pool.run(3_000);
+    let leader = pool.leader().unwrap();
+    let (victim, liar) = ((leader + 1) % 3, (leader + 2) % 3);
+    let term = 99;
+    let from = pool.replica(leader);
+    let message = pairline_group::ReplicaMessage {
+        from,
+        to: pool.replica(victim),
+        term,
+        body: pairline_group::ReplicaBody::AskVote {
+            pre: false,
+            transfer: true,
+            index: 1_000,
+            log_term: 99,
+            commit: 0,
+            commit_term: 0,
+        },
+    };
+    let frame = pairline_group::frame::Frame::Replica { group: GROUP, message: Box::new(message) };
+    let link = pool.link(victim, liar);
+    pool.input(victim, HostInput::Frame { link, frame });
+    pool.run(500);
+    assert_eq!(pool.leader(), Some(leader), "a server speaks only for its own replicas");
+    pool.committed(leader, "a", "1");
+}
