@@ -22,6 +22,9 @@ const TAG_SWAP: u8 = 4;
 const TAG_SEED_ABORT: u8 = 5;
 const TAG_FENCE: u8 = 6;
 const TAG_TAIL_STORED: u8 = 7;
+const TAG_RESTORED: u8 = 8;
+/// Version of a checkpoint's meta; those of version 1 end before `restored`.
+const META_VERSION: u8 = 2;
 /// An element of the consensus log that carries nothing.
 const TAG_NOOP: u8 = 0;
 
@@ -247,6 +250,8 @@ pub(crate) enum Item {
     SeedAbort,
     Fence(Fence),
     TailStored(TailMark),
+    /// What stood in this log at this index and after it is void: a copy of the state was taken over. Only in the log on disk.
+    Restored,
 }
 
 /// Encodes an item; the bytes are the payload of a log record.
@@ -263,6 +268,7 @@ pub(crate) fn encode_item(item: &Item) -> Bytes {
         Item::SeedStart(offer) => framed(TAG_SEED_START, plain(offer.as_ref())),
         Item::Seed(chunk) => framed(TAG_SEED, plain(chunk.as_ref())),
         Item::Swap(swap) => framed(TAG_SWAP, plain(swap)),
+        Item::Restored => Bytes::from_static(&[VERSION, TAG_RESTORED]),
         Item::SeedAbort => Bytes::from_static(&[VERSION, TAG_SEED_ABORT]),
         Item::Fence(fence) => framed(TAG_FENCE, plain(fence)),
         Item::TailStored(mark) => framed(TAG_TAIL_STORED, plain(mark)),
@@ -292,6 +298,7 @@ pub(crate) fn decode_item(bytes: &Bytes) -> Result<Item, DecodeError> {
         TAG_SEED_ABORT => Item::SeedAbort,
         TAG_FENCE => Item::Fence(postcard::from_bytes(&rest)?),
         TAG_TAIL_STORED => Item::TailStored(postcard::from_bytes(&rest)?),
+        TAG_RESTORED => Item::Restored,
         other => return Err(DecodeError::Tag(other)),
     })
 }
@@ -321,6 +328,26 @@ pub(crate) struct Meta {
     pub(crate) tail: u64,
     /// Highest epoch number that this copy ever heard of.
     pub(crate) heard: Epoch,
+    /// The state was taken over from another replica: what the log has from before is void, unless the mark that says so is there.
+    pub(crate) restored: bool,
+}
+
+/// The bytes of a meta.
+pub(crate) fn encode_meta(meta: &Meta) -> Vec<u8> {
+    let mut out = encode(meta);
+    out[0] = META_VERSION;
+    out
+}
+
+/// Understands a meta, of this version or the one before.
+pub(crate) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
+    match bytes.split_first() {
+        Some((&META_VERSION, rest)) => decode(&[&[VERSION], rest].concat()),
+        // The one field that came since is false.
+        Some((&VERSION, _)) => decode(&[bytes, &[0]].concat()),
+        Some((version, _)) => Err(DecodeError::Version(*version)),
+        None => Err(DecodeError::Empty),
+    }
 }
 
 /// A version byte, then postcard.

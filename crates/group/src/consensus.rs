@@ -17,7 +17,7 @@ use crate::ids::GroupId;
 use bytes::Bytes;
 use check::Standing;
 use log::MemLog;
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft::eraftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
 use std::collections::VecDeque;
 
@@ -28,6 +28,8 @@ const ELECTION_TICKS: usize = 10;
 const HEARTBEAT_TICKS: usize = 2;
 /// Items that stay in memory for replicas that are behind, after they are applied here.
 const KEPT: u64 = 4096;
+/// And at most, for one that a copy of the state is on its way to.
+const KEPT_FOR_COPY: u64 = 16 * KEPT;
 
 /// An element of the consensus log. The payload is empty where the library itself wrote one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub(crate) struct Consensus {
     /// Whether this replica is the only voter: everything on its disk has a majority.
     alone: bool,
     applied: u64,
+    /// The first index that a copy on its way to another replica will need after itself.
+    floor: Option<u64>,
     /// What may be sent now.
     outbox: Vec<ReplicaMessage>,
     /// What may be sent once everything up to the drain with that number is synced.
@@ -130,6 +134,7 @@ impl Consensus {
             stored: hard,
             alone,
             applied,
+            floor: None,
             outbox: Vec::new(),
             held: VecDeque::new(),
         };
@@ -237,6 +242,10 @@ impl Consensus {
         if !held.is_empty() {
             self.held.push_back((out.number, held));
         }
+        let snapshot = ready.snapshot().get_metadata();
+        if snapshot.index > 0 {
+            self.node.mut_store().restart((snapshot.index, snapshot.term));
+        }
         let entries = ready.take_entries();
         out.items = entries.iter().map(log::item).collect();
         self.node.mut_store().append(entries);
@@ -258,7 +267,9 @@ impl Consensus {
     pub(crate) fn applied(&mut self, index: u64) {
         self.applied = index;
         self.node.advance_apply_to(index);
-        let through = if self.alone { index } else { index.min(self.needed()).max(index.saturating_sub(KEPT)) };
+        let kept = index.saturating_sub(KEPT);
+        let kept = self.floor.map_or(kept, |floor| kept.min(floor)).max(index.saturating_sub(KEPT_FOR_COPY));
+        let through = if self.alone { index } else { index.min(self.needed()).max(kept) };
         self.node.mut_store().compact(through);
     }
 
@@ -268,6 +279,58 @@ impl Consensus {
             return self.applied.saturating_sub(KEPT / 4);
         }
         self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(0)
+    }
+
+    /// The present term.
+    pub(crate) fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// The first index that is kept in memory.
+    pub(crate) fn first_kept(&self) -> u64 {
+        self.node.store().first()
+    }
+
+    /// A copy of the state at this index is on its way: what comes after it is kept, within bounds.
+    pub(crate) fn keep_from(&mut self, index: Option<u64>) {
+        self.floor = index;
+    }
+
+    /// Replicas that are there and need what is no longer kept, as the leader knows them.
+    pub(crate) fn out_of_reach(&self) -> Vec<ReplicaId> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let first = self.first_kept();
+        let behind = raft
+            .prs()
+            .iter()
+            .filter(|(id, progress)| **id != self.replica && progress.recent_active && progress.next_idx < first);
+        behind.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a replica has everything up to an index, as the leader knows it.
+    pub(crate) fn has(&self, replica: ReplicaId, index: u64) -> bool {
+        self.node.raft.prs().get(replica).is_none_or(|progress| progress.matched >= index)
+    }
+
+    /// Takes note that the state is that of another replica at this index and term: what was in the log is void. Whether it is of use.
+    pub(crate) fn restore(&mut self, from: ReplicaId, term: u64, (index, index_term): (u64, u64)) -> bool {
+        let raft = &self.node.raft;
+        if term < raft.term || index <= raft.raft_log.committed || raft.raft_log.match_term(index, index_term) {
+            return false;
+        }
+        let mut metadata = SnapshotMetadata { index, term: index_term, ..SnapshotMetadata::default() };
+        metadata.set_conf_state(raft.prs().conf().to_conf_state());
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(metadata);
+        let mut message = Message { from, to: self.replica, term, ..Message::default() };
+        message.msg_type = MessageType::MsgSnapshot;
+        message.set_snapshot(snapshot);
+        // It cannot be refused: the state of the log was just looked at.
+        let _ = self.node.step(message);
+        self.node.raft.snap().is_some_and(|snapshot| snapshot.get_metadata().index == index)
     }
 
     /// The stored hard state.

@@ -3,11 +3,12 @@
 //! Owns shape and bounds. Does not own what follows from a frame (`ship`), nor links.
 
 use crate::codec::{self, DecodeError, SeedChunk, SeedOffer};
-use crate::consensus::ReplicaMessage;
+use crate::consensus::{ReplicaId, ReplicaMessage};
 use crate::digest::RANGES;
 use crate::entry::ChainHash;
 use crate::ids::{GroupId, Millis, PoolId, Position, ServerId};
 use crate::lineage::{self, LineageItem};
+use crate::record::{Key, Record};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -225,6 +226,47 @@ pub enum Frame {
         /// What it says.
         message: Box<ReplicaMessage>,
     },
+    /// Of a copy of the whole state, from one replica to another within a pool.
+    Copy {
+        /// Which group.
+        group: GroupId,
+        /// Who says it.
+        from: ReplicaId,
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        body: CopyBody,
+    },
+}
+
+/// What is said of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyBody {
+    /// It begins.
+    Begin {
+        /// Its number at the sender, rising.
+        copy: u64,
+        /// The sender's state but its records, as in a checkpoint.
+        meta: Bytes,
+    },
+    /// A part of it.
+    Part {
+        /// Which copy.
+        copy: u64,
+        /// From 0, without gaps.
+        part: u64,
+        /// Records, ordered by key over all parts.
+        records: Vec<(Key, Record)>,
+        /// With the last part: the sender's term.
+        last: Option<u64>,
+    },
+    /// So many parts have arrived.
+    Have {
+        /// Which copy.
+        copy: u64,
+        /// How many.
+        parts: u64,
+    },
 }
 
 impl Frame {
@@ -247,7 +289,8 @@ impl Frame {
             | Frame::Ping { .. }
             | Frame::VerifyAsk { .. }
             | Frame::Underway { .. }
-            | Frame::Replica { .. } => true,
+            | Frame::Replica { .. }
+            | Frame::Copy { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }
     }

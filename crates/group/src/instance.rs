@@ -2,10 +2,11 @@
 //!
 //! Owns its state, its consensus, what is proposed and not yet applied, and its role. Proposals are in `propose`, what a
 //! commit does in `commit`, what its replicas say to each other and who leads in `replicas`, changes of serving pool in `procedure`,
-//! checkpoints in `checkpoint`; shipping is in `ship`.
+//! checkpoints in `checkpoint`, copies for replicas that are far behind in `copy`; shipping is in `ship`.
 
 pub(crate) mod checkpoint;
 mod commit;
+mod copy;
 mod gathered;
 mod procedure;
 mod propose;
@@ -161,12 +162,21 @@ pub(crate) struct Instance {
     purged: u64,
     /// Drains that wait for the sync of a batch.
     unsynced: VecDeque<(u64, u64)>,
+    /// The last batch that is synced.
+    synced: u64,
     /// Positions and digests of the last entries.
     pub(crate) history: VecDeque<(Position, [u8; 32])>,
     pub(crate) verified: Option<(Position, Millis)>,
     told: Option<Told>,
     /// The term in which this replica leads, as far as the rest of the copy knows.
     led: Option<u64>,
+    /// Copies of the state that are on their way to other replicas, one that arrives, and one that is not on disk yet.
+    copies: copy::Copies,
+    copy_number: u64,
+    copy_in: Option<copy::CopyIn>,
+    restoring: Option<copy::Restoring>,
+    /// Records for the log that are not of consensus' making.
+    marks: Vec<LogRecord>,
     /// To be opened by whichever replica leads first: nobody else can have the group.
     opening: bool,
     replaying: bool,
@@ -224,10 +234,16 @@ impl Instance {
             pending_checkpoints: VecDeque::new(),
             purged: 0,
             unsynced: VecDeque::new(),
+            synced: 0,
             history: VecDeque::new(),
             verified: None,
             told: None,
             led: None,
+            copies: copy::Copies::default(),
+            copy_number: 0,
+            copy_in: None,
+            restoring: None,
+            marks: Vec::new(),
             opening: false,
             replaying: false,
             unopened: false,
@@ -384,6 +400,7 @@ impl Instance {
     /// will have. Returns whether anything happened.
     pub(crate) fn drain(&mut self, cx: &mut Cx<'_>, batch: u64, records: &mut Vec<LogRecord>) -> bool {
         let mut any = false;
+        records.append(&mut self.marks);
         while let Some(drained) = self.consensus.drain() {
             any = true;
             let before = records.len();
@@ -391,7 +408,11 @@ impl Instance {
                 records.push(checkpoint::hard_record(self.group, &hard));
             }
             records.extend(drained.items.into_iter().map(|item| checkpoint::item_record(self.group, item)));
-            if records.len() > before {
+            let bare = records.len() == before;
+            if let Some(restoring) = self.restoring.as_mut().filter(|restoring| bare || restoring.drain == 0) {
+                // It is as good as synced when the checkpoint is, which is written after the log.
+                restoring.drain = drained.number;
+            } else if !bare {
                 self.unsynced.push_back((batch, drained.number));
             } else if let Some(last) = self.unsynced.back_mut() {
                 last.1 = drained.number;
@@ -409,6 +430,10 @@ impl Instance {
 
     /// Everything up to this batch is synced.
     pub(crate) fn synced(&mut self, batch: u64) {
+        self.synced = self.synced.max(batch);
+        if self.restoring.is_some() {
+            return;
+        }
         let mut number = None;
         while let Some((waiting, drained)) = self.unsynced.front().copied() {
             if waiting > batch {

@@ -207,3 +207,89 @@ fn whatever_is_said_by_the_wrong_server_is_not_heard() {
     assert_eq!(pool.leader(), Some(leader), "a server speaks only for its own replicas");
     pool.committed(leader, "a", "1");
 }
+
+/// A replica that is so far behind that only a copy of the state helps.
+fn left_behind(pool: &mut Pool, seed: u64) -> (usize, usize) {
+    pool.run(3_000);
+    let leader = pool.leader().unwrap();
+    let behind = (leader + 1 + usize::try_from(seed % 2).unwrap()) % 3;
+    pool.committed(leader, "before", "x");
+    pool.crash(behind, 0);
+    for n in 0..5_000 {
+        pool.committed(leader, &format!("k{}", n % 300), &n.to_string());
+    }
+    pool.checkpoint(leader);
+    pool.restart(behind);
+    (leader, behind)
+}
+
+#[test]
+fn who_is_too_far_behind_for_the_log_gets_a_copy_of_the_state() {
+    let mut pool = Pool::new(3, 11);
+    let (leader, behind) = left_behind(&mut pool, 0);
+    pool.run(1_000);
+    assert_eq!(pool.value(behind, "k299").as_deref(), Some("4799"), "it is here");
+    pool.committed(leader, "after", "1");
+    pool.run(500);
+    assert_eq!(pool.value(behind, "after"), None, "and takes part only once it is on disk");
+    pool.checkpoint(behind);
+    pool.run(1_000);
+    assert_eq!(pool.value(behind, "after").as_deref(), Some("1"));
+    pool.assert_equal();
+    // What it says to have now, it has: the others may go.
+    let other = 3 - leader - behind;
+    pool.crash(other, 0);
+    pool.committed(leader, "two of three", "1");
+    pool.crash(leader, 0);
+    pool.restart(other);
+    pool.run(5_000);
+    let leader = pool.leader().expect("two are a majority");
+    assert_eq!(pool.value(leader, "two of three").as_deref(), Some("1"));
+    assert_eq!(leader, behind, "only it has everything");
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_copy_leaves_a_replica_that_catches_up() {
+    for seed in 0..12 {
+        let mut pool = Pool::new(3, seed);
+        let (leader, behind) = left_behind(&mut pool, seed);
+        match seed % 6 {
+            // While it arrives, before its checkpoint, after it and before the mark is synced, after that, and with an older disk.
+            0 => pool.run(50),
+            1 => pool.run(1_000),
+            2 => {
+                pool.run(1_000);
+                pool.members[behind].auto_sync = false;
+                pool.checkpoint(behind);
+            }
+            3 => {
+                pool.run(1_000);
+                pool.checkpoint(behind);
+                pool.run(300);
+            }
+            4 => {
+                pool.run(1_000);
+                pool.checkpoint(behind);
+                pool.committed(leader, "x", "1");
+                pool.checkpoint(behind);
+            }
+            _ => pool.crash(leader, 0),
+        }
+        pool.crash(behind, usize::try_from(seed % 2).unwrap());
+        pool.members[behind].auto_sync = true;
+        if seed % 6 == 5 {
+            pool.restart(leader);
+        }
+        pool.restart(behind);
+        for _ in 0..4 {
+            pool.run(2_500);
+            pool.checkpoint(behind);
+        }
+        let leader = pool.leader().expect("a leader");
+        pool.committed(leader, "after", "1");
+        pool.run(1_000);
+        assert_eq!(pool.value(behind, "after").as_deref(), Some("1"), "seed {seed}");
+        pool.assert_equal();
+        assert!(pool.members.iter().all(|member| member.alarms.is_empty()), "seed {seed}");
+    }
+}

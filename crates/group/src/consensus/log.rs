@@ -50,6 +50,17 @@ impl MemLog {
         }
     }
 
+    /// The first index that is here.
+    pub(crate) fn first(&self) -> u64 {
+        self.base.0 + 1
+    }
+
+    /// Forgets everything: the log goes on after this index and term.
+    pub(crate) fn restart(&mut self, base: (u64, u64)) {
+        self.base = base;
+        self.entries.clear();
+    }
+
     /// Forgets entries up to this index.
     pub(crate) fn compact(&mut self, through: u64) {
         while self.base.0 < through {

@@ -110,6 +110,7 @@ impl Host {
             let mut cx = cx!(self, *id);
             instance.expire(&mut cx);
             instance.trim(&mut cx);
+            instance.tick_copies(&mut cx);
             instance.tick_source(&mut cx);
             instance.tick_sink(&mut cx);
             instance.advance_procedure(&mut cx);

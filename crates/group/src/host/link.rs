@@ -3,8 +3,8 @@
 //! Owns which link counts and whether it is live. Does not own connections.
 
 use super::{Host, cx, partner_for};
-use crate::consensus::ReplicaMessage;
-use crate::frame::{Frame, Hello};
+use crate::consensus::{ReplicaId, ReplicaMessage};
+use crate::frame::{CopyBody, Frame, Hello};
 use crate::ids::{GroupId, LinkId, Millis, PoolId, ServerId};
 use crate::instance::{Cx, Instance, replicas};
 use crate::io::{Alarm, HostOutput};
@@ -98,10 +98,20 @@ impl Host {
 
     /// What a replica on another server of this pool says: only for itself.
     fn replica(&mut self, link: LinkId, group: GroupId, message: ReplicaMessage) {
-        let (own, from) = (self.cfg.pool, replicas::server(message.from));
-        if self.links.get(&link) == Some(&(own, from)) {
+        if self.is_of_pool(link, message.from) {
             self.with(group, |instance, cx| instance.hear(cx, message));
         }
+    }
+
+    fn copy(&mut self, link: LinkId, group: GroupId, (from, to): (ReplicaId, ReplicaId), body: CopyBody) {
+        if self.is_of_pool(link, from) && to == replicas::own(&self.cfg) {
+            self.with(group, |instance, cx| instance.on_copy(cx, from, body));
+        }
+    }
+
+    /// Whether a link leads to the server of a replica in this pool.
+    fn is_of_pool(&self, link: LinkId, from: ReplicaId) -> bool {
+        self.links.get(&link) == Some(&(self.cfg.pool, replicas::server(from)))
     }
 
     fn ping(&mut self) {
@@ -124,7 +134,7 @@ impl Host {
     }
 
     pub(super) fn frame(&mut self, link: LinkId, frame: Frame) {
-        if !matches!(frame, Frame::Replica { .. }) {
+        if !matches!(frame, Frame::Replica { .. } | Frame::Copy { .. }) {
             // The two sides may prefer different ones of several connections: what the partner says counts on each.
             let partner = self.partner();
             let other = self.links.get(&link).map(|(pool, _)| *pool) != partner;
@@ -174,6 +184,7 @@ impl Host {
                 self.exchange(group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
             Frame::Replica { group, message } => self.replica(link, group, *message),
+            Frame::Copy { group, from, to, body } => self.copy(link, group, (from, to), body),
         }
     }
 

@@ -40,6 +40,12 @@ pub(super) fn item_record(group: GroupId, item: LogItem) -> LogRecord {
     LogRecord { group, kind: LogKind::Item, term: item.term, index: item.index, payload }
 }
 
+/// Whether a log record is the mark of a copy that was taken over at this index and term.
+fn marks(record: &LogRecord, at: (u64, u64)) -> bool {
+    let here = record.kind == LogKind::Item && (record.index, record.term) == at;
+    here && matches!(codec::decode_item(&record.payload), Ok(Item::Restored))
+}
+
 /// The log record of a hard state.
 pub(super) fn hard_record(group: GroupId, hard: &Hard) -> LogRecord {
     LogRecord { group, kind: LogKind::HardState, term: 0, index: 0, payload: codec::encode(hard).into() }
@@ -63,7 +69,10 @@ impl Instance {
             return None;
         }
         self.changed = false;
-        let meta = codec::encode(&self.meta(cfg));
+        if let Some(restoring) = &mut self.restoring {
+            restoring.checkpoint.get_or_insert(id);
+        }
+        let meta = codec::encode_meta(&self.meta(cfg));
         let clear = std::mem::take(&mut self.cleared);
         let mut delta = CheckpointDelta { group: self.group, meta: meta.into(), clear, ..CheckpointDelta::default() };
         let touched = std::mem::take(&mut self.touched);
@@ -80,7 +89,7 @@ impl Instance {
         Some(delta)
     }
 
-    fn meta(&self, cfg: &HostConfig) -> Meta {
+    pub(super) fn meta(&self, cfg: &HostConfig) -> Meta {
         let forgets = planted!(cfg, DedupNotInCheckpoint);
         Meta {
             applied: self.applied.0,
@@ -96,11 +105,13 @@ impl Instance {
             fence: self.fence,
             tail: self.tail,
             heard: self.heard,
+            restored: self.restoring.is_some(),
         }
     }
 
     /// A checkpoint is durable: what the log holds before it, and nobody else needs, may go.
     pub(crate) fn checkpoint_done(&mut self, cx: &mut Cx<'_>, id: u64) {
+        self.restored(id);
         while let Some((pending, applied)) = self.pending_checkpoints.front().copied() {
             if pending > id {
                 break;
@@ -125,13 +136,15 @@ impl Instance {
         let mut hard = Hard::default();
         let (mut state, mut meta) = (State::default(), None);
         if let Some(checkpoint) = from.checkpoint {
-            let read: Meta = codec::decode(&checkpoint.meta).map_err(GroupRecoverError::Meta)?;
+            let read = codec::decode_meta(&checkpoint.meta).map_err(GroupRecoverError::Meta)?;
             hard = read.hard;
             state = State::restore(&read, checkpoint.records).ok_or(GroupRecoverError::Digest)?;
             meta = Some(read);
         }
         let applied = meta.as_ref().map_or((0, 0), |meta| (meta.applied, meta.applied_term));
         let (mut before, mut after) = (Vec::new(), Vec::new());
+        let void =
+            meta.as_ref().is_some_and(|meta| meta.restored) && !from.log.iter().any(|record| marks(record, applied));
         for record in from.log {
             let index = record.index;
             match record.kind {
@@ -142,6 +155,8 @@ impl Instance {
                         hard = read;
                     }
                 }
+                // Of before a copy was taken over.
+                LogKind::Item if void => {}
                 LogKind::Item if index <= applied.0 => before.push(record),
                 LogKind::Item => after.push(LogItem { index, term: record.term, payload: record.payload }),
             }
@@ -199,6 +214,10 @@ impl Instance {
                     self.retained.clear();
                 }
                 Item::SeedAbort => self.shadow = None,
+                Item::Restored => {
+                    self.shadow = None;
+                    self.retained.clear();
+                }
                 Item::Noop | Item::Fence(_) | Item::TailStored(_) => {}
             }
         }

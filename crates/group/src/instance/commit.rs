@@ -34,7 +34,7 @@ impl Instance {
             return;
         }
         match item {
-            Item::Noop => {}
+            Item::Noop | Item::Restored => {}
             Item::Entry(stored) => self.entry(cx, index, stored, waiters),
             Item::SeedStart(offer) => self.seed_start(cx, index, &offer),
             Item::Seed(chunk) => self.seed_chunk(&chunk),

@@ -76,9 +76,9 @@ impl Instance {
         }
     }
 
-    /// A stopped copy among several says nothing more, so that the others go on without it.
+    /// A stopped copy among several says nothing more, so that the others go on without it; nor does one whose state is not on disk.
     fn takes_part(&self) -> bool {
-        self.consensus.is_alone() || !self.is_stopped()
+        self.consensus.is_alone() || !(self.is_stopped() || self.restoring.is_some())
     }
 
     /// Sends what is to be said to the others.
@@ -123,6 +123,7 @@ impl Instance {
         tickets.extend(self.procedure.take().into_iter().flat_map(|procedure| procedure.tickets));
         self.flight_bytes = 0;
         self.appended = false;
+        self.copies.clear();
         self.rehead();
         for ticket in tickets {
             cx.done(ticket, self.group, Done::Refused(Refusal::OutcomeUnknown));

@@ -263,6 +263,13 @@ impl Pool {
         }
     }
 
+    /// Has one server write a checkpoint of everything.
+    pub fn checkpoint(&mut self, at: usize) {
+        self.numbers += 1;
+        self.input(at, HostInput::Checkpoint { id: self.numbers });
+        self.settle();
+    }
+
     /// Syncs everything that one server has appended.
     pub fn sync(&mut self, at: usize) {
         while let Some(batch) = self.members[at].disk.unsynced.pop_front() {
