@@ -112,6 +112,8 @@ pub struct Limits {
     pub dedup_sessions: usize,
     /// Counters remembered per session.
     pub dedup_window: usize,
+    /// Items of the log that stay in memory for servers of the pool that are behind.
+    pub replica_items: u64,
     /// Group time after which an unused session is forgotten.
     pub dedup_expiry: Millis,
     /// Bytes of entries that may be shipped and unacknowledged.
@@ -151,6 +153,7 @@ impl Default for Limits {
             history_bytes: 256 << 10,
             dedup_sessions: 16_384,
             dedup_window: 32,
+            replica_items: 4096,
             dedup_expiry: 7 * 24 * 3600 * 1000,
             ship_window: 4 << 20,
             ship_batch: 256 << 10,

@@ -26,10 +26,8 @@ pub type ReplicaId = u64;
 
 const ELECTION_TICKS: usize = 10;
 const HEARTBEAT_TICKS: usize = 2;
-/// Items that stay in memory for replicas that are behind, after they are applied here.
-const KEPT: u64 = 4096;
-/// And at most, for one that a copy of the state is on its way to.
-const KEPT_FOR_COPY: u64 = 16 * KEPT;
+/// How many times as many items stay in memory for a replica that a copy of the state is on its way to.
+const FOR_COPY: u64 = 16;
 
 /// An element of the consensus log. The payload is empty where the library itself wrote one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +73,17 @@ pub(crate) struct Start {
     pub(crate) hard: Hard,
     /// Synced items after `applied`, consecutive.
     pub(crate) items: Vec<LogItem>,
+    /// Items that stay in memory for replicas that are behind, after they are applied here.
+    pub(crate) keep: u64,
+    pub(crate) faults: Faults,
+}
+
+/// Faults that tests plant here; none in a normal build.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) vote_not_stored: bool,
+    pub(crate) follower_speaks_early: bool,
+    pub(crate) leads_before_applied: bool,
 }
 
 /// One replica of one group.
@@ -88,6 +97,8 @@ pub(crate) struct Consensus {
     applied: u64,
     /// The first index that a copy on its way to another replica will need after itself.
     floor: Option<u64>,
+    keep: u64,
+    faults: Faults,
     /// What may be sent now.
     outbox: Vec<ReplicaMessage>,
     /// What may be sent once everything up to the drain with that number is synced.
@@ -135,6 +146,8 @@ impl Consensus {
             alone,
             applied,
             floor: None,
+            keep: start.keep,
+            faults: start.faults,
             outbox: Vec::new(),
             held: VecDeque::new(),
         };
@@ -169,7 +182,8 @@ impl Consensus {
     /// The term in which it leads and has applied an entry.
     pub(crate) fn leads_in(&self) -> Option<u64> {
         let raft = &self.node.raft;
-        let own = raft.raft_log.term(self.applied).is_ok_and(|term| term == raft.term);
+        let own =
+            self.faults.leads_before_applied || raft.raft_log.term(self.applied).is_ok_and(|term| term == raft.term);
         (raft.state == StateRole::Leader && own).then_some(raft.term)
     }
 
@@ -204,11 +218,6 @@ impl Consensus {
         std::mem::take(&mut self.outbox)
     }
 
-    /// Hands leadership to another replica, which campaigns as soon as it has everything.
-    pub(crate) fn transfer(&mut self, to: ReplicaId) {
-        self.node.transfer_leader(to);
-    }
-
     /// Proposes an item; returns the index that it will have, or `None` if this replica cannot propose now.
     pub(crate) fn propose(&mut self, payload: &Bytes) -> Option<u64> {
         if self.node.raft.state != StateRole::Leader {
@@ -233,13 +242,15 @@ impl Consensus {
             let hard = Hard { term: hs.term, vote: hs.vote, commit: hs.commit };
             if hard.term != self.stored.term || hard.vote != self.stored.vote {
                 self.stored = hard;
-                out.hard = Some(hard);
+                out.hard = (!self.faults.vote_not_stored).then_some(hard);
             }
         }
         self.outbox.extend(ready.take_messages().into_iter().filter_map(ReplicaMessage::from_library));
         let held: Vec<_> =
             ready.take_persisted_messages().into_iter().filter_map(ReplicaMessage::from_library).collect();
-        if !held.is_empty() {
+        if self.faults.follower_speaks_early {
+            self.outbox.extend(held);
+        } else if !held.is_empty() {
             self.held.push_back((out.number, held));
         }
         let snapshot = ready.snapshot().get_metadata();
@@ -267,8 +278,9 @@ impl Consensus {
     pub(crate) fn applied(&mut self, index: u64) {
         self.applied = index;
         self.node.advance_apply_to(index);
-        let kept = index.saturating_sub(KEPT);
-        let kept = self.floor.map_or(kept, |floor| kept.min(floor)).max(index.saturating_sub(KEPT_FOR_COPY));
+        let kept = index.saturating_sub(self.keep);
+        let most = index.saturating_sub(self.keep.saturating_mul(FOR_COPY));
+        let kept = self.floor.map_or(kept, |floor| kept.min(floor)).max(most);
         let through = if self.alone { index } else { index.min(self.needed()).max(kept) };
         self.node.mut_store().compact(through);
     }
@@ -276,7 +288,7 @@ impl Consensus {
     /// The last index that every other replica has, as far as the leader knows; on others what they keep in case they lead next.
     fn needed(&self) -> u64 {
         if self.node.raft.state != StateRole::Leader {
-            return self.applied.saturating_sub(KEPT / 4);
+            return self.applied.saturating_sub(self.keep / 4);
         }
         self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(0)
     }
@@ -318,7 +330,7 @@ impl Consensus {
     /// Takes note that the state is that of another replica at this index and term: what was in the log is void. Whether it is of use.
     pub(crate) fn restore(&mut self, from: ReplicaId, term: u64, (index, index_term): (u64, u64)) -> bool {
         let raft = &self.node.raft;
-        if term < raft.term || index <= raft.raft_log.committed || raft.raft_log.match_term(index, index_term) {
+        if term < raft.term || index <= raft.raft_log.committed {
             return false;
         }
         let mut metadata = SnapshotMetadata { index, term: index_term, ..SnapshotMetadata::default() };
@@ -328,7 +340,7 @@ impl Consensus {
         let mut message = Message { from, to: self.replica, term, ..Message::default() };
         message.msg_type = MessageType::MsgSnapshot;
         message.set_snapshot(snapshot);
-        // It cannot be refused: the state of the log was just looked at.
+        // Where the log has all of it already, the library only takes note of what is committed, and tells the leader what is here.
         let _ = self.node.step(message);
         self.node.raft.snap().is_some_and(|snapshot| snapshot.get_metadata().index == index)
     }

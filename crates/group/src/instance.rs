@@ -200,6 +200,8 @@ impl Instance {
             seed: cfg.seed,
             replica: replicas::own(cfg),
             voters: replicas::voters(cfg, group),
+            keep: cfg.limits.replica_items,
+            faults: replicas::faults(cfg),
             ..Start::default()
         };
         let consensus = Consensus::start(group, start)?;
@@ -465,6 +467,9 @@ impl Instance {
         }
         self.acknowledge(cx);
         self.pump(cx);
+        if planted!(cx.cfg, CopyNotDurable) {
+            self.restored(0);
+        }
         self.speak(cx);
     }
 

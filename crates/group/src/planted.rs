@@ -43,11 +43,23 @@ pub enum Planted {
     SharedPosition,
     /// An active whose disk lost entries does not wait for those that its backup has taken and not applied.
     UnderwayIgnored,
+    /// A vote is given and not written down.
+    VoteNotStored,
+    /// What a follower has to say goes out before what it says is synced.
+    FollowerSpeaksEarly,
+    /// A replica takes part again before the copy that it took over is on disk.
+    CopyNotDurable,
+    /// After a copy was taken over, what stood in the log before is believed.
+    CopyKeepsOldLog,
+    /// A leader takes changes before it has applied all of its log.
+    LeadsBeforeApplied,
+    /// Who steps down waits for what it proposed and takes whatever comes in its place for it.
+    FlightsOutliveLeader,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 19] = [
+    pub const ALL: [Planted; 25] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -67,5 +79,11 @@ impl Planted {
         Planted::SeedLogPurged,
         Planted::SharedPosition,
         Planted::UnderwayIgnored,
+        Planted::VoteNotStored,
+        Planted::FollowerSpeaksEarly,
+        Planted::CopyNotDurable,
+        Planted::CopyKeepsOldLog,
+        Planted::LeadsBeforeApplied,
+        Planted::FlightsOutliveLeader,
     ];
 }

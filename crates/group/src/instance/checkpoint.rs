@@ -40,6 +40,11 @@ pub(super) fn item_record(group: GroupId, item: LogItem) -> LogRecord {
     LogRecord { group, kind: LogKind::Item, term: item.term, index: item.index, payload }
 }
 
+/// Says in the log that what stands there at this index and term, and after it, is void.
+pub(super) fn mark(group: GroupId, (index, term): (u64, u64)) -> LogRecord {
+    LogRecord { group, kind: LogKind::Item, term, index, payload: codec::encode_item(&Item::Restored) }
+}
+
 /// Whether a log record is the mark of a copy that was taken over at this index and term.
 fn marks(record: &LogRecord, at: (u64, u64)) -> bool {
     let here = record.kind == LogKind::Item && (record.index, record.term) == at;
@@ -143,8 +148,10 @@ impl Instance {
         }
         let applied = meta.as_ref().map_or((0, 0), |meta| (meta.applied, meta.applied_term));
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        let void =
-            meta.as_ref().is_some_and(|meta| meta.restored) && !from.log.iter().any(|record| marks(record, applied));
+        let believed = planted!(cfg, CopyKeepsOldLog);
+        let void = !believed
+            && meta.as_ref().is_some_and(|meta| meta.restored)
+            && !from.log.iter().any(|record| marks(record, applied));
         for record in from.log {
             let index = record.index;
             match record.kind {
@@ -162,7 +169,17 @@ impl Instance {
             }
         }
         let (replica, voters) = (replicas::own(cfg), replicas::voters(cfg, group));
-        let start = Start { seed: cfg.seed, replica, voters, applied, hard, items: after };
+        let faults = replicas::faults(cfg);
+        let start = Start {
+            seed: cfg.seed,
+            replica,
+            voters,
+            applied,
+            hard,
+            items: after,
+            keep: cfg.limits.replica_items,
+            faults,
+        };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
         instance.replaying = true;
         instance.changed = false;
@@ -170,6 +187,11 @@ impl Instance {
         instance.durable = applied.0;
         instance.state = state;
         if let Some(meta) = meta {
+            if meta.restored {
+                // The mark may go with the log before a checkpoint only when that checkpoint no longer needs it.
+                instance.changed = true;
+                instance.marks.extend(void.then(|| mark(group, applied)));
+            }
             instance.fence = meta.fence;
             instance.tail = meta.tail;
             instance.heard = meta.heard;

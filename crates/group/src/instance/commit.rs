@@ -4,7 +4,7 @@
 
 use super::{Cx, HISTORY, Head, Instance, Wait};
 use crate::codec::{self, Fence, Item, SeedChunk, SeedOffer, Stored, Swap};
-use crate::config::planted;
+use crate::config::{HostConfig, planted};
 use crate::consensus::LogItem;
 use crate::entry::Body;
 use crate::frame::Frame;
@@ -18,7 +18,7 @@ impl Instance {
     /// Applies one committed item.
     pub(crate) fn committed(&mut self, cx: &mut Cx<'_>, log: LogItem) {
         let index = log.index;
-        let (item, waiters) = match self.take_flight(&log) {
+        let (item, waiters) = match self.take_flight(cx.cfg, &log) {
             Some(taken) => taken,
             None if log.payload.is_empty() => (Item::Noop, Vec::new()),
             None => match codec::decode_item(&log.payload) {
@@ -61,11 +61,12 @@ impl Instance {
         self.tell_role(cx);
     }
 
-    fn take_flight(&mut self, log: &LogItem) -> Option<(Item, Vec<(Ticket, Wait)>)> {
+    fn take_flight(&mut self, cfg: &HostConfig, log: &LogItem) -> Option<(Item, Vec<(Ticket, Wait)>)> {
         while self.flight.front().is_some_and(|flight| flight.index < log.index) {
             self.flight.pop_front();
         }
-        if self.flight.front().is_none_or(|flight| flight.index != log.index || !same(&flight.payload, &log.payload)) {
+        let (flight, planted) = (self.flight.front()?, planted!(cfg, FlightsOutliveLeader));
+        if flight.index != log.index || !(planted || same(&flight.payload, &log.payload)) {
             return None;
         }
         let flight = self.flight.pop_front()?;

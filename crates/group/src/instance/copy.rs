@@ -4,13 +4,13 @@
 //! together, takes it over whole or not at all, and says nothing more until its checkpoint is on disk. What stands in its log from before
 //! is void from then on: a mark says so, and until the mark is on disk the checkpoint does. Consensus only hears of index and term.
 
-use super::replicas;
 use super::{Cx, Instance};
-use crate::codec::{self, Item, Meta};
+use super::{checkpoint, replicas};
+use crate::codec::{self, Meta};
+use crate::config::planted;
 use crate::consensus::ReplicaId;
 use crate::frame::{CopyBody, Frame};
 use crate::ids::Millis;
-use crate::io::{LogKind, LogRecord};
 use crate::record::Key;
 use crate::state::{self, State};
 use std::collections::BTreeMap;
@@ -167,25 +167,22 @@ impl Instance {
         (self.unopened, self.opening) = (false, false);
         self.drop_overlay();
         self.rehead();
-        self.restoring = Some(Restoring { drain: 0, at, checkpoint: None });
+        self.restoring = Some(Restoring { drain: 0, at, checkpoint: planted!(cx.cfg, CopyNotDurable).then_some(0) });
         cx.out.push_back(crate::io::HostOutput::Swapped { group: self.group });
         self.tell_role(cx);
     }
 
     /// The checkpoint with a copy that was taken over is on disk: this replica takes part again.
-    pub(super) fn restored(&mut self, checkpoint: u64) {
+    pub(super) fn restored(&mut self, written: u64) {
         let Some(restoring) = self.restoring else { return };
-        if restoring.checkpoint.is_none_or(|id| id > checkpoint) || restoring.drain == 0 {
+        if restoring.checkpoint.is_none_or(|id| id > written) || restoring.drain == 0 {
             return;
         }
         self.restoring = None;
         self.consensus.persisted(restoring.drain);
         self.consensus.applied(restoring.at.0);
         self.synced(self.synced);
-        let (index, term) = restoring.at;
-        let payload = codec::encode_item(&Item::Restored);
-        // It replaces what stands in the log at its index and after it.
-        self.marks.push(LogRecord { group: self.group, kind: LogKind::Item, term, index, payload });
+        self.marks.push(checkpoint::mark(self.group, restoring.at));
     }
 }
 

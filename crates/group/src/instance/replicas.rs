@@ -5,8 +5,8 @@
 
 use super::{Cx, Instance};
 use crate::codec::Item;
-use crate::config::HostConfig;
-use crate::consensus::{Impossible, ReplicaId, ReplicaMessage};
+use crate::config::{HostConfig, planted};
+use crate::consensus::{Faults, Impossible, ReplicaId, ReplicaMessage};
 use crate::ids::{GroupId, ServerId};
 use crate::io::{Done, Refusal};
 use crate::placement;
@@ -30,6 +30,15 @@ pub(crate) fn server(replica: ReplicaId) -> ServerId {
 pub(crate) fn voters(cfg: &HostConfig, group: GroupId) -> Vec<ReplicaId> {
     let number = |server| if server == cfg.server { own(cfg) } else { number(server, 1) };
     placement::of(group, &cfg.servers).into_iter().map(number).collect()
+}
+
+/// The faults that a test planted.
+pub(super) fn faults(cfg: &HostConfig) -> Faults {
+    Faults {
+        vote_not_stored: planted!(cfg, VoteNotStored),
+        follower_speaks_early: planted!(cfg, FollowerSpeaksEarly),
+        leads_before_applied: planted!(cfg, LeadsBeforeApplied),
+    }
 }
 
 /// Whether this server has a copy of a group.
@@ -117,6 +126,9 @@ impl Instance {
     /// Another replica leads, or will: what was proposed here may yet be committed, or never.
     fn stepped_down(&mut self, cx: &mut Cx<'_>) {
         self.drop_overlay();
+        if planted!(cx.cfg, FlightsOutliveLeader) {
+            return;
+        }
         let gathered = self.gathered.take().map(|gathered| gathered.waiters).unwrap_or_default();
         let flights = self.flight.drain(..).flat_map(|flight| flight.waiters);
         let mut tickets: Vec<_> = gathered.into_iter().chain(flights).map(|(ticket, _)| ticket).collect();

@@ -54,6 +54,8 @@ pub struct Member {
     pub done: BTreeMap<Ticket, Done>,
     pub alarms: Vec<Alarm>,
     pub applied: Vec<(GroupId, Arc<Entry>)>,
+    /// How often its state was replaced by another's.
+    pub swapped: usize,
     born: Millis,
 }
 
@@ -66,6 +68,8 @@ pub struct Pool {
     numbers: u64,
     queue: VecDeque<(usize, usize, Bytes)>,
     tickets: u64,
+    /// Frames wait until they are delivered by name.
+    pub delay: bool,
 }
 
 pub fn key(name: &str) -> Key {
@@ -83,10 +87,16 @@ fn ends(a: usize, b: usize) -> (usize, usize) {
 impl Pool {
     /// So many fresh servers, all linked.
     pub fn new(servers: u32, seed: u64) -> Pool {
+        Pool::with(servers, seed, |_| {})
+    }
+
+    /// The same with something changed in each configuration.
+    pub fn with(servers: u32, seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
         let all: Vec<ServerId> = (1..=servers).map(ServerId).collect();
         let member = |server: &ServerId| {
             let mut cfg = HostConfig::new(PoolId(1), *server);
             (cfg.groups, cfg.seed, cfg.servers) = (1, seed, all.clone());
+            change(&mut cfg);
             Member {
                 cfg,
                 host: None,
@@ -95,6 +105,7 @@ impl Pool {
                 done: BTreeMap::new(),
                 alarms: Vec::new(),
                 applied: Vec::new(),
+                swapped: 0,
                 born: 0,
             }
         };
@@ -106,6 +117,7 @@ impl Pool {
             numbers: 0,
             queue: VecDeque::new(),
             tickets: 0,
+            delay: false,
         };
         for at in 0..pool.members.len() {
             pool.start(at);
@@ -255,8 +267,8 @@ impl Pool {
                 };
                 member.disk.synced.retain(|record| !gone(record));
             }
-            HostOutput::Swapped { .. }
-            | HostOutput::RoleChanged { .. }
+            HostOutput::Swapped { .. } => member.swapped += 1,
+            HostOutput::RoleChanged { .. }
             | HostOutput::StoreTail { .. }
             | HostOutput::Forget { .. }
             | HostOutput::Verified { .. } => {}
@@ -285,18 +297,38 @@ impl Pool {
             for at in 0..self.members.len() {
                 any |= self.drain(at);
             }
-            if let Some((from, to, bytes)) = self.queue.pop_front() {
-                any = true;
-                let frame: Frame = frame::decode(&bytes).expect("a sent frame decodes");
-                if let Some(link) = self.links.get(&ends(from, to)).copied() {
-                    self.input(to, HostInput::Frame { link, frame });
-                }
-            }
+            any |= !self.delay && self.deliver(0);
             if !any {
                 return;
             }
         }
         panic!("the hosts never come to rest");
+    }
+
+    /// Delivers the first frame of the link that the frame at this place of the queue is on; whether there was one.
+    pub fn deliver(&mut self, place: usize) -> bool {
+        let Some((from, to, _)) = self.queue.get(place) else { return false };
+        let link = (*from, *to);
+        let first = self.queue.iter().position(|(from, to, _)| (*from, *to) == link).unwrap();
+        let (from, to, bytes) = self.queue.remove(first).unwrap();
+        let frame: Frame = frame::decode(&bytes).expect("a sent frame decodes");
+        if let Some(link) = self.links.get(&ends(from, to)).copied() {
+            self.input(to, HostInput::Frame { link, frame });
+        }
+        true
+    }
+
+    /// Frames that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Syncs the oldest batch that one server has appended.
+    pub fn sync_one(&mut self, at: usize) {
+        if let Some(batch) = self.members[at].disk.unsynced.pop_front() {
+            self.members[at].disk.synced.extend(batch.records);
+            self.input(at, HostInput::Synced { batch: batch.batch });
+        }
     }
 
     /// Lets time pass in steps of 50 ms.
