@@ -371,3 +371,42 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     let (value, left) = postcard::take_from_bytes(rest)?;
     if left.is_empty() { Ok(value) } else { Err(DecodeError::Bounds("trailing bytes")) }
 }
+
+#[cfg(test)]
+mod tests {
+    //! What an earlier build wrote is read.
+
+    use super::*;
+
+    #[test]
+    fn a_meta_of_the_version_before_is_read_and_a_later_one_is_not() {
+        let meta = Meta {
+            applied: 90,
+            applied_term: 3,
+            hard: Hard { term: 4, vote: 5, commit: 90 },
+            position: Position::default(),
+            chain: ChainHash([7; 32]),
+            time: 1_700_000_000_123,
+            lineage: Vec::new(),
+            dedup: Dedup::default(),
+            steps: Steps::default(),
+            digest: [9; 32],
+            fence: None,
+            tail: 2,
+            heard: Epoch { number: 3, granted_by: PoolId(2) },
+            restored: false,
+        };
+        let bytes = encode_meta(&meta);
+        assert_eq!(decode_meta(&bytes), Ok(meta.clone()));
+        let mut before = bytes.clone();
+        before[0] = 1;
+        assert_eq!(before.pop(), Some(0), "what version 1 did not have");
+        assert_eq!(decode_meta(&before), Ok(meta.clone()));
+        let restored = Meta { restored: true, ..meta };
+        assert_eq!(decode_meta(&encode_meta(&restored)), Ok(restored));
+        let mut later = bytes;
+        later[0] = 3;
+        assert_eq!(decode_meta(&later), Err(DecodeError::Version(3)));
+        assert_eq!(decode_meta(&[]), Err(DecodeError::Empty));
+    }
+}

@@ -18,20 +18,34 @@ pub fn of(group: GroupId, servers: &[ServerId]) -> Vec<ServerId> {
     scored.into_iter().take(COPIES).map(|(_, server)| server).collect()
 }
 
-/// Which server should lead each of a pool's groups: of its copies the one that has the fewest to lead so far, so that no server has
-/// more than one above its share wherever the copies allow it.
+/// Which server should lead each of a pool's groups: of its copies the one that has the fewest to lead, so that no server could pass one on
+/// to another that has two fewer.
 pub fn leaders(groups: &[GroupId], servers: &[ServerId]) -> BTreeMap<GroupId, ServerId> {
-    let mut led: BTreeMap<ServerId, usize> = BTreeMap::new();
-    let mut leaders = BTreeMap::new();
-    for group in groups {
-        let copies = of(*group, servers);
-        let fewest = copies.iter().min_by_key(|server| led.get(server).copied().unwrap_or(0));
-        if let Some(server) = fewest {
-            *led.entry(*server).or_default() += 1;
-            leaders.insert(*group, *server);
-        }
+    let copies: BTreeMap<GroupId, Vec<ServerId>> = groups.iter().map(|group| (*group, of(*group, servers))).collect();
+    let mut leaders: BTreeMap<GroupId, ServerId> =
+        copies.iter().filter_map(|(group, copies)| Some((*group, *copies.first()?))).collect();
+    let mut led: BTreeMap<ServerId, usize> = servers.iter().map(|server| (*server, 0)).collect();
+    leaders.values().for_each(|leader| *led.entry(*leader).or_default() += 1);
+    // Each move makes the sum of the squares smaller, so there is an end.
+    while let Some((group, from, to)) = better(&copies, &leaders, &led) {
+        *led.entry(from).or_default() -= 1;
+        *led.entry(to).or_default() += 1;
+        leaders.insert(group, to);
     }
     leaders
+}
+
+/// A group whose leader has at least two more to lead than another of its servers; both.
+fn better(
+    copies: &BTreeMap<GroupId, Vec<ServerId>>,
+    leaders: &BTreeMap<GroupId, ServerId>,
+    led: &BTreeMap<ServerId, usize>,
+) -> Option<(GroupId, ServerId, ServerId)> {
+    let count = |server: &ServerId| led.get(server).copied().unwrap_or(0);
+    copies.iter().find_map(|(group, copies)| {
+        let (from, to) = (leaders.get(group)?, copies.iter().min_by_key(|server| count(server))?);
+        (count(from) > count(to) + 1).then_some((*group, *from, *to))
+    })
 }
 
 fn score(group: GroupId, server: ServerId) -> u64 {
@@ -114,6 +128,6 @@ mod tests {
             .into_iter()
             .map(|group| of(group, &servers(5)).into_iter().map(|server| server.0).collect())
             .collect();
-        assert_eq!(placed, [[0u32; 3], [0; 3], [0; 3], [0; 3]]);
+        assert_eq!(placed, [[5, 1, 4], [4, 3, 2], [5, 4, 1], [1, 4, 2]]);
     }
 }

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use pairline_group::codec::{decode_entry, encode_entry};
-use pairline_group::frame::{self, CanaryItem, Frame, FrameError, GroupHello, Hello};
+use pairline_group::frame::{self, CanaryItem, CopyBody, Frame, FrameError, GroupHello, Hello};
 use pairline_group::{
     Body, ChainHash, Class, Effect, Entry, Epoch, GroupId, Handover, Key, Kind, LineageItem, OpId, PoolId, Position,
-    Promote, ServerId, StepRef,
+    Promote, Record, ReplicaBody, ReplicaItem, ReplicaMessage, ServerId, StepRef,
 };
 
 const ENTRIES: &str = include_str!("golden/entries.hex");
@@ -66,6 +66,13 @@ fn frames() -> Vec<Frame> {
         wants_seed: true,
         credit: 4096,
     };
+    let replica = |body| {
+        let message = ReplicaMessage { from: (4 << 16) | 1, to: (5 << 16) | 2, term: 4, body };
+        Frame::Replica { group, message: Box::new(message) }
+    };
+    let copy = |body| Frame::Copy { group, from: (4 << 16) | 1, to: (5 << 16) | 2, body };
+    let key = Key::new("sip:anna@pairline.test", Kind(12), b"item");
+    let record = (key, Record { version: position, class: Class::Durable, value: Bytes::from_static(b"\x01value") });
     let canary = CanaryItem { group, position, chain, digest: [6; 32], time: 77, behind_bytes: 500 };
     vec![
         Frame::Hello(Hello {
@@ -89,6 +96,33 @@ fn frames() -> Vec<Frame> {
         Frame::VerifyAsk { group },
         Frame::VerifyResult { group, position, equal: false, ranges: vec![17] },
         Frame::Underway { group, position },
+        replica(ReplicaBody::Append {
+            index: 41,
+            log_term: 3,
+            commit: 40,
+            items: vec![
+                ReplicaItem { term: 3, payload: Bytes::from_static(b"\x01\x00") },
+                ReplicaItem { term: 4, payload: Bytes::new() },
+            ],
+        }),
+        replica(ReplicaBody::Appended { index: 43, log_term: 2, commit: 40, rejected: true, hint: 39 }),
+        replica(ReplicaBody::Heartbeat { commit: 40, context: Bytes::from_static(b"read") }),
+        replica(ReplicaBody::HeartbeatAnswer { commit: 40, context: Bytes::from_static(b"read") }),
+        replica(ReplicaBody::AskVote {
+            pre: true,
+            transfer: false,
+            index: 43,
+            log_term: 4,
+            commit: 40,
+            commit_term: 3,
+        }),
+        replica(ReplicaBody::Vote { pre: false, granted: true, commit: 40, commit_term: 3 }),
+        replica(ReplicaBody::TimeoutNow),
+        replica(ReplicaBody::ReadIndex { context: Bytes::from_static(b"read") }),
+        replica(ReplicaBody::ReadIndexAnswer { index: 43, context: Bytes::from_static(b"read") }),
+        copy(CopyBody::Begin { copy: 7, meta: Bytes::from_static(b"\x02meta") }),
+        copy(CopyBody::Part { copy: 7, part: 1, records: vec![record], last: Some(4) }),
+        copy(CopyBody::Have { copy: 7, parts: 2 }),
     ]
 }
 

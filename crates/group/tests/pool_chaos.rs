@@ -156,7 +156,7 @@ impl Chaos {
 
 fn run(seed: u64, change: impl Fn(&mut HostConfig)) -> Result<Met, String> {
     let mut chaos = Chaos::new(seed, |cfg| {
-        (cfg.limits.replica_items, cfg.limits.seed_chunk) = (if seed % 2 == 0 { 8 } else { 4096 }, 200);
+        (cfg.limits.replica_items, cfg.limits.seed_chunk) = (if seed.is_multiple_of(2) { 8 } else { 4096 }, 200);
         change(cfg);
     });
     chaos.pool.run(3_000);

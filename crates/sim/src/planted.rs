@@ -39,6 +39,14 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         Planted::UnderwayIgnored => {
             Some("needs a full disk here while the partner's is put back to an older one: one seed in 2,000 meets both")
         }
+        Planted::VoteNotStored
+        | Planted::FollowerSpeaksEarly
+        | Planted::CopyNotDurable
+        | Planted::CopyKeepsOldLog
+        | Planted::LeadsBeforeApplied
+        | Planted::FlightsOutliveLeader => {
+            Some("needs a pool of several servers, of which this simulator has none yet")
+        }
         _ => None,
     }
 }
