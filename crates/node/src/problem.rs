@@ -98,7 +98,7 @@ impl Problem {
                 detail,
                 "repeat the change with the same operation id",
             ),
-            Refusal::HandingOver(_) | Refusal::Busy => {
+            Refusal::HandingOver(_) | Refusal::Busy | Refusal::NotLeader(_) => {
                 Problem::new(503, "busy", "not at this moment", detail, "repeat the command in a second")
             }
             Refusal::TooLarge(_) => {

@@ -108,6 +108,8 @@ fn host(
     let host = HostConfig {
         pool,
         server: config.server,
+        // A pool has one server: nothing in the node forwards to another one yet.
+        servers: vec![config.server],
         incarnation: 1,
         seed: u64::from_le_bytes(seed),
         groups,

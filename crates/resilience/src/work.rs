@@ -76,13 +76,14 @@ pub(crate) fn read(done: &Done, to: PoolId) -> Answer {
             // Somebody (a former run of this very step) has done it.
             Refusal::NotActive(_, pool) | Refusal::Moved(_, pool) if *pool == to => Answer::Written,
             Refusal::HandingOver(pool) if *pool == to => Answer::Written,
+            // Whoever leads next answers the same question: a step has its effect once.
+            Refusal::OutcomeUnknown | Refusal::NotLeader(_) => Answer::Later,
             Refusal::Busy | Refusal::NotNow(_) | Refusal::Unconfirmed | Refusal::Conflict(_) | Refusal::DiskFull => {
                 Answer::Later
             }
             never @ (Refusal::NotActive(..)
             | Refusal::Moved(..)
             | Refusal::HandingOver(_)
-            | Refusal::OutcomeUnknown
             | Refusal::TooLarge(_)
             | Refusal::NoSuchGroup
             | Refusal::Stopped(_)) => Answer::Never(never.to_string()),
