@@ -44,6 +44,24 @@ fn tel_number(uri: &[u8]) -> Option<Vec<u8>> {
     Some(number.filter(|b| !matches!(b, b'-' | b'.' | b'(' | b')')).collect())
 }
 
+/// Whether a Request-URI may mean an emergency service by this table, whatever domain it names: for who decides in which order requests
+/// are looked at.
+pub fn may_be(routes: &[EmergencyRoute], uri: &[u8]) -> bool {
+    let numbers = || routes.iter().filter(|row| !row.is_urn()).map(|row| row.pattern.as_bytes());
+    let Some(first) = numbers().next() else { return is_emergency(uri) };
+    let number = tel_number(uri).or_else(|| sip_user(uri).map(<[u8]>::to_vec)).unwrap_or_default();
+    is_emergency(uri) || first == number || numbers().any(|pattern| pattern == number)
+}
+
+/// The user part of a SIP or SIPS URI, without its parameters.
+fn sip_user(uri: &[u8]) -> Option<&[u8]> {
+    let scheme = uri.iter().position(|b| *b == b':')?;
+    let known = [&b"sip"[..], b"sips"].iter().any(|name| uri[..scheme].eq_ignore_ascii_case(name));
+    let rest = known.then_some(&uri[scheme + 1..])?;
+    let user = &rest[..rest.iter().position(|b| *b == b'@')?];
+    user.split(|b| matches!(b, b';' | b':')).next()
+}
+
 /// Whether a request is one: for admission, before anything else is known of it.
 pub fn is_call(view: &DeploymentView, uri: &[u8]) -> bool {
     is_emergency(uri)
@@ -53,7 +71,22 @@ pub fn is_call(view: &DeploymentView, uri: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{covers, tel_number};
+    use super::{EmergencyRoute, covers, may_be, tel_number};
+
+    #[test]
+    fn what_may_be_an_emergency_is_seen_whatever_its_domain() {
+        let row = |pattern: &str| EmergencyRoute { pattern: pattern.to_owned(), to: "sip:psap@x".to_owned() };
+        let table = [row("urn:service:sos"), row("112"), row("911")];
+        for uri in
+            ["sip:112@pairline.test", "SIPS:911;phone-context=x@192.0.2.1:5061", "tel:1-1-2", "urn:service:sos.fire"]
+        {
+            assert!(may_be(&table, uri.as_bytes()), "{uri}");
+        }
+        for uri in ["sip:1120@pairline.test", "sip:112", "sip:anna@112", "tel:113", "http://112@x", ""] {
+            assert!(!may_be(&table, uri.as_bytes()), "{uri}");
+        }
+        assert!(may_be(&[], b"urn:service:sos") && !may_be(&[], b"sip:112@x"));
+    }
 
     #[test]
     fn numbers_and_services() {

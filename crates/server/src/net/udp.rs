@@ -3,6 +3,7 @@
 //! Owns the socket. Does not own what is done with messages; the node's input drops and counts them when it is full.
 
 use super::mmsg::{self, BATCH, ReceiveBuffers};
+use crate::dns::ZoneView;
 use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::Inbox;
 use crate::shell::lanes::{Datagrams, Sorted};
@@ -69,19 +70,21 @@ impl UdpListener {
     }
 
     /// Receives until `stop` is set or the node has ended. Runs on a thread of its own.
-    pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters) {
+    pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters, zone: &ZoneView) {
         let mut buffers = ReceiveBuffers::default();
         let mut refused = 0;
         while !stop.load(Ordering::Relaxed) {
             let mut batch = Sorted::default();
             let (mut short, mut shed) = (0, 0);
+            let topology = zone.topology();
+            let emergency = &topology.policies.emergency.route;
             let mut answers = Vec::new();
             let received = mmsg::receive(self.socket.as_fd(), &mut buffers, |from, data| {
                 if data.len() < SHORTEST {
                     short += 1;
                 } else if stun::is_stun(data) {
                     answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
-                } else if let Some(lane) = inbox.lane(data) {
+                } else if let Some(lane) = inbox.lane(data, emergency) {
                     batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
                 } else {
                     shed += 1;

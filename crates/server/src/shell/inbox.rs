@@ -8,6 +8,7 @@ use super::lanes::{Datagrams, Lane, LanesIn, LanesOut, Sorted, lanes};
 use crossbeam_channel as channel;
 use pairline_node::io::Input;
 use pairline_services::admission::sieve::Shares;
+use pairline_topology::policy_proxy::EmergencyRoute;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -179,9 +180,9 @@ impl Inbox {
         Ok(())
     }
 
-    /// The lane of a datagram; `None` if it is to be let fall at once.
-    pub fn lane(&self, message: &[u8]) -> Option<Lane> {
-        self.datagrams.lane(message)
+    /// The lane of a datagram, with this table of emergency services; `None` if it is to be let fall at once.
+    pub fn lane(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Option<Lane> {
+        self.datagrams.lane(message, emergency)
     }
 
     /// Datagrams of one receive, each into its lane. Those for which there is no room are counted; new calls among them are given back:

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use crossbeam_channel as channel;
 use pairline_services::admission::Class;
 use pairline_services::admission::sieve::Shares;
+use pairline_services::emergency::may_be;
 use pairline_sip::flow::Flow;
 use pairline_sip::glance::Glance;
+use pairline_topology::policy_proxy::EmergencyRoute;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +40,7 @@ pub type Sorted = [Datagrams; 3];
 /// What a datagram is, from what is handled first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Part of what is going on: responses, ACK, BYE, CANCEL, whatever is in a dialog; and emergency calls by their URN.
+    /// Part of what is going on: responses, ACK, BYE, CANCEL, whatever is in a dialog; and what may be an emergency call.
     Ongoing,
     /// New calls.
     Calls,
@@ -51,9 +53,9 @@ impl Lane {
     pub const ALL: [Lane; 3] = [Lane::Ongoing, Lane::Calls, Lane::Rest];
 
     /// Of a datagram, and its class if it has one.
-    pub fn of(message: &[u8]) -> (Lane, Option<Class>) {
+    pub fn of(message: &[u8], emergency: &[EmergencyRoute]) -> (Lane, Option<Class>) {
         let seen = Glance::of(message);
-        let class = Class::of(&seen, pairline_services::ident::is_emergency);
+        let class = Class::of(&seen, |uri| may_be(emergency, uri));
         let lane = match class {
             None if seen.method.is_empty() && !message.starts_with(b"SIP/2.0 ") => Lane::Rest,
             None | Some(Class::Emergency | Class::InDialog) => Lane::Ongoing,
@@ -135,8 +137,8 @@ impl LanesIn {
     }
 
     /// The lane of a datagram; `None` if it is to be let fall at once.
-    pub fn lane(&self, message: &[u8]) -> Option<Lane> {
-        let (lane, class) = Lane::of(message);
+    pub fn lane(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Option<Lane> {
+        let (lane, class) = Lane::of(message, emergency);
         class.is_none_or(|class| self.sieve.lets_through(class)).then_some(lane)
     }
 
@@ -250,13 +252,14 @@ mod tests {
         let mut sorted = Sorted::default();
         for text in texts {
             let (flow, message) = datagram(text);
-            sorted[lanes.lane(&message).unwrap() as usize].push((flow, message));
+            sorted[lanes.lane(&message, &[]).unwrap() as usize].push((flow, message));
         }
         sorted
     }
 
     #[test]
     fn a_datagram_has_the_lane_of_what_it_is() {
+        let table = [EmergencyRoute { pattern: "112".to_owned(), to: "sip:psap@x".to_owned() }];
         for (text, lane) in [
             ("SIP/2.0 180 Ringing|To: <sip:b@x>;tag=1||", Lane::Ongoing),
             ("ACK sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", Lane::Ongoing),
@@ -264,6 +267,8 @@ mod tests {
             ("CANCEL sip:b@x SIP/2.0|To: <sip:b@x>||", Lane::Ongoing),
             ("INVITE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", Lane::Ongoing),
             ("INVITE urn:service:sos SIP/2.0|To: <sip:b@x>||", Lane::Ongoing),
+            ("INVITE sip:112@x SIP/2.0|To: <sip:b@x>||", Lane::Ongoing),
+            ("INVITE sip:113@x SIP/2.0|To: <sip:b@x>||", Lane::Calls),
             ("INVITE sip:b@x SIP/2.0|To: <sip:b@x>||", Lane::Calls),
             ("REGISTER sip:x SIP/2.0|To: <sip:b@x>||", Lane::Rest),
             ("MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||", Lane::Rest),
@@ -271,7 +276,7 @@ mod tests {
             ("what is no SIP at all||", Lane::Rest),
             ("SIP/2.1 nor this||", Lane::Rest),
         ] {
-            assert_eq!(Lane::of(&datagram(text).1).0, lane, "{text}");
+            assert_eq!(Lane::of(&datagram(text).1, &table).0, lane, "{text}");
         }
     }
 
@@ -334,9 +339,9 @@ mod tests {
         shares[Class::Message as usize] = WHOLE / 2;
         lanes.set_shares(&shares);
         let message = datagram("MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||").1;
-        assert_eq!((0..100).filter(|_| sending.lane(&message).is_some()).count(), 50);
+        assert_eq!((0..100).filter(|_| sending.lane(&message, &[]).is_some()).count(), 50);
         for text in ["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", "INVITE sip:b@x SIP/2.0||"] {
-            assert!((0..100).all(|_| sending.lane(&datagram(text).1).is_some()), "{text}");
+            assert!((0..100).all(|_| sending.lane(&datagram(text).1, &[]).is_some()), "{text}");
         }
     }
 }

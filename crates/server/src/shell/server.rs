@@ -226,8 +226,8 @@ impl Parts {
         };
         self.start_store(&mut threads, store, requests)?;
         self.start_node(&mut threads, outlet, (ports, tap), recovered, make)?;
-        self.start_udp(&mut threads, &udp)?;
         let zone = ZoneView::new(Arc::new(self.topology.clone()));
+        self.start_udp(&mut threads, &udp, &zone)?;
         let handle = self.handle(capture);
         self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing, names));
         if let Some(dns) = sockets.dns {
@@ -367,11 +367,12 @@ impl Parts {
         }
     }
 
-    fn start_udp(&self, threads: &mut Threads, udp: &UdpListeners) -> Result<(), StartError> {
+    fn start_udp(&self, threads: &mut Threads, udp: &UdpListeners, zone: &ZoneView) -> Result<(), StartError> {
         for listener in udp.iter() {
             let (listener, inbox) = (listener.clone(), self.inbox.clone());
             let (counters, signals) = (self.counters.clone(), self.signals.clone());
-            threads.add("udp", move || listener.receive_until(signals.stop_flag(), &inbox, &counters))?;
+            let zone = zone.clone();
+            threads.add("udp", move || listener.receive_until(signals.stop_flag(), &inbox, &counters, &zone))?;
         }
         Ok(())
     }
