@@ -158,6 +158,17 @@ fn a_checkpoint_is_never_ahead_of_the_log_and_nothing_waits_for_it() {
     disk.thread.join().unwrap().unwrap();
 }
 
+#[test]
+fn any_number_of_groups_is_given_up_without_a_standstill() {
+    // A pool may have 4,096 groups, and unpairing gives them all up at once.
+    let forgets = (0..1_000).map(|index| Request::Forget(GroupId { index, ..GROUP }));
+    let requests = forgets.chain([Request::Append(batch(1, 10))]).collect();
+    let disk = start(MemoryFiles::new(), requests);
+    assert_eq!(disk.synced_through(1), vec![1]);
+    disk.requests.send(Request::Close).unwrap();
+    disk.thread.join().unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_full_disk_acknowledges_nothing_says_so_and_goes_on_when_there_is_space() {
     let files = MemoryFiles::new();

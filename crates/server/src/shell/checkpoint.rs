@@ -50,13 +50,18 @@ pub struct Writer {
 /// Both sides; [`Writer::run`] is for a thread.
 pub fn pair(store: Box<dyn CheckpointStore>) -> (Checkpointer, Writer) {
     let (work_in, work) = channel::bounded(QUEUE);
-    // Never full, so the thread can always end: a result for each piece of work that waits, and one that is being done.
-    let (done_in, done) = channel::bounded(QUEUE + 2);
+    // Never full, as no more than that is handed over before results are looked at: neither side ever waits for the other to take.
+    let (done_in, done) = channel::bounded(QUEUE);
     (Checkpointer { work: work_in, done, outstanding: 0 }, Writer { store, work, done: done_in })
 }
 
 impl Checkpointer {
-    /// Hands work over, in order; waits for room if there is none.
+    /// Whether results have to be looked at before more is handed over.
+    pub fn is_full(&self) -> bool {
+        self.outstanding >= QUEUE
+    }
+
+    /// Hands work over, in order. Not while it [is full](Checkpointer::is_full).
     pub fn ask(&mut self, work: Work) {
         // Without its thread, which has told its panic, the process is about to end.
         if self.work.send(work).is_ok() {

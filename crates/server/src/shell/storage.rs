@@ -195,7 +195,7 @@ impl Storage {
         // Batches of the group that wait for space come first, so that none of them stands behind its end.
         let waits = !self.stuck.is_empty();
         match if waits { Ok(()) } else { self.store.forget(group) } {
-            Ok(()) if !waits => self.checkpointer.ask(Work::Forget(group)),
+            Ok(()) if !waits => self.hand_on(Work::Forget(group))?,
             Ok(()) | Err(LogError::NoSpace(_)) => self.not_given_up(),
             Err(error) => return Err(error.into()),
         }
@@ -246,7 +246,7 @@ impl Storage {
     fn other(&mut self, request: Request) -> Result<(), StorageFailure> {
         match request {
             Request::Append(batch) => self.append(batch)?,
-            Request::Checkpoint(id, groups) => self.checkpointer.ask(Work::Write(id, groups)),
+            Request::Checkpoint(id, groups) => self.hand_on(Work::Write(id, groups))?,
             Request::Forget(group) => self.forget(group)?,
             Request::Purge(group, through) => match self.store.purge(group, through) {
                 Err(LogError::NoSpace(_)) => {
@@ -274,6 +274,16 @@ impl Storage {
             Request::ResolveTail(group, fork, resolved) => self.resolve(group, fork, resolved),
             Request::Close => self.closing = true,
         }
+        Ok(())
+    }
+
+    /// Hands work to the checkpoint thread; while it has as much as it takes, its results are looked at first.
+    fn hand_on(&mut self, work: Work) -> Result<(), StorageFailure> {
+        while self.checkpointer.is_full() {
+            let Some(done) = self.checkpointer.wait() else { break };
+            self.checkpointed(done)?;
+        }
+        self.checkpointer.ask(work);
         Ok(())
     }
 
