@@ -200,9 +200,14 @@ const RECORD_FRAME: usize = 96;
 impl SeedChunk {
     /// Whether the chunk and each of its records can be stored.
     pub(crate) fn fits(&self) -> bool {
-        let size = |(key, record): &(Key, Record)| key.owner.len() + key.item.len() + record.value.len() + RECORD_FRAME;
-        self.records.iter().all(|(key, _)| key.fits()) && self.records.iter().map(size).sum::<usize>() <= MAX_ITEM - 64
+        fit(&self.records)
     }
+}
+
+/// Whether these records can be stored, each and together.
+pub(crate) fn fit(records: &[(Key, Record)]) -> bool {
+    let size = |(key, record): &(Key, Record)| key.owner.len() + key.item.len() + record.value.len() + RECORD_FRAME;
+    records.iter().all(|(key, _)| key.fits()) && records.iter().map(size).sum::<usize>() <= MAX_ITEM - 64
 }
 
 /// Makes a shadow copy the current one.

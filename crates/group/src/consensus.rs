@@ -298,6 +298,11 @@ impl Consensus {
         self.node.raft.term
     }
 
+    /// The last index of the log.
+    pub(crate) fn last(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
     /// The first index that is kept in memory.
     pub(crate) fn first_kept(&self) -> u64 {
         self.node.store().first()

@@ -281,6 +281,7 @@ impl Frame {
             Frame::Canary { groups, .. } => groups.len() <= MAX_GROUPS,
             Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() < codec::MAX_ITEM - 1),
             Frame::SeedChunk { chunk, .. } => chunk.fits(),
+            Frame::Copy { body: CopyBody::Part { records, .. }, .. } => codec::fit(records),
             Frame::Ack { .. }
             | Frame::Pull { .. }
             | Frame::Broken { .. }

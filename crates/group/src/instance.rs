@@ -402,7 +402,10 @@ impl Instance {
     /// will have. Returns whether anything happened.
     pub(crate) fn drain(&mut self, cx: &mut Cx<'_>, batch: u64, records: &mut Vec<LogRecord>) -> bool {
         let mut any = false;
-        records.append(&mut self.marks);
+        if !self.marks.is_empty() {
+            records.append(&mut self.marks);
+            self.restoring.iter_mut().for_each(|restoring| restoring.mark = Some(batch));
+        }
         while let Some(drained) = self.consensus.drain() {
             any = true;
             let before = records.len();
@@ -467,8 +470,9 @@ impl Instance {
         }
         self.acknowledge(cx);
         self.pump(cx);
-        if planted!(cx.cfg, CopyNotDurable) {
-            self.restored(0);
+        if self.restoring.is_some() {
+            self.advance_restoring(cx);
+            while self.drain(cx, batch, records) {}
         }
         self.speak(cx);
     }

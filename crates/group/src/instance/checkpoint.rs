@@ -2,6 +2,7 @@
 //!
 //! Owns what a checkpoint of a copy holds and from which log index on the log is still needed. Does not own files.
 
+use super::copy::Restoring;
 use super::{Cx, Head, Instance, replicas};
 use crate::codec::{self, DecodeError, Hard, Item, Meta};
 use crate::config::{HostConfig, planted};
@@ -43,12 +44,6 @@ pub(super) fn item_record(group: GroupId, item: LogItem) -> LogRecord {
 /// Says in the log that what stands there at this index and term, and after it, is void.
 pub(super) fn mark(group: GroupId, (index, term): (u64, u64)) -> LogRecord {
     LogRecord { group, kind: LogKind::Item, term, index, payload: codec::encode_item(&Item::Restored) }
-}
-
-/// Whether a log record is the mark of a copy that was taken over at this index and term.
-fn marks(record: &LogRecord, at: (u64, u64)) -> bool {
-    let here = record.kind == LogKind::Item && (record.index, record.term) == at;
-    here && matches!(codec::decode_item(&record.payload), Ok(Item::Restored))
 }
 
 /// The log record of a hard state.
@@ -127,7 +122,8 @@ impl Instance {
         let kept = self.retained.first_index().unwrap_or(u64::MAX);
         let seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index);
         let through = self.durable.min(kept.saturating_sub(1)).min(seed.saturating_sub(1));
-        if through > self.purged {
+        // What a copy that was taken over makes void is cut off before it is purged.
+        if through > self.purged && self.restoring.is_none() {
             self.purged = through;
             cx.out.push_back(HostOutput::Purge { group: self.group, through });
         }
@@ -148,10 +144,11 @@ impl Instance {
         }
         let applied = meta.as_ref().map_or((0, 0), |meta| (meta.applied, meta.applied_term));
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        let believed = planted!(cfg, CopyKeepsOldLog);
-        let void = !believed
-            && meta.as_ref().is_some_and(|meta| meta.restored)
-            && !from.log.iter().any(|record| marks(record, applied));
+        let restored = meta.as_ref().is_some_and(|meta| meta.restored) && !planted!(cfg, CopyKeepsOldLog);
+        let items = || from.log.iter().filter(|record| record.kind == LogKind::Item).map(|record| record.index);
+        // Whoever took a copy over purges the log up to it before anything is appended: a log that reaches back is of before.
+        let void = restored && items().any(|index| index <= applied.0);
+        let last = items().max().unwrap_or(0);
         for record in from.log {
             let index = record.index;
             match record.kind {
@@ -187,11 +184,8 @@ impl Instance {
         instance.durable = applied.0;
         instance.state = state;
         if let Some(meta) = meta {
-            if meta.restored {
-                // The mark may go with the log before a checkpoint only when that checkpoint no longer needs it.
-                instance.changed = true;
-                instance.marks.extend(void.then(|| mark(group, applied)));
-            }
+            instance.changed = meta.restored;
+            instance.restoring = void.then(|| Restoring::of_checkpoint(applied, last));
             instance.fence = meta.fence;
             instance.tail = meta.tail;
             instance.heard = meta.heard;

@@ -1,8 +1,9 @@
 //! Copies of the whole state for replicas that the log in memory no longer reaches.
 //!
 //! Owns both ends: the leader sends its state as it stood at one index, in parts, a few ahead of what has arrived; the receiver puts it
-//! together, takes it over whole or not at all, and says nothing more until its checkpoint is on disk. What stands in its log from before
-//! is void from then on: a mark says so, and until the mark is on disk the checkpoint does. Consensus only hears of index and term.
+//! together, takes it over whole or not at all, and says nothing more until its checkpoint is on disk and its log is rid of what stood there
+//! before: what reaches beyond the copy is cut off by a mark at its index, then all up to there is purged. The checkpoint says that the log
+//! may be void, and a log that still reaches back to the copy's index has not been purged. Consensus only hears of index and term.
 
 use super::{Cx, Instance};
 use super::{checkpoint, replicas};
@@ -10,14 +11,18 @@ use crate::codec::{self, Meta};
 use crate::config::planted;
 use crate::consensus::ReplicaId;
 use crate::frame::{CopyBody, Frame};
-use crate::ids::Millis;
-use crate::record::Key;
+use crate::ids::{GroupId, Millis};
+use crate::io::HostOutput;
+use crate::lineage;
+use crate::record::{Key, Record};
 use crate::state::{self, State};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// A copy that makes no progress for so long is begun anew.
 const STALL: Millis = 5_000;
+/// Bytes that an arriving copy may have.
+const MOST_BYTES: u64 = 4 << 30;
 /// Copies of one group that are sent at once.
 const AT_ONCE: usize = 2;
 
@@ -43,28 +48,45 @@ pub(super) struct CopyIn {
     from: ReplicaId,
     number: u64,
     meta: Meta,
-    records: Vec<(Key, crate::record::Record)>,
+    records: Vec<(Key, Record)>,
     parts: u64,
+    bytes: u64,
+    progress: Millis,
 }
 
-/// A copy that was taken over and is not on disk yet.
+/// A copy that was taken over, until its checkpoint is on disk and the log is rid of what stood there before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Restoring {
-    /// The drain that is synced when the checkpoint is durable; 0 until it was drained.
+    /// The drain that is synced when this is over; 0 if there was none.
     pub(super) drain: u64,
     at: (u64, u64),
+    /// Last index of the log on disk before.
+    last: u64,
     /// The checkpoint that has it, once one was taken.
     pub(super) checkpoint: Option<u64>,
+    durable: bool,
+    /// The batch with the mark, once there is one.
+    pub(super) mark: Option<u64>,
+}
+
+impl Restoring {
+    /// After a start: the checkpoint is on disk, the log is as it was.
+    pub(super) fn of_checkpoint(at: (u64, u64), last: u64) -> Restoring {
+        Restoring { drain: 0, at, last, checkpoint: None, durable: true, mark: None }
+    }
 }
 
 impl Instance {
     /// Begins, carries on and gives up copies to others; for the leader.
     pub(crate) fn tick_copies(&mut self, cx: &mut Cx<'_>) {
+        let (now, first) = (cx.now.mono, self.consensus.first_kept());
+        if self.copy_in.as_ref().is_some_and(|copy| now >= copy.progress.saturating_add(STALL)) {
+            self.copy_in = None;
+        }
         if self.follows() || self.is_stopped() {
             self.copies.clear();
             return;
         }
-        let (now, first) = (cx.now.mono, self.consensus.first_kept());
         self.copies.retain(|_, copy| now < copy.progress.saturating_add(STALL) && copy.at.0 + 1 >= first);
         for replica in self.consensus.out_of_reach() {
             if self.copies.len() < AT_ONCE && !self.copies.contains_key(&replica) {
@@ -120,8 +142,10 @@ impl Instance {
                     return;
                 }
                 let Ok(meta) = codec::decode_meta(&meta) else { return };
-                if meta.applied > self.applied.0 {
-                    self.copy_in = Some(CopyIn { from, number: copy, meta, records: Vec::new(), parts: 0 });
+                if meta.applied > self.applied.0 && lineage::sound(&meta.lineage) {
+                    let progress = cx.now.mono;
+                    self.copy_in =
+                        Some(CopyIn { from, number: copy, meta, records: Vec::new(), parts: 0, bytes: 0, progress });
                 }
             }
             CopyBody::Part { copy, part, records, last } => {
@@ -129,7 +153,13 @@ impl Instance {
                 if (coming.from, coming.number, coming.parts) != (from, copy, part) {
                     return;
                 }
+                coming.bytes += records.iter().map(|(key, record)| state::size(key, record)).sum::<u64>();
+                if coming.bytes > MOST_BYTES {
+                    self.copy_in = None;
+                    return;
+                }
                 coming.records.extend(records);
+                coming.progress = cx.now.mono;
                 coming.parts += 1;
                 let parts = coming.parts;
                 cx.tell_of_copy(self.group, (replicas::own(cx.cfg), from), CopyBody::Have { copy, parts });
@@ -151,6 +181,7 @@ impl Instance {
         let Some(CopyIn { from, meta, records, .. }) = self.copy_in.take() else { return };
         let at = (meta.applied, meta.applied_term);
         let Some(state) = State::restore(&meta, records) else { return };
+        let last = self.consensus.last();
         if !self.consensus.restore(from, term, at) {
             return;
         }
@@ -167,28 +198,49 @@ impl Instance {
         (self.unopened, self.opening) = (false, false);
         self.drop_overlay();
         self.rehead();
-        self.restoring = Some(Restoring { drain: 0, at, checkpoint: planted!(cx.cfg, CopyNotDurable).then_some(0) });
-        cx.out.push_back(crate::io::HostOutput::Swapped { group: self.group });
+        let durable = planted!(cx.cfg, CopyNotDurable);
+        self.restoring = Some(Restoring { durable, ..Restoring::of_checkpoint(at, last) });
+        cx.out.push_back(HostOutput::Swapped { group: self.group });
         self.tell_role(cx);
     }
 
-    /// The checkpoint with a copy that was taken over is on disk: this replica takes part again.
+    /// A checkpoint is on disk.
     pub(super) fn restored(&mut self, written: u64) {
-        let Some(restoring) = self.restoring else { return };
-        if restoring.checkpoint.is_none_or(|id| id > written) || restoring.drain == 0 {
+        if let Some(restoring) = &mut self.restoring {
+            restoring.durable |= restoring.checkpoint.is_some_and(|id| id <= written);
+        }
+    }
+
+    /// Brings a copy that was taken over to its end: mark, purge, and this replica takes part again.
+    pub(super) fn advance_restoring(&mut self, cx: &mut Cx<'_>) {
+        let Some(restoring) = self.restoring.filter(|restoring| restoring.durable) else { return };
+        let (index, term) = restoring.at;
+        if restoring.last >= index && restoring.mark.is_none() {
+            if self.marks.is_empty() {
+                self.marks.push(checkpoint::mark(self.group, (index, term)));
+            }
+            return;
+        }
+        if restoring.mark.is_some_and(|batch| batch > self.synced) {
             return;
         }
         self.restoring = None;
-        self.consensus.persisted(restoring.drain);
-        self.consensus.applied(restoring.at.0);
+        self.purged = self.purged.max(index);
+        self.durable = self.durable.max(index);
+        // The checkpoint's word that the log is void is taken back by the next.
+        self.changed = true;
+        cx.out.push_back(HostOutput::Purge { group: self.group, through: index });
+        if restoring.drain > 0 {
+            self.consensus.persisted(restoring.drain);
+        }
+        self.consensus.applied(index);
         self.synced(self.synced);
-        self.marks.push(checkpoint::mark(self.group, restoring.at));
     }
 }
 
 impl CopyOut {
     /// Records after the cursor, about one part of them; without a cursor afterwards there are no more.
-    fn next_part(&mut self, most: u64) -> Vec<(Key, crate::record::Record)> {
+    fn next_part(&mut self, most: u64) -> Vec<(Key, Record)> {
         let from = self.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
         let (mut records, mut bytes) = (Vec::new(), 0);
         for (key, record) in self.state.starting_at(from) {
@@ -204,10 +256,10 @@ impl CopyOut {
 }
 
 impl Cx<'_> {
-    fn tell_of_copy(&mut self, group: crate::ids::GroupId, (from, to): (ReplicaId, ReplicaId), body: CopyBody) {
+    fn tell_of_copy(&mut self, group: GroupId, (from, to): (ReplicaId, ReplicaId), body: CopyBody) {
         if let Some(link) = self.peers.get(&replicas::server(to)).copied() {
             let frame = Frame::Copy { group, from, to, body };
-            self.out.push_back(crate::io::HostOutput::Send { link, frame });
+            self.out.push_back(HostOutput::Send { link, frame });
         }
     }
 }

@@ -4,55 +4,24 @@
 //! frames that pass through their encoding. Decides nothing about replication.
 #![allow(dead_code)]
 
+mod disk;
+
 use bytes::Bytes;
 use pairline_group::frame::{self, Frame};
-use pairline_group::io::{
-    Alarm, Done, GroupCheckpoint, GroupStatus, LogBatch, LogKind, LogRecord, Now, Proposal, RecoveredGroup, Refusal,
-    Role, Write, WriteClass,
-};
+use pairline_group::io::{Alarm, Done, GroupStatus, Now, Proposal, Refusal, Role, Write, WriteClass};
 use pairline_group::{
     Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, OpId, Others, PoolId, Position,
-    Record, ServerId, StepRef, Ticket,
+    ServerId, StepRef, Ticket,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+pub use disk::Disk;
 
 pub const EAST: usize = 0;
 pub const WEST: usize = 1;
 pub const GROUP: GroupId = GroupId { pool: PoolId(1), index: 0 };
 const START_WALL: Millis = 1_700_000_000_000;
-
-/// A server's disk: what is synced stays, what is not is lost by a crash.
-#[derive(Clone, Default)]
-pub struct Disk {
-    pub synced: Vec<LogRecord>,
-    pub unsynced: VecDeque<LogBatch>,
-    checkpoints: BTreeMap<GroupId, (Bytes, BTreeMap<Key, Record>)>,
-    purged: BTreeMap<GroupId, u64>,
-}
-
-impl Disk {
-    fn recovered(&self) -> Vec<RecoveredGroup> {
-        let mut groups: BTreeMap<GroupId, RecoveredGroup> = BTreeMap::new();
-        for (group, (meta, records)) in &self.checkpoints {
-            let records = records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
-            let checkpoint = Some(GroupCheckpoint { meta: meta.clone(), records });
-            groups.insert(*group, RecoveredGroup { group: *group, checkpoint, log: Vec::new() });
-        }
-        for record in &self.synced {
-            let group = record.group;
-            let purged = self.purged.get(&group).copied().unwrap_or(0);
-            let to = groups.entry(group).or_insert_with(|| RecoveredGroup { group, ..RecoveredGroup::default() });
-            match record.kind {
-                LogKind::HardState => to.log.retain(|old| old.kind != LogKind::HardState),
-                LogKind::Item if record.index <= purged => continue,
-                LogKind::Item => to.log.retain(|old| old.kind != LogKind::Item || old.index < record.index),
-            }
-            to.log.push(record.clone());
-        }
-        groups.into_values().collect()
-    }
-}
 
 /// One server.
 pub struct Server {
@@ -259,16 +228,7 @@ impl World {
     /// Kills a server: of its unsynced batches the first `keep` survive, and for an odd number half of the next one.
     pub fn crash(&mut self, at: usize, keep: usize) {
         self.servers[at].host = None;
-        let disk = &mut self.servers[at].disk;
-        for (at, batch) in disk.unsynced.drain(..).enumerate() {
-            if at < keep {
-                disk.synced.extend(batch.records);
-            } else {
-                let torn = if keep % 2 == 1 { batch.records.len() / 2 } else { 0 };
-                disk.synced.extend(batch.records.into_iter().take(torn));
-                break;
-            }
-        }
+        self.servers[at].disk.crash(keep);
         self.cut();
     }
 
@@ -310,7 +270,7 @@ impl World {
         match output {
             HostOutput::Append(batch) => {
                 server.batches += 1;
-                server.disk.unsynced.push_back(batch);
+                server.disk.append(batch);
                 if server.auto_sync {
                     self.sync(at);
                 }
@@ -334,17 +294,7 @@ impl World {
             }
             HostOutput::Checkpoint { id, groups, round } => {
                 server.checkpoints.push((groups.iter().map(|delta| delta.group).collect(), round));
-                for delta in groups {
-                    let (meta, records) = server.disk.checkpoints.entry(delta.group).or_default();
-                    *meta = delta.meta;
-                    if delta.clear {
-                        records.clear();
-                    }
-                    for key in delta.deletes {
-                        records.remove(&key);
-                    }
-                    records.extend(delta.puts);
-                }
+                server.disk.checkpoint(groups);
                 if server.hold_checkpoints {
                     server.held.push(id);
                 } else {
@@ -352,14 +302,12 @@ impl World {
                 }
             }
             HostOutput::Forget { group } => {
-                server.disk.synced.retain(|record| record.group != group);
-                server.disk.checkpoints.remove(&group);
-                server.disk.purged.remove(&group);
+                server.disk.forget(group);
                 server.forgotten.push(group);
             }
             HostOutput::Purge { group, through } => {
                 server.purges += 1;
-                server.disk.purged.insert(group, through);
+                server.disk.purge(group, through);
             }
             HostOutput::Verified { group, position, equal, ranges } => {
                 server.verified.push((group, position, equal, ranges));
@@ -398,11 +346,9 @@ impl World {
 
     /// Syncs the oldest unsynced batch of one server.
     pub fn sync_one(&mut self, at: usize) {
-        let disk = &mut self.servers[at].disk;
-        let Some(batch) = disk.unsynced.pop_front() else { return };
-        let number = batch.batch;
-        disk.synced.extend(batch.records);
-        self.input(at, HostInput::Synced { batch: number });
+        if let Some(batch) = self.servers[at].disk.sync_one() {
+            self.input(at, HostInput::Synced { batch });
+        }
     }
 
     /// Runs until nothing more happens without the passing of time.

@@ -1,49 +1,23 @@
 //! A pool of servers under virtual time: links that can be cut, disks that lose what was not synced, replication frames in their order.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "disk.rs"]
+mod disk;
+
 use bytes::Bytes;
 use pairline_group::frame::{self, Frame};
-use pairline_group::io::{
-    Alarm, Done, GroupCheckpoint, LogBatch, LogKind, LogRecord, Now, Proposal, RecoveredGroup, Write, WriteClass,
-};
+use pairline_group::io::{Alarm, Done, Now, Proposal, Write, WriteClass};
 use pairline_group::{
-    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, PoolId, Position, Record,
-    ReplicaId, ServerId, Ticket,
+    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, PoolId, Position, ReplicaId,
+    ServerId, Ticket,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use disk::Disk;
+
 pub const GROUP: GroupId = GroupId { pool: PoolId(1), index: 0 };
 const START_WALL: Millis = 1_700_000_000_000;
-
-/// A server's disk.
-#[derive(Clone, Default)]
-pub struct Disk {
-    pub synced: Vec<LogRecord>,
-    pub unsynced: VecDeque<LogBatch>,
-    checkpoints: BTreeMap<GroupId, (Bytes, BTreeMap<Key, Record>)>,
-}
-
-impl Disk {
-    fn recovered(&self) -> Vec<RecoveredGroup> {
-        let mut groups: BTreeMap<GroupId, RecoveredGroup> = BTreeMap::new();
-        for (group, (meta, records)) in &self.checkpoints {
-            let records = records.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
-            let checkpoint = Some(GroupCheckpoint { meta: meta.clone(), records });
-            groups.insert(*group, RecoveredGroup { group: *group, checkpoint, log: Vec::new() });
-        }
-        for record in &self.synced {
-            let entry = groups.entry(record.group);
-            let of = entry.or_insert_with(|| RecoveredGroup { group: record.group, ..RecoveredGroup::default() });
-            if record.kind == LogKind::Item {
-                // As the log does it: an item replaces those at and after its index.
-                of.log.retain(|old| old.kind != LogKind::Item || old.index < record.index);
-            }
-            of.log.push(record.clone());
-        }
-        groups.into_values().collect()
-    }
-}
 
 /// One server.
 pub struct Member {
@@ -193,13 +167,11 @@ impl Pool {
         self.connect(at);
     }
 
-    /// Kills a server: of its unsynced batches the first `keep` survive.
+    /// Kills a server: of its unsynced batches the first `keep` survive, and for an odd number half of the next one.
     pub fn crash(&mut self, at: usize, keep: usize) {
         self.disconnect(at);
         self.members[at].host = None;
-        let disk = &mut self.members[at].disk;
-        let survive: Vec<LogBatch> = disk.unsynced.drain(..).take(keep).collect();
-        disk.synced.extend(survive.into_iter().flat_map(|batch| batch.records));
+        self.members[at].disk.crash(keep);
     }
 
     /// Starts a killed server from its disk.
@@ -231,7 +203,7 @@ impl Pool {
         let member = &mut self.members[at];
         match output {
             HostOutput::Append(batch) => {
-                member.disk.unsynced.push_back(batch);
+                member.disk.append(batch);
                 if member.auto_sync {
                     self.sync(at);
                 }
@@ -248,25 +220,10 @@ impl Pool {
             HostOutput::Applied { group, entry } => member.applied.push((group, entry)),
             HostOutput::Alarm(alarm) => member.alarms.push(alarm),
             HostOutput::Checkpoint { id, groups, .. } => {
-                for delta in groups {
-                    let (meta, records) = member.disk.checkpoints.entry(delta.group).or_default();
-                    *meta = delta.meta;
-                    if delta.clear {
-                        records.clear();
-                    }
-                    for key in delta.deletes {
-                        records.remove(&key);
-                    }
-                    records.extend(delta.puts);
-                }
+                member.disk.checkpoint(groups);
                 self.input(at, HostInput::CheckpointDone { id });
             }
-            HostOutput::Purge { group, through } => {
-                let gone = |record: &LogRecord| {
-                    record.group == group && record.kind == LogKind::Item && record.index <= through
-                };
-                member.disk.synced.retain(|record| !gone(record));
-            }
+            HostOutput::Purge { group, through } => member.disk.purge(group, through),
             HostOutput::Swapped { .. } => member.swapped += 1,
             HostOutput::RoleChanged { .. }
             | HostOutput::StoreTail { .. }
@@ -284,9 +241,8 @@ impl Pool {
 
     /// Syncs everything that one server has appended.
     pub fn sync(&mut self, at: usize) {
-        while let Some(batch) = self.members[at].disk.unsynced.pop_front() {
-            self.members[at].disk.synced.extend(batch.records);
-            self.input(at, HostInput::Synced { batch: batch.batch });
+        while let Some(batch) = self.members[at].disk.sync_one() {
+            self.input(at, HostInput::Synced { batch });
         }
     }
 
@@ -325,9 +281,8 @@ impl Pool {
 
     /// Syncs the oldest batch that one server has appended.
     pub fn sync_one(&mut self, at: usize) {
-        if let Some(batch) = self.members[at].disk.unsynced.pop_front() {
-            self.members[at].disk.synced.extend(batch.records);
-            self.input(at, HostInput::Synced { batch: batch.batch });
+        if let Some(batch) = self.members[at].disk.sync_one() {
+            self.input(at, HostInput::Synced { batch });
         }
     }
 
