@@ -8,10 +8,10 @@ use crate::io::Output;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Key, Kind, PoolId, Record, Ticket};
+use pairline_group::{GroupId, Key, Kind, PoolId, Record, ServerId, Ticket};
 use pairline_services::auth::Opened;
 use pairline_services::binding::Binding;
-use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
+use pairline_services::cx::{Branch, Cx, LocateError, Peer, Place, Reach, TaskEvent};
 use pairline_services::push::Wake;
 use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
@@ -80,10 +80,10 @@ impl TaskCx {
         })
     }
 
-    /// The same for an answer of another pool: it ends as `Elapsed` when the last link to that pool goes, too.
-    pub fn start_peer_wait(&self, pool: PoolId, millis: u64) -> u64 {
+    /// The same for an answer of another server: it ends as `Elapsed` when the last link to it goes, too.
+    pub fn start_peer_wait(&self, server: ServerId, millis: u64) -> u64 {
         let wait = self.start_wait(millis);
-        self.with(|core| core.forwarded.insert(wait, (self.task, pool)));
+        self.with(|core| core.forwarded.insert(wait, (self.task, server)));
         wait
     }
 
@@ -127,12 +127,19 @@ impl TaskCx {
         gone
     }
 
-    async fn commit_there(&self, pool: PoolId, group: GroupId, proposal: Proposal, patience: u64) -> Done {
-        let wait = self.start_peer_wait(pool, patience);
-        let frame = PeerFrame::Propose { ticket: wait, group, proposal };
-        if !self.with(|core| core.send_peer(pool, &frame)) {
-            return Done::Refused(Refusal::NotNow("the link to the serving pool is down".into()));
-        }
+    /// Waits until another server leads some group, or other servers are heard; at the latest until that time.
+    async fn leader_changed(&self, until: u64) {
+        let wait = self.with(|core| crate::neighbours::wait(core, self.task, until));
+        self.wait(wait).await;
+        self.with(|core| crate::neighbours::waited(core, wait));
+    }
+
+    async fn commit_there(&self, at: Peer, group: GroupId, proposal: Proposal, patience: u64) -> Done {
+        let Some((link, to)) = self.with(|core| core.way_to(at)) else {
+            return Done::Refused(Refusal::NotNow("the link to the serving server is down".into()));
+        };
+        let wait = self.start_peer_wait(to.server, patience);
+        self.with(|core| core.send_on(link, &PeerFrame::Propose { ticket: wait, group, proposal }));
         match self.wait(wait).await {
             WaitResult::Done(done) => done,
             _ => Done::Refused(Refusal::OutcomeUnknown),
@@ -140,14 +147,26 @@ impl TaskCx {
     }
 }
 
-/// The other pool that may serve a group: the one that does as far as is known here, else the partner.
-fn elsewhere(core: &Core, group: GroupId) -> Option<PoolId> {
-    core.host.serving(group).map(|(pool, _)| pool).filter(|pool| *pool != core.pool).or_else(|| core.partner())
+/// Who else may serve a group: the server of this pool that leads it; or the other pool, the one that serves it as far as is known
+/// here, else the partner.
+fn elsewhere(core: &Core, group: GroupId) -> Option<Peer> {
+    if let Place::Elsewhere { at, .. } = crate::place::of_group(core, group) {
+        return Some(at);
+    }
+    let pool = core.host.serving(group).map(|(pool, _)| pool).filter(|pool| *pool != core.pool);
+    pool.or_else(|| core.partner()).map(Peer::Pool)
 }
 
-/// Whether another pool may answer what was refused here.
+/// Whether another server may answer what was refused here.
 fn moved(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NotActive(..) | Refusal::HandingOver(_) | Refusal::Unconfirmed | Refusal::NoSuchGroup)
+    matches!(
+        refusal,
+        Refusal::NotActive(..)
+            | Refusal::HandingOver(_)
+            | Refusal::Unconfirmed
+            | Refusal::NoSuchGroup
+            | Refusal::NotLeader(_)
+    )
 }
 
 impl Cx for TaskCx {
@@ -165,6 +184,14 @@ impl Cx for TaskCx {
 
     fn place(&self, user: &Aor) -> Place {
         crate::place::of_user(&self.core.borrow(), user)
+    }
+
+    async fn placed(&self, user: &Aor) -> Place {
+        let until = self.with(|core| core.now.mono + PARK_MS);
+        while self.with(|core| core.now.mono < until && crate::place::is_being_chosen(core, user)) {
+            self.leader_changed(until).await;
+        }
+        self.place(user)
     }
 
     fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
@@ -188,14 +215,20 @@ impl Cx for TaskCx {
             if !moved(refusal) {
                 return done;
             }
-            let there = self.with(|core| elsewhere(core, group).filter(|pool| core.link_to(*pool).is_some()));
-            let Some(pool) = there else { return done };
             // All tries together stay within the bound, the last one's wait included.
             let left = self.with(|core| until.saturating_sub(core.now.mono));
+            let there = self.with(|core| elsewhere(core, group).filter(|at| core.way_to(*at).is_some()));
+            let Some(at) = there else {
+                if left > 0 && matches!(refusal, Refusal::NotLeader(_)) {
+                    self.leader_changed(until).await;
+                    continue;
+                }
+                return done;
+            };
             if left == 0 {
                 return done;
             }
-            let done = self.commit_there(pool, group, proposal.clone(), left).await;
+            let done = self.commit_there(at, group, proposal.clone(), left).await;
             match &done {
                 Done::Refused(refusal) if moved(refusal) && self.with(|core| core.now.mono < until) => {
                     self.sleep(PARK_RETRY_MS).await;
@@ -350,8 +383,8 @@ impl Cx for TaskCx {
         crate::place::reach(&self.core.borrow(), binding)
     }
 
-    fn peer_flow(&self, pool: PoolId) -> Option<Flow> {
-        self.core.borrow().peer_flow(pool)
+    fn peer_flow(&self, at: Peer) -> Option<Flow> {
+        self.core.borrow().peer_flow(at)
     }
 
     fn proven_names(&self, flow: Flow) -> Rc<[String]> {

@@ -17,6 +17,7 @@ pub mod figures;
 mod host_side;
 pub mod io;
 pub mod modes;
+pub mod neighbours;
 mod node;
 pub mod peer;
 mod peer_side;

@@ -1,4 +1,4 @@
-//! Frames between servers of paired pools, inside their mutually authenticated link.
+//! Frames between servers, of one pool or of two, inside their mutually authenticated link.
 //!
 //! Owns the envelope: replication frames, heartbeats, SIP between pools, forwarded proposals and commands.
 //! Does not own what replication frames or heartbeats contain.
@@ -94,6 +94,8 @@ pub enum PeerFrame {
     /// Replication frames one behind the other, each with its length before it as in [`PeerFrame::Group`], to the end of the frame.
     /// Never decoded as a whole: see [`groups_in`].
     Groups,
+    /// A server of the same pool is there; sent when nothing else was for a while.
+    Alive,
 }
 
 /// Why a frame is refused.

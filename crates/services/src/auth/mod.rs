@@ -305,7 +305,7 @@ pub(crate) async fn weigh<C: Cx>(
     let named = named_user(credentials, who.user.domain());
     // Another user's are weighed as that user's, with the same work: whoever has that password is told what is wrong.
     let other = match &named {
-        Some(user) if user != who.user => Some((user, Kept::of(cx, user))),
+        Some(user) if user != who.user => Some((user, Kept::of(cx, user).await)),
         _ => None,
     };
     let owner = other.as_ref().map_or(who, |(user, kept)| Who { user, kept });
