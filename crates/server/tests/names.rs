@@ -5,7 +5,7 @@ mod support;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use pairline_group::PoolId;
+use pairline_group::{PoolId, ServerId};
 use pairline_node::command::{Command, Reply};
 use pairline_node::io::{Input, Output};
 use pairline_node::view::{PoolView, PoolsView};
@@ -228,6 +228,31 @@ fn garbage_gets_no_answer_and_does_no_harm() {
     let samples = server.handle().shell_samples();
     let malformed = samples.iter().find(|(n, _)| *n == "pairline_dns_malformed_total").unwrap().1;
     assert_eq!(malformed, 4);
+}
+
+#[test]
+fn every_front_end_stands_alike_under_the_pools_name_and_a_silent_one_behind() {
+    let zone = ZoneView::new(Arc::new(pairline_topology::enterprise_topology()));
+    let find = |name: &str, kind| {
+        let answers = zone.now().find(name, kind).answers;
+        answers.iter().map(|record| record.data().to_string()).collect::<Vec<_>>()
+    };
+    let srv = |priority: [u16; 3]| {
+        let line = |n: usize| format!("{} 50 5060 fe{n}.east.pairline.test.", priority[n - 1]);
+        (1..=3).map(line).collect::<Vec<_>>()
+    };
+    for name in ["pairline.test", "east.pairline.test"] {
+        assert_eq!(find(&format!("_sip._udp.{name}"), RecordType::SRV), srv([10, 10, 10]));
+        assert_eq!(find(name, RecordType::A), ["127.0.1.1", "127.0.1.2", "127.0.1.3"]);
+        assert_eq!(find(name, RecordType::NAPTR).len(), 5, "one a transport");
+    }
+    zone.set_silent(BTreeSet::from([ServerId(1)]));
+    let mut behind = srv([110, 10, 10]);
+    behind.rotate_left(1);
+    assert_eq!(find("_sip._udp.east.pairline.test", RecordType::SRV), behind);
+    assert_eq!(find("east.pairline.test", RecordType::A), ["127.0.1.2", "127.0.1.3"]);
+    zone.set_silent((1..=3).map(ServerId).collect());
+    assert_eq!(find("east.pairline.test", RecordType::A).len(), 3, "whoever hears nobody still names all");
 }
 
 fn resolver(zone: &ZoneView, servers: Vec<SocketAddr>) -> Resolver {

@@ -5,6 +5,7 @@
 
 use crate::error::ConfigError;
 use crate::model::{Edition, Pairing, Pool, Topology, Transport};
+use crate::not_yet;
 use crate::policy::Policies;
 use crate::reader::{Findings, MAX_STRING};
 use pairline_group::PoolId;
@@ -34,6 +35,7 @@ pub(crate) fn check(file: &str, t: &Topology) -> Vec<ConfigError> {
         pair(&mut f, t, n, pairing);
     }
     one_pairing_each(&mut f, t);
+    not_yet::check(&mut f, t);
     f.into_list()
 }
 

@@ -1,4 +1,5 @@
-//! The demonstration's deployment: two sites, two paired Standard Edition pools, everything on loopback addresses.
+//! The demonstration's deployments, everything on loopback addresses: two sites with two paired Standard Edition pools, or one
+//! with an Enterprise pool.
 //!
 //! Owns its names, addresses and short intervals. Users and certificates are made elsewhere.
 
@@ -34,21 +35,50 @@ pub fn two_pools(east: IpAddr, west: IpAddr, sip_port: u16) -> Topology {
             domains: vec![DOMAIN.to_owned()],
             management_store: EAST,
         },
-        site: ["east", "west"].map(|name| Site { name: name.to_owned(), description: None }).to_vec(),
-        pool: vec![pool(EAST, "east"), pool(WEST, "west")],
-        server: vec![server(1, EAST, "east", east, sip_port), server(2, WEST, "west", west, sip_port)],
+        site: vec![site("east"), site("west")],
+        pool: vec![pool(EAST, "east", Edition::Standard), pool(WEST, "west", Edition::Standard)],
+        server: vec![server(1, EAST, "fe1.east", east, sip_port), server(2, WEST, "fe1.west", west, sip_port)],
         pairing: vec![Pairing { a: EAST, b: WEST, accept_unsupported: None }],
         policies: policies(),
     }
 }
 
-fn pool(id: PoolId, name: &str) -> Pool {
+/// Front Ends of each pool of [`enterprise_topology`].
+const FRONT_ENDS: u8 = 3;
+
+/// The deployment that `pairline up --enterprise` creates: east with three Front Ends, on 127.0.1.1 to 127.0.1.3.
+pub fn enterprise_topology() -> Topology {
+    let address = |third, n| IpAddr::V4(Ipv4Addr::new(127, 0, third, n));
+    // West joins in (127.0.2.1 to 127.0.2.3) with its line here, once pools of several servers can be paired.
+    enterprise(&[(EAST, "east", (1..=FRONT_ENDS).map(|n| address(1, n)).collect())], 5060)
+}
+
+/// The same with other addresses and another SIP port, for tests. Pools are paired two by two, in their order.
+pub fn enterprise(pools: &[(PoolId, &str, Vec<IpAddr>)], sip_port: u16) -> Topology {
+    let mut topology = two_pools(IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST), sip_port);
+    topology.site = pools.iter().map(|(_, name, _)| site(name)).collect();
+    topology.pool = pools.iter().map(|(id, name, _)| pool(*id, name, Edition::Enterprise)).collect();
+    topology.pairing =
+        pools.chunks_exact(2).map(|pair| Pairing { a: pair[0].0, b: pair[1].0, accept_unsupported: None }).collect();
+    let places = pools.iter().flat_map(|(pool, name, all)| (1..).zip(all).map(move |(n, ip)| (*pool, *name, n, *ip)));
+    topology.server = (1..)
+        .zip(places)
+        .map(|(id, (pool, name, n, ip))| server(id, pool, &format!("fe{n}.{name}"), ip, sip_port))
+        .collect();
+    topology
+}
+
+fn site(name: &str) -> Site {
+    Site { name: name.to_owned(), description: None }
+}
+
+fn pool(id: PoolId, name: &str, edition: Edition) -> Pool {
     Pool {
         id,
         name: name.to_owned(),
         fqdn: format!("{name}.{DOMAIN}"),
         site: name.to_owned(),
-        edition: Edition::Standard,
+        edition,
         routing_groups: DEFAULT_ROUTING_GROUPS,
         platform: Platform::Virtual,
         base_os: "linux".to_owned(),
@@ -68,7 +98,7 @@ fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Serve
     };
     Server {
         id: ServerId(id),
-        name: format!("fe1.{name}.{DOMAIN}"),
+        name: format!("{name}.{DOMAIN}"),
         pool,
         admin: SocketAddr::new(ip, 7443),
         link: SocketAddr::new(ip, 7444),

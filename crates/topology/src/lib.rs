@@ -12,6 +12,7 @@ pub mod diff;
 pub mod directory;
 pub mod error;
 pub mod model;
+mod not_yet;
 mod parse;
 mod parse_policy;
 mod parse_proxy;
@@ -28,7 +29,7 @@ mod stored_v1;
 
 pub use capture_config::CaptureConfig;
 pub use check::validate;
-pub use demo::demo_topology;
+pub use demo::{demo_topology, enterprise_topology};
 pub use diff::{Change, diff};
 pub use directory::{DirectoryEntry, OwnershipHint, UserHome};
 pub use error::ConfigError;
@@ -37,7 +38,7 @@ pub use model::{
 };
 pub use parse::{parse, to_toml};
 pub use policy::{Algorithm, AuthRule, Policies};
-pub use publish::{PublishPlan, plan_publish};
+pub use publish::{PublishPlan, plan_publish, warnings};
 pub use push_config::PushConfig;
 pub use server_config::{ServerConfig, parse_server_config};
 pub use sip_config::{ClientCertificates, SipConfig};

@@ -6,7 +6,8 @@
 use crate::check::{self, is_host_name};
 use crate::diff::{Change, diff, pairs};
 use crate::error::ConfigError;
-use crate::model::{Pool, Topology};
+use crate::model::{Edition, Pool, Topology};
+use crate::not_yet;
 use crate::reader::Findings;
 use pairline_group::{PoolId, ServerId};
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,7 @@ pub fn plan_publish(old: &Topology, new: &Topology) -> Result<PublishPlan, Vec<C
     f.extend(check::check("topology", new));
     immutable(&mut f, old, new);
     removals(&mut f, old, new);
+    not_yet::changes(&mut f, old, new);
     if !f.is_empty() {
         return Err(f.into_list());
     }
@@ -205,8 +207,10 @@ fn pair_effect(new: &Topology, pool: PoolId, partner: &Pool) -> Does {
     Does::Pair { partner: partner.id, groups: partner.routing_groups, with_cms: new.holds_cms(pool) }
 }
 
-fn warnings(new: &Topology) -> Vec<String> {
+/// What a document says that is accepted and must be known.
+pub fn warnings(new: &Topology) -> Vec<String> {
     let mut all = Vec::new();
+    all.extend(new.pool.iter().filter_map(|pool| survives(new, pool)));
     let owner = new.deployment.management_store;
     if new.partner(owner).is_none() {
         all.push(format!("pool {} holds the management store and is not paired", new.pool_name(owner)));
@@ -223,4 +227,20 @@ fn warnings(new: &Topology) -> Vec<String> {
         }
     }
     all
+}
+
+/// What an Enterprise pool survives, where that is not what one would think.
+fn survives(t: &Topology, pool: &Pool) -> Option<String> {
+    let name = &pool.name;
+    match (pool.edition, t.servers_of(pool.id).len()) {
+        (Edition::Enterprise, 2) => Some(format!(
+            "pool {name} has two servers and does not survive the loss of either: a majority of two is two, and there is no \
+             witness yet. A third server makes it survive any one"
+        )),
+        (Edition::Enterprise, servers @ 4..) => Some(format!(
+            "pool {name} survives any one server of each group's three: its {servers} servers share the load, but the loss of two \
+             at once stops the groups that have copies on both"
+        )),
+        _ => None,
+    }
 }

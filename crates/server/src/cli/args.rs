@@ -42,7 +42,7 @@ pub struct Common {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Top {
-    /// Start a deployment of two paired pools on this machine, or the one found in the data folder.
+    /// Start a deployment on this machine, or the one found in the data folder: two paired pools, or with --enterprise one pool of three Front Ends.
     Up(UpArgs),
     /// Run one server, as in production.
     Server(ServerArgs),
@@ -92,10 +92,13 @@ pub struct UpArgs {
     /// Start over: removes the data folder, if it is one of Pairline's.
     #[arg(long)]
     pub fresh: bool,
+    /// One pool of three Front Ends instead of two pools of one server.
+    #[arg(long, conflicts_with = "topology")]
+    pub enterprise: bool,
     /// Bring up the deployment that this file describes instead of the demo.
     #[arg(long, value_name = "FILE")]
     pub topology: Option<PathBuf>,
-    /// Add this many further users (`u00001` …), half of them on each pool.
+    /// Add this many further users (`u00001` …), spread over the pools.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub users: u32,
 }
@@ -354,6 +357,9 @@ pub struct DrillArgs {
     /// Keep the drill's data folder and logs.
     #[arg(long)]
     pub keep: bool,
+    /// A deployment of Enterprise pools: not there yet.
+    #[arg(long, hide = true)]
+    pub enterprise: bool,
     /// Leave out the real baresip clients even if they are installed.
     #[arg(long)]
     pub no_baresip: bool,

@@ -50,7 +50,9 @@ pub async fn wait_steady(
     mut told: impl FnMut(&PoolsView),
 ) -> Result<(PoolsView, bool), CallError> {
     let until = Instant::now() + limit;
-    let pools: Vec<String> = session.endpoints().iter().filter_map(|e| e.pool.clone()).collect();
+    let mut pools: Vec<String> = session.endpoints().iter().filter_map(|e| e.pool.clone()).collect();
+    // Servers of one pool stand beside each other.
+    pools.dedup();
     loop {
         let mut all = true;
         let mut seen = None;
@@ -73,9 +75,15 @@ pub async fn wait_steady(
         }
         match (seen, failed) {
             (Some(view), _) if all => return Ok((view, true)),
+            (Some(view), _) if unpaired(&view) => return Ok((view, false)),
             (Some(view), _) if Instant::now() >= until => return Ok((view, false)),
             (None, Some(error)) if Instant::now() >= until => return Err(error),
             _ => tokio::time::sleep(PAUSE).await,
         }
     }
+}
+
+/// Whether there is nothing that could ever be steady.
+pub fn unpaired(view: &PoolsView) -> bool {
+    view.pools.iter().all(|pool| pool.partner.is_none())
 }

@@ -301,8 +301,11 @@ impl Asking {
             }
         })
         .await?;
+        let unpaired = procedures::unpaired(&view);
         self.print(&Reply::Pools(view));
-        if !steady {
+        if !steady && unpaired {
+            eprintln!("no pool is paired, so nothing is shipped that could become steady");
+        } else if !steady {
             eprintln!("not steady after {timeout} s");
         }
         Ok(steady)

@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Endpoint {
     /// `host:port`.
     pub address: String,
+    /// The server's name, if known.
+    pub server: Option<String>,
     /// Its pool's short name, if known.
     pub pool: Option<String>,
     /// Short name of the pool's partner, if known.
@@ -86,9 +88,18 @@ impl Access {
         Ok(Access { endpoints, token, tls })
     }
 
-    /// The same credentials for another set of servers.
+    /// The same credentials for the servers of one pool.
     pub fn only(&self, pool: &str) -> Access {
-        let endpoints = self.endpoints.iter().filter(|e| e.pool.as_deref() == Some(pool)).cloned().collect();
+        self.those(|endpoint| endpoint.pool.as_deref() == Some(pool))
+    }
+
+    /// The same credentials for one server, by its name.
+    pub fn only_server(&self, name: &str) -> Access {
+        self.those(|endpoint| endpoint.server.as_deref() == Some(name))
+    }
+
+    fn those(&self, wanted: impl Fn(&Endpoint) -> bool) -> Access {
+        let endpoints = self.endpoints.iter().filter(|endpoint| wanted(endpoint)).cloned().collect();
         Access { endpoints, token: self.token.clone(), tls: Arc::clone(&self.tls) }
     }
 }
@@ -108,6 +119,7 @@ pub fn endpoints_of(topology: &Topology) -> Vec<Endpoint> {
         .iter()
         .map(|server| Endpoint {
             address: server.admin.to_string(),
+            server: Some(server.name.clone()),
             pool: topology.pool(server.pool).map(|pool| pool.name.clone()),
             partner: topology.partner(server.pool).map(|pool| pool.name.clone()),
         })
@@ -117,7 +129,7 @@ pub fn endpoints_of(topology: &Topology) -> Vec<Endpoint> {
 fn explicit(address: &str) -> Result<Endpoint, AccessError> {
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     match port {
-        Some(_) => Ok(Endpoint { address: address.to_owned(), pool: None, partner: None }),
+        Some(_) => Ok(Endpoint { address: address.to_owned(), server: None, pool: None, partner: None }),
         None => Err(AccessError::Address(address.to_owned())),
     }
 }

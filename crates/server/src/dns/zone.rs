@@ -1,13 +1,13 @@
-//! What the deployment's own names resolve to: NAPTR, SRV, A and AAAA, made from the topology and from which pools live.
+//! What the deployment's own names resolve to: NAPTR, SRV, A and AAAA, made from the topology and from who lives.
 //!
-//! Owns the order: a pool's own servers, then its partner's; whatever is dead drops behind (DESIGN §7). Owns no socket.
+//! Owns the order: a pool's own servers, all alike, then its partner's; whatever is dead drops behind (DESIGN §7). Owns no socket.
 
 use super::targets::{Target, targets};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, NAPTR, NS, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use pairline_group::PoolId;
-use pairline_topology::{Topology, Transport};
+use pairline_group::{PoolId, ServerId};
+use pairline_topology::{Server, Topology, Transport};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +19,7 @@ pub const TTL: u32 = 2;
 pub const OWN: u16 = 10;
 /// Priority of its partner's servers.
 pub const PARTNER: u16 = 20;
-/// Added for a pool that is not alive: behind everything that is.
+/// Added for a server that is not alive, or whose pool is not: behind everything that is.
 const DEAD: u16 = 100;
 
 /// The zone as it is now; shared by the DNS server, the resolver, and whoever learns of changes.
@@ -31,6 +31,7 @@ pub struct ZoneView(Arc<RwLock<Zone>>);
 pub struct Zone {
     topology: Arc<Topology>,
     dead: BTreeSet<PoolId>,
+    silent: BTreeSet<ServerId>,
 }
 
 /// An answer.
@@ -47,9 +48,9 @@ pub struct Found {
 }
 
 impl ZoneView {
-    /// With all pools alive.
+    /// With everything alive.
     pub fn new(topology: Arc<Topology>) -> ZoneView {
-        ZoneView(Arc::new(RwLock::new(Zone { topology, dead: BTreeSet::new() })))
+        ZoneView(Arc::new(RwLock::new(Zone { topology, dead: BTreeSet::new(), silent: BTreeSet::new() })))
     }
 
     /// The zone now.
@@ -70,6 +71,11 @@ impl ZoneView {
     /// These pools are not alive.
     pub fn set_dead(&self, dead: BTreeSet<PoolId>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).dead = dead;
+    }
+
+    /// These servers are not heard, whatever their pools are.
+    pub fn set_silent(&self, silent: BTreeSet<ServerId>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).silent = silent;
     }
 }
 
@@ -161,10 +167,10 @@ impl Zone {
         !self.srv(service).is_empty()
     }
 
-    /// Pools that serve this name, with their priorities: for a SIP domain all alike, for a pool itself and its partner.
-    fn pools_of(&self, base: &str) -> Vec<(u16, PoolId)> {
+    /// Servers that serve this name, with their priorities: for a SIP domain all alike, for a pool its own and its partner's.
+    fn servers_of(&self, base: &str) -> Vec<(u16, &Server)> {
         let t = &self.topology;
-        let mut pools: Vec<(u16, PoolId)> = if t.is_domain(base) {
+        let pools: Vec<(u16, PoolId)> = if t.is_domain(base) {
             t.pool.iter().map(|p| (OWN, p.id)).collect()
         } else if let Some(pool) = t.pool.iter().find(|p| p.fqdn.eq_ignore_ascii_case(base)) {
             let partner = t.partner(pool.id).map(|p| (PARTNER, p.id));
@@ -172,13 +178,16 @@ impl Zone {
         } else {
             return Vec::new();
         };
-        for (priority, pool) in &mut pools {
-            if self.dead.contains(pool) {
-                *priority += DEAD;
-            }
-        }
-        pools.sort_unstable();
-        pools
+        let all =
+            pools.into_iter().flat_map(|(priority, pool)| t.servers_of(pool).into_iter().map(move |s| (priority, s)));
+        let mut all: Vec<(u16, &Server)> =
+            all.map(|(p, s)| if self.lives(s) { (p, s) } else { (p + DEAD, s) }).collect();
+        all.sort_by_key(|(priority, server)| (*priority, server.pool, server.id));
+        all
+    }
+
+    fn lives(&self, server: &Server) -> bool {
+        !self.dead.contains(&server.pool) && !self.silent.contains(&server.id)
     }
 
     fn naptr(&self, asked: &str) -> Vec<Record> {
@@ -193,13 +202,11 @@ impl Zone {
         });
         let Some((transport, base)) = service else { return Vec::new() };
         let mut data = Vec::new();
-        for (priority, pool) in self.pools_of(base) {
-            for server in self.topology.servers_of(pool) {
-                for target in targets(server) {
-                    let host = name(&target.name);
-                    let ports = target.ports_of(transport);
-                    data.extend(ports.filter_map(|port| Some(RData::SRV(SRV::new(priority, 50, port, host.clone()?)))));
-                }
+        for (priority, server) in self.servers_of(base) {
+            for target in targets(server) {
+                let host = name(&target.name);
+                let ports = target.ports_of(transport);
+                data.extend(ports.filter_map(|port| Some(RData::SRV(SRV::new(priority, 50, port, host.clone()?)))));
             }
         }
         records(asked, data)
@@ -210,19 +217,18 @@ impl Zone {
         self.topology.server.iter().flat_map(targets).find(|target| target.name == asked)
     }
 
-    /// Addresses of a target; for a domain or a pool those of the first of its pools that live, as A records have no order, and
+    /// Addresses of a target; for a domain or a pool those of the best of its servers that live, as A records have no order, and
     /// only the servers' first ones, since whoever asks for no SRV record knows no port either.
     fn addresses(&self, asked: &str, kind: RecordType) -> Vec<Record> {
         let ips: BTreeSet<IpAddr> = match self.target(asked) {
             Some(target) => target.addresses.into_iter().collect(),
             None => {
-                let pools = self.pools_of(asked);
-                let best = pools.first().map(|(priority, _)| *priority);
-                pools
+                let servers = self.servers_of(asked);
+                let best = servers.first().map(|(priority, _)| *priority);
+                servers
                     .iter()
                     .filter(|(priority, _)| Some(*priority) == best)
-                    .flat_map(|(_, pool)| self.topology.servers_of(*pool))
-                    .filter_map(|server| targets(server).into_iter().next())
+                    .filter_map(|(_, server)| targets(server).into_iter().next())
                     .flat_map(|target| target.addresses)
                     .collect()
             }

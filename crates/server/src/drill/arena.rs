@@ -142,7 +142,7 @@ impl Arena {
         let access = self.access.clone();
         let slot = self.slot(side);
         let gone = || slot.as_mut().is_none_or(|process| process.ended().is_some());
-        if ready::wait(&access, side.name(), fully, START, gone).await {
+        if ready::wait(&access.only(side.name()), fully, START, gone).await {
             return Ok(());
         }
         let log = self.layout.root().join("log.jsonl");
@@ -326,8 +326,8 @@ async fn keep_log(path: std::path::PathBuf, mut said: mpsc::Receiver<Said>) {
     let mut file = std::fs::File::create(path).ok().map(std::io::BufWriter::new);
     while let Some(word) = said.recv().await {
         let line = match word {
-            Said::Line { pool, text } => format!("{pool} {text}\n"),
-            Said::Silent { pool } => format!("{pool} (its output ended)\n"),
+            Said::Line { server, text } => format!("{server} {text}\n"),
+            Said::Silent { server } => format!("{server} (its output ended)\n"),
         };
         if let Some(file) = &mut file {
             // A full disk must not stop the drill.

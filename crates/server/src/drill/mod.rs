@@ -81,6 +81,11 @@ pub enum DrillError {
         /// First finding.
         why: String,
     },
+    /// What this build cannot play.
+    #[error(
+        "there is no drill of Enterprise pools yet; `pairline up --enterprise` starts one, and docs/operations/a-front-end-is-down.md says what to try"
+    )]
+    Enterprise,
     /// Signals cannot be listened to.
     #[error("signals: {0}")]
     Signals(std::io::Error),

@@ -48,6 +48,9 @@ const fn seconds(count: u64) -> Duration {
 /// # Errors
 /// The deployment cannot be created or started, or its users cannot be added.
 pub async fn run(data: &Path, args: &DrillArgs, json: bool) -> Result<bool, DrillError> {
+    if args.enterprise {
+        return Err(DrillError::Enterprise);
+    }
     let mut stop = Stop::new()?;
     let mut arena = Arena::create(data, args)?;
     let folder = arena.layout.root().to_owned();

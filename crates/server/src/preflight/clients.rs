@@ -6,6 +6,7 @@ use super::{PreflightError, published};
 use crate::cli::run::{out, pretty};
 use crate::client::Access;
 use crate::up::clients::sip_address;
+use crate::up::label;
 use pairline_topology::Topology;
 use serde_json::json;
 
@@ -42,22 +43,18 @@ fn ways(topology: &Topology) -> Vec<Way> {
     let expiry = topology.policies.registration.max_expiry_s;
     let domain = topology.default_domain();
     let proxies: Vec<String> = topology
-        .pool
+        .server
         .iter()
-        .filter_map(|pool| {
-            let address = topology.servers_of(pool.id).first().and_then(|server| sip_address(server))?;
-            Some(format!("{} = {address}", pool.name))
-        })
+        .filter_map(|server| Some(format!("{} = {}", label(topology, server), sip_address(server)?)))
         .collect();
+    let several = topology.pool.iter().any(|pool| topology.servers_of(pool.id).len() > 1);
+    let two = if several { "two Front Ends of the pool" } else { "both pools" };
     let dns: Vec<String> = topology.server.iter().filter_map(|server| server.dns).map(|dns| dns.to_string()).collect();
     let servers = if dns.is_empty() { String::new() } else { format!("; DNS servers {}", dns.join(", ")) };
     vec![
         Way {
             name: "two registrations (best)",
-            set: format!(
-                "outbound proxies at both pools ({}), SIP outbound (RFC 5626), TCP or TLS",
-                proxies.join(", ")
-            ),
+            set: format!("outbound proxies at {two} ({}), SIP outbound (RFC 5626), TCP or TLS", proxies.join(", ")),
             back: "at once: the other registration is in place".into(),
         },
         Way {
@@ -75,8 +72,8 @@ fn ways(topology: &Topology) -> Vec<Way> {
         },
         Way {
             name: "one address",
-            set: format!("outbound proxy at the home pool ({})", proxies.join(" or ")),
-            back: "not before that pool is back: for tests only".into(),
+            set: format!("outbound proxy at one server ({})", proxies.join(" or ")),
+            back: "not before that server is back: for tests only".into(),
         },
     ]
 }

@@ -404,6 +404,7 @@ impl Parts {
         runtime.spawn(facts.tell_for_ever(self.inbox.clone(), self.options.facts_every));
         let every = self.options.certificates_every;
         runtime.spawn(certificates::follow(self.reloader(), every, self.renew.clone(), self.events.clone()));
-        runtime.spawn(liveness::follow(handle.clone(), zone.clone(), self.options.liveness_every));
+        let (links, every) = (links.clone(), self.options.liveness_every);
+        runtime.spawn(liveness::follow(handle.clone(), links, self.me.id, zone.clone(), every));
     }
 }

@@ -25,15 +25,15 @@ const LONGEST: usize = 16 * 1024;
 pub enum Said {
     /// One line of its log.
     Line {
-        /// Its pool.
-        pool: String,
+        /// The server's label.
+        server: String,
         /// The line.
         text: String,
     },
     /// Its output ended: it is dead or dying.
     Silent {
-        /// Its pool.
-        pool: String,
+        /// The server's label.
+        server: String,
     },
 }
 
@@ -47,8 +47,10 @@ pub struct SpawnError {
 
 /// One server process.
 pub struct ServerProcess {
-    /// Its pool's short name.
-    pub pool: String,
+    /// Its name in the topology.
+    pub name: String,
+    /// What its lines are marked with: see [`super::label`].
+    pub label: String,
     /// Its configuration.
     pub config: PathBuf,
     child: Child,
@@ -66,7 +68,7 @@ impl ServerProcess {
     pub fn start(
         layout: &Layout,
         server: &str,
-        pool: &str,
+        label: &str,
         said: &mpsc::Sender<Said>,
     ) -> Result<ServerProcess, SpawnError> {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("pairline"));
@@ -85,13 +87,13 @@ impl ServerProcess {
             .spawn()
             .map_err(|source| SpawnError { program, source })?;
         if let Some(out) = child.stdout.take() {
-            tokio::spawn(listen(out, pool.to_owned(), said.clone(), true));
+            tokio::spawn(listen(out, label.to_owned(), said.clone(), true));
         }
         if let Some(err) = child.stderr.take() {
-            tokio::spawn(listen(err, pool.to_owned(), said.clone(), false));
+            tokio::spawn(listen(err, label.to_owned(), said.clone(), false));
         }
         let stdin = child.stdin.take();
-        Ok(ServerProcess { pool: pool.to_owned(), config, child, _stdin: stdin })
+        Ok(ServerProcess { name: server.to_owned(), label: label.to_owned(), config, child, _stdin: stdin })
     }
 
     /// Process id, while it lives.
@@ -130,7 +132,7 @@ impl ServerProcess {
     }
 }
 
-async fn listen(pipe: impl AsyncRead + Unpin, pool: String, said: mpsc::Sender<Said>, tells_end: bool) {
+async fn listen(pipe: impl AsyncRead + Unpin, server: String, said: mpsc::Sender<Said>, tells_end: bool) {
     let mut lines = BufReader::with_capacity(LONGEST, pipe);
     let mut line = Vec::new();
     loop {
@@ -140,7 +142,7 @@ async fn listen(pipe: impl AsyncRead + Unpin, pool: String, said: mpsc::Sender<S
             Ok(_) => {
                 line.truncate(LONGEST);
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if !text.is_empty() && said.send(Said::Line { pool: pool.clone(), text }).await.is_err() {
+                if !text.is_empty() && said.send(Said::Line { server: server.clone(), text }).await.is_err() {
                     return;
                 }
             }
@@ -148,6 +150,6 @@ async fn listen(pipe: impl AsyncRead + Unpin, pool: String, said: mpsc::Sender<S
     }
     if tells_end {
         // Nobody left to tell is fine.
-        let _ = said.send(Said::Silent { pool }).await;
+        let _ = said.send(Said::Silent { server }).await;
     }
 }

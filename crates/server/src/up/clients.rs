@@ -1,7 +1,8 @@
 //! Ready-made configurations of standard clients (baresip, Linphone) without sound card.
 //!
-//! Owns their text. Four variants: `address` (the pool's address), `srv` (finds its pool by SRV in the deployment's own
-//! DNS), `outbound` (a registration at each pool), `tls` (the pool's address over TLS, believing the deployment's authority).
+//! Owns their text. Four variants: `address` (the address of one server of the pool), `srv` (finds its pool by SRV in the
+//! deployment's own DNS), `outbound` (a second registration at the partner, or without one at another server of the pool), `tls`
+//! (as `address`, over TLS, believing the deployment's authority).
 //! Linphone's file cannot name a DNS server (only its library's caller can), so it could not find the demo's domain: it has no
 //! `srv`; `tls` is baresip's only.
 
@@ -26,7 +27,7 @@ pub struct ClientFiles<'a> {
     password: &'a str,
     domain: &'a str,
     home: Option<SocketAddr>,
-    partner: Option<SocketAddr>,
+    second: Option<SocketAddr>,
     secure: Option<SocketAddr>,
     authority: &'a Path,
     dns: Vec<SocketAddr>,
@@ -45,10 +46,20 @@ impl<'a> ClientFiles<'a> {
         password: &'a str,
         index: usize,
     ) -> ClientFiles<'a> {
-        let first = |pool: PoolId| topology.servers_of(pool).first().and_then(|server| sip_address(server));
+        // The users of a pool begin at its servers in turn.
+        let nth = |pool: PoolId, n: usize| {
+            let servers = topology.servers_of(pool);
+            servers.get(n % servers.len().max(1)).copied()
+        };
         let mut servers: Vec<&Server> = topology.servers_of(home);
+        let alone = servers.len() < 2;
         let partner = topology.partner(home).map(|pool| pool.id);
         servers.extend(partner.map(|pool| topology.servers_of(pool)).unwrap_or_default());
+        let own = nth(home, index);
+        let second = match partner {
+            Some(partner) => nth(partner, index),
+            None => nth(home, index + 1).filter(|_| !alone),
+        };
         let others =
             ["alice", "bob", "carol", "dave"].iter().filter(|name| **name != user).map(|n| (*n).to_owned()).collect();
         ClientFiles {
@@ -56,9 +67,9 @@ impl<'a> ClientFiles<'a> {
             display,
             password,
             domain: topology.default_domain(),
-            home: first(home),
-            partner: partner.and_then(first),
-            secure: topology.servers_of(home).first().and_then(|server| tls_address(server)),
+            home: own.and_then(sip_address),
+            second: second.and_then(sip_address),
+            secure: own.and_then(tls_address),
             authority,
             dns: servers.iter().filter_map(|server| server.dns).collect(),
             others,
@@ -116,7 +127,7 @@ impl<'a> ClientFiles<'a> {
         match variant {
             "srv" => format!("{base}\n"),
             "outbound" => {
-                format!("{base};sipnat=outbound{}{}\n", proxy("1", self.home, "tcp"), proxy("2", self.partner, "tcp"))
+                format!("{base};sipnat=outbound{}{}\n", proxy("1", self.home, "tcp"), proxy("2", self.second, "tcp"))
             }
             "tls" => format!("{base}{}\n", proxy("", self.secure, "tls")),
             _ => format!("{base}{}\n", proxy("", self.home, "udp")),
@@ -146,7 +157,7 @@ impl<'a> ClientFiles<'a> {
         );
         let mut proxies = vec![address(self.home)];
         if variant == "outbound" {
-            proxies.push(address(self.partner));
+            proxies.push(address(self.second));
         }
         for (number, proxy) in proxies.iter().enumerate() {
             let _ = write!(

@@ -5,7 +5,7 @@
 use super::layout::Layout;
 use super::program::quoted;
 use super::users::DemoUser;
-use pairline_topology::Topology;
+use pairline_topology::{Edition, Pool, Server, Topology, warnings};
 use std::fmt::Write;
 
 /// What the greeting is made from.
@@ -20,6 +20,8 @@ pub struct Greeting<'a> {
     pub users: &'a [DemoUser],
     /// Those of them that could not be added, and why.
     pub missing: &'a [(String, String)],
+    /// Servers' names and their process ids.
+    pub processes: &'a [(&'a str, u32)],
     /// The address of `--listen`.
     pub listen: Option<std::net::IpAddr>,
 }
@@ -31,16 +33,11 @@ impl Greeting<'_> {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "\n{} is up; SIP domain {}\n", topology.deployment.name, topology.default_domain());
-        for server in &topology.server {
-            let pool = topology.pool_name(server.pool);
-            let sip: Vec<String> =
-                server.listener.iter().map(|l| format!("{} {}", l.address, word(l.transport))).collect();
-            let here = topology.deployment.management_store == server.pool;
-            let store = if here { "; management store created here" } else { "" };
-            let _ = writeln!(text, "  {pool:<8} {}{store}", server.name);
-            let _ = writeln!(text, "           SIP {}", sip.join(", "));
-            let dns = server.dns.map(|dns| format!("; DNS {dns}")).unwrap_or_default();
-            let _ = writeln!(text, "           admin API https://{}{dns}", server.admin);
+        for pool in &topology.pool {
+            self.pool_text(&mut text, pool);
+        }
+        for warning in warnings(topology) {
+            let _ = writeln!(text, "\n  note: {warning}");
         }
         text.push_str(&self.users_text());
         if let Some(address) = self.listen {
@@ -53,6 +50,24 @@ impl Greeting<'_> {
         }
         text.push_str(&self.try_next());
         text
+    }
+
+    fn pool_text(&self, text: &mut String, pool: &Pool) {
+        let here = self.topology.deployment.management_store == pool.id;
+        let store = if here { "; management store created here" } else { "" };
+        let servers = self.topology.servers_of(pool.id);
+        let several = servers.len() > 1;
+        if several {
+            // As everywhere here: writing to a string cannot fail.
+            let _ = writeln!(text, "  {:<8} {}, {} Front Ends{store}", pool.name, pool.fqdn, servers.len());
+        }
+        for server in servers {
+            let process = self.processes.iter().find(|(name, _)| several && *name == server.name);
+            let process = process.map(|(_, id)| format!(" (process {id})")).unwrap_or_default();
+            let (mark, store) = if several { ("", "") } else { (pool.name.as_str(), store) };
+            let _ = writeln!(text, "  {mark:<8} {}{process}{store}", server.name);
+            server_text(text, server);
+        }
     }
 
     /// Users that can sign in, with their passwords; and those that are not there, without.
@@ -98,7 +113,15 @@ impl Greeting<'_> {
             let _ = writeln!(text, "  baresip -f {} -e '/dial sip:{}@{domain}'", folder(other), one.name);
             let _ = writeln!(text, "  {program}{data} user where {}", one.name);
         }
-        for command in [
+        let enterprise = self.topology.pool.iter().any(|pool| pool.edition == Edition::Enterprise);
+        if enterprise {
+            let _ = writeln!(text, "  {program}{data} pool health");
+            if let Some((_, process)) = self.processes.last() {
+                let _ = writeln!(text, "  kill -9 {process}        # a Front End dies; the others go on");
+                let _ = writeln!(text, "  {program}{data} pool health");
+            }
+        }
+        let paired = [
             "pool status --wait steady".to_owned(),
             format!("pool verify {pool}"),
             format!("pool failover {pool} --dry-run"),
@@ -106,12 +129,20 @@ impl Greeting<'_> {
             format!("pool failback {pool}"),
             "procedure list".to_owned(),
             "drill".to_owned(),
-        ] {
+        ];
+        for command in paired.iter().filter(|_| !self.topology.pairing.is_empty()) {
             let _ = writeln!(text, "  {program}{data} {command}");
         }
         text.push_str("\nCtrl-C stops everything. One line per event follows.\n");
         text
     }
+}
+
+fn server_text(text: &mut String, server: &Server) {
+    let sip: Vec<String> = server.listener.iter().map(|l| format!("{} {}", l.address, word(l.transport))).collect();
+    let _ = writeln!(text, "           SIP {}", sip.join(", "));
+    let dns = server.dns.map(|dns| format!("; DNS {dns}")).unwrap_or_default();
+    let _ = writeln!(text, "           admin API https://{}{dns}", server.admin);
 }
 
 fn word(transport: pairline_topology::Transport) -> &'static str {

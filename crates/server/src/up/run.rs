@@ -7,11 +7,11 @@ use super::create::{self, CreateError};
 use super::greeting::Greeting;
 use super::layout::{Found, Layout, LayoutError};
 use super::ports::{self, Taken};
-use super::{program, ready, stream, users};
+use super::{label, program, ready, stream, users};
 use crate::cli::args::UpArgs;
 use crate::cli::run::out;
 use crate::client::{Access, AccessError, CallError};
-use pairline_topology::{Advertise, Listener, Topology, Transport, demo_topology};
+use pairline_topology::{Advertise, Edition, Listener, Topology, Transport, demo_topology, enterprise_topology};
 use rustix::fs::{FlockOperation, flock};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -57,10 +57,10 @@ pub enum UpError {
     #[error(transparent)]
     Spawn(#[from] SpawnError),
     /// A server ended or did not answer.
-    #[error("{pool} did not come up: {why}\n  its configuration: {}", config.display())]
+    #[error("{server} did not come up: {why}\n  its configuration: {}", config.display())]
     NotReady {
-        /// Its pool.
-        pool: String,
+        /// Its label.
+        server: String,
         /// What is known.
         why: String,
         /// Its configuration.
@@ -89,8 +89,8 @@ pub async fn run(data: &Path, args: &UpArgs) -> Result<(), UpError> {
     let (tell, mut said) = channel();
     let mut servers = Vec::new();
     for server in &prepared.topology.server {
-        let pool = prepared.topology.pool_name(server.pool);
-        servers.push(ServerProcess::start(&prepared.layout, &server.name, &pool, &tell)?);
+        let label = label(&prepared.topology, server);
+        servers.push(ServerProcess::start(&prepared.layout, &server.name, &label, &tell)?);
     }
     let result = tokio::select! {
         result = Box::pin(live(&prepared, args, &mut servers, &mut said)) => result,
@@ -146,6 +146,7 @@ fn lock(layout: &Layout) -> Result<std::fs::File, UpError> {
 /// The topology that a new folder is to have.
 fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
     let mut topology = match &args.topology {
+        None if args.enterprise => enterprise_topology(),
         None => demo_topology(),
         Some(path) => {
             let failed = |findings| UpError::Topology { path: path.clone(), findings };
@@ -200,6 +201,12 @@ fn existing(layout: &Layout, args: &UpArgs) -> Result<Topology, UpError> {
             return Err(UpError::Listen { address, why });
         }
     }
+    if args.enterprise && topology.pool.iter().any(|pool| pool.edition != Edition::Enterprise) {
+        let findings = vec![
+            "it describes another deployment; start over with --fresh, or choose another folder with --data".to_owned(),
+        ];
+        return Err(UpError::Topology { path: layout.topology(), findings });
+    }
     if let Some(path) = &args.topology {
         let given = wanted(args)?;
         if given != topology {
@@ -234,7 +241,9 @@ async fn live(
     let (early, missing) = collect_while(adding, said).await;
     let missing = missing?;
     let program = program::name();
-    let greeting = Greeting { program, layout, topology, users: &demo, missing: &missing, listen: args.listen };
+    let processes: Vec<(&str, u32)> = servers.iter().filter_map(|s| Some((s.name.as_str(), s.pid()?))).collect();
+    let (users, missing, processes) = (&demo[..], &missing[..], &processes[..]);
+    let greeting = Greeting { program, layout, topology, users, missing, processes, listen: args.listen };
     out(&greeting.text());
     early.iter().for_each(|line| out(line));
     if !prepared.new {
@@ -252,8 +261,8 @@ async fn collect_while<T>(work: impl Future<Output = T>, said: &mut mpsc::Receiv
         tokio::select! {
             done = &mut work => return (lines, done),
             Some(word) = said.recv() => {
-                if let Said::Line { pool, text } = word && lines.len() < 1_000 {
-                    lines.push(stream::readable(&pool, &text) + "\n");
+                if let Said::Line { server, text } = word && lines.len() < 1_000 {
+                    lines.push(stream::readable(&server, &text) + "\n");
                 }
             }
         }
@@ -266,8 +275,9 @@ async fn wait_ready(
     said: &mut mpsc::Receiver<Said>,
 ) -> Result<(), UpError> {
     for server in servers {
-        let (pool, config) = (server.pool.clone(), server.config.clone());
-        let waiting = ready::wait(access, &pool, false, START, || server.ended().is_some());
+        let (label, config) = (server.label.clone(), server.config.clone());
+        let access = access.only_server(&server.name);
+        let waiting = ready::wait(&access, false, START, || server.ended().is_some());
         let (lines, up) = collect_while(waiting, said).await;
         if !up {
             lines.iter().for_each(|line| out(line));
@@ -275,22 +285,22 @@ async fn wait_ready(
                 Some(status) => format!("it ended ({status}); its last lines stand above"),
                 None => format!("no answer within {} s", START.as_secs()),
             };
-            return Err(UpError::NotReady { pool, why, config });
+            return Err(UpError::NotReady { server: label, why, config });
         }
     }
     Ok(())
 }
 
-/// How long the pools may take to find each other; what they cannot do without each other they say themselves.
+/// How long the servers may take to find each other; what they cannot do without each other they say themselves.
 const TOGETHER: Duration = Duration::from_secs(10);
 
-/// Waits until every pool serves in full; gives back what the servers said meanwhile. Pools of a new deployment ask each
-/// other before they serve anybody.
+/// Waits until every server serves in full; gives back what they said meanwhile. Pools of a new deployment ask each other
+/// before they serve anybody, and servers of one pool choose who leads.
 async fn wait_together(access: &Access, servers: &mut [ServerProcess], said: &mut mpsc::Receiver<Said>) -> Vec<String> {
     let mut lines = Vec::new();
     for server in servers {
-        let pool = server.pool.clone();
-        let waiting = ready::wait(access, &pool, true, TOGETHER, || server.ended().is_some());
+        let access = access.only_server(&server.name);
+        let waiting = ready::wait(&access, true, TOGETHER, || server.ended().is_some());
         lines.extend(collect_while(waiting, said).await.0);
     }
     lines
@@ -301,11 +311,11 @@ async fn stream_on(servers: &mut [ServerProcess], said: &mut mpsc::Receiver<Said
     let mut dead: Vec<String> = Vec::new();
     while let Some(word) = said.recv().await {
         match word {
-            Said::Line { pool, text } => out(&(stream::readable(&pool, &text) + "\n")),
-            Said::Silent { pool } => {
-                if let Some(server) = servers.iter_mut().find(|server| server.pool == pool && !dead.contains(&pool)) {
-                    report_death(server).await;
-                    dead.push(pool);
+            Said::Line { server, text } => out(&(stream::readable(&server, &text) + "\n")),
+            Said::Silent { server } => {
+                if let Some(gone) = servers.iter_mut().find(|gone| gone.label == server && !dead.contains(&server)) {
+                    report_death(gone).await;
+                    dead.push(server);
                 }
             }
         }
@@ -328,21 +338,21 @@ async fn report_death(server: &mut ServerProcess) {
     }
     let how = status.map_or_else(|| "its output ended".to_owned(), |status| status.to_string());
     out(&format!(
-        "\n*** {pool} is dead ({how}). It is left so; the other pool goes on. To start it again:\n***   {} server --config {}\n\n",
+        "\n*** {label} is dead ({how}). It is left so; the others go on. To start it again:\n***   {} server --config {}\n\n",
         program::name(),
         program::quoted(&server.config),
-        pool = server.pool
+        label = server.label
     ));
 }
 
 async fn stop(servers: &mut [ServerProcess], said: &mut mpsc::Receiver<Said>) {
     out("\nstopping\n");
     for server in servers.iter_mut() {
-        let pool = server.pool.clone();
+        let label = server.label.clone();
         // Lines are read on, so that no server hangs in a full pipe.
         let (lines, clean) = collect_while(server.stop(), said).await;
         lines.iter().for_each(|line| out(line));
-        out(&format!("{pool} {}\n", if clean { "stopped" } else { "did not stop in time and was killed" }));
+        out(&format!("{label} {}\n", if clean { "stopped" } else { "did not stop in time and was killed" }));
     }
 }
 

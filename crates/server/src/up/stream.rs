@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 /// Members that are shown in fixed places or not at all.
 const PLACED: [&str; 7] = ["timestamp", "level", "target", "message", "event", "pool", "fields"];
 
-/// The line for people: time, pool, level where it matters, event, text, other members.
-pub fn readable(pool: &str, line: &str) -> String {
+/// The line for people: time, server, level where it matters, event, text, other members.
+pub fn readable(server: &str, line: &str) -> String {
     let Ok(Value::Object(object)) = serde_json::from_str::<Value>(line) else {
-        return format!("             {pool:<8} {line}");
+        return format!("             {server:<8} {line}");
     };
     let mut fields = object.clone();
     if let Some(Value::Object(inner)) = object.get("fields") {
@@ -33,7 +33,7 @@ pub fn readable(pool: &str, line: &str) -> String {
         .map(|(name, value)| format!("{name}={}", plain(value)))
         .collect();
     let others = if others.is_empty() { String::new() } else { format!("  {}", others.join(" ")) };
-    format!("{time:<12} {pool:<8} {event:<22} {mark}{message}{others}").trim_end().to_owned()
+    format!("{time:<12} {server:<8} {event:<22} {mark}{message}{others}").trim_end().to_owned()
 }
 
 /// Whether a line reports an error.

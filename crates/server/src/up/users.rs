@@ -12,9 +12,9 @@ use pairline_node::command::ImportRow;
 use pairline_topology::Topology;
 use std::time::{Duration, Instant};
 
-/// Name, display name and the number of its home pool among the topology's pools.
+/// Name, first name and the number of its home pool among the topology's pools; the first, where there are not so many.
 const DEMO: [(&str, &str, usize); 4] =
-    [("alice", "Alice East", 0), ("bob", "Bob East", 0), ("carol", "Carol West", 1), ("dave", "Dave West", 1)];
+    [("alice", "Alice", 0), ("bob", "Bob", 0), ("carol", "Carol", 1), ("dave", "Dave", 1)];
 
 /// One demo user as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +29,25 @@ pub struct DemoUser {
 
 /// Writes passwords and client configurations of the demo's users into a new folder.
 pub fn prepare(layout: &Layout, topology: &Topology) -> Result<(), CreateError> {
-    for (index, (name, display, pool)) in DEMO.iter().enumerate() {
+    for (index, (name, first, pool)) in DEMO.iter().enumerate() {
         let Some(home) = topology.pool.get(*pool).or(topology.pool.first()) else { continue };
+        let display = display_name(first, &home.name);
         let password = create::password()?;
         files::write_private(&layout.client(name).join("password"), format!("{password}\n").as_bytes())?;
         let authority = layout.authority_certificate();
-        let files = ClientFiles::new(topology, &authority, home.id, name, display, &password, index);
+        let files = ClientFiles::new(topology, &authority, home.id, name, &display, &password, index);
         for (path, content) in files.all() {
             files::write_private(&layout.client(name).join(path), content.as_bytes())?;
         }
     }
     Ok(())
+}
+
+/// A user's name with its pool's as surname, so that people see who is at home where.
+fn display_name(first: &str, pool: &str) -> String {
+    let mut letters = pool.chars();
+    let initial = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first} {initial}{}", letters.as_str())
 }
 
 /// The demo's users of a folder, as far as their password files are there.
@@ -97,7 +105,7 @@ async fn try_demo(
         .map(|user| ImportRow {
             user: user.name.clone(),
             password: user.password.clone(),
-            display_name: DEMO.iter().find(|demo| demo.0 == user.name).map(|demo| demo.1.to_owned()),
+            display_name: DEMO.iter().find(|demo| demo.0 == user.name).map(|demo| display_name(demo.1, &user.pool)),
             pool: Some(user.pool.clone()),
             contacts: users
                 .iter()
@@ -116,7 +124,7 @@ fn bare(user: &str) -> &str {
     user.split_once('@').map_or(user, |(name, _)| name)
 }
 
-/// Adds further users `u00001` …, half of them on each pool. Passwords are kept in `clients/users.csv`.
+/// Adds further users `u00001` …, spread over the pools. Passwords are kept in `clients/users.csv`.
 pub async fn add_many(
     access: &Access,
     layout: &Layout,

@@ -91,7 +91,7 @@ pub async fn start_with(extra: Extra) -> Api {
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(serve(listener, credentials.admin_server().expect("TLS"), state, stopping));
     let address = topology.server[0].admin.to_string();
-    let endpoint = Endpoint { address: address.clone(), pool: Some("east".into()), partner: None };
+    let endpoint = Endpoint { address: address.clone(), server: None, pool: Some("east".into()), partner: None };
     Api { address, access: Access { endpoints: vec![endpoint], ..access }, script, stop, _temp: temp }
 }
 

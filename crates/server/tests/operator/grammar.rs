@@ -192,6 +192,7 @@ fn the_greeting_names_commands_that_exist_as_they_can_be_typed() {
             topology: &topology,
             users: &users,
             missing: &[],
+            processes: &[],
             listen: None,
         };
         let text = greeting.text();
@@ -211,9 +212,15 @@ fn the_greeting_shows_no_password_of_a_user_that_is_not_there() {
     let layout = Layout::new(Path::new("/srv/pairline-data"));
     let users = [user("alice", "east"), user("carol", "west")];
     let missing = [("carol".to_owned(), "its pool stayed busy or away".to_owned())];
-    let program = "pairline".to_owned();
-    let greeting =
-        Greeting { program, layout: &layout, topology: &topology, users: &users, missing: &missing, listen: None };
+    let greeting = Greeting {
+        program: "pairline".to_owned(),
+        layout: &layout,
+        topology: &topology,
+        users: &users,
+        missing: &missing,
+        processes: &[],
+        listen: None,
+    };
     let text = greeting.text();
     assert!(text.contains("secret-of-alice") && !text.contains("secret-of-carol"), "{text}");
     assert!(text.contains("NOT added: carol: its pool stayed busy or away"), "{text}");

@@ -5,6 +5,7 @@ mod cli;
 mod clients;
 mod csv;
 mod drill;
+mod enterprise;
 mod grammar;
 mod import;
 mod layout;

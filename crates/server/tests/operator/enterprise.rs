@@ -1,0 +1,76 @@
+//! Pools of several servers in what `up` and the command line say of them.
+
+use clap::Parser;
+use pairline_server::cli::args::{Cli, Top};
+use pairline_server::client::endpoints_of;
+use pairline_server::up::clients::ClientFiles;
+use pairline_server::up::greeting::Greeting;
+use pairline_server::up::label;
+use pairline_server::up::layout::Layout;
+use pairline_topology::demo::EAST;
+use pairline_topology::{Topology, demo_topology, enterprise_topology};
+use std::path::Path;
+
+fn greeting(topology: &Topology) -> String {
+    let processes = [("fe1.east.pairline.test", 11), ("fe2.east.pairline.test", 12), ("fe3.east.pairline.test", 13)];
+    Greeting {
+        program: "pairline".to_owned(),
+        layout: &Layout::new(Path::new("/srv/pairline-data")),
+        topology,
+        users: &[],
+        missing: &[],
+        processes: &processes,
+        listen: None,
+    }
+    .text()
+}
+
+#[test]
+fn the_greeting_names_every_front_end_and_how_to_lose_one() {
+    let text = greeting(&enterprise_topology());
+    assert!(text.contains("  east     east.pairline.test, 3 Front Ends; management store created here\n"), "{text}");
+    for n in 1..=3 {
+        assert!(text.contains(&format!("           fe{n}.east.pairline.test (process 1{n})\n")), "{text}");
+        assert!(text.contains(&format!("admin API https://127.0.1.{n}:7443; DNS 127.0.1.{n}:5353")), "{text}");
+    }
+    assert!(text.contains("kill -9 13 "), "{text}");
+    for pair in ["failover", "drill", "pool verify"] {
+        assert!(!text.contains(pair), "nothing is paired: {text}");
+    }
+    assert!(!greeting(&demo_topology()).contains("process"), "of one server a pool it is plain");
+}
+
+#[test]
+fn servers_are_called_by_their_pool_where_that_is_enough() {
+    let labels = |t: &Topology| t.server.iter().map(|server| label(t, server)).collect::<Vec<_>>();
+    assert_eq!(labels(&demo_topology()), ["east", "west"]);
+    assert_eq!(labels(&enterprise_topology()), ["fe1.east", "fe2.east", "fe3.east"]);
+    let endpoints = endpoints_of(&enterprise_topology());
+    assert_eq!(endpoints[2].server.as_deref(), Some("fe3.east.pairline.test"));
+}
+
+#[test]
+fn users_begin_at_the_front_ends_in_turn_and_register_twice_at_different_ones() {
+    let topology = enterprise_topology();
+    let file = |index: usize, path: &str| {
+        let files = ClientFiles::new(&topology, Path::new("/a.pem"), EAST, "u", "U", "pw", index).all();
+        files.into_iter().find(|(name, _)| name == Path::new(path)).expect("a file").1
+    };
+    for (index, (own, second)) in [(1, 2), (2, 3), (3, 1), (1, 2)].into_iter().enumerate() {
+        let accounts = file(index, "baresip/outbound/accounts");
+        assert!(accounts.contains(&format!("outbound1=\"sip:127.0.1.{own}:5060;transport=tcp\"")), "{accounts}");
+        assert!(accounts.contains(&format!("outbound2=\"sip:127.0.1.{second}:5060;transport=tcp\"")), "{accounts}");
+        assert!(file(index, "baresip/tls/accounts").contains(&format!("sip:127.0.1.{own}:5061;transport=tls")));
+    }
+    let config = file(0, "baresip/srv/config");
+    assert!((1..=3).all(|n| config.contains(&format!("dns_server\t\t127.0.1.{n}:5353"))), "{config}");
+}
+
+#[test]
+fn a_topology_of_ones_own_is_no_demonstration() {
+    let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+    let Ok(Cli { command: Top::Up(args), .. }) = parse("pairline up --enterprise --fresh --users 10") else { panic!() };
+    assert!(args.enterprise && args.fresh);
+    assert!(parse("pairline up --enterprise --topology t.toml").is_err());
+    assert!(parse("pairline drill --enterprise").is_ok(), "understood, and refused with the reason");
+}

@@ -1,0 +1,126 @@
+//! Pools of several servers: what they survive, what a publish says of it, and what cannot be done with them yet.
+#![allow(clippy::unwrap_used)]
+
+use pairline_group::{PoolId, ServerId};
+use pairline_topology::demo::{EAST, enterprise_topology};
+use pairline_topology::{Edition, Pairing, Topology, demo_topology, parse, plan_publish, to_toml, validate, warnings};
+
+/// The demonstration's Enterprise pool with this many servers.
+fn servers(count: u8) -> Topology {
+    let mut t = enterprise_topology();
+    let first = t.server[0].clone();
+    t.server.clear();
+    for n in 1..=count {
+        let mut server = first.clone();
+        let ip = [127, 0, 1, n].into();
+        server.id = ServerId(u32::from(n));
+        server.name = format!("fe{n}.east.pairline.test");
+        let moved = |address: std::net::SocketAddr| std::net::SocketAddr::new(ip, address.port());
+        (server.admin, server.link) = (moved(server.admin), moved(server.link));
+        server.dns = server.dns.map(moved);
+        server.listener.iter_mut().for_each(|l| l.address = moved(l.address));
+        t.server.push(server);
+    }
+    t
+}
+
+fn problems<T: std::fmt::Debug>(result: Result<T, Vec<pairline_topology::ConfigError>>) -> Vec<String> {
+    result.unwrap_err().into_iter().map(|e| e.to_string()).collect()
+}
+
+#[test]
+fn the_enterprise_demonstration_is_valid_and_reads_back() {
+    let demo = enterprise_topology();
+    validate(&demo).unwrap();
+    assert_eq!(parse("demo.toml", &to_toml(&demo)).unwrap(), demo);
+    let names: Vec<&str> = demo.servers_of(EAST).iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["fe1.east.pairline.test", "fe2.east.pairline.test", "fe3.east.pairline.test"]);
+    assert_eq!(demo.servers_of(EAST)[2].admin, "127.0.1.3:7443".parse().unwrap());
+    assert_eq!(
+        demo.servers_of(EAST)[0],
+        demo_topology().servers_of(EAST)[0],
+        "the first is the one of the small demonstration"
+    );
+}
+
+#[test]
+fn a_server_knows_its_own_name_and_the_pools_and_not_its_neighbours() {
+    let names = enterprise_topology().own_names(ServerId(2));
+    assert_eq!(names, ["127.0.1.2", "east.pairline.test", "fe2.east.pairline.test", "pairline.test"]);
+}
+
+#[test]
+fn a_publish_says_what_a_pool_survives() {
+    let said = |count: u8| {
+        let t = servers(count);
+        validate(&t).unwrap();
+        let plan = plan_publish(&t, &t).unwrap();
+        assert_eq!(plan.warnings, warnings(&t));
+        plan.warnings.into_iter().filter(|w| w.contains("surviv")).collect::<Vec<_>>()
+    };
+    assert!(said(2)[0].contains("does not survive the loss of either"), "{:?}", said(2));
+    assert_eq!(said(3), Vec::<String>::new(), "as anybody expects");
+    for count in [4, 5, 16] {
+        assert!(said(count)[0].contains("any one server of each group's three"), "{:?}", said(count));
+    }
+    assert!(problems(validate(&servers(17)))[0].contains("has 17 servers"));
+    assert!(problems(validate(&servers(1)))[0].contains("has 1 servers"));
+}
+
+#[test]
+fn the_servers_of_a_pool_cannot_change_yet() {
+    let (three, four) = (servers(3), servers(4));
+    let found = problems(plan_publish(&three, &four));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("would get fe4.east.pairline.test") && found[0].contains("keep the pool's servers"));
+    let found = problems(plan_publish(&four, &three));
+    assert!(found[0].contains("would lose fe4.east.pairline.test") && found[0].contains("while it is down"));
+    let mut replaced = three.clone();
+    replaced.server[2].id = ServerId(9);
+    let found = problems(plan_publish(&three, &replaced));
+    assert!(
+        found.iter().any(|p| p.contains("would get")) && found.iter().any(|p| p.contains("would lose")),
+        "{found:?}"
+    );
+    let mut standard = demo_topology();
+    standard.server[1].id = ServerId(7);
+    assert!(
+        plan_publish(&demo_topology(), &standard).is_err(),
+        "a Standard pool's neither: its one server has the only copies"
+    );
+    let mut moved = three.clone();
+    moved.server[2].admin.set_port(7445);
+    plan_publish(&three, &moved).unwrap();
+}
+
+/// The small demonstration whose second pool has two servers more.
+fn with_a_larger_west() -> Topology {
+    let mut t = demo_topology();
+    t.pool[1].edition = Edition::Enterprise;
+    for (id, mut server) in (3..).zip(servers(3).server.split_off(1)) {
+        server.id = ServerId(id);
+        server.pool = PoolId(2);
+        t.server.push(server);
+    }
+    t
+}
+
+#[test]
+fn larger_pools_cannot_be_paired_yet_whatever_is_accepted() {
+    let mut t = with_a_larger_west();
+    t.pairing[0].accept_unsupported = Some("we insist".to_owned());
+    let found = problems(validate(&t));
+    assert!(found.iter().any(|p| p.contains("west has 3 servers") && p.contains("cannot be overridden")), "{found:?}");
+    let mut twice = with_a_larger_west();
+    twice.pairing = vec![Pairing { a: PoolId(2), b: EAST, accept_unsupported: Some("we insist".to_owned()) }];
+    assert!(problems(validate(&twice)).iter().any(|p| p.contains("west has 3 servers")));
+}
+
+#[test]
+fn an_enterprise_pool_is_alone_in_its_deployment_for_now() {
+    let mut t = with_a_larger_west();
+    t.pairing.clear();
+    let found = problems(validate(&t));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("west is an Enterprise pool") && found[0].contains("only pool"), "{found:?}");
+}
