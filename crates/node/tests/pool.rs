@@ -240,7 +240,7 @@ fn without_a_majority_users_are_served_in_limits_from_what_is_known() {
     );
     pool.start(1);
     pool.run(3_000);
-    assert_eq!(leader(&pool, "bob") < 2, true);
+    assert!(leader(&pool, "bob") < 2);
     assert_eq!(Phone::udp("bob", 10).register(&mut pool, 1), Some(200));
 }
 
