@@ -139,6 +139,8 @@ pub(crate) struct Consensus {
     lease: Lease,
     /// No vote is given before: a leader counts on it.
     promised: Millis,
+    /// The first term in which this process heard a leader, or led.
+    since: Option<u64>,
     /// The link to the leader's server is down: campaign then, if no leader is heard before.
     hurry: Option<Hurry>,
     /// What a leader says with its heartbeats.
@@ -200,6 +202,7 @@ impl Consensus {
             now: start.now,
             // What an earlier process has promised is not known any more.
             promised: start.now.saturating_add(PROMISE),
+            since: None,
             hurry: None,
             note: Bytes::new(),
             outbox: Vec::new(),
@@ -242,6 +245,7 @@ impl Consensus {
     fn note_term(&mut self) {
         let raft = &self.node.raft;
         if raft.state == StateRole::Leader && self.lease.term() != raft.term {
+            self.since.get_or_insert(raft.term);
             self.lease.begin(raft.term);
             self.node.ping();
         }
@@ -290,6 +294,11 @@ impl Consensus {
         let own =
             self.faults.leads_before_applied || raft.raft_log.term(self.applied).is_ok_and(|term| term == raft.term);
         (raft.state == StateRole::Leader && own).then_some(raft.term)
+    }
+
+    /// Whether an item of this term was written by a leader that this process could have heard: not before all of them last stopped.
+    pub(crate) fn is_live(&self, term: u64) -> bool {
+        self.alone || self.since.is_some_and(|since| term >= since)
     }
 
     /// Whether nobody else can lead now: a majority has heard this replica a moment ago.
@@ -342,9 +351,9 @@ impl Consensus {
         match &message.body {
             ReplicaBody::Heartbeat { context, .. } if message.term >= term => {
                 note = Some(context.slice_ref(lease::note(context)));
-                self.promise();
+                self.promise(message.term);
             }
-            ReplicaBody::Append { .. } if message.term >= term => self.promise(),
+            ReplicaBody::Append { .. } if message.term >= term => self.promise(message.term),
             ReplicaBody::HeartbeatAnswer { context, .. } if self.counts(&message) => {
                 self.lease.answered(now, message.from, context);
             }
@@ -367,7 +376,8 @@ impl Consensus {
     }
 
     /// A leader is heard: it may count on this replica for a while.
-    fn promise(&mut self) {
+    fn promise(&mut self, term: u64) {
+        self.since.get_or_insert(term);
         self.hurry = None;
         if !self.faults.promise_forgotten {
             self.promised = self.now.saturating_add(PROMISE);

@@ -237,6 +237,12 @@ pub enum Frame {
         /// What.
         body: CopyBody,
     },
+    /// Goes with a canary from a server that is not alone in its pool: the groups that it leads there, whoever serves them. So the partner
+    /// knows to whom it has to speak.
+    Leads {
+        /// Which groups.
+        groups: Vec<GroupId>,
+    },
 }
 
 /// What is said of a copy.
@@ -279,6 +285,7 @@ impl Frame {
             Frame::SeedWant { ranges, .. } | Frame::VerifyResult { ranges, .. } => ranges.len() <= RANGES,
             Frame::Verify { ranges, .. } => ranges.len() == RANGES,
             Frame::Canary { groups, .. } => groups.len() <= MAX_GROUPS,
+            Frame::Leads { groups } => groups.len() <= MAX_GROUPS,
             Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() < codec::MAX_ITEM - 1),
             Frame::SeedChunk { chunk, .. } => chunk.fits(),
             Frame::Copy { body: CopyBody::Part { records, .. }, .. } => codec::fit(records),

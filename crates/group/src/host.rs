@@ -6,6 +6,7 @@
 
 mod input;
 mod link;
+mod partner;
 
 use crate::config::{HostConfig, Others};
 use crate::dedup::Seen;
@@ -16,6 +17,7 @@ use crate::instance::{Cx, Instance, replicas};
 use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, ReplicaStatus, Role};
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
+use partner::Partners;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
@@ -53,17 +55,14 @@ pub struct Host {
     links: BTreeMap<LinkId, (PoolId, ServerId)>,
     /// The links to other servers of this pool, the youngest to each.
     peers: BTreeMap<ServerId, LinkId>,
-    link: Option<LinkId>,
+    /// The linked servers of the partner pool.
+    partners: Partners,
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
     /// Copies whose standing the partner has to be told.
     hello: BTreeSet<GroupId>,
     hello_number: u64,
-    hello_seen: u64,
-    hello_asked: Millis,
-    heard: Option<Millis>,
-    pinged: Millis,
     clock_told: bool,
     next_batch: u64,
     awaiting: VecDeque<(u64, Vec<GroupId>)>,
@@ -82,7 +81,7 @@ macro_rules! cx {
             cfg: &$host.cfg,
             now: $host.now,
             partner: $crate::host::partner_for($host.partner, $group),
-            link: $crate::host::partner_for($host.partner, $group).and($host.link),
+            link: $crate::host::partner_for($host.partner, $group).and($host.partners.link($group)),
             out: &mut $host.out,
             hello: &mut $host.hello,
         }
@@ -165,16 +164,12 @@ impl Host {
             partner: None,
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
-            link: None,
+            partners: Partners::default(),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
             hello: BTreeSet::new(),
             // Rises across restarts too, as long as the wall clock does.
             hello_number: now.wall.wrapping_mul(1024),
-            hello_seen: 0,
-            hello_asked: 0,
-            heard: None,
-            pinged: 0,
             clock_told: false,
             next_batch: 1,
             awaiting: VecDeque::new(),
@@ -231,7 +226,7 @@ impl Host {
         }
         self.send_batch(records, writers);
         self.start_seeds();
-        self.send_hello(false);
+        self.tell_changes();
     }
 
     fn send_batch(&mut self, records: Vec<crate::io::LogRecord>, writers: Vec<GroupId>) {
@@ -326,7 +321,7 @@ impl Host {
             cfg: &self.cfg,
             now: self.now,
             partner: partner_for(self.partner, group),
-            link: partner_for(self.partner, group).and(self.link).filter(|_| self.live_link()),
+            link: partner_for(self.partner, group).and(self.partners.link(group)).filter(|_| self.live_link()),
             out: &mut out,
             hello: &mut hello,
         };
@@ -397,9 +392,8 @@ impl Host {
         self.partner.map(|(pool, _)| pool)
     }
 
-    /// Whether the partner was heard on a link a short while ago.
+    /// Whether the partner, by any of its servers, was heard on a link a short while ago.
     pub fn live_link(&self) -> bool {
-        let dead = self.cfg.limits.link_dead;
-        self.link.is_some() && self.heard.is_some_and(|at| self.now.mono <= at.saturating_add(dead))
+        self.partners.heard_since(self.now.mono.saturating_sub(self.cfg.limits.link_dead))
     }
 }

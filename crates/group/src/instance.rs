@@ -142,8 +142,12 @@ pub(crate) struct Instance {
     pub(crate) retained: Retained,
     /// For an active: authority confirmed since the restart.
     pub(crate) confirmed: bool,
+    /// An administrator, or the absence of a partner, has vouched for what this copy's disk had at the start.
+    asserted: bool,
     /// A higher epoch is known that this copy's own log does not have.
     pub(crate) fence: Option<Fence>,
+    /// While the fence is not committed: the one before.
+    unsure_fence: Option<Option<Fence>>,
     /// Highest epoch ever heard of.
     pub(crate) heard: Epoch,
     /// Entries of stored divergent tails that wait for a decision.
@@ -225,7 +229,9 @@ impl Instance {
             head: Head::default(),
             retained: Retained::default(),
             confirmed: false,
+            asserted: false,
             fence: None,
+            unsure_fence: None,
             heard: Epoch::default(),
             tail: 0,
             appended: false,
@@ -354,6 +360,15 @@ impl Instance {
         if self.flight.is_empty() {
             self.head = Head { position: self.state.position, chain: self.state.chain, time: self.state.time };
         }
+    }
+
+    /// Stops serving at once, though the fence is not committed yet.
+    pub(crate) fn set_fence(&mut self, fence: Fence) {
+        if !self.consensus.is_alone() {
+            self.unsure_fence.get_or_insert(self.fence);
+        }
+        self.fence = Some(fence);
+        self.confirmed = false;
     }
 
     /// Proposes an item; `false` if consensus cannot take it now.
@@ -498,8 +513,12 @@ impl Instance {
 
     /// An administrator, or the absence of a partner, stands in for the partner's word.
     pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
+        self.asserted = true;
         if self.unopened {
-            if self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0 {
+            if self.follows() {
+                // Whoever leads, or will, opens it.
+                self.opening = true;
+            } else if self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0 {
                 self.open(cx);
                 self.tell_role(cx);
             }

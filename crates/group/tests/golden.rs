@@ -131,6 +131,7 @@ fn frames_within() -> Vec<Frame> {
         copy(CopyBody::Begin { copy: 7, meta: Bytes::from_static(b"\x02meta") }),
         copy(CopyBody::Part { copy: 7, part: 1, records: vec![record], last: Some(4) }),
         copy(CopyBody::Have { copy: 7, parts: 2 }),
+        Frame::Leads { groups: vec![group, GroupId::CMS] },
     ]
 }
 

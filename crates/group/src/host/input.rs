@@ -161,10 +161,9 @@ impl Host {
             });
             if before.map(|(pool, _)| pool) == partner.map(|(pool, _)| pool) {
                 // The same link goes on, for more groups or for fewer: both sides say anew how these stand.
-                self.hello_seen = 0;
-                self.send_hello(true);
+                self.hello_anew();
             } else {
-                self.choose_link();
+                self.choose_links();
             }
         }
         if partner.is_none_or(|(_, groups)| groups == 0) && self.recovered {

@@ -111,8 +111,7 @@ impl Instance {
             cx.done(ticket, self.group, Done::Refused(Refusal::Busy));
             return;
         }
-        self.fence = Some(fence);
-        self.confirmed = false;
+        self.set_fence(fence);
         self.tell_role(cx);
     }
 

@@ -94,6 +94,11 @@ impl Instance {
         self.takes_part() && self.consensus.leads() && self.consensus.holds(now.mono)
     }
 
+    /// Whether this copy is the one that speaks to the partner.
+    pub(crate) fn speaks(&self, now: Now) -> bool {
+        self.consensus.is_alone() || self.leads_now(now)
+    }
+
     /// How the replicas stand, as the leader knows.
     pub(crate) fn replicas(&self, now: Now) -> Vec<ReplicaStatus> {
         let own = self.consensus.replica();
@@ -193,6 +198,8 @@ impl Instance {
         if leads.is_some() {
             self.rehead();
             self.unlinked();
+            // What an earlier time of leading left unfinished is begun anew.
+            self.sink.led_anew();
             if self.shadow.is_some() {
                 // What its leader knew of the seed is gone with it.
                 self.append(Item::SeedAbort, Vec::new());
@@ -208,6 +215,10 @@ impl Instance {
     /// Another replica leads, or will: what was proposed here may yet be committed, or never.
     fn stepped_down(&mut self, cx: &mut Cx<'_>) {
         self.drop_overlay();
+        if let Some(before) = self.unsure_fence.take() {
+            // Its entry may never be committed; if it is, it counts then.
+            self.fence = before;
+        }
         if planted!(cx.cfg, FlightsOutliveLeader) {
             return;
         }
