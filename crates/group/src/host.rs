@@ -348,6 +348,11 @@ impl Host {
         self.groups.get(&group).and_then(Instance::shown_serving)
     }
 
+    /// The server that leads a group, as far as its copy here knows.
+    pub fn leader(&self, group: GroupId) -> Option<ServerId> {
+        self.groups.get(&group).and_then(Instance::leader)
+    }
+
     /// Whether proposals are accepted now: active, confirmed, and no change of serving pool under way.
     pub fn can_commit(&self, group: GroupId) -> bool {
         self.groups.get(&group).is_some_and(Instance::can_commit)

@@ -17,10 +17,10 @@ use crate::traffic::{Asked, Traffic};
 use bytes::Bytes;
 use pairline_group::host::Host;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal};
-use pairline_group::{GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
+use pairline_group::{GroupId, Key, LinkId, Millis, PoolId, Position, Record, ServerId, Ticket};
 use pairline_services::admission::Admission;
 use pairline_services::binding::Binding;
-use pairline_services::cx::{Branch, LocateError, TaskEvent};
+use pairline_services::cx::{Branch, LocateError, Peer, TaskEvent};
 use pairline_services::settings::DeploymentView;
 use pairline_sip::auth::NonceWindow;
 use pairline_sip::flow::Flow;
@@ -54,6 +54,8 @@ pub enum WaitResult {
     Tails(Vec<StoredTail>),
     /// Statuses of the other pool's copies.
     Statuses(Vec<pairline_group::io::GroupStatus>),
+    /// Records of a group that another server leads, or who leads it.
+    Records(Result<Vec<(Key, Record)>, Option<ServerId>>),
     /// A sleep is over, or the wait was given up.
     Elapsed,
 }
@@ -105,6 +107,10 @@ pub struct Link {
     pub pool: PoolId,
     /// Server at its other end.
     pub server: ServerId,
+    /// When something last came from there (monotonic).
+    pub heard: Millis,
+    /// A server of this pool from which nothing comes any more, although its connection is open: frozen, or cut off.
+    pub silent: bool,
 }
 
 /// A guest binding kept in memory.
@@ -160,8 +166,10 @@ pub struct Core {
     pub client_txs: BTreeMap<ClientTx, (TaskId, Branch)>,
     /// Waits by number that the shell or a peer answers.
     pub waits: BTreeMap<u64, TaskId>,
-    /// Waits on another pool's answer; they end when its last link goes.
-    pub forwarded: BTreeMap<u64, (TaskId, PoolId)>,
+    /// Waits on another server's answer; they end when its last link goes, or when it falls silent.
+    pub forwarded: BTreeMap<u64, (TaskId, ServerId)>,
+    /// The other servers of the pool.
+    pub neighbours: crate::neighbours::Neighbours,
     /// Live links.
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.
@@ -338,9 +346,32 @@ impl Core {
         }
     }
 
-    /// The link to a pool, if one is up.
+    /// The link to a pool, if one is up: one to a server that is heard goes before others, younger ones before older ones.
     pub fn link_to(&self, pool: PoolId) -> Option<LinkId> {
-        self.links.iter().rev().find(|(_, link)| link.pool == pool).map(|(id, _)| *id)
+        let of_pool = || self.links.iter().rev().filter(|(_, link)| link.pool == pool);
+        of_pool().find(|(_, link)| !link.silent).or_else(|| of_pool().next()).map(|(id, _)| *id)
+    }
+
+    /// The link to a server, if one is up.
+    pub fn link_to_server(&self, server: ServerId) -> Option<LinkId> {
+        self.links.iter().rev().find(|(_, link)| link.server == server).map(|(id, _)| *id)
+    }
+
+    /// The link to other servers, if one is up.
+    pub fn link_at(&self, at: Peer) -> Option<(LinkId, Link)> {
+        let id = match at {
+            Peer::Pool(pool) => self.link_to(pool),
+            Peer::Server(server) => self.link_to_server(server),
+        };
+        id.and_then(|id| self.links.get_key_value(&id)).map(|(id, link)| (*id, *link))
+    }
+
+    /// The same, if they are heard on it.
+    pub fn way_to(&self, at: Peer) -> Option<(LinkId, Link)> {
+        self.link_at(at).filter(|(_, link)| match link.pool == self.pool {
+            true => !link.silent,
+            false => self.modes.hears(link.pool, self.now.mono),
+        })
     }
 
     /// The paired pool.
@@ -351,8 +382,20 @@ impl Core {
     /// Sends a frame to a pool; false if no link is up.
     pub fn send_peer(&mut self, pool: PoolId, frame: &PeerFrame) -> bool {
         let Some(link) = self.link_to(pool) else { return false };
-        self.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
+        self.send_on(link, frame);
         true
+    }
+
+    /// Sends a frame to a server; false if no link is up.
+    pub fn send_server(&mut self, server: ServerId, frame: &PeerFrame) -> bool {
+        let Some(link) = self.link_to_server(server) else { return false };
+        self.send_on(link, frame);
+        true
+    }
+
+    /// Sends a frame on a link.
+    pub fn send_on(&mut self, link: LinkId, frame: &PeerFrame) {
+        self.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
     }
 
     /// Sends a SIP message where its flow leads: to the shell, or to the partner inside the link.
@@ -363,26 +406,30 @@ impl Core {
             self.out.push_back(Output::Sip { flow, message });
             return;
         }
-        let pool = peer_pool(flow);
-        if !self.send_peer(pool, &PeerFrame::Sip(message)) {
+        if !self.send_server(peer_server(flow), &PeerFrame::Sip(message)) {
             self.layer.transport_failed(self.now.mono, flow);
         }
     }
 
-    /// The flow that stands for the link to a pool, while it is up and the pool is heard.
-    pub fn peer_flow(&self, pool: PoolId) -> Option<Flow> {
-        self.link_to(pool).filter(|_| self.modes.hears(pool, self.now.mono)).map(|_| peer_flow_of(pool))
+    /// The flow that stands for the link to other servers, while it is up and they are heard.
+    pub fn peer_flow(&self, at: Peer) -> Option<Flow> {
+        self.way_to(at).map(|(_, link)| peer_flow_of(link.pool, link.server))
     }
 }
 
-/// The flow that stands for the link to a pool; it names the pool, not the connection, so that an answer may take a new one.
-pub fn peer_flow_of(pool: PoolId) -> Flow {
+/// The flow that stands for the link to a server; it names the server, not the connection, so that an answer may take a new one.
+pub fn peer_flow_of(pool: PoolId, server: ServerId) -> Flow {
     Flow {
         transport: pairline_sip::flow::Transport::Peer,
         listener: u16::MAX,
         remote: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), pool.0),
-        connection: u64::from(pool.0),
+        connection: u64::from(server.0),
     }
+}
+
+/// The server of a peer flow.
+pub fn peer_server(flow: Flow) -> ServerId {
+    ServerId(u32::try_from(flow.connection).unwrap_or(u32::MAX))
 }
 
 /// The pool of a peer flow.

@@ -8,10 +8,10 @@ use crate::io::Output;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Key, Kind, PoolId, Record, Ticket};
+use pairline_group::{GroupId, Key, Kind, PoolId, Position, Record, ServerId, Ticket};
 use pairline_services::auth::Opened;
 use pairline_services::binding::Binding;
-use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
+use pairline_services::cx::{Branch, Cx, LocateError, Peer, Place, Reach, TaskEvent};
 use pairline_services::push::Wake;
 use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
@@ -30,6 +30,10 @@ const PARK_MS: u64 = 3_000;
 
 /// Pause between two tries of a parked change.
 const PARK_RETRY_MS: u64 = 40;
+
+/// How often, and in which milliseconds, a copy is looked at that is a moment behind.
+const CATCH_UP_TRIES: usize = 50;
+const CATCH_UP_PAUSE_MS: u64 = 10;
 
 /// A task's handle on the node.
 #[derive(Clone)]
@@ -80,10 +84,10 @@ impl TaskCx {
         })
     }
 
-    /// The same for an answer of another pool: it ends as `Elapsed` when the last link to that pool goes, too.
-    pub fn start_peer_wait(&self, pool: PoolId, millis: u64) -> u64 {
+    /// The same for an answer of another server: it ends as `Elapsed` when the last link to it goes, too.
+    pub fn start_peer_wait(&self, server: ServerId, millis: u64) -> u64 {
         let wait = self.start_wait(millis);
-        self.with(|core| core.forwarded.insert(wait, (self.task, pool)));
+        self.with(|core| core.forwarded.insert(wait, (self.task, server)));
         wait
     }
 
@@ -127,12 +131,31 @@ impl TaskCx {
         gone
     }
 
-    async fn commit_there(&self, pool: PoolId, group: GroupId, proposal: Proposal, patience: u64) -> Done {
-        let wait = self.start_peer_wait(pool, patience);
-        let frame = PeerFrame::Propose { ticket: wait, group, proposal };
-        if !self.with(|core| core.send_peer(pool, &frame)) {
-            return Done::Refused(Refusal::NotNow("the link to the serving pool is down".into()));
+    /// Waits a moment until the copy here, if there is one, has what was committed elsewhere: who changes something through a server
+    /// finds it there.
+    async fn caught_up(&self, group: GroupId, position: Position) {
+        for _ in 0..CATCH_UP_TRIES {
+            let behind = |core: &mut Core| core.host.position(group).is_some_and(|here| here < position);
+            if !self.with(behind) {
+                return;
+            }
+            self.sleep(CATCH_UP_PAUSE_MS).await;
         }
+    }
+
+    /// Waits until another server leads some group, or other servers are heard; at the latest until that time.
+    pub async fn leader_changed(&self, until: u64) {
+        let wait = self.with(|core| crate::neighbours::wait(core, self.task, until));
+        self.wait(wait).await;
+        self.with(|core| crate::neighbours::waited(core, wait));
+    }
+
+    async fn commit_there(&self, at: Peer, group: GroupId, proposal: Proposal, patience: u64) -> Done {
+        let Some((link, to)) = self.with(|core| core.way_to(at)) else {
+            return Done::Refused(Refusal::NotNow("the link to the serving server is down".into()));
+        };
+        let wait = self.start_peer_wait(to.server, patience);
+        self.with(|core| core.send_on(link, &PeerFrame::Propose { ticket: wait, group, proposal }));
         match self.wait(wait).await {
             WaitResult::Done(done) => done,
             _ => Done::Refused(Refusal::OutcomeUnknown),
@@ -140,14 +163,26 @@ impl TaskCx {
     }
 }
 
-/// The other pool that may serve a group: the one that does as far as is known here, else the partner.
-fn elsewhere(core: &Core, group: GroupId) -> Option<PoolId> {
-    core.host.serving(group).map(|(pool, _)| pool).filter(|pool| *pool != core.pool).or_else(|| core.partner())
+/// Who else may serve a group: the server of this pool that leads it; or the other pool, the one that serves it as far as is known
+/// here, else the partner.
+fn elsewhere(core: &Core, group: GroupId) -> Option<Peer> {
+    if let Place::Elsewhere { at, .. } = crate::place::of_group(core, group) {
+        return Some(at);
+    }
+    let pool = core.host.serving(group).map(|(pool, _)| pool).filter(|pool| *pool != core.pool);
+    pool.or_else(|| core.partner()).map(Peer::Pool)
 }
 
-/// Whether another pool may answer what was refused here.
+/// Whether another server may answer what was refused here.
 fn moved(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NotActive(..) | Refusal::HandingOver(_) | Refusal::Unconfirmed | Refusal::NoSuchGroup)
+    matches!(
+        refusal,
+        Refusal::NotActive(..)
+            | Refusal::HandingOver(_)
+            | Refusal::Unconfirmed
+            | Refusal::NoSuchGroup
+            | Refusal::NotLeader(_)
+    )
 }
 
 impl Cx for TaskCx {
@@ -167,17 +202,35 @@ impl Cx for TaskCx {
         crate::place::of_user(&self.core.borrow(), user)
     }
 
+    async fn placed(&self, user: &Aor) -> Place {
+        let until = self.with(|core| core.now.mono + PARK_MS);
+        while self.with(|core| core.now.mono < until && crate::place::is_being_chosen(core, user)) {
+            self.leader_changed(until).await;
+        }
+        self.place(user)
+    }
+
     fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
         crate::stand_ins::of(&self.core.borrow(), user)
     }
 
     async fn read(&self, group: GroupId, key: &Key) -> Option<Record> {
+        if self.with(|core| crate::reads::is_here(core, group)) {
+            return self.glance(group, key);
+        }
+        let found = crate::reads::records(self, group, &key.owner, Some(key.kind)).await;
+        found.into_iter().find(|(other, _)| other == key).map(|(_, record)| record)
+    }
+
+    fn glance(&self, group: GroupId, key: &Key) -> Option<Record> {
         self.core.borrow().host.get(group, key).cloned()
     }
 
     async fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> Vec<(Key, Record)> {
-        let core = self.core.borrow();
-        core.host.scan(group, owner, kind).map(|(key, record)| (key.clone(), record.clone())).collect()
+        match self.with(|core| crate::reads::is_here(core, group)) {
+            true => self.with(|core| crate::reads::local(core, group, owner, kind)),
+            false => crate::reads::records(self, group, owner, kind).await,
+        }
     }
 
     async fn commit(&self, group: GroupId, proposal: Proposal) -> Done {
@@ -188,17 +241,27 @@ impl Cx for TaskCx {
             if !moved(refusal) {
                 return done;
             }
-            let there = self.with(|core| elsewhere(core, group).filter(|pool| core.link_to(*pool).is_some()));
-            let Some(pool) = there else { return done };
             // All tries together stay within the bound, the last one's wait included.
             let left = self.with(|core| until.saturating_sub(core.now.mono));
+            let there = self.with(|core| elsewhere(core, group).filter(|at| core.way_to(*at).is_some()));
+            let Some(at) = there else {
+                if left > 0 && matches!(refusal, Refusal::NotLeader(_)) {
+                    self.leader_changed(until).await;
+                    continue;
+                }
+                return done;
+            };
             if left == 0 {
                 return done;
             }
-            let done = self.commit_there(pool, group, proposal.clone(), left).await;
+            let done = self.commit_there(at, group, proposal.clone(), left).await;
             match &done {
                 Done::Refused(refusal) if moved(refusal) && self.with(|core| core.now.mono < until) => {
                     self.sleep(PARK_RETRY_MS).await;
+                }
+                Done::Committed(position) | Done::Duplicate(position) if matches!(at, Peer::Server(_)) => {
+                    self.caught_up(group, *position).await;
+                    return done;
                 }
                 _ => return done,
             }
@@ -350,8 +413,8 @@ impl Cx for TaskCx {
         crate::place::reach(&self.core.borrow(), binding)
     }
 
-    fn peer_flow(&self, pool: PoolId) -> Option<Flow> {
-        self.core.borrow().peer_flow(pool)
+    fn peer_flow(&self, at: Peer) -> Option<Flow> {
+        self.core.borrow().peer_flow(at)
     }
 
     fn proven_names(&self, flow: Flow) -> Rc<[String]> {

@@ -4,12 +4,11 @@
 
 use crate::core::{Core, TicketOwner, WaitResult};
 use crate::event::Level;
-use crate::executor::TaskId;
 use crate::io::Output;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{Alarm, Done, HostOutput, Refusal};
-use pairline_group::{Body, Effect, Entry, GroupId, LinkId, PoolId, Ticket};
+use pairline_group::{Body, Effect, Entry, GroupId, LinkId, Ticket};
 use pairline_services::records;
 use pairline_topology::stored;
 
@@ -177,6 +176,7 @@ fn role_changed(core: &mut Core, group: GroupId) {
         core.event(Level::Debug, "role-changed", text);
     }
     crate::modes::mark_changed(core);
+    crate::neighbours::changed(core);
     crate::procedures::role_changed(core, group);
 }
 
@@ -227,20 +227,9 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
     }
 }
 
-/// A link went away. Who waits for an answer of that pool learns with its last link that none will come: the outcome of a
-/// forwarded proposal is then unknown.
-pub fn link_down(core: &mut Core, link: LinkId, pool: PoolId) {
+/// A link went away: nobody there waits for answers any more.
+pub fn link_down(core: &mut Core, link: LinkId) {
     core.tickets.retain(
         |_, owner| !matches!(owner, TicketOwner::PeerProposal(l, _) | TicketOwner::PeerHandover(l, _) if *l == link),
     );
-    if core.link_to(pool).is_some() {
-        return;
-    }
-    let lost: Vec<(u64, TaskId)> =
-        core.forwarded.iter().filter(|(_, (_, at))| *at == pool).map(|(wait, (task, _))| (*wait, *task)).collect();
-    for (wait, task) in lost {
-        core.forwarded.remove(&wait);
-        core.waits.remove(&wait);
-        core.resolve(task, wait, WaitResult::Elapsed);
-    }
 }

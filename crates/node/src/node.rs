@@ -2,12 +2,13 @@
 //!
 //! Owns the order of work inside one call. Every call ends with nothing ready: tasks polled, rooms drained.
 
+use crate::admin::Passed;
 use crate::config::NodeConfig;
 use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::executor::{TaskId, Tasks, poll_once};
 use crate::io::{Input, Output};
-use crate::{host_side, modes, peer, peer_side, procedures, sip_side};
+use crate::{host_side, modes, neighbours, peer, peer_side, procedures, sip_side};
 use pairline_group::Millis;
 use pairline_group::RecoverError;
 use pairline_group::io::{HostInput, Now, RecoveredGroup};
@@ -150,7 +151,7 @@ impl Node {
             Input::PeerFrame { link, frame } => peer_side::frame(self, link, &frame),
             Input::Admin { request, actor, command } => {
                 self.spawn(move |cx| async move {
-                    let reply = crate::admin::execute(&cx, actor, command, false).await;
+                    let reply = crate::admin::execute(&cx, actor, command, Passed::Not).await;
                     cx.with(|core| core.out.push_back(Output::AdminReply { request, reply }));
                 });
             }
@@ -174,6 +175,7 @@ impl Node {
         core.host.handle(now, HostInput::Tick);
         core.layer.on_time(now.mono);
         crate::admission::tick(&mut core);
+        neighbours::tick(&mut core);
         modes::tick(&mut core);
         procedures::tick(&mut core);
         crate::checkpoints::tick(&mut core);
@@ -191,7 +193,10 @@ impl Node {
                 let mut core = self.core.borrow_mut();
                 let mut busy = true;
                 while busy {
-                    busy = host_side::pump(&mut core) | sip_side::pump(&mut core) | procedures::pump(&mut core);
+                    busy = host_side::pump(&mut core)
+                        | sip_side::pump(&mut core)
+                        | procedures::pump(&mut core)
+                        | neighbours::pump(&mut core);
                 }
                 (core.ready.take(), core.procedures.background.pop_front(), core.quicks.refused.pop_front())
             };

@@ -2,9 +2,11 @@
 //!
 //! Owns the routing of peer frames. Trusts the link's identity, not its content: a malformed frame is counted and dropped.
 
+use crate::admin::Passed;
 use crate::command::{Actor, Command, Problem, Reply};
 use crate::core::{Core, Link, TicketOwner, WaitResult, peer_flow_of};
 use crate::event::Level;
+use crate::executor::TaskId;
 use crate::io::Output;
 use crate::node::Node;
 use crate::peer::{self, PeerFrame};
@@ -14,12 +16,15 @@ use pairline_group::{LinkId, PoolId, ServerId, Ticket};
 
 /// A link is up.
 pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
-    core.links.insert(link, Link { pool, server });
-    let name = core.topology.pool_name(pool);
-    core.event(Level::Info, "link-up", format!("link to pool {name} is up"));
     let now = core.now;
+    core.links.insert(link, Link { pool, server, heard: now.mono, silent: false });
+    let name = name_of(core, pool, server);
+    core.event(Level::Info, "link-up", format!("link to {name} is up"));
     core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
-    core.layer.transport_restored(now.mono, peer_flow_of(pool));
+    core.layer.transport_restored(now.mono, peer_flow_of(pool, server));
+    if pool == core.pool {
+        return crate::neighbours::changed(core);
+    }
     crate::modes::link_changed(core, pool);
     crate::procedures::link_changed(core, true);
 }
@@ -27,25 +32,50 @@ pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
 /// A link is gone.
 pub fn down(core: &mut Core, link: LinkId) {
     let Some(gone) = core.links.remove(&link) else { return };
-    let name = core.topology.pool_name(gone.pool);
-    core.event(Level::Warn, "link-down", format!("link to pool {name} is down"));
+    let name = name_of(core, gone.pool, gone.server);
+    core.event(Level::Warn, "link-down", format!("link to {name} is down"));
     let now = core.now;
     core.host.handle(now, HostInput::LinkDown { link });
-    if core.link_to(gone.pool).is_none() {
-        core.layer.transport_failed(now.mono, peer_flow_of(gone.pool));
+    crate::host_side::link_down(core, link);
+    if core.link_to_server(gone.server).is_none() {
+        server_lost(core, gone.pool, gone.server);
     }
-    crate::host_side::link_down(core, link, gone.pool);
+    if gone.pool == core.pool {
+        return crate::neighbours::changed(core);
+    }
     crate::modes::link_changed(core, gone.pool);
     crate::procedures::link_changed(core, core.link_to(gone.pool).is_some());
+}
+
+/// Nothing that was sent to a server will be answered: requests fail at once, and who waits for an answer learns that none will
+/// come. The outcome of a forwarded proposal is then unknown.
+pub fn server_lost(core: &mut Core, pool: PoolId, server: ServerId) {
+    core.layer.transport_failed(core.now.mono, peer_flow_of(pool, server));
+    let lost: Vec<(u64, TaskId)> =
+        core.forwarded.iter().filter(|(_, (_, at))| *at == server).map(|(wait, (task, _))| (*wait, *task)).collect();
+    for (wait, task) in lost {
+        core.forwarded.remove(&wait);
+        core.waits.remove(&wait);
+        core.resolve(task, wait, WaitResult::Elapsed);
+    }
+}
+
+fn name_of(core: &Core, pool: PoolId, server: ServerId) -> String {
+    match core.topology.server(server) {
+        Some(server) if pool == core.pool => format!("server {}", server.name),
+        _ => format!("pool {}", core.topology.pool_name(pool)),
+    }
 }
 
 /// One frame.
 pub fn frame(node: &mut Node, link: LinkId, bytes: &Bytes) {
     let shared = node.core();
-    let pool = {
-        let core = shared.borrow();
-        let Some(known) = core.links.get(&link) else { return };
-        known.pool
+    let (pool, server) = {
+        let mut core = shared.borrow_mut();
+        let now = core.now.mono;
+        let Some(known) = core.links.get_mut(&link) else { return };
+        known.heard = now;
+        (known.pool, known.server)
     };
     if let Some(frames) = peer::groups_in(bytes) {
         let mut core = shared.borrow_mut();
@@ -62,7 +92,7 @@ pub fn frame(node: &mut Node, link: LinkId, bytes: &Bytes) {
         Err(error) => return refused(&mut shared.borrow_mut(), pool, "frame", &error),
     };
     match decoded {
-        PeerFrame::Sip(message) => crate::sip_side::received(node, peer_flow_of(pool), message),
+        PeerFrame::Sip(message) => crate::sip_side::received(node, peer_flow_of(pool, server), message),
         PeerFrame::Command { call, actor, command } => run_command(node, link, call, actor, &command),
         other => handle(&mut shared.borrow_mut(), link, pool, other),
     }
@@ -126,21 +156,37 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
                 core.resolve(task, call, WaitResult::Statuses(statuses));
             }
         }
+        PeerFrame::Read { call, group, owner, kind } if pool == core.pool => {
+            let found = crate::reads::answer(core, group, &owner, kind);
+            core.send_on(link, &PeerFrame::Records { call, found });
+        }
+        PeerFrame::Records { call, found } => {
+            if let Some(task) = core.waits.remove(&call) {
+                core.forwarded.remove(&call);
+                core.resolve(task, call, WaitResult::Records(found));
+            }
+        }
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
         // Taken before, or no frame that is sent as such.
-        PeerFrame::Sip(_) | PeerFrame::Command { .. } | PeerFrame::Groups => {}
+        PeerFrame::Sip(_)
+        | PeerFrame::Command { .. }
+        | PeerFrame::Groups
+        | PeerFrame::Alive
+        | PeerFrame::Read { .. } => {}
     }
 }
 
-/// A command that the partner passed on: it runs here as a task and is answered over the same link.
+/// A command that another server passed on: it runs here as a task and is answered over the same link.
 fn run_command(node: &mut Node, link: LinkId, call: u64, actor: Actor, command: &Bytes) {
     let shared = node.core();
     let Ok(command) = serde_json::from_slice::<Command>(command) else {
         shared.borrow_mut().count("peer_frames_refused");
         return;
     };
+    let from = shared.borrow().links.get(&link).map(|link| link.pool);
+    let passed = if from == Some(shared.borrow().pool) { Passed::ByServer } else { Passed::ByPool };
     node.spawn(move |cx| async move {
-        let reply = crate::admin::execute(&cx, actor, command, true).await;
+        let reply = crate::admin::execute(&cx, actor, command, passed).await;
         let reply = Bytes::from(serde_json::to_vec(&reply).unwrap_or_default());
         let frame = PeerFrame::CommandReply { call, reply }.encode();
         cx.with(|core| {

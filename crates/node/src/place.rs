@@ -2,11 +2,12 @@
 //!
 //! Owns the mapping from (roles, links, modes) to the services' `Place` and `Reach`. Changes nothing.
 
-use crate::core::{Core, peer_flow_of};
+use crate::core::Core;
+use crate::neighbours;
 use pairline_group::io::Role;
-use pairline_group::{GroupId, PoolId};
+use pairline_group::{GroupId, PoolId, ServerId, placement};
 use pairline_services::binding::{Binding, FlowRef};
-use pairline_services::cx::{LocateError, Place, Reach, TaskEvent};
+use pairline_services::cx::{LocateError, Peer, Place, Reach, TaskEvent};
 use pairline_services::records;
 use pairline_services::settings::{DeploymentView, Listener};
 use pairline_sip::flow::{Flow, Transport};
@@ -39,6 +40,9 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
         return Place::Here { group };
     }
     let serving = core.host.serving(group).map_or(group.pool, |(pool, _)| pool);
+    if serving == core.pool && neighbours::has_several(core) {
+        return in_this_pool(core, group);
+    }
     // Only the partner stands in for a pool that is not heard.
     let ours = serving == core.pool || core.partner() == Some(serving);
     let limited = ours && core.modes.resiliency(serving);
@@ -49,16 +53,58 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
             // Heartbeats decide before the link does: a frozen server keeps its connection open.
             if limited {
                 Place::Resiliency { group }
-            } else if core.peer_flow(serving).is_some() {
-                Place::Elsewhere { group, pool: serving }
+            } else if core.peer_flow(Peer::Pool(serving)).is_some() {
+                Place::Elsewhere { group, at: Peer::Pool(serving) }
             } else {
                 Place::Unavailable { group, pool: serving }
             }
         }
         Some(_) => Place::Unavailable { group, pool: serving },
-        None if core.peer_flow(group.pool).is_some() => Place::Elsewhere { group, pool: group.pool },
+        None if core.peer_flow(Peer::Pool(group.pool)).is_some() => {
+            Place::Elsewhere { group, at: Peer::Pool(group.pool) }
+        }
         None => Place::Unavailable { group, pool: group.pool },
     }
+}
+
+/// Where a group is served that this pool of several servers serves: by the one that leads it. While none does that can be reached, its
+/// users wait for a short while; then they are served in limits from the copy here.
+fn in_this_pool(core: &Core, group: GroupId) -> Place {
+    let limited = || core.modes.resiliency(core.pool) || is_long_leaderless(core, group);
+    match asked_for(core, group) {
+        Some(server) => Place::Elsewhere { group, at: Peer::Server(server) },
+        None if core.host.role(group).is_some() && limited() => Place::Resiliency { group },
+        None => Place::Unavailable { group, pool: core.pool },
+    }
+}
+
+/// The other server of this pool that is asked for a group: who leads it; where no copy is here, one that has a copy and knows.
+pub fn asked_for(core: &Core, group: GroupId) -> Option<ServerId> {
+    let heard = |server: &ServerId| *server != core.config.server && core.way_to(Peer::Server(*server)).is_some();
+    if core.host.role(group).is_some() {
+        return core.host.leader(group).filter(heard);
+    }
+    let servers: Vec<ServerId> = core.topology.servers_of(core.pool).iter().map(|server| server.id).collect();
+    placement::of(group, &servers).into_iter().find(heard)
+}
+
+/// Whether nobody who can be reached leads a group that this pool serves.
+pub fn is_leaderless(core: &Core, group: GroupId) -> bool {
+    let ours = core.host.serving(group).is_none_or(|(pool, _)| pool == core.pool);
+    ours && !core.host.can_commit(group) && asked_for(core, group).is_none()
+}
+
+/// Whether that has been so for longer than it takes to choose another leader.
+pub fn is_long_leaderless(core: &Core, group: GroupId) -> bool {
+    let since = core.neighbours.leaderless.get(&group);
+    since.is_some_and(|since| core.now.mono.saturating_sub(*since) >= neighbours::LEADERLESS_MS)
+}
+
+/// Whether the pool's servers are just choosing who leads a user's group, so that it is worth waiting for.
+pub fn is_being_chosen(core: &Core, user: &Aor) -> bool {
+    let group = home_of(core, user.as_str()).and_then(|home| group_of(core, home, user.as_str()));
+    neighbours::has_several(core)
+        && group.is_some_and(|group| is_leaderless(core, group) && !is_long_leaderless(core, group))
 }
 
 /// The group that holds a user's guest bindings made at a pool: that pool's own, by the same hash.
@@ -100,8 +146,8 @@ pub fn reach_by(core: &Core, owner: &FlowRef) -> Reach {
         Transport::Peer => false,
         _ => owner.flow.is_destination(),
     };
-    if owner.pool != core.pool {
-        return match core.peer_flow(owner.pool) {
+    if owner.server != core.config.server {
+        return match core.peer_flow(Peer::Server(owner.server)) {
             Some(_) => Reach::ThroughPeer,
             None if anytime => Reach::Open,
             None => Reach::Stranded,
@@ -148,9 +194,4 @@ pub fn literal_target(view: &DeploymentView, uri: &[u8]) -> Option<Result<Vec<Fl
 /// A flow to a target, by whichever listener the sender has.
 fn unbound(target: Target) -> Flow {
     Flow { transport: target.transport, listener: 0, remote: target.addr, connection: 0 }
-}
-
-/// The flow of a pool as services see it.
-pub fn flow_of_pool(pool: PoolId) -> Flow {
-    peer_flow_of(pool)
 }

@@ -18,7 +18,7 @@ use pairline_resilience::mode::OperatorEvent;
 use pairline_resilience::plan::FencePath;
 use pairline_resilience::report::Report;
 use pairline_resilience::runner::{Action, Event, JournalRefusal, LockCheck, Runner};
-use pairline_services::cx::Cx;
+use pairline_services::cx::{Cx, Peer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -400,7 +400,7 @@ pub async fn background(cx: TaskCx, work: Background) {
             });
         }
         Background::Fence { ticket, pool, order } => {
-            let answer = crate::admin::pass_on_within(&cx, pool, Actor::Server, order, FENCE_MS).await;
+            let answer = crate::admin::pass_on_within(&cx, Peer::Pool(pool), Actor::Server, order, FENCE_MS).await;
             let outcome = match answer {
                 Ok(_) => FenceOutcome::Fenced,
                 Err(problem) if matches!(problem.status, 503 | 504) => FenceOutcome::NoAnswer,
@@ -409,7 +409,7 @@ pub async fn background(cx: TaskCx, work: Background) {
             cx.with(|core| tell(core, Event::FenceTried { ticket, outcome }));
         }
         Background::Look { pool, lags } => {
-            let Some(statuses) = crate::admin::look_at(&cx, pool).await else { return };
+            let Some(statuses) = crate::admin::look_at(&cx, Peer::Pool(pool)).await else { return };
             cx.with(|core| {
                 for status in statuses {
                     let group = status.group;

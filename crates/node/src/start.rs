@@ -56,6 +56,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         client_txs: BTreeMap::new(),
         waits: BTreeMap::new(),
         forwarded: BTreeMap::new(),
+        neighbours: crate::neighbours::Neighbours::default(),
         links: BTreeMap::new(),
         watchers: BTreeMap::new(),
         watching: pairline_services::watching::Table::default(),
@@ -108,8 +109,7 @@ fn host(
     let host = HostConfig {
         pool,
         server: config.server,
-        // A pool has one server: nothing in the node forwards to another one yet.
-        servers: vec![config.server],
+        servers: config.topology.servers_of(pool).iter().map(|server| server.id).collect(),
         incarnation: 1,
         seed: u64::from_le_bytes(seed),
         groups,

@@ -12,7 +12,7 @@ use pairline_node::{Node, place};
 use pairline_resilience::heartbeat::{Heartbeat, Serves};
 use pairline_resilience::mode::Mode;
 use pairline_services::binding::{Binding, FlowRef};
-use pairline_services::cx::{LocateError, Reach};
+use pairline_services::cx::{LocateError, Peer, Reach};
 use pairline_services::settings::Listener;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_topology::Topology;
@@ -132,12 +132,12 @@ fn a_partner_that_is_not_heard_is_no_way_even_while_its_link_stands() {
     assert_eq!((east.reach(Transport::Udp), east.reach(Transport::Tcp)), (Reach::Open, Reach::Stranded));
     east.link_up();
     east.heartbeat();
-    assert!(east.look(|core| core.peer_flow(WEST)).is_some());
+    assert!(east.look(|core| core.peer_flow(Peer::Pool(WEST))).is_some());
     assert_eq!((east.reach(Transport::Udp), east.reach(Transport::Tcp)), (Reach::ThroughPeer, Reach::ThroughPeer));
     // Frozen: the connection stays, the heartbeats do not.
     east.pass(2_500);
     assert!(east.look(|core| core.link_to(WEST)).is_some());
-    assert_eq!(east.look(|core| core.peer_flow(WEST)), None);
+    assert_eq!(east.look(|core| core.peer_flow(Peer::Pool(WEST))), None);
     assert_eq!((east.reach(Transport::Udp), east.reach(Transport::Tcp)), (Reach::Open, Reach::Stranded));
     // It thaws: reachable at once, though its users only go home after the failback interval.
     east.heartbeat();

@@ -3,7 +3,7 @@
 //!
 //! Owns the seal and the reading of it. Does not own which responses are passed on (`dispatch`).
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Peer};
 use crate::forward;
 use crate::records::derive;
 use crate::routes::{hex, same};
@@ -69,7 +69,7 @@ pub(crate) fn way<C: Cx>(cx: &C, ours: &Via<'_>, next: &Via<'_>, arrival: Flow) 
     if let Some(partner) = view.partner.as_ref()
         && next.branch().is_some_and(forward::is_peer_branch)
     {
-        return cx.peer_flow(partner.pool);
+        return cx.peer_flow(Peer::Pool(partner.pool));
     }
     let transport = Transport::from_token(next.transport)?;
     if transport.reliable() && connection == 0 {

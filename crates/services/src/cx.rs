@@ -4,7 +4,7 @@
 //! replicated, only whether a user is served here (`Place`).
 
 use pairline_group::io::{Done, Now, Proposal};
-use pairline_group::{GroupId, Key, Kind, Millis, PoolId, Record};
+use pairline_group::{GroupId, Key, Kind, Millis, PoolId, Record, ServerId};
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
 use pairline_sip::target::Rest;
@@ -30,12 +30,12 @@ pub enum Place {
         /// The user's group.
         group: GroupId,
     },
-    /// Served by the other pool, and the link to it is up: send over [`Cx::peer_flow`].
+    /// Served by other servers, and the link to them is up: send over [`Cx::peer_flow`].
     Elsewhere {
-        /// The user's group (a backup copy is here).
+        /// The user's group.
         group: GroupId,
-        /// Who serves.
-        pool: PoolId,
+        /// Who serves: another pool, or the server of this one that leads the group.
+        at: Peer,
     },
     /// Nobody who can be reached serves the user in full and this pool is in resiliency mode for it: bindings are guest bindings,
     /// what is known can be read from `group`, nothing durable can be changed.
@@ -50,6 +50,15 @@ pub enum Place {
         /// The pool that should serve.
         pool: PoolId,
     },
+}
+
+/// Other servers of the deployment as next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// Any server of another pool.
+    Pool(PoolId),
+    /// This one.
+    Server(ServerId),
 }
 
 /// What can happen to a waiting task.
@@ -76,7 +85,7 @@ pub enum TaskEvent {
 pub enum Reach {
     /// The flow is open here, or it is plain UDP that this server can send.
     Open,
-    /// Owned by a server of the other pool, and the link to it is up: send over the peer flow.
+    /// Owned by another server, and the link to it is up: send over the peer flow.
     ThroughPeer,
     /// Its owner is gone or the stream is closed: the binding is stranded, unless its contact is directly reachable.
     Stranded,
@@ -106,13 +115,19 @@ pub trait Cx: Clone {
     fn view(&self) -> Rc<DeploymentView>;
     /// Where a user of our domains is served.
     fn place(&self, user: &Aor) -> Place;
+    /// The same, but waits for a short while (at most 3 s) where the servers of this pool are just choosing which of them serves the
+    /// user's group.
+    fn placed(&self, user: &Aor) -> impl Future<Output = Place>;
     /// The user who stands in for a name that nobody has, chosen among all users by a keyed hash of the name, with where that
     /// user is served; `None` where there are no users, and for the name of a user. For that something is looked up that is
     /// not there, so that [`Cx::place`] and this together take the same work for a name that is a user's and one that is not.
     fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)>;
-    /// Reads one committed record of a local copy of the group.
+    /// Reads one committed record of the group, where it decides something: at the server of this pool that leads the group, if this
+    /// pool serves it, else in the copy here.
     fn read(&self, group: GroupId, key: &Key) -> impl Future<Output = Option<Record>>;
-    /// Reads all records of an owner (of one kind, if given) of a local copy, in key order.
+    /// Looks at a record in the copy here, which may be older, or not there at all: for what is only said, never for what is granted.
+    fn glance(&self, group: GroupId, key: &Key) -> Option<Record>;
+    /// Reads all records of an owner (of one kind, if given), in key order, as [`Cx::read`] does.
     fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> impl Future<Output = Vec<(Key, Record)>>;
     /// Proposes a change; resolves after it is committed or refused.
     fn commit(&self, group: GroupId, proposal: Proposal) -> impl Future<Output = Done>;
@@ -140,8 +155,8 @@ pub trait Cx: Clone {
     fn watch_bindings(&self, user: &Aor);
     /// Whether and how the flow of a binding can be used.
     fn reach(&self, binding: &Binding) -> Reach;
-    /// The flow to the other pool's servers, while the link is up.
-    fn peer_flow(&self, pool: PoolId) -> Option<Flow>;
+    /// The flow to other servers, while the link is up and they are heard.
+    fn peer_flow(&self, at: Peer) -> Option<Flow>;
     /// SIP domains that the other end of a flow has proven to be by a certificate (RFC 5922), and users (`user@domain`); none
     /// for most.
     fn proven_names(&self, flow: Flow) -> Rc<[String]>;

@@ -4,7 +4,7 @@
 
 use crate::access::{self, Entry};
 use crate::back;
-use crate::cx::Cx;
+use crate::cx::{Cx, Peer};
 use crate::emergency;
 use crate::events;
 use crate::forward;
@@ -74,7 +74,7 @@ async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, w
 
 fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {
     let view = cx.view();
-    let partner_up = view.partner.as_ref().is_some_and(|p| cx.peer_flow(p.pool).is_some());
+    let partner_up = view.partner.as_ref().is_some_and(|p| cx.peer_flow(Peer::Pool(p.pool)).is_some());
     routes::read(&view, request, partner_up)
 }
 

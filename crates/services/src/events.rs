@@ -8,7 +8,7 @@ use crate::cx::{Cx, Place, TaskEvent};
 use crate::forward::Asserted;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
-use crate::proxy::{self, Own};
+use crate::proxy::{self, Own, Went};
 use crate::regevent::{self, Notice, PACKAGE};
 use crate::replies;
 use crate::routes::RouteSet;
@@ -47,12 +47,16 @@ pub async fn subscribe<C: Cx>(cx: C, request: Message, flow: Flow, routes: Route
         return replies::refuse(&cx, &request, 404, "No User Named");
     };
     // Nobody who offers nothing learns where a name is served, nor that it is nobody's.
-    if let Some(asserted) = regevent::is_weighed_there(&cx, &request, flow) {
-        let kept = Kept::of(&cx, &user);
-        kept.even_out(&cx, &user);
-        if let Place::Elsewhere { pool, .. } = kept.place {
+    if let Some(asserted) = regevent::is_weighed_there(&cx, &request, flow).await {
+        for _ in 0..proxy::ATTEMPTS {
+            let kept = Kept::of(&cx, &user).await;
+            kept.even_out(&cx, &user);
+            let Place::Elsewhere { at, .. } = kept.place else { break };
             let stranger = (asserted == Asserted::Strip).then_some(&user);
-            return proxy::to_serving_pool(&cx, &request, flow, &routes, pool, (stranger, &asserted)).await;
+            let told = (stranger, &asserted);
+            if proxy::to_serving_servers(&cx, &request, flow, &routes, at, told).await == Went::Answered {
+                return;
+            }
         }
     }
     if let Some(notice) = regevent::subscribe(&cx, &request, flow, &user).await {

@@ -6,7 +6,7 @@ use crate::admission::neighbours::OFFER;
 use crate::auth;
 use crate::back;
 use crate::binding::FlowRef;
-use crate::cx::Cx;
+use crate::cx::{Cx, Peer};
 use crate::privacy;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
@@ -22,9 +22,12 @@ use pairline_sip::uri::{Aor, Host, Uri};
 
 /// Beginning of our branches; then `p` (over the peer link) or `d`, the loop hash, a dot and the mark of the way back.
 const BRANCH: &str = "z9hG4bKpl";
-/// Hops over peer links that one request may make on its way to who serves (DESIGN §7). The last one, to the owner of a flow,
-/// does not count: it leads nowhere else.
-pub const MAX_PEER_HOPS: usize = 2;
+/// Hops over links that one request may make on its way to another pool (DESIGN §7). The last one, to the owner of a flow, is
+/// always free: it leads nowhere else.
+const MAX_POOL_HOPS: usize = 2;
+/// The same to a server of the own pool: to a server that leads the caller's group, by way of one that only has a copy of it,
+/// the same for the callee, and all of it once more in the other pool.
+const MAX_SERVER_HOPS: usize = 8;
 /// Max-Forwards where a request has none (RFC 3261 §16.6 step 3).
 const DEFAULT_HOPS: u8 = 70;
 
@@ -59,6 +62,14 @@ pub fn is_looping(request: &Message, hash: &[u8; 8]) -> bool {
         let rest = via.branch().and_then(|b| b.strip_prefix(BRANCH.as_bytes()));
         rest.and_then(|r| r.get(1..17)).is_some_and(|h| h == hash.as_bytes())
     })
+}
+
+/// Most hops over links that a request may have made that is to go to other servers.
+pub fn max_peer_hops(at: Peer) -> usize {
+    match at {
+        Peer::Pool(_) => MAX_POOL_HOPS,
+        Peer::Server(_) => MAX_SERVER_HOPS,
+    }
 }
 
 /// How many hops over peer links the request has made.

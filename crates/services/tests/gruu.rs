@@ -5,7 +5,7 @@ mod common;
 
 use common::sip::{Client, client, contacts, device, last, statuses};
 use common::{Fake, WEST, aor, group_of, peer_flow, udp};
-use pairline_services::cx::Place;
+use pairline_services::cx::{Peer, Place};
 use pairline_services::gruu::{self, Target};
 use pairline_services::ident::{Whose, classify};
 use pairline_services::settings::Secret;
@@ -147,7 +147,7 @@ fn a_temporary_one_is_good_on_every_server_and_cannot_be_forged() {
     assert_eq!(uri(&temporary.replace("pairline.test", "other.test")), None, "bound to its domain");
     // The pool that serves the user opens it, whoever gave it out.
     let west = Fake::new();
-    west.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), pool: WEST });
+    west.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), at: Peer::Pool(WEST) });
     let lines = ["Contact: <sip:alice@127.0.0.1:7001>"];
     let task = client("alice").request(&west, "INVITE", &temporary, &format!("<{temporary}>"), &lines, "");
     assert!(task.is_running());

@@ -6,7 +6,7 @@ mod common;
 use common::sip::{client, device, last, statuses};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};
 use pairline_group::ServerId;
-use pairline_services::cx::Place;
+use pairline_services::cx::{Peer, Place};
 use pairline_services::metrics::Counter;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -105,7 +105,7 @@ fn what_a_peer_asserts_stays_and_what_anybody_else_does_goes() {
     let private = ["P-Asserted-Identity: <sip:+4930@gw.example>", "Privacy: critical;id"];
     assert!(from(&fake, "sip:anonymous@anonymous.invalid", gateway, BOB, &private).is_running());
     assert!(!sent(&fake).has(Name::PAssertedIdentity));
-    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), pool: WEST });
+    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), at: Peer::Pool(WEST) });
     assert!(from(&fake, "sip:anonymous@anonymous.invalid", gateway, BOB, &private).is_running());
     assert!(sent(&fake).has(Name::PAssertedIdentity), "the other pool is inside the trust domain");
 }
@@ -113,7 +113,7 @@ fn what_a_peer_asserts_stays_and_what_anybody_else_does_goes() {
 #[test]
 fn a_peers_caller_without_a_name_crosses_the_link_as_vouched_for() {
     let fake = world();
-    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), pool: WEST });
+    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), at: Peer::Pool(WEST) });
     let gateway = flow(Transport::Tcp, "192.0.2.7:4000", 5);
     assert!(from(&fake, "sip:+4930@gw.example", gateway, BOB, &[]).is_running());
     let crossing = sent(&fake);

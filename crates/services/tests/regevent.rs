@@ -6,7 +6,7 @@ mod common;
 use common::sip::{Client, client, last, statuses};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};
 use pairline_group::Record;
-use pairline_services::cx::{Place, TaskEvent};
+use pairline_services::cx::{Peer, Place, TaskEvent};
 use pairline_services::metrics::Counter;
 use pairline_services::records::SUBSCRIPTION;
 use pairline_services::subscription::{BLOCK, Subscription};
@@ -308,7 +308,7 @@ fn a_new_server_takes_new_numbers_and_tells_everything() {
         }
     }
     // A server that does not serve the user leaves it to the one that does.
-    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(common::EAST, &aor(BOB)), pool: WEST });
+    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(common::EAST, &aor(BOB)), at: Peer::Pool(WEST) });
     register_elsewhere(&fake);
     assert!(told(&fake).is_empty());
     assert!(fake.0.borrow().watching.is_empty());
@@ -374,7 +374,7 @@ fn the_serving_pool_answers_and_notifies_through_the_other() {
     // At west, whose clients' home is east.
     let west = Fake::new();
     let bob = aor(BOB);
-    west.set_place(&bob, Place::Elsewhere { group: group_of(WEST, &bob), pool: WEST });
+    west.set_place(&bob, Place::Elsewhere { group: group_of(WEST, &bob), at: Peer::Pool(WEST) });
     let mut watcher = watcher();
     watcher.flow = flow(Transport::Tcp, "127.0.0.1:7501", 5);
     let task = subscribe(&west, &mut watcher, BOB, &[]);

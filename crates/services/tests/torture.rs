@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::sip::client;
 use common::*;
 use pairline_services::binding::Binding;
-use pairline_services::cx::{Cx, Place};
+use pairline_services::cx::{Cx, Peer, Place};
 use pairline_services::ident::{Whose, classify};
 use pairline_services::settings::Domain;
 use pairline_sip::header::Name;
@@ -235,7 +235,7 @@ fn as_proxy(row: &Row) -> Does {
         flow = udp(DEVICE);
         if let Whose::User(user) = classify(&fake.view(), message.to().uri) {
             drop(bytes.splice(line_end..line_end, offered(user.user()).into_bytes()));
-            fake.set_place(&user, Place::Elsewhere { group: group_of(WEST, &user), pool: WEST });
+            fake.set_place(&user, Place::Elsewhere { group: group_of(WEST, &user), at: Peer::Pool(WEST) });
         }
     } else {
         drop(bytes.splice(line_end..line_end, ASSERTED.bytes()));

@@ -17,11 +17,12 @@ pub use fencing::order as fence_order;
 pub use procedure::look_at;
 
 use crate::command::{Actor, Command, Problem, Reply};
-use crate::core::WaitResult;
+use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::PoolId;
+use pairline_services::cx::Peer;
 
 /// How long a command that was passed on may take.
 const PASS_ON_MS: u64 = 120_000;
@@ -29,20 +30,32 @@ const PASS_ON_MS: u64 = 120_000;
 /// How long a question that only completes an answer may take: what is known here is shown without it.
 const QUESTION_MS: u64 = 2_000;
 
-/// Executes one command. `passed_on` commands came from the partner and are never passed on again.
-pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: bool) -> Result<Reply, Problem> {
+/// By whom a command was passed on to here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// By nobody: its sender asked this server.
+    Not,
+    /// By another pool, which passes on to any server of this one.
+    ByPool,
+    /// By a server of this pool, which knows who has to execute it.
+    ByServer,
+}
+
+/// Executes one command, or passes it on to who has to: never back, never twice the same way.
+pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed) -> Result<Reply, Problem> {
     authorise(cx, &actor, &command)?;
     if !matches!(actor, Actor::User(_)) && privileged(&command) {
         let text = format!("{} asked for {}", name_of(&actor), label(&command));
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
-    let executor = place_of_work(cx, &command)?;
-    if let Some(pool) = executor
-        && pool != cx.with(|core| core.pool)
-        && !passed_on
-    {
-        return pass_on(cx, pool, actor, command).await;
+    match place_of_work(cx, &command).await? {
+        Some(at @ Peer::Pool(pool)) if passed == Passed::Not && pool != cx.with(|core| core.pool) => {
+            return pass_on(cx, at, actor, command).await;
+        }
+        Some(at @ Peer::Server(_)) if passed != Passed::ByServer => return pass_on(cx, at, actor, command).await,
+        _ => {}
     }
+    let passed_on = passed != Passed::Not;
     match command {
         Command::UserAdd { .. }
         | Command::UserList { .. }
@@ -93,37 +106,49 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed_on: boo
     }
 }
 
-/// Passes a command on to another pool and waits for its answer.
-pub async fn pass_on(cx: &TaskCx, pool: PoolId, actor: Actor, command: Command) -> Result<Reply, Problem> {
-    pass_on_within(cx, pool, actor, command, PASS_ON_MS).await
+/// Passes a command on to other servers and waits for their answer.
+pub async fn pass_on(cx: &TaskCx, at: Peer, actor: Actor, command: Command) -> Result<Reply, Problem> {
+    pass_on_within(cx, at, actor, command, PASS_ON_MS).await
 }
 
 /// Asks the partner, if it is heard now, for its part of an answer; `None` if it does not give it at once.
 pub async fn ask_partner(cx: &TaskCx, command: Command) -> Option<Reply> {
     let partner =
         cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some() && !core.modes.away(*pool)))?;
-    pass_on_within(cx, partner, Actor::Server, command, QUESTION_MS).await.ok()
+    pass_on_within(cx, Peer::Pool(partner), Actor::Server, command, QUESTION_MS).await.ok()
 }
 
 /// The same with a bound of its own in milliseconds.
 pub async fn pass_on_within(
     cx: &TaskCx,
-    pool: PoolId,
+    at: Peer,
     actor: Actor,
     command: Command,
     millis: u64,
 ) -> Result<Reply, Problem> {
-    let name = cx.with(|core| core.topology.pool_name(pool));
-    let wait = cx.start_peer_wait(pool, millis);
+    let name = cx.with(|core| name_at(core, at));
     let command = Bytes::from(serde_json::to_vec(&command).map_err(|_| Problem::bad_peer_answer())?);
-    let frame = PeerFrame::Command { call: wait, actor, command };
-    if !cx.with(|core| core.send_peer(pool, &frame)) {
+    let Some((link, to)) = cx.with(|core| core.link_at(at)) else {
         return Err(Problem::unreachable(&name));
-    }
+    };
+    let wait = cx.start_peer_wait(to.server, millis);
+    let frame = PeerFrame::Command { call: wait, actor, command };
+    cx.with(|core| core.send_on(link, &frame));
     match cx.wait(wait).await {
         WaitResult::Reply(reply) => *reply,
-        _ if cx.with(|core| core.link_to(pool).is_none()) => Err(Problem::link_lost(&name)),
-        _ => Err(Problem::timeout(&format!("the command at pool {name}"))),
+        _ if cx.with(|core| core.link_at(at).is_none()) => Err(Problem::link_lost(&name)),
+        _ => Err(Problem::timeout(&format!("the command at {name}"))),
+    }
+}
+
+/// Other servers in words.
+fn name_at(core: &Core, at: Peer) -> String {
+    match at {
+        Peer::Pool(pool) => format!("pool {}", core.topology.pool_name(pool)),
+        Peer::Server(server) => core
+            .topology
+            .server(server)
+            .map_or_else(|| format!("server {}", server.0), |s| format!("server {}", s.name)),
     }
 }
 
@@ -157,8 +182,8 @@ fn authorise(cx: &TaskCx, actor: &Actor, command: &Command) -> Result<(), Proble
     if same { Ok(()) } else { Err(Problem::forbidden()) }
 }
 
-/// The pool that must execute a command; `None` where any may.
-fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Problem> {
+/// The servers that must execute a command; `None` where any may.
+async fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<Peer>, Problem> {
     match command {
         Command::UserPassword { user, .. }
         | Command::UserRemove { user }
@@ -168,18 +193,18 @@ fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Probl
         | Command::ContactRemove { user, .. }
         | Command::SettingsGet { user }
         | Command::SettingsPut { user, .. }
-        | Command::UserWhere { user } => Ok(users::serving_pool(cx, user)),
-        Command::UserProve { authorization, .. } => Ok(proof::place_of_work(cx, authorization.as_deref())),
+        | Command::UserWhere { user } => Ok(users::serving(cx, user).await),
+        Command::UserProve { authorization, .. } => Ok(proof::place_of_work(cx, authorization.as_deref()).await),
         Command::PoolSync { pool }
         | Command::PoolDivergence { pool, .. }
         | Command::PoolDivergenceSettle { pool }
-        | Command::PoolAssertActive { pool, .. } => Ok(Some(pool_named(cx, pool)?)),
+        | Command::PoolAssertActive { pool, .. } => Ok(Some(Peer::Pool(pool_named(cx, pool)?))),
         Command::PoolFailover { .. }
         | Command::PoolFailback { .. }
         | Command::ManagementFailover { .. }
         | Command::ProcedureResume { .. }
         | Command::ProcedureAbort { .. }
-        | Command::Preflight { .. } => procedure::place_of_work(cx, command),
+        | Command::Preflight { .. } => Ok(procedure::place_of_work(cx, command)?.map(Peer::Pool)),
         _ => Ok(None),
     }
 }

@@ -17,6 +17,7 @@ use pairline_resilience::planner::{self, Refused};
 use pairline_resilience::preflight::{Finding, GroupSight, Observed, PoolSight, RunningProcedure, Verdict, preflight};
 use pairline_resilience::report::Report;
 use pairline_resilience::runner::{Event, Runner, StartError};
+use pairline_services::cx::Peer;
 
 /// How long a command waits for its procedure before it answers that it goes on.
 const WATCH_MS: u64 = 2_000;
@@ -361,12 +362,11 @@ fn no_such(id: &str) -> Problem {
     Problem::new(404, "no-such-procedure", "no such procedure", detail, "see `pairline procedure list`")
 }
 
-/// Asks the other pool for the statuses of its copies.
-pub async fn look_at(cx: &TaskCx, pool: PoolId) -> Option<Vec<GroupStatus>> {
-    let wait = cx.start_peer_wait(pool, 2_000);
-    if !cx.with(|core| core.send_peer(pool, &PeerFrame::Look { call: wait })) {
-        return None;
-    }
+/// Asks other servers for the statuses of their copies.
+pub async fn look_at(cx: &TaskCx, at: Peer) -> Option<Vec<GroupStatus>> {
+    let (link, to) = cx.with(|core| core.link_at(at))?;
+    let wait = cx.start_peer_wait(to.server, 2_000);
+    cx.with(|core| core.send_on(link, &PeerFrame::Look { call: wait }));
     match cx.wait(wait).await {
         WaitResult::Statuses(statuses) => Some(statuses),
         _ => None,
@@ -376,7 +376,7 @@ pub async fn look_at(cx: &TaskCx, pool: PoolId) -> Option<Vec<GroupStatus>> {
 async fn observe(cx: &TaskCx) -> Observed {
     let partner = cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some()));
     let theirs = match partner {
-        Some(pool) => look_at(cx, pool).await.map(|statuses| (pool, statuses)),
+        Some(pool) => look_at(cx, Peer::Pool(pool)).await.map(|statuses| (pool, statuses)),
         None => None,
     };
     cx.with(|core| {

@@ -4,15 +4,14 @@
 
 use crate::command::{Problem, Reply};
 use crate::cx::TaskCx;
-use pairline_group::PoolId;
 use pairline_services::auth::{HttpVerdict, http_claim, http_digest};
-use pairline_services::cx::{Cx, Place};
+use pairline_services::cx::{Cx, Peer, Place};
 
-/// The pool that authenticates the user whom a header names, if it is another one that can be asked.
-pub fn place_of_work(cx: &TaskCx, authorization: Option<&str>) -> Option<PoolId> {
+/// Who authenticates the user whom a header names, if it is other servers that can be asked.
+pub async fn place_of_work(cx: &TaskCx, authorization: Option<&str>) -> Option<Peer> {
     let user = http_claim(&cx.view(), authorization?.as_bytes())?;
-    match cx.place(&user) {
-        Place::Elsewhere { pool, .. } => Some(pool),
+    match cx.placed(&user).await {
+        Place::Elsewhere { at, .. } => Some(at),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use crate::cx::TaskCx;
 use crate::view::{BindingView, ContactView, SettingsView, UserView, WhereView};
 use pairline_group::{GroupId, OpId, PoolId};
 use pairline_services::contacts::{self, SettingsChange};
-use pairline_services::cx::{Place, Reach};
+use pairline_services::cx::{Cx, Peer, Place, Reach};
 use pairline_services::ident;
 use pairline_services::records::{Contact, Settings, settings_key};
 use pairline_services::remedy::CommandError;
@@ -32,15 +32,13 @@ pub fn aor(core: &Core, written: &str) -> Result<Aor, Problem> {
     ident::parse_user(&core.view, written).ok_or_else(|| CommandError::BadUser(written.to_owned()).into())
 }
 
-/// The pool that serves a user, if it is another one that can be asked.
-pub fn serving_pool(cx: &TaskCx, user: &str) -> Option<PoolId> {
-    cx.with(|core| {
-        let user = aor(core, user).ok()?;
-        match crate::place::of_user(core, &user) {
-            Place::Elsewhere { pool, .. } => Some(pool),
-            _ => None,
-        }
-    })
+/// Who serves a user, if it is other servers that can be asked.
+pub async fn serving(cx: &TaskCx, user: &str) -> Option<Peer> {
+    let user = cx.with(|core| aor(core, user)).ok()?;
+    match cx.placed(&user).await {
+        Place::Elsewhere { at, .. } => Some(at),
+        _ => None,
+    }
 }
 
 /// Executes one command of this family.

@@ -5,6 +5,8 @@
 //! the answer back that a tail is stored.
 #![allow(dead_code)]
 
+pub mod pool;
+
 use bytes::Bytes;
 use pairline_group::io::{
     CheckpointDelta, GroupCheckpoint, GroupStatus, LogBatch, LogKind, LogRecord, Now, RecoveredGroup,
@@ -83,6 +85,10 @@ impl Disk {
             to.log.push(record.clone());
         }
         groups.into_values().collect()
+    }
+
+    fn purge(&mut self, group: GroupId, through: u64) {
+        self.purged.insert(group, through);
     }
 
     fn resolve(&mut self, group: GroupId, fork: Position, resolved: &[(Position, Resolution)]) {
@@ -309,9 +315,7 @@ impl Pair {
                     self.take(at, Input::CheckpointDone { id });
                 }
             }
-            Output::Purge { group, through } => {
-                site.disk.purged.insert(group, through);
-            }
+            Output::Purge { group, through } => site.disk.purge(group, through),
             Output::StoreTail { group, fork, entries } => {
                 if !site.disk.tails.iter().any(|tail| tail.group == group && tail.fork == fork) {
                     let resolutions = vec![Resolution::Open; entries.len()];

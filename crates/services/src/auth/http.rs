@@ -51,7 +51,7 @@ pub async fn http_digest<C: Cx>(cx: &C, authorization: Option<&[u8]>, method: &s
     let Some(user) = named_user(&credentials, &domain) else {
         return again(false);
     };
-    let kept = Kept::of(cx, &user);
+    let kept = Kept::of(cx, &user).await;
     if matches!(kept.place, Place::Unavailable { .. }) {
         return HttpVerdict::Unavailable;
     }

@@ -33,8 +33,8 @@ pub fn mark_of(key: &Secret, user: &str) -> u64 {
 
 impl Kept {
     /// Of a name of our domains.
-    pub fn of<C: Cx>(cx: &C, user: &Aor) -> Kept {
-        match cx.place(user) {
+    pub async fn of<C: Cx>(cx: &C, user: &Aor) -> Kept {
+        match cx.placed(user).await {
             Place::NoSuchUser => match cx.stand_in(user) {
                 Some((stand_in, place)) => Kept { place, stand_in: Some(stand_in) },
                 None => Kept { place: Place::NoSuchUser, stand_in: None },

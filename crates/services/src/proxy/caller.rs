@@ -6,11 +6,10 @@
 use super::hop;
 use crate::access::{Entry, Origin, Proof};
 use crate::auth::{self, Kept, Realm, Who};
-use crate::cx::{Cx, Place};
+use crate::cx::{Cx, Peer, Place};
 use crate::forward::Asserted;
 use crate::metrics::Counter;
 use crate::replies;
-use pairline_group::PoolId;
 use pairline_sip::flow::Flow;
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -26,10 +25,10 @@ pub enum Caller {
         /// Our credentials in the request were used up.
         consumed: bool,
     },
-    /// The other pool serves the caller and must authenticate it.
+    /// Other servers serve the caller and must authenticate it.
     ServedBy {
         /// Which.
-        pool: PoolId,
+        at: Peer,
         /// Who the caller says it is.
         user: Aor,
         /// It knows that user's password, by the copy that is here.
@@ -86,7 +85,7 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
         auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
         return Caller::Answered;
     }
-    let kept = Kept::of(cx, &user);
+    let kept = Kept::of(cx, &user).await;
     let who = Who { user: &user, kept: &kept };
     let reachable = match kept.place {
         Place::NoSuchUser | Place::Here { .. } | Place::Resiliency { .. } => true,
@@ -97,9 +96,9 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
         }
         // Weighed here, whoever serves the user: the answer says nothing of that then.
         Place::Elsewhere { .. } if auth::names_another(&view, request, Realm::Proxy, &user) => true,
-        Place::Elsewhere { pool, .. } if hop::to_peer(cx, request, pool, None).is_some() => {
-            let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who).await;
-            return Caller::ServedBy { pool, user, proven };
+        Place::Elsewhere { at, .. } if hop::to_peer(cx, request, at, None).is_some() => {
+            let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who);
+            return Caller::ServedBy { at, user, proven };
         }
         Place::Elsewhere { .. } | Place::Unavailable { .. } => false,
     };

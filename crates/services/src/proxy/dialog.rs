@@ -7,7 +7,7 @@ use super::edge::probe;
 use super::fork::{Fork, Job};
 use super::hop::{self, Hop};
 use super::targets::{self, Found};
-use crate::cx::{Cx, Reach};
+use crate::cx::{Cx, Peer, Reach};
 use crate::forward::{self, Asserted, Extra, Sending};
 use crate::gruu;
 use crate::ident::{Whose, classify};
@@ -21,15 +21,20 @@ use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::uri::{Host, Uri};
 
-/// The flow to the far end, if our own Route names one that is open (RFC 5626 §5.3.2). The flow that a request came on is its
-/// sender's own, unless the Request-URI is at the same end of it: several users of one connection, who call each other.
+/// The flow to the far end, if our own Route names one that can be used (RFC 5626 §5.3.2), here or at the server of this pool that
+/// owns it. The flow that a request came on is its sender's own, unless the Request-URI is at the same end of it: several users of
+/// one connection, who call each other.
 fn kept<C: Cx>(cx: &C, request: &Message, arrival: Flow, routes: &RouteSet) -> Option<Hop> {
     let kept = routes.flow.filter(|_| routes.next.is_none())?;
-    if kept.flow == arrival && !is_at(request.request_uri(), arrival) {
+    let here = kept.server == cx.view().own.server;
+    if here && kept.flow == arrival && !is_at(request.request_uri(), arrival) {
         return None;
     }
-    let open = cx.reach(&probe(kept)) == Reach::Open;
-    open.then(|| Hop::plain(hop::own_listener(cx, kept.flow), None))
+    match cx.reach(&probe(kept)) {
+        Reach::Open => Some(Hop::plain(hop::own_listener(cx, kept.flow), None)),
+        Reach::ThroughPeer => hop::to_owner(cx, kept, None),
+        Reach::Stranded => None,
+    }
 }
 
 /// Whether a URI names the far end of a flow by its address and port.
@@ -46,7 +51,7 @@ async fn next_hop<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option
     let view = cx.view();
     if routes.next_is_partner
         && let Some(partner) = &view.partner
-        && let Some(peer) = hop::to_peer(cx, request, partner.pool, None)
+        && let Some(peer) = hop::to_peer(cx, request, Peer::Pool(partner.pool), None)
     {
         return Some(peer);
     }

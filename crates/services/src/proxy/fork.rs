@@ -50,6 +50,16 @@ pub struct Job<'a> {
     pub record_route: bool,
 }
 
+/// How a request went that may be sent anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Went {
+    /// It was answered.
+    Answered,
+    /// The server of this pool that was to decide is gone, and nothing rang there: another one will lead, and decides anew. Nobody
+    /// was told.
+    Gone,
+}
+
 /// A forwarded request with all its legs.
 pub struct Fork<'a, C: Cx> {
     cx: &'a C,
@@ -74,6 +84,9 @@ pub struct Fork<'a, C: Cx> {
     stranger: Option<&'a Aor>,
     /// Devices of that user were woken: what they register is tried at once, and nothing is final before the hold is over.
     waking: bool,
+    /// Whether a leading server that is gone is the caller's affair, and whether it is gone.
+    anew: bool,
+    gone: bool,
 }
 
 impl<'a, C: Cx> Fork<'a, C> {
@@ -98,6 +111,8 @@ impl<'a, C: Cx> Fork<'a, C> {
             hold_until: None,
             stranger: None,
             waking: false,
+            anew: false,
+            gone: false,
         }
     }
 
@@ -114,6 +129,17 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// Runs until a final answer is given and every leg has ended.
     pub async fn run(mut self, hops: Vec<Hop>) {
+        self.drive(hops).await;
+    }
+
+    /// The same, but gives no answer where the one server that was to decide is gone.
+    pub async fn attempt(mut self, hops: Vec<Hop>) -> Went {
+        self.anew = hops.len() == 1;
+        self.drive(hops).await;
+        if self.gone { Went::Gone } else { Went::Answered }
+    }
+
+    async fn drive(&mut self, hops: Vec<Hop>) {
         if self.breadth == 0 {
             return match self.stranger {
                 Some(user) => self.challenge(user),
@@ -122,7 +148,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
         self.waiting = by_preference(hops).into();
         self.settle().await;
-        while !self.is_over() {
+        while !self.is_over() && !self.gone {
             self.cx.set_deadline(self.next_timer());
             match self.cx.event().await {
                 TaskEvent::Response(branch, message) => self.on_response(branch, message),
@@ -302,7 +328,11 @@ impl<'a, C: Cx> Fork<'a, C> {
         // A device that rang and then fell silent was reached; another way to it would ring it twice. A 100 is only the next
         // hop's.
         let (server, flow, silent) = (leg.server, leg.flow, !leg.provisional);
-        let rang = leg.rang;
+        let (rang, leads) = (leg.rang, leg.leads);
+        if self.anew && leads && !rang && !self.answered && !self.cancelled {
+            self.gone = true;
+            return;
+        }
         if server && silent {
             self.cx.rest(flow, Rest::Silent, SILENT_REST_MS);
         }
@@ -384,6 +414,9 @@ impl<'a, C: Cx> Fork<'a, C> {
 
     /// Goes on where no leg is open: next group of hops, hold, or the final answer.
     async fn settle(&mut self) {
+        if self.gone {
+            return;
+        }
         self.follow_redirects().await;
         while !self.answered && !self.legs.iter().any(|leg| leg.live) {
             if self.cancelled || self.declined {

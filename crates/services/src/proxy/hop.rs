@@ -2,11 +2,10 @@
 //!
 //! Owns the choice of flow and Route for a binding, the partner and a located URI.
 
-use crate::binding::Binding;
-use crate::cx::{Cx, Reach};
-use crate::forward::{MAX_PEER_HOPS, peer_hops};
+use crate::binding::{Binding, FlowRef};
+use crate::cx::{Cx, Peer, Reach};
+use crate::forward::{max_peer_hops, peer_hops};
 use crate::routes::flow_token;
-use pairline_group::PoolId;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 use pairline_sip::target::Rest;
@@ -33,6 +32,8 @@ pub struct Hop {
     pub server: bool,
     /// The user whom it was found for, if that is not the one who was called: call forwarding or a redirection led there.
     pub mapped: Option<Box<Aor>>,
+    /// A server of this pool that leads a group: if it cannot be reached, another one will lead, and is asked then.
+    pub leads: bool,
     /// A trusted peer, or a place that the policy names: what is known of the caller may be told to it.
     pub trusted: bool,
 }
@@ -67,6 +68,7 @@ impl Hop {
             q: 1000,
             alternates: Vec::new(),
             server: false,
+            leads: false,
             mapped: None,
             trusted: false,
         }
@@ -92,22 +94,22 @@ pub fn bracketed(uri: &[u8]) -> Box<[u8]> {
     value.into()
 }
 
-/// The other pool as next hop; `None` if the link is down or the request has crossed it often enough.
-pub fn to_peer<C: Cx>(cx: &C, request: &Message, pool: PoolId, uri: Option<&[u8]>) -> Option<Hop> {
-    if peer_hops(request) >= MAX_PEER_HOPS {
+/// Other servers as next hop; `None` if the link is down or the request has made its way between servers often enough.
+pub fn to_peer<C: Cx>(cx: &C, request: &Message, at: Peer, uri: Option<&[u8]>) -> Option<Hop> {
+    if peer_hops(request) >= max_peer_hops(at) {
         return None;
     }
-    Some(Hop::plain(cx.peer_flow(pool)?, uri))
+    Some(Hop { leads: matches!(at, Peer::Server(_)), ..Hop::plain(cx.peer_flow(at)?, uri) })
 }
 
 /// A binding as next hop; `None` if it is stranded. One whose flow is gone is tried by the first server of its Path.
 pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
     let mut routes: Vec<Box<[u8]>> = binding.path.iter().map(|p| bracketed(p)).collect();
-    let flow = match cx.reach(binding) {
+    match cx.reach(binding) {
         Reach::Open => {
             let flow = open_flow(cx, binding)?;
             let contact = Some(&*binding.contact);
-            return Some(match asked_for(cx, binding) {
+            Some(match asked_for(cx, binding) {
                 // A client may have named a transport on which nobody can connect to it: where it is not a promise of secrecy, the
                 // way that it registered by stays.
                 Some(stream) if stream.transport.secure() => {
@@ -118,31 +120,40 @@ pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
                     Hop { routes, q: binding.q, alternates: vec![fallback], ..Hop::plain(stream, contact) }
                 }
                 None => Hop { routes, q: binding.q, ..Hop::plain(flow, contact) },
-            });
+            })
         }
         Reach::ThroughPeer => {
-            let view = cx.view();
             // The owner of a datagram's flow sends where this server would.
             let mut owner = binding.flow;
             if owner.flow.transport == Transport::Udp {
                 owner.flow.remote = datagram_target(binding);
                 owner.flow = asked_for(cx, binding).unwrap_or(owner.flow);
             }
-            let token = flow_token(&view.sealing_key, &owner);
-            let host = view.partner.as_ref().map(peer_host)?;
-            routes.insert(0, format!("<sip:{token}@{host};lr>").into_bytes().into());
-            // Not counted as a hop between pools: the owner of a flow delivers on it or answers 430, it never sends on.
-            cx.peer_flow(binding.flow.pool)?
+            let mut hop = to_owner(cx, owner, Some(&binding.contact))?;
+            hop.routes.append(&mut routes);
+            Some(Hop { q: binding.q, ..hop })
         }
         Reach::Stranded => {
             let mut hop = located(cx, binding.path.first()?, Some(&binding.contact)).await?;
             for alternate in &mut hop.alternates {
                 alternate.routes.clone_from(&routes);
             }
-            return Some(Hop { routes, q: binding.q, ..hop });
+            Some(Hop { routes, q: binding.q, ..hop })
         }
+    }
+}
+
+/// The server that owns a flow as next hop, with the Route that names the flow; `None` if it cannot be reached. Not counted as a hop
+/// between servers: the owner of a flow delivers on it or answers 430, it never sends on.
+pub fn to_owner<C: Cx>(cx: &C, owner: FlowRef, uri: Option<&[u8]>) -> Option<Hop> {
+    let view = cx.view();
+    let token = flow_token(&view.sealing_key, &owner);
+    let host = match &view.partner {
+        Some(partner) if partner.pool == owner.pool => peer_host(partner),
+        _ => view.own.pool_name.clone(),
     };
-    Some(Hop { routes, q: binding.q, ..Hop::plain(flow, Some(&binding.contact)) })
+    let route = format!("<sip:{token}@{host};lr>").into_bytes();
+    Some(Hop { routes: vec![route.into()], ..Hop::plain(cx.peer_flow(Peer::Server(owner.server))?, uri) })
 }
 
 fn peer_host(partner: &crate::settings::PartnerNames) -> String {

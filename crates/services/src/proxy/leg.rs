@@ -42,6 +42,8 @@ pub struct Leg {
     pub flow: Flow,
     /// Whether that is one of the servers of a name.
     pub server: bool,
+    /// Whether that is a server of this pool that leads a group.
+    pub leads: bool,
     /// What to try if the hop cannot be reached.
     pub alternates: Vec<Hop>,
     /// Its share of the request's breadth while it is open (RFC 5393 §5.3).
@@ -66,6 +68,7 @@ impl Leg {
             hurried,
             flow: hop.flow,
             server: hop.server,
+            leads: hop.leads,
             alternates,
             breadth: 0,
             history: None,

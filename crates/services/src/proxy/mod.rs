@@ -22,7 +22,7 @@ pub use originate::{End, Own, originate};
 
 use crate::access::{Entry, Verdict};
 use crate::auth;
-use crate::cx::Cx;
+use crate::cx::{Cx, Peer};
 use crate::emergency;
 use crate::forward::Asserted;
 use crate::ident::Whose;
@@ -32,12 +32,17 @@ use crate::replies;
 use crate::routes::RouteSet;
 use crate::trust;
 use caller::Caller;
+pub use fork::Went;
 use fork::{Fork, Job};
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
 use pairline_sip::uri::Aor;
 use targets::Found;
+
+/// How often a request is sent to whoever leads a group before its sender is told to come back: a pool chooses another server in
+/// a second or two.
+pub(crate) const ATTEMPTS: usize = 4;
 
 /// Handles one request outside a dialog whose Request-URI is a user, an emergency service, or not ours.
 pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose, entry: Entry) {
@@ -48,14 +53,7 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         return replies::refuse(&cx, &request, 500, "Privacy Not Provided");
     }
     let proven = entry.with_digest();
-    let (asserted, consumed) = match caller::identify(&cx, &request, flow, entry).await {
-        Caller::Known { asserted, consumed } => (asserted, consumed),
-        Caller::ServedBy { pool, user, proven } => {
-            let stranger = (!proven).then_some(&user);
-            return to_serving_pool(&cx, &request, flow, &routes, pool, (stranger, &Asserted::Strip)).await;
-        }
-        Caller::Answered => return,
-    };
+    let Some((asserted, consumed)) = caller_of(&cx, &request, flow, &routes, entry).await else { return };
     if consumed && let Verdict::Refuse(status) = proven {
         cx.count(Counter::Refused);
         return replies::refuse(&cx, &request, status, "Not Allowed");
@@ -71,6 +69,31 @@ pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet
         Whose::User(user) => to_user(&cx, job, user).await,
         _ => to_outside(&cx, job).await,
     }
+}
+
+/// What the request says of its caller from here on, and whether our credentials in it are used up; `None` after an answer, or
+/// after other servers have decided.
+async fn caller_of<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    routes: &RouteSet,
+    entry: Entry,
+) -> Option<(Asserted, bool)> {
+    for _ in 0..ATTEMPTS {
+        match caller::identify(cx, request, flow, entry.clone()).await {
+            Caller::Known { asserted, consumed } => return Some((asserted, consumed)),
+            Caller::ServedBy { at, user, proven } => {
+                let told = ((!proven).then_some(&user), &Asserted::Strip);
+                if to_serving_servers(cx, request, flow, routes, at, told).await == Went::Answered {
+                    return None;
+                }
+            }
+            Caller::Answered => return None,
+        }
+    }
+    replies::try_later(cx, request, "Serving Server Not Reachable");
+    None
 }
 
 /// Sends a request for another domain to the peer that takes it. Without one there is no way: this is no open relay.
@@ -89,28 +112,48 @@ async fn to_outside<C: Cx>(cx: &C, job: Job<'_>) {
 
 /// Sends a request to a user of ours, wherever that user is.
 async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
-    let request = job.request;
-    let invite = *request.method() == Method::Invite;
     // Before the first look, so that no binding slips in between.
-    if invite {
-        replies::trying(cx, request);
+    if *job.request.method() == Method::Invite {
+        replies::trying(cx, job.request);
         cx.watch_bindings(&user);
     }
-    match targets::find_and_wake(cx, request, &user).await {
+    for _ in 0..ATTEMPTS {
+        if to_user_now(cx, job, &user).await == Went::Answered {
+            return;
+        }
+    }
+    replies::try_later(cx, job.request, "Serving Server Not Reachable");
+}
+
+/// Sends a request to where the user is now.
+async fn to_user_now<C: Cx>(cx: &C, job: Job<'_>, user: &Aor) -> Went {
+    let request = job.request;
+    let invite = *request.method() == Method::Invite;
+    match targets::find_and_wake(cx, request, user).await {
         Found::Waking(user, hops) => {
             cx.count(Counter::ProxyWaking);
             Fork::waking(cx, job, user).run(hops).await;
         }
         Found::Hops(hops) => {
             cx.count(Counter::ProxyForked);
-            Fork::new(cx, job, hold_for(invite, &user)).run(hops).await;
+            return Fork::new(cx, job, hold_for(invite, user)).attempt(hops).await;
         }
         Found::Stranded(user) if invite => {
             cx.count(Counter::ProxyHeld);
             cx.watch_bindings(&user);
             Fork::new(cx, job, Some(user)).run(Vec::new()).await;
         }
-        Found::Stranded(_) => replies::unavailable(cx, request, "No Device Reachable"),
+        other => refuse_unfound(cx, request, &other),
+    }
+    Went::Answered
+}
+
+/// The answer where there is no way to a user.
+fn refuse_unfound<C: Cx>(cx: &C, request: &Message, found: &Found) {
+    match found {
+        Found::Hops(_) | Found::Waking(..) | Found::Stranded(_) => {
+            replies::unavailable(cx, request, "No Device Reachable");
+        }
         Found::NotSecure => {
             // RFC 5630 §5.3.
             let warning = format!("380 {} \"SIPS Not Allowed\"", cx.view().own.server_name);
@@ -133,29 +176,30 @@ fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
     invite.then(|| user.clone())
 }
 
-/// A caller whom the other pool serves: that pool authenticates, so the request goes there as it is. A stranger, who only says
-/// who it is, sees nothing of that until the other pool has answered; who has proven it is named inside the link.
-pub async fn to_serving_pool<C: Cx>(
+/// A caller whom other servers serve: they authenticate, so the request goes there as it is. A stranger, who only says who it
+/// is, sees nothing of that until they have answered; who has proven it is named inside the link.
+pub async fn to_serving_servers<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
-    pool: pairline_group::PoolId,
+    at: Peer,
     (stranger, asserted): (Option<&Aor>, &Asserted),
-) {
-    let Some(peer) = hop::to_peer(cx, request, pool, None) else {
-        // Sent to and fro between the pools too often, which is news for no stranger.
-        return match stranger {
+) -> Went {
+    let Some(peer) = hop::to_peer(cx, request, at, None) else {
+        // Sent to and fro between servers too often, which is news for no stranger.
+        match stranger {
             Some(user) => auth::challenge(cx, request, flow, auth::realm_of(request), user.domain(), false),
             None => replies::try_later(cx, request, "Serving Pool Not Reachable"),
-        };
+        }
+        return Went::Answered;
     };
     if stranger.is_none() {
         replies::trying(cx, request);
     }
     cx.count(Counter::ProxyPeer);
     let job = Job { request, arrival: flow, routes, asserted, consumed: false, record_route: true };
-    Fork::new(cx, job, None).of_stranger(stranger).run(vec![peer]).await;
+    Fork::new(cx, job, None).of_stranger(stranger).attempt(vec![peer]).await
 }
 
 /// Emergency calls (RFC 5031): never refused in which mode this pool is.

@@ -6,7 +6,7 @@ use super::edge::probe;
 use super::hop::{self, Hop};
 use super::targets;
 use crate::binding::{Binding, FlowRef};
-use crate::cx::{Branch, Cx, Place, TaskEvent};
+use crate::cx::{Branch, Cx, Peer, Place, TaskEvent};
 use crate::forward::via_value;
 use crate::ident::{HostIs, host_is};
 use crate::routes::read_flow_token;
@@ -99,7 +99,7 @@ async fn way<C: Cx>(cx: &C, own: &Own<'_>) -> Option<Hop> {
     let mut flow = own.flow;
     while let Some((first, rest)) = routes.split_first() {
         let uri = Uri::parse(first).ok()?;
-        let partner = view.partner.as_ref().and_then(|partner| cx.peer_flow(partner.pool));
+        let partner = view.partner.as_ref().and_then(|partner| cx.peer_flow(Peer::Pool(partner.pool)));
         match (host_is(&view, &uri), partner) {
             (HostIs::Foreign, _) => break,
             (HostIs::Partner, Some(peer)) => {
@@ -132,7 +132,7 @@ async fn of_party<C: Cx>(cx: &C, own: &Own<'_>) -> Option<Hop> {
     let party = Aor::parse(own.party)?;
     let target = Uri::parse(own.target).ok()?;
     let wall = cx.now().wall;
-    let mut bindings = match cx.place(&party) {
+    let mut bindings = match cx.placed(&party).await {
         Place::Here { group } | Place::Resiliency { group } | Place::Elsewhere { group, .. } => {
             targets::read_bindings(cx, group, &party).await
         }

@@ -4,7 +4,7 @@
 
 use super::hop::{self, Hop};
 use crate::binding::Binding;
-use crate::cx::{Cx, Place};
+use crate::cx::{Cx, Peer, Place};
 use crate::forward::peer_hops;
 use crate::gruu;
 use crate::ident::parse_user;
@@ -81,14 +81,14 @@ async fn look<C: Cx>(cx: &C, request: &Message, user: &Aor, device: Option<&gruu
     loop {
         let current = seen.last().expect("begins with one").clone();
         let forwarded = seen.len() > 1;
-        let place = cx.place(&current);
+        let place = cx.placed(&current).await;
         let group = match place {
             Place::NoSuchUser if forwarded => return Found::NotRegistered,
             Place::NoSuchUser => return Found::NoSuchUser,
             Place::Here { group } | Place::Resiliency { group } => Some(group),
-            Place::Elsewhere { pool, .. } => {
+            Place::Elsewhere { at, .. } => {
                 let uri = forwarded.then(|| sips::like(request, current.as_str()));
-                if let Some(peer) = hop::to_peer(cx, request, pool, uri.as_deref().map(str::as_bytes)) {
+                if let Some(peer) = hop::to_peer(cx, request, at, uri.as_deref().map(str::as_bytes)) {
                     cx.count(Counter::ProxyPeer);
                     let found = Found::Hops(vec![peer]);
                     return if forwarded { mapped_to(&current, found) } else { found };
@@ -139,7 +139,7 @@ fn then_other_pool<C: Cx>(cx: &C, request: &Message, user: &Aor, forwarded: bool
     let partner = cx.view().partner.as_ref().map(|partner| partner.pool).filter(|_| peer_hops(request) == 0);
     let uri = forwarded.then(|| sips::like(request, user.as_str()));
     let uri = uri.as_deref().map(str::as_bytes);
-    let Some(peer) = partner.and_then(|pool| hop::to_peer(cx, request, pool, uri)) else {
+    let Some(peer) = partner.and_then(|pool| hop::to_peer(cx, request, Peer::Pool(pool), uri)) else {
         return found;
     };
     match found {

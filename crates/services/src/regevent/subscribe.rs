@@ -49,7 +49,7 @@ async fn watcher<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Op
         auth::challenge(cx, request, flow, Realm::Registrar, watcher.domain(), false);
         return None;
     }
-    let kept = Kept::of(cx, &watcher);
+    let kept = Kept::of(cx, &watcher).await;
     if !auth::authenticate(cx, request, flow, Realm::Registrar, Who { user: &watcher, kept: &kept }).await {
         return None;
     }
@@ -63,13 +63,13 @@ async fn watcher<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Op
 
 /// What the pool that serves the watched user is told of the one who asks: who has proven it by certificate, or nothing where
 /// credentials are offered, which it is to weigh. `None`: it is answered where it arrives.
-pub fn is_weighed_there<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Option<Asserted> {
+pub async fn is_weighed_there<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Option<Asserted> {
     let view = cx.view();
     let Whose::User(watcher) = classify(&view, request.from().uri) else { return None };
     if !auth::may_be_proven(&view, request, flow, Realm::Registrar, watcher.domain()) {
         return None;
     }
-    let kept = Kept::of(cx, &watcher);
+    let kept = Kept::of(cx, &watcher).await;
     if auth::is_vouched_for(cx, request, flow, Who { user: &watcher, kept: &kept }) {
         return Some(Asserted::Set(watcher));
     }
@@ -204,7 +204,7 @@ fn accept<C: Cx>(cx: &C, request: &Message, flow: Flow, subscription: &Subscript
 /// Handles one SUBSCRIBE to a user who should be served here. What is to be told the subscriber follows its answer.
 pub async fn subscribe<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor) -> Option<Notice> {
     let watcher = watcher(cx, request, flow, user).await?;
-    let group = match cx.place(user) {
+    let group = match cx.placed(user).await {
         Place::Here { group } => group,
         Place::NoSuchUser => {
             refuse(cx, request, 404, "Not Found");

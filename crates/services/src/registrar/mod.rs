@@ -5,15 +5,15 @@
 
 mod answer;
 pub mod ask;
-mod elsewhere;
 mod guest;
 mod outbound;
 pub mod plan;
 pub mod quick;
+mod relay;
 
 use crate::auth::{self, Kept, Realm, Who};
 use crate::binding::{Binding, FlowRef};
-use crate::cx::{Cx, Place, TaskEvent};
+use crate::cx::{Cx, Peer, Place, TaskEvent};
 use crate::forward::Asserted;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
@@ -23,7 +23,7 @@ use crate::routes::{RouteSet, read_flow_token};
 use crate::sips;
 use ask::{Ask, AskError};
 use pairline_group::io::{Done, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Millis, PoolId, Position};
+use pairline_group::{GroupId, Millis, Position};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -57,12 +57,15 @@ async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: R
         return;
     }
     for round in 0..ROUNDS {
-        let kept = Kept::of(&cx, &user);
+        let kept = Kept::of(&cx, &user).await;
         let who = Who { user: &user, kept: &kept };
-        if let Place::Elsewhere { pool, .. } = kept.place
+        if let Place::Elsewhere { at, .. } = kept.place
             && (admitted || !weighed_here(&cx, &request, flow, who))
         {
-            return at_other_pool(&cx, &request, flow, &routes, who, (pool, admitted)).await;
+            match at_other_servers(&cx, &request, flow, &routes, who, (at, admitted)).await {
+                Outcome::Moving => continue,
+                Outcome::Answered => return,
+            }
         }
         // Once: a second look at the same credentials would find their nonce count used.
         admitted = admitted || admit(&cx, &request, flow, who).await;
@@ -92,25 +95,32 @@ fn weighed_here<C: Cx>(cx: &C, request: &Message, flow: Flow, who: Who<'_>) -> b
         && !auth::is_vouched_for(cx, request, flow, who)
 }
 
-/// A REGISTER of a user whom the other pool serves. Who offers no credentials is challenged here, at once, like everybody, and a
-/// pool that does not answer is news only for who has proven to be that user: neither time nor failure tells who exists.
-async fn at_other_pool<C: Cx>(
+/// A REGISTER of a user whom other servers serve. Who offers no credentials is challenged here, at once, like everybody, and a
+/// pool that does not answer is news only for who has proven to be that user: neither time nor failure tells who exists. If a server
+/// of this pool is gone, another one will lead the group in a moment.
+async fn at_other_servers<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
     who: Who<'_>,
-    (pool, proven): (PoolId, bool),
-) {
+    (at, proven): (Peer, bool),
+) -> Outcome {
     let vouched = auth::is_vouched_for(cx, request, flow, who);
     if !vouched && !auth::are_offered(&cx.view(), request, Realm::Registrar, who.user.domain()) {
-        return auth::challenge(cx, request, flow, Realm::Registrar, who.user.domain(), false);
+        auth::challenge(cx, request, flow, Realm::Registrar, who.user.domain(), false);
+        return Outcome::Answered;
     }
     let asserted = if vouched { Asserted::Set(who.user.clone()) } else { Asserted::Strip };
-    if let Err(unreached) = elsewhere::relay(cx, request, flow, routes, pool, &asserted).await
-        && (proven || admit(cx, request, flow, who).await)
-    {
-        replies::try_later(cx, request, unreached.0);
+    match (relay::send(cx, request, flow, routes, at, &asserted).await, at) {
+        (Ok(()), _) => Outcome::Answered,
+        (Err(_), Peer::Server(_)) => Outcome::Moving,
+        (Err(unreached), Peer::Pool(_)) => {
+            if proven || admit(cx, request, flow, who).await {
+                replies::try_later(cx, request, unreached.0);
+            }
+            Outcome::Answered
+        }
     }
 }
 

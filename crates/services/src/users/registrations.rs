@@ -4,7 +4,7 @@
 
 use super::entry_of;
 use crate::binding::Binding;
-use crate::cx::{Cx, Place, Reach};
+use crate::cx::{Cx, Peer, Place, Reach};
 use crate::records::{BINDING, binding_key};
 use crate::remedy::{CommandError, writable, written};
 use pairline_group::io::{Proposal, Write};
@@ -63,10 +63,11 @@ pub async fn where_is<C: Cx>(cx: &C, user: &Aor) -> Result<WhereIs, CommandError
     let entry = entry_of(cx, user).await?.ok_or_else(|| CommandError::NoSuchUser(user.as_str().to_owned()))?;
     let view = cx.view();
     let group = view.group_of(entry.home, user.as_str()).ok_or(CommandError::NoSuchPool(entry.home))?;
-    let place = cx.place(user);
+    let place = cx.placed(user).await;
     let serving = match &place {
         Place::Here { .. } => Some(view.own.pool),
-        Place::Elsewhere { pool, .. } => Some(*pool),
+        Place::Elsewhere { at: Peer::Pool(pool), .. } => Some(*pool),
+        Place::Elsewhere { at: Peer::Server(_), .. } => Some(view.own.pool),
         _ => None,
     };
     let mut registrations: Vec<RegistrationView> =

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pairline_group::io::{Done, Now, Proposal, Refusal, Write, WriteClass};
 use pairline_group::{Class, Epoch, GroupId, Key, Kind, PoolId, Position, Record, ServerId};
 use pairline_services::binding::Binding;
-use pairline_services::cx::{Branch, Cx, LocateError, Place, Reach, TaskEvent};
+use pairline_services::cx::{Branch, Cx, LocateError, Peer, Place, Reach, TaskEvent};
 use pairline_services::metrics::Counter;
 use pairline_services::records::{Credential, credential_key};
 use pairline_services::settings::*;
@@ -190,7 +190,7 @@ impl Fake {
             fake.set_password(&user, group);
         }
         let carol = aor("sip:carol@pairline.test");
-        fake.set_place(&carol, Place::Elsewhere { group: group_of(WEST, &carol), pool: WEST });
+        fake.set_place(&carol, Place::Elsewhere { group: group_of(WEST, &carol), at: Peer::Pool(WEST) });
         fake.set_password(&carol, group_of(WEST, &carol));
         fake
     }
@@ -305,12 +305,20 @@ impl Cx for Fake {
         self.0.borrow().places.get(user.as_str()).cloned().unwrap_or(Place::NoSuchUser)
     }
 
+    async fn placed(&self, user: &Aor) -> Place {
+        self.place(user)
+    }
+
     fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)> {
         stand_in(&self.0.borrow().places, user)
     }
 
     async fn read(&self, group: GroupId, key: &Key) -> Option<Record> {
         self.pause().await;
+        self.glance(group, key)
+    }
+
+    fn glance(&self, group: GroupId, key: &Key) -> Option<Record> {
         self.0.borrow().records.get(&(group, key.clone())).cloned()
     }
 
@@ -414,7 +422,7 @@ impl Cx for Fake {
         }
     }
 
-    fn peer_flow(&self, _: PoolId) -> Option<Flow> {
+    fn peer_flow(&self, _: Peer) -> Option<Flow> {
         self.0.borrow().peer_up.then(peer_flow)
     }
 

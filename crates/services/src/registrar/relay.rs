@@ -1,14 +1,13 @@
-//! REGISTER of a user whom the other pool serves: sent on with a Path, credentials intact, or with the identity that a
+//! REGISTER of a user whom other servers serve (another pool, or the server of this pool that leads the group): sent on with a Path, credentials intact, or with the identity that a
 //! certificate has proven here (DESIGN §8, RFC 3327).
 //!
 //! Owns that one hop. The serving pool authenticates and decides.
 
 use crate::binding::FlowRef;
-use crate::cx::{Cx, TaskEvent};
+use crate::cx::{Cx, Peer, TaskEvent};
 use crate::forward::{self, Asserted, Extra, Sending};
 use crate::metrics::Counter;
 use crate::routes::{RouteSet, path_value};
-use pairline_group::PoolId;
 use pairline_sip::flow::Flow;
 use pairline_sip::message::Message;
 
@@ -20,16 +19,16 @@ pub struct Unreached(pub &'static str);
 ///
 /// # Errors
 /// [`Unreached`]. What the sender may learn of that depends on who it is.
-pub async fn relay<C: Cx>(
+pub async fn send<C: Cx>(
     cx: &C,
     request: &Message,
     flow: Flow,
     routes: &RouteSet,
-    pool: PoolId,
+    at: Peer,
     proven: &Asserted,
 ) -> Result<(), Unreached> {
     let view = cx.view();
-    let hop = cx.peer_flow(pool).filter(|_| forward::peer_hops(request) < forward::MAX_PEER_HOPS);
+    let hop = cx.peer_flow(at).filter(|_| forward::peer_hops(request) < forward::max_peer_hops(at));
     let Some(hop) = hop else {
         return Err(Unreached("Serving Pool Not Reachable"));
     };

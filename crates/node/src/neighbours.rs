@@ -1,0 +1,118 @@
+//! The other servers of the pool: which are heard, and what waits while they choose who leads a group.
+//!
+//! Owns liveness inside the pool and the waiting for a leader. Who leads is replication's to say (`group`); where a user is served
+//! follows from it in `place`.
+
+use crate::core::{Core, Link, WaitResult};
+use crate::executor::TaskId;
+use crate::peer::PeerFrame;
+use pairline_group::{GroupId, LinkId, Millis};
+use std::collections::BTreeMap;
+
+/// Interval at which a server that has nothing else to say says that it is there, in milliseconds.
+const ALIVE_MS: Millis = 200;
+
+/// Silence after which a server of the pool is not asked any more, in milliseconds: longer than a machine under load stands still,
+/// shorter than a group needs to choose another leader.
+const SILENT_MS: Millis = 1_000;
+
+/// How long a group may be without a leader before its users are served from what is known here, in milliseconds.
+pub const LEADERLESS_MS: Millis = 4_000;
+
+/// What is known of the pool's other servers.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    /// Groups that this pool serves and that nobody who can be reached leads, with since when (monotonic).
+    pub leaderless: BTreeMap<GroupId, Millis>,
+    /// Who waits for a leader, of whatever group.
+    waiting: BTreeMap<u64, TaskId>,
+    due: Millis,
+    /// Something has changed that those who wait have not been told.
+    untold: bool,
+}
+
+/// Who leads a group, or which servers are heard, has changed.
+pub fn changed(core: &mut Core) {
+    core.neighbours.untold = has_several(core);
+}
+
+/// Lets whoever waits for such a change look again; true if there was one.
+pub fn pump(core: &mut Core) -> bool {
+    if !std::mem::take(&mut core.neighbours.untold) {
+        return false;
+    }
+    look(core);
+    for (wait, task) in std::mem::take(&mut core.neighbours.waiting) {
+        core.resolve(task, wait, WaitResult::Elapsed);
+    }
+    crate::place::wake_all_watchers(core);
+    true
+}
+
+/// A wait of a task that ends with the next change, or at that time. To be ended with [`waited`].
+pub fn wait(core: &mut Core, task: TaskId, until: Millis) -> u64 {
+    let wait = core.wait_until(task, until);
+    core.neighbours.waiting.insert(wait, task);
+    wait
+}
+
+/// That wait is over.
+pub fn waited(core: &mut Core, wait: u64) {
+    core.neighbours.waiting.remove(&wait);
+}
+
+/// Whether this pool has several servers.
+pub fn has_several(core: &Core) -> bool {
+    core.topology.servers_of(core.pool).len() > 1
+}
+
+/// Time passes.
+pub fn tick(core: &mut Core) {
+    let now = core.now.mono;
+    if now < core.neighbours.due || !has_several(core) {
+        return;
+    }
+    core.neighbours.due = now + ALIVE_MS;
+    let own: Vec<(LinkId, Link)> =
+        core.links.iter().filter(|(_, link)| link.pool == core.pool).map(|(id, link)| (*id, *link)).collect();
+    let mut any = false;
+    for (id, link) in own {
+        core.send_on(id, &PeerFrame::Alive);
+        let silent = now.saturating_sub(link.heard) > SILENT_MS;
+        if silent == link.silent {
+            continue;
+        }
+        any = true;
+        if let Some(link) = core.links.get_mut(&id) {
+            link.silent = silent;
+        }
+        if silent {
+            crate::peer_side::server_lost(core, link.pool, link.server);
+        } else {
+            core.layer.transport_restored(now, crate::core::peer_flow_of(link.pool, link.server));
+        }
+    }
+    if any {
+        changed(core);
+    }
+    look(core);
+    let gone: Vec<u64> = core
+        .neighbours
+        .waiting
+        .clone()
+        .into_iter()
+        .filter(|(_, task)| core.state(*task).is_none())
+        .map(|(wait, _)| wait)
+        .collect();
+    gone.iter().for_each(|wait| waited(core, *wait));
+}
+
+/// Notes which groups nobody leads who can be reached.
+fn look(core: &mut Core) {
+    let now = core.now.mono;
+    let without: Vec<GroupId> =
+        core.host.groups().into_iter().filter(|group| crate::place::is_leaderless(core, *group)).collect();
+    let before = std::mem::take(&mut core.neighbours.leaderless);
+    core.neighbours.leaderless =
+        without.into_iter().map(|group| (group, before.get(&group).copied().unwrap_or(now))).collect();
+}
