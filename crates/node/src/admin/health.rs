@@ -49,9 +49,9 @@ fn copies(core: &Core) -> Vec<CopyView> {
     all.map(|status| CopyView {
         pool: status.group.pool.0,
         index: status.group.index,
-        leads: core.host.can_commit(status.group),
+        leads: core.host.leads(status.group),
         sequence: status.position.seq,
-        behind: Vec::new(),
+        behind: core.host.replicas(status.group).iter().map(|replica| (replica.server.0, replica.behind)).collect(),
         stopped: status.stopped.map(String::from),
     })
     .collect()
