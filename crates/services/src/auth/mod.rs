@@ -274,19 +274,17 @@ fn challenge_value(
     auth::challenge(view.realm(domain), algorithm, &nonce, stale, proxy)
 }
 
+/// An HA1, with the version of the record that it was opened from, if it was opened now.
+type Ha1 = (Vec<u8>, Option<(GroupId, Position)>);
+
 /// The HA1 in the credential that a user's is weighed against, and the credential's place and version if it was opened only now.
-async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<(Vec<u8>, Option<(GroupId, Position)>)> {
+async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Ha1> {
     let record = cx.read(who.kept.group()?, &credential_key(who.kept.owner(who.user).as_str())).await;
     ha1_in(cx, who, algorithm, record?)
 }
 
 /// The same of a record that was read.
-fn ha1_in<C: Cx>(
-    cx: &C,
-    who: Who<'_>,
-    algorithm: Algorithm,
-    record: Record,
-) -> Option<(Vec<u8>, Option<(GroupId, Position)>)> {
+fn ha1_in<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm, record: Record) -> Option<Ha1> {
     let view = cx.view();
     let owner = who.kept.owner(who.user);
     let group = who.kept.group()?;
