@@ -4,6 +4,7 @@
 
 mod divergence;
 mod fencing;
+pub mod health;
 mod pairing;
 mod pools;
 mod procedure;
@@ -71,6 +72,7 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         | Command::SettingsGet { .. }
         | Command::SettingsPut { .. } => users::execute(cx, command).await,
         Command::PoolStatus => pools::status(cx, passed_on).await,
+        Command::PoolHealth { pool, part } => health::execute(cx, pool.as_deref(), part, passed_on).await,
         Command::PoolSync { pool } => pools::sync(cx, &pool).await,
         Command::PoolVerify { pool } => pools::verify(cx, &pool).await,
         Command::PoolPair { a, b, accept_unsupported } => pairing::pair(cx, &a, &b, accept_unsupported).await,
@@ -221,6 +223,7 @@ fn privileged(command: &Command) -> bool {
             | Command::ContactRemove { .. }
             | Command::SettingsGet { .. }
             | Command::PoolStatus
+            | Command::PoolHealth { .. }
             | Command::ProcedureList
             | Command::ProcedureShow { .. }
             | Command::Preflight { .. }

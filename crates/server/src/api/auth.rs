@@ -108,6 +108,7 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         | Command::ContactList { .. }
         | Command::SettingsGet { .. }
         | Command::PoolStatus
+        | Command::PoolHealth { .. }
         | Command::PoolDivergence { apply: false, .. }
         | Command::ProcedureList
         | Command::ProcedureShow { .. }

@@ -117,6 +117,16 @@ pub fn pool_status(_: &Params) -> Built {
     Ok(Command::PoolStatus)
 }
 
+/// `GET /health` below the API's root.
+pub fn health(_: &Params) -> Built {
+    Ok(Command::PoolHealth { pool: None, part: false })
+}
+
+/// `GET /pools/{pool}/health`.
+pub fn pool_health(p: &Params) -> Built {
+    Ok(Command::PoolHealth { pool: Some(p.path("pool")?), part: false })
+}
+
 /// `POST /pools/{pool}/sync`.
 pub fn pool_sync(p: &Params) -> Built {
     Ok(Command::PoolSync { pool: p.path("pool")? })

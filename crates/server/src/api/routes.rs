@@ -285,6 +285,8 @@ pub const ROUTES: &[Route] = &[
     )
     .with_query(&[may("contact", Kind::Text, "only the binding with this contact URI")]),
     get("/api/v1/pools", "Status of all pools, both directions of shipping", build::pool_status),
+    get("/api/v1/health", "Servers and copies of all pools: who is up, what may fail now", build::health),
+    get("/api/v1/pools/{pool}/health", "The same of one pool", build::pool_health),
     act(Verb::Post, "/api/v1/pools/{pool}/sync", "Ship everything now", &[], build::pool_sync),
     act(Verb::Post, "/api/v1/pools/{pool}/verify", "Prove both copies equal", &[], build::pool_verify),
     act(

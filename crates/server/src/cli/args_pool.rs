@@ -16,6 +16,12 @@ pub enum PoolCommand {
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         timeout: u64,
     },
+    /// Servers and copies of a pool: who is up and leads what, what may fail now, what happens next. Exit code: 0 healthy, 1 with
+    /// fewer copies than there should be, 2 where a group has no majority or nobody answers.
+    Health {
+        /// The pool; all, if absent.
+        name: Option<String>,
+    },
     /// Ship everything now; answers when the partner has all that was committed before the call.
     Sync {
         /// Source pool.

@@ -10,6 +10,7 @@ pub mod ladder;
 pub mod policy;
 pub mod procedures;
 pub mod render;
+pub mod render_health;
 pub mod render_pool;
 pub mod run;
 pub mod server;

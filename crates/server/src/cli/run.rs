@@ -7,7 +7,7 @@ use super::args::{
     Top, TopologyCommand, TraceCommand, UserCommand,
 };
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, policy, procedures, render, render_pool, trace};
+use super::{import, import_csv, policy, procedures, render, render_health, render_pool, trace};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -67,8 +67,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.common.json;
     match run(cli) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&error, json);
             ExitCode::FAILURE
@@ -76,12 +75,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<bool, RunError> {
+/// Runs a command; its exit code.
+fn run(cli: Cli) -> Result<u8, RunError> {
     if let Top::Server(args) = &cli.command {
-        return Ok(super::server::run(args).map(|()| true)?);
+        return Ok(super::server::run(args).map(|()| 0)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    runtime.block_on(Box::pin(dispatch(cli)))
+    if let Top::Pool(PoolCommand::Health { name }) = cli.command {
+        return runtime.block_on(Box::pin(health(cli.common, name)));
+    }
+    Ok(u8::from(!runtime.block_on(Box::pin(dispatch(cli)))?))
 }
 
 async fn dispatch(cli: Cli) -> Result<bool, RunError> {
@@ -107,6 +110,24 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
             let mut asking = Asking { session: Session::new(access(&common)?), common };
             Box::pin(asking.command(command)).await
         }
+    }
+}
+
+/// Asks how pools are; the answer's exit code, and that of the worst where nobody answers.
+async fn health(common: Common, pool: Option<String>) -> Result<u8, RunError> {
+    let json = common.json;
+    let mut asking = Asking { session: Session::new(access(&common)?), common };
+    let prefer = pool.clone().map_or(Prefer::Any, Prefer::Pool);
+    match asking.session.call(&Command::PoolHealth { pool, part: false }, &prefer).await {
+        Ok(reply) => {
+            asking.print(&reply);
+            Ok(if let Reply::Health(view) = &reply { render_health::exit_code(view) } else { 2 })
+        }
+        Err(error @ (CallError::Unreachable(_) | CallError::Unknown { .. })) => {
+            complain(&error.into(), json);
+            Ok(2)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -253,6 +274,8 @@ impl Asking {
         match command {
             PoolCommand::Status { wait: None, .. } => self.plain(Command::PoolStatus, Prefer::Any).await,
             PoolCommand::Status { wait: Some(WaitFor::Steady), timeout } => self.wait_steady(timeout).await,
+            // It has exit codes of its own: see [`health`].
+            PoolCommand::Health { .. } => Ok(true),
             PoolCommand::Sync { name } => {
                 self.plain(Command::PoolSync { pool: name.clone() }, Prefer::Pool(name)).await
             }
@@ -304,7 +327,7 @@ impl Asking {
         let unpaired = procedures::unpaired(&view);
         self.print(&Reply::Pools(view));
         if !steady && unpaired {
-            eprintln!("no pool is paired, so nothing is shipped that could become steady");
+            eprintln!("no pool is paired, so nothing is shipped that could become steady; see `pairline pool health`");
         } else if !steady {
             eprintln!("not steady after {timeout} s");
         }
