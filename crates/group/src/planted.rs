@@ -59,11 +59,13 @@ pub enum Planted {
     LeaseIgnored,
     /// A follower that has just heard a leader helps another to lead.
     PromiseForgotten,
+    /// A leader that has told another to lead goes on as if it had not.
+    PassedOnAndKept,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 27] = [
+    pub const ALL: [Planted; 28] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -91,5 +93,6 @@ impl Planted {
         Planted::FlightsOutliveLeader,
         Planted::LeaseIgnored,
         Planted::PromiseForgotten,
+        Planted::PassedOnAndKept,
     ];
 }

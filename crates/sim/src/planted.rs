@@ -46,7 +46,8 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         | Planted::LeadsBeforeApplied
         | Planted::FlightsOutliveLeader
         | Planted::LeaseIgnored
-        | Planted::PromiseForgotten => Some("needs a pool of several servers, of which this simulator has none yet"),
+        | Planted::PromiseForgotten
+        | Planted::PassedOnAndKept => Some("needs a pool of several servers, of which this simulator has none yet"),
         _ => None,
     }
 }
