@@ -11,6 +11,7 @@ use pairline_topology::demo::{self, EAST};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub struct Pool {
@@ -20,11 +21,16 @@ pub struct Pool {
     runtime: tokio::runtime::Runtime,
     servers: Vec<Option<Child>>,
     _folder: Folder,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One pool at a time: what is measured is a pool's time, not that of five on one machine.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Pool {
     /// Creates the deployment and starts all its servers; waits until the pool is healthy.
     pub fn start(servers: usize) -> Pool {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = Folder::new();
         let addresses = (0..servers).map(|_| address()).collect();
         let topology = demo::enterprise(&[(EAST, "east", addresses)], 5060);
@@ -32,7 +38,7 @@ impl Pool {
         let access = Access::find(&[], layout.root(), None, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let empty = (0..servers).map(|_| None).collect();
-        let mut pool = Pool { topology, layout, access, runtime, servers: empty, _folder: folder };
+        let mut pool = Pool { topology, layout, access, runtime, servers: empty, _folder: folder, _alone: alone };
         (0..servers).for_each(|n| pool.launch(n));
         pool.wait("healthy", 0);
         pool
