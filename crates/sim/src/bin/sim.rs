@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Some("ci") => seeds(1, number(1, 2_000), true) & crashes(false),
         Some("seeds") => seeds(number(1, 1), number(2, 100), false),
         Some("replay") => replay(number(1, 1)),
+        Some("pool") => pool(number(1, 1), number(2, 100), false),
+        Some("pool-replay") => pool_replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
         Some("planted") => planted(number(1, 100)),
         _ => {
@@ -27,21 +29,33 @@ fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A kind of world: how a seed of it is run, how it is replayed, and what its seeds must meet.
+struct Family {
+    run: fn(u64) -> Outcome,
+    replay: &'static str,
+    sometimes: &'static [&'static str],
+}
+
 fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
+    let family = Family { run: |seed| run::seed(seed, |_| {}), replay: "replay", sometimes: &SOMETIMES };
+    sweep_seeds(&family, from, count, all_conditions)
+}
+
+fn sweep_seeds(family: &Family, from: u64, count: u64, all_conditions: bool) -> bool {
     let started = Instant::now();
     let (mut failed, mut virtual_ms, mut changes, mut acknowledged) = (0_u64, 0_u64, 0_usize, 0_usize);
     let mut met: BTreeSet<&'static str> = BTreeSet::new();
     for seed in from..from + count {
-        let outcome = run::seed(seed, |_| {});
+        let outcome = (family.run)(seed);
         virtual_ms += outcome.virtual_ms;
         changes += outcome.changes.0;
         acknowledged += outcome.changes.1;
         met.extend(outcome.sometimes.iter().copied());
         if !outcome.clean() {
             failed += 1;
-            print_failure(&outcome);
+            print_failure(&outcome, family.replay);
         }
-        if seed % 97 == 0 && run::seed(seed, |_| {}).trace != outcome.trace {
+        if seed % 97 == 0 && (family.run)(seed).trace != outcome.trace {
             failed += 1;
             println!("seed {seed}: two runs have different traces");
         }
@@ -52,7 +66,7 @@ fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
         "{count} seeds, {failed} failed; {simulated:.0} virtual seconds in {elapsed:.1} s ({:.0}x); {changes} changes, {acknowledged} acknowledged",
         simulated / elapsed.max(0.001)
     );
-    let missing: Vec<&&str> = SOMETIMES.iter().filter(|what| !met.contains(*what)).collect();
+    let missing: Vec<&&str> = family.sometimes.iter().filter(|what| !met.contains(*what)).collect();
     if !missing.is_empty() {
         println!("conditions that were never met: {missing:?}");
     }
@@ -60,8 +74,8 @@ fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
     failed == 0 && (missing.is_empty() || !all_conditions)
 }
 
-fn print_failure(outcome: &Outcome) {
-    println!("seed {} (replay with `sim replay {}`):", outcome.seed, outcome.seed);
+fn print_failure(outcome: &Outcome, replay: &str) {
+    println!("seed {} (replay with `sim {replay} {}`):", outcome.seed, outcome.seed);
     if let Some(fatal) = &outcome.fatal {
         println!("  {fatal}");
     }
@@ -75,7 +89,23 @@ fn replay(seed: u64) -> bool {
         options.verbose = true;
         println!("{options:?}");
     });
-    print_failure(&outcome);
+    print_failure(&outcome, "replay");
+    println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
+    outcome.clean()
+}
+
+/// Seeds of one pool of several servers.
+fn pool(from: u64, count: u64, all_conditions: bool) -> bool {
+    let family = Family { run: |seed| pairline_sim::pool::seed(seed, |_| {}), replay: "pool-replay", sometimes: &pairline_sim::pool::SOMETIMES };
+    sweep_seeds(&family, from, count, all_conditions)
+}
+
+fn pool_replay(seed: u64) -> bool {
+    let outcome = pairline_sim::pool::seed(seed, |options| {
+        options.verbose = true;
+        println!("{options:?}");
+    });
+    print_failure(&outcome, "pool-replay");
     println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
     outcome.clean()
 }
@@ -103,7 +133,7 @@ fn crashes(pairs: bool) -> bool {
                     if !outcome.clean() {
                         failed += 1;
                         println!("{script:?}: crash of site {site} at input {nth} (again {again:?}):");
-                        print_failure(&outcome);
+                        print_failure(&outcome, "replay");
                     }
                 }
             }
