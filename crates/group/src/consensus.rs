@@ -6,6 +6,7 @@
 //! an item means, nor links.
 
 mod check;
+mod lease;
 mod log;
 mod message;
 
@@ -13,9 +14,10 @@ pub use check::Impossible;
 pub use message::{ReplicaBody, ReplicaItem, ReplicaMessage};
 
 use crate::codec::Hard;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Millis};
 use bytes::Bytes;
 use check::Standing;
+use lease::{Lease, PROMISE};
 use log::MemLog;
 use raft::eraftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
@@ -24,8 +26,16 @@ use std::collections::VecDeque;
 /// Number of a replica in its group: which server, and which of the disks that it has had. Never 0, never used again.
 pub type ReplicaId = u64;
 
-const ELECTION_TICKS: usize = 10;
-const HEARTBEAT_TICKS: usize = 2;
+/// Ticks without a leader after which a replica helps another to lead, if it is asked. None campaigns before one more has passed.
+const ELECTION_TICKS: usize = 6;
+const HEARTBEAT_TICKS: usize = 1;
+/// Time between the replicas that campaign because the link to their leader went down.
+const APART: Millis = 100;
+/// Time after which such a replica tries again, and how often. It might be one that cannot win and only keeps the others from it.
+const AGAIN: Millis = 200;
+const TRIES: u32 = 2;
+/// What a replica waits beyond its promise, so that the others' have run out too.
+const MARGIN: Millis = 20;
 /// How many times as many items stay in memory for a replica that a copy of the state is on its way to.
 const FOR_COPY: u64 = 16;
 
@@ -75,6 +85,8 @@ pub(crate) struct Start {
     pub(crate) items: Vec<LogItem>,
     /// Items that stay in memory for replicas that are behind, after they are applied here.
     pub(crate) keep: u64,
+    /// On this server's clock.
+    pub(crate) now: Millis,
     pub(crate) faults: Faults,
 }
 
@@ -84,6 +96,27 @@ pub(crate) struct Faults {
     pub(crate) vote_not_stored: bool,
     pub(crate) follower_speaks_early: bool,
     pub(crate) leads_before_applied: bool,
+    pub(crate) lease_ignored: bool,
+    pub(crate) promise_forgotten: bool,
+}
+
+/// A campaign that does not wait for the election timeout.
+#[derive(Clone, Copy, Debug)]
+struct Hurry {
+    due: Millis,
+    /// Only in this term: in a later one somebody else has tried.
+    term: u64,
+    tries: u32,
+}
+
+/// What the leader knows of one replica.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) replica: ReplicaId,
+    /// Items that it is not known to have.
+    pub(crate) behind: u64,
+    /// Whether it was heard a moment ago.
+    pub(crate) heard: bool,
 }
 
 /// One replica of one group.
@@ -99,6 +132,17 @@ pub(crate) struct Consensus {
     floor: Option<u64>,
     keep: u64,
     faults: Faults,
+    /// All that vote, in order.
+    voters: Vec<ReplicaId>,
+    /// The latest time that was told.
+    now: Millis,
+    lease: Lease,
+    /// No vote is given before: a leader counts on it.
+    promised: Millis,
+    /// The link to the leader's server is down: campaign then, if no leader is heard before.
+    hurry: Option<Hurry>,
+    /// What a leader says with its heartbeats.
+    note: Bytes,
     /// What may be sent now.
     outbox: Vec<ReplicaMessage>,
     /// What may be sent once everything up to the drain with that number is synced.
@@ -126,6 +170,7 @@ impl Consensus {
         let config = Config {
             id: start.replica,
             election_tick: ELECTION_TICKS,
+            max_election_tick: 4 * ELECTION_TICKS + start.voters.len(),
             heartbeat_tick: HEARTBEAT_TICKS,
             applied,
             max_size_per_msg: 1 << 20,
@@ -136,6 +181,8 @@ impl Consensus {
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let mut voters = start.voters.clone();
+        voters.sort_unstable();
         let log = MemLog::new(start.voters, hard, (applied, applied_term), start.items);
         let node = RawNode::new(&config, log, &logger)?;
         let mut consensus = Consensus {
@@ -148,6 +195,13 @@ impl Consensus {
             floor: None,
             keep: start.keep,
             faults: start.faults,
+            lease: Lease::among(voters.len()),
+            voters,
+            now: start.now,
+            // What an earlier process has promised is not known any more.
+            promised: start.now.saturating_add(PROMISE),
+            hurry: None,
+            note: Bytes::new(),
             outbox: Vec::new(),
             held: VecDeque::new(),
         };
@@ -159,19 +213,70 @@ impl Consensus {
         Ok(consensus)
     }
 
-    /// The library draws its timeout from a generator of the thread; ours comes from (seed, group, replica, term).
+    /// The library draws its timeout from a generator of the thread; ours comes from (seed, group, replica, term), and no two replicas have
+    /// the same one in a term.
     fn set_timeout(&mut self) {
-        let mixed = mix(self.seed ^ mix(self.replica) ^ mix(self.node.raft.term));
-        let span = u64::try_from(ELECTION_TICKS).unwrap_or(1);
-        let extra = usize::try_from(mixed % span).unwrap_or(0);
-        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + extra);
+        let turn = mix(self.seed ^ mix(self.node.raft.term));
+        let place = self.place(turn, |_| true);
+        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + 1 + place);
+    }
+
+    /// This replica's place among some of the voters, in an order that the turn decides.
+    fn place(&self, turn: u64, counts: impl Fn(ReplicaId) -> bool) -> usize {
+        let voters: Vec<ReplicaId> = self.voters.iter().copied().filter(|voter| counts(*voter)).collect();
+        let own = voters.iter().position(|voter| *voter == self.replica).unwrap_or(0);
+        let turn = usize::try_from(turn % 1024).unwrap_or(0);
+        (own + turn) % voters.len().max(1)
     }
 
     /// One tick of about 100 ms.
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self, now: Millis) {
+        self.now = now;
         self.set_timeout();
         self.node.tick();
         self.set_timeout();
+        self.note_term();
+    }
+
+    /// A new leader lets everybody know at once, and so hears soon whether it has a majority.
+    fn note_term(&mut self) {
+        let raft = &self.node.raft;
+        if raft.state == StateRole::Leader && self.lease.term() != raft.term {
+            self.lease.begin(raft.term);
+            self.node.ping();
+        }
+    }
+
+    /// The link to the leader's server is down. It is waited for no longer than was promised to it.
+    pub(crate) fn lost_leader(&mut self) {
+        let raft = &mut self.node.raft;
+        let lost = std::mem::replace(&mut raft.leader_id, INVALID_ID);
+        let turn = mix(self.seed ^ mix(self.node.raft.term));
+        let place = Millis::try_from(self.place(turn, |voter| voter != lost)).unwrap_or(0);
+        let due = self.now.max(self.promised).saturating_add(MARGIN + place * APART);
+        self.hurry = Some(Hurry { due, term: self.node.raft.term, tries: TRIES });
+    }
+
+    /// Campaigns if the leader was lost and it is time. To be called often: a tick is long.
+    pub(crate) fn hurry(&mut self, now: Millis) {
+        self.now = now;
+        let Some(hurry) = self.hurry.filter(|hurry| now >= hurry.due) else { return };
+        let raft = &self.node.raft;
+        // One that asks for votes already is not to begin anew: its disk may be slow.
+        let waits = matches!(raft.state, StateRole::Follower | StateRole::PreCandidate) && raft.term == hurry.term;
+        let lost = waits && raft.leader_id == INVALID_ID;
+        let next = Hurry { due: now.saturating_add(AGAIN), tries: hurry.tries.saturating_sub(1), ..hurry };
+        self.hurry = Some(next).filter(|next| lost && next.tries > 0);
+        if lost {
+            // It refuses where this replica may not lead.
+            let _ = self.node.campaign();
+            self.set_timeout();
+        }
+    }
+
+    /// What this replica says with its heartbeats, while it leads.
+    pub(crate) fn say(&mut self, note: Bytes) {
+        self.note = note;
     }
 
     /// Whether this replica leads and has applied an entry of its own term, so that its state is complete.
@@ -187,6 +292,32 @@ impl Consensus {
         (raft.state == StateRole::Leader && own).then_some(raft.term)
     }
 
+    /// Whether nobody else can lead now: a majority has heard this replica a moment ago.
+    pub(crate) fn holds(&self, now: Millis) -> bool {
+        self.alone || self.faults.lease_ignored || (self.lease.term() == self.node.raft.term && self.lease.holds(now))
+    }
+
+    /// How the replicas stand, as the leader knows; nothing elsewhere.
+    pub(crate) fn known(&self, now: Millis) -> Vec<Known> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let last = raft.raft_log.last_index();
+        let heard = |replica| {
+            let since = if self.lease.term() == raft.term { self.lease.heard(replica) } else { None };
+            replica == self.replica || since.is_some_and(|at| now < at.saturating_add(lease::LEASE))
+        };
+        let known = raft.prs().iter().map(|(id, progress)| Known {
+            replica: *id,
+            behind: last.saturating_sub(progress.matched),
+            heard: heard(*id),
+        });
+        let mut known: Vec<Known> = known.collect();
+        known.sort_unstable_by_key(|known| known.replica);
+        known
+    }
+
     /// Whether this replica is the only voter.
     pub(crate) fn is_alone(&self) -> bool {
         self.alone
@@ -197,20 +328,50 @@ impl Consensus {
         Some(self.node.raft.leader_id).filter(|id| *id != INVALID_ID)
     }
 
-    /// Takes what another replica says.
+    /// Takes what another replica says; what a leader says with a heartbeat comes back.
     ///
     /// # Errors
     /// [`Impossible`]: it cannot be; nothing has changed.
-    pub(crate) fn hear(&mut self, message: ReplicaMessage) -> Result<(), Impossible> {
+    pub(crate) fn hear(&mut self, now: Millis, message: ReplicaMessage) -> Result<Option<Bytes>, Impossible> {
+        self.now = now;
         let log = &self.node.raft.raft_log;
         let committed = (log.committed, log.term(log.committed).unwrap_or_default());
         let (replica, term, last) = (self.replica, self.node.raft.term, log.last_index());
         check::check(&Standing { replica, term, last, committed }, &message)?;
+        let mut note = None;
+        match &message.body {
+            ReplicaBody::Heartbeat { context, .. } if message.term >= term => {
+                note = Some(context.slice_ref(lease::note(context)));
+                self.promise();
+            }
+            ReplicaBody::Append { .. } if message.term >= term => self.promise(),
+            ReplicaBody::HeartbeatAnswer { context, .. } if self.counts(&message) => {
+                self.lease.answered(now, message.from, context);
+            }
+            // Not an answer either: whoever asks may do so again.
+            ReplicaBody::AskVote { transfer: false, .. } if now < self.promised => return Ok(None),
+            _ => {}
+        }
         self.set_timeout();
         // It refuses answers of replicas that it does not know: they have been removed.
         let _ = self.node.step(message.into_library());
         self.set_timeout();
-        Ok(())
+        self.note_term();
+        Ok(note)
+    }
+
+    /// Whether this replica leads, and a voter speaks of that.
+    fn counts(&self, message: &ReplicaMessage) -> bool {
+        let raft = &self.node.raft;
+        raft.state == StateRole::Leader && raft.term == message.term && self.voters.contains(&message.from)
+    }
+
+    /// A leader is heard: it may count on this replica for a while.
+    fn promise(&mut self) {
+        self.hurry = None;
+        if !self.faults.promise_forgotten {
+            self.promised = self.now.saturating_add(PROMISE);
+        }
     }
 
     /// What is to be sent now; in order for each receiver, lost without harm.
@@ -245,9 +406,20 @@ impl Consensus {
                 out.hard = (!self.faults.vote_not_stored).then_some(hard);
             }
         }
-        self.outbox.extend(ready.take_messages().into_iter().filter_map(ReplicaMessage::from_library));
-        let held: Vec<_> =
-            ready.take_persisted_messages().into_iter().filter_map(ReplicaMessage::from_library).collect();
+        let messages = ready.take_messages().into_iter().filter_map(ReplicaMessage::from_library);
+        for mut message in messages {
+            if let ReplicaBody::Heartbeat { context, .. } = &mut message.body {
+                *context = lease::context(self.now, &self.note).into();
+            }
+            self.outbox.push(message);
+        }
+        // That a leader was heard is true whatever is on disk; a slow disk is not to look like silence.
+        let (now, held): (Vec<_>, Vec<_>) = ready
+            .take_persisted_messages()
+            .into_iter()
+            .filter_map(ReplicaMessage::from_library)
+            .partition(|message| matches!(message.body, ReplicaBody::HeartbeatAnswer { .. }));
+        self.outbox.extend(now);
         if self.faults.follower_speaks_early {
             self.outbox.extend(held);
         } else if !held.is_empty() {
@@ -291,6 +463,11 @@ impl Consensus {
             return self.applied.saturating_sub(self.keep / 4);
         }
         self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(0)
+    }
+
+    /// The number of this replica.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.replica
     }
 
     /// The present term.

@@ -13,7 +13,7 @@ use crate::entry::OpId;
 use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId};
 use crate::instance::checkpoint::{self, GroupRecoverError};
 use crate::instance::{Cx, Instance, replicas};
-use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, Role};
+use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, ReplicaStatus, Role};
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -191,7 +191,7 @@ impl Host {
         if self.groups.contains_key(&id) || !replicas::has(&self.cfg, id) {
             return;
         }
-        let Ok(mut instance) = checkpoint::fresh(&self.cfg, id) else {
+        let Ok(mut instance) = checkpoint::fresh(&self.cfg, id, self.now) else {
             return;
         };
         let mut cx = cx!(self, id);
@@ -348,14 +348,28 @@ impl Host {
         self.groups.get(&group).and_then(Instance::shown_serving)
     }
 
-    /// The server that leads a group, as far as its copy here knows.
-    pub fn leader(&self, group: GroupId) -> Option<ServerId> {
-        self.groups.get(&group).and_then(Instance::leader)
+    /// Whether proposals are accepted now: active, confirmed, no change of serving pool under way, and led by this server
+    /// ([`Host::leads`]).
+    pub fn can_commit(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(|instance| instance.can_commit(self.now))
     }
 
-    /// Whether proposals are accepted now: active, confirmed, and no change of serving pool under way.
-    pub fn can_commit(&self, group: GroupId) -> bool {
-        self.groups.get(&group).is_some_and(Instance::can_commit)
+    /// The server that leads the replicas of a group in this pool, as far as this copy knows: this server only while
+    /// [`Host::leads`]. `None` if nobody is known to lead, or if there is no copy here.
+    pub fn leader(&self, group: GroupId) -> Option<ServerId> {
+        self.groups.get(&group)?.leader(self.now)
+    }
+
+    /// Whether this server leads the group's replicas and nobody else can: a majority has heard it a moment ago by this server's clock,
+    /// so that what is read here is the group's present state. As of the time last observed: a process that may have stood still says
+    /// what time it is first ([`Host::observe`]).
+    pub fn leads(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(|instance| instance.leads_now(self.now))
+    }
+
+    /// How the group's replicas stand, as its leader knows; nothing on any other server.
+    pub fn replicas(&self, group: GroupId) -> Vec<ReplicaStatus> {
+        self.groups.get(&group).map(|instance| instance.replicas(self.now)).unwrap_or_default()
     }
 
     /// The group's present time in milliseconds.

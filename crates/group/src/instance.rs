@@ -15,7 +15,7 @@ mod status;
 
 use crate::codec::{self, Fence, Item};
 use crate::config::{HostConfig, planted};
-use crate::consensus::{Consensus, ConsensusError, ReplicaMessage, Start};
+use crate::consensus::{Consensus, ConsensusError, ReplicaId, ReplicaMessage, Start};
 use crate::dedup::Bounds;
 use crate::entry::{Body, ChainHash, Entry, OpId};
 use crate::frame::{Frame, GroupHello};
@@ -122,8 +122,8 @@ struct Overlay {
     ops: BTreeMap<OpId, u64>,
 }
 
-/// What was last told of a copy: role, epoch, whether it is confirmed, stopped, and led by another server.
-type Told = (Role, Epoch, bool, bool, bool);
+/// What was last told of a copy: role, epoch, whether it is confirmed, stopped, and led by another server; and who leads.
+type Told = (Role, Epoch, bool, bool, bool, Option<ServerId>);
 
 /// One copy of one group.
 pub(crate) struct Instance {
@@ -170,6 +170,8 @@ pub(crate) struct Instance {
     told: Option<Told>,
     /// The term in which this replica leads, as far as the rest of the copy knows.
     led: Option<u64>,
+    /// While this copy takes no part: who leads, in which term, and when that was heard.
+    overheard: Option<(u64, ReplicaId, Millis)>,
     /// Copies of the state that are on their way to other replicas, one that arrives, and one that is not on disk yet.
     copies: copy::Copies,
     copy_number: u64,
@@ -195,12 +197,13 @@ const HISTORY: usize = 256;
 
 impl Instance {
     /// A copy without any entry.
-    pub(crate) fn fresh(cfg: &HostConfig, group: GroupId) -> Result<Instance, ConsensusError> {
+    pub(crate) fn fresh(cfg: &HostConfig, group: GroupId, now: Now) -> Result<Instance, ConsensusError> {
         let start = Start {
             seed: cfg.seed,
             replica: replicas::own(cfg),
             voters: replicas::voters(cfg, group),
             keep: cfg.limits.replica_items,
+            now: now.mono,
             faults: replicas::faults(cfg),
             ..Start::default()
         };
@@ -241,6 +244,7 @@ impl Instance {
             verified: None,
             told: None,
             led: None,
+            overheard: None,
             copies: copy::Copies::default(),
             copy_number: 0,
             copy_in: None,
@@ -293,12 +297,12 @@ impl Instance {
     }
 
     /// Whether proposals are accepted now.
-    pub(crate) fn can_commit(&self) -> bool {
+    pub(crate) fn can_commit(&self, now: Now) -> bool {
         self.stopped.is_none()
             && self.confirmed
             && self.procedure.is_none()
             && self.role() == Role::Active
-            && self.consensus.leads()
+            && self.leads_now(now)
     }
 
     /// Group time now: the leader's clock counts only where the group is active.
@@ -387,6 +391,7 @@ impl Instance {
             self.confirmed,
             self.is_stopped(),
             self.follows(),
+            self.leader(cx.now),
         );
         if self.told == Some(now) {
             return;
@@ -395,7 +400,10 @@ impl Instance {
         if !self.replaying {
             cx.out.push_back(HostOutput::RoleChanged { group: self.group });
         }
-        cx.hello.insert(self.group);
+        // What the partner hears comes from whoever leads.
+        if !self.follows() {
+            cx.hello.insert(self.group);
+        }
     }
 
     /// Takes what consensus has to store and applies what it has committed. `batch` is the number that the next log batch
@@ -464,6 +472,7 @@ impl Instance {
         if self.note_leader(cx) {
             while self.drain(cx, batch, records) {}
         }
+        self.tell_role(cx);
         if self.told != before || self.pulled_enough() {
             self.reconcile(cx);
             while self.drain(cx, batch, records) {}
@@ -529,7 +538,7 @@ impl Instance {
         let seeded = self.source.seed.as_ref().map_or(u64::MAX, |seed| seed.start.seq);
         self.retained.trim(done.min(seeded), limits.0, limits.1);
         let lost = self.retained.cap(limits.2, limits.3, done);
-        if lost && cx.partner.is_some() {
+        if lost && cx.partner.is_some() && !self.follows() {
             self.source.overrun();
             if !self.reseed_told {
                 self.reseed_told = true;

@@ -273,7 +273,7 @@ pub enum HostOutput {
         /// Which group.
         group: GroupId,
     },
-    /// A group's role, epoch or confirmation changed; read it with `Host::group`.
+    /// A group's role, epoch, confirmation or leader changed; read it with `Host::group`.
     RoleChanged {
         /// Which group.
         group: GroupId,
@@ -540,6 +540,23 @@ pub struct GroupStatus {
     pub tail: u64,
     /// If stopped: why.
     pub stopped: Option<Box<str>>,
+    /// The server of this pool that leads, as far as this copy knows. Not in frames between servers: what these hold of a status is as it
+    /// ever was.
+    #[serde(skip)]
+    pub leader: Option<ServerId>,
+}
+
+/// How one replica of a group stands, as the leader of the group knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The server that has it.
+    pub server: ServerId,
+    /// Items of the log that it is not known to have on its disk.
+    pub behind: u64,
+    /// Whether it answered a moment ago.
+    pub heard: bool,
+    /// Whether it leads.
+    pub leads: bool,
 }
 
 /// Soft classes as durations, fixed by the leader.

@@ -55,11 +55,15 @@ pub enum Planted {
     LeadsBeforeApplied,
     /// Who steps down waits for what it proposed and takes whatever comes in its place for it.
     FlightsOutliveLeader,
+    /// A leader counts on nobody else leading, however long ago a majority has heard it.
+    LeaseIgnored,
+    /// A follower that has just heard a leader helps another to lead.
+    PromiseForgotten,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 25] = [
+    pub const ALL: [Planted; 27] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -85,5 +89,7 @@ impl Planted {
         Planted::CopyKeepsOldLog,
         Planted::LeadsBeforeApplied,
         Planted::FlightsOutliveLeader,
+        Planted::LeaseIgnored,
+        Planted::PromiseForgotten,
     ];
 }

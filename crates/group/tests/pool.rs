@@ -353,3 +353,47 @@ fn a_log_that_is_believed_beyond_a_copy_is_seen() {
     let start = std::panic::catch_unwind(|| stale_log_behind_a_copy(|cfg| cfg.planted = Some(planted)));
     assert!(start.is_err());
 }
+
+/// Two candidates of one term ask one replica, which is killed and comes back in between; how many votes it gives.
+fn votes_in_one_term(change: impl Fn(&mut HostConfig)) -> usize {
+    let mut pool = Pool::with(3, 31, change);
+    pool.run(3_000);
+    let voter = (pool.leader().unwrap() + 1) % 3;
+    let mut votes = 0;
+    pool.delay = true;
+    for candidate in [(voter + 1) % 3, (voter + 2) % 3] {
+        let body = pairline_group::ReplicaBody::AskVote {
+            pre: false,
+            transfer: true,
+            index: 1_000,
+            log_term: 9,
+            commit: 0,
+            commit_term: 0,
+        };
+        let (from, to) = (pool.replica(candidate), pool.replica(voter));
+        let message = Box::new(pairline_group::ReplicaMessage { from, to, term: 9, body });
+        let frame = pairline_group::frame::Frame::Replica { group: GROUP, message };
+        let link = pool.link(voter, candidate);
+        pool.input(voter, HostInput::Frame { link, frame });
+        pool.settle();
+        let given = |said: &pairline_group::ReplicaMessage| {
+            let granted = matches!(said.body, pairline_group::ReplicaBody::Vote { pre: false, granted: true, .. });
+            (said.from, said.to, granted) == (to, from, true)
+        };
+        votes += pool.said().iter().filter(|said| given(said)).count();
+        pool.crash(voter, 9);
+        pool.restart(voter);
+    }
+    votes
+}
+
+#[test]
+fn a_replica_votes_once_in_a_term_also_across_a_restart() {
+    assert_eq!(votes_in_one_term(|_| {}), 1);
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_vote_that_is_not_written_down_is_given_twice() {
+    assert_eq!(votes_in_one_term(|cfg| cfg.planted = Some(pairline_group::planted::Planted::VoteNotStored)), 2);
+}

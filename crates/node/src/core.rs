@@ -17,7 +17,7 @@ use crate::traffic::{Asked, Traffic};
 use bytes::Bytes;
 use pairline_group::host::Host;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal};
-use pairline_group::{GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
+use pairline_group::{GroupId, Key, LinkId, Millis, PoolId, Position, Record, ServerId, Ticket};
 use pairline_services::admission::Admission;
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, LocateError, Peer, TaskEvent};
@@ -54,6 +54,8 @@ pub enum WaitResult {
     Tails(Vec<StoredTail>),
     /// Statuses of the other pool's copies.
     Statuses(Vec<pairline_group::io::GroupStatus>),
+    /// Records of a group that another server leads, or who leads it.
+    Records(Result<Vec<(Key, Record)>, Option<ServerId>>),
     /// A sleep is over, or the wait was given up.
     Elapsed,
 }

@@ -8,7 +8,7 @@ use crate::io::Output;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{GroupId, Key, Kind, PoolId, Record, ServerId, Ticket};
+use pairline_group::{GroupId, Key, Kind, PoolId, Position, Record, ServerId, Ticket};
 use pairline_services::auth::Opened;
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, Cx, LocateError, Peer, Place, Reach, TaskEvent};
@@ -30,6 +30,10 @@ const PARK_MS: u64 = 3_000;
 
 /// Pause between two tries of a parked change.
 const PARK_RETRY_MS: u64 = 40;
+
+/// How often, and in which milliseconds, a copy is looked at that is a moment behind.
+const CATCH_UP_TRIES: usize = 50;
+const CATCH_UP_PAUSE_MS: u64 = 10;
 
 /// A task's handle on the node.
 #[derive(Clone)]
@@ -127,8 +131,20 @@ impl TaskCx {
         gone
     }
 
+    /// Waits a moment until the copy here, if there is one, has what was committed elsewhere: who changes something through a server
+    /// finds it there.
+    async fn caught_up(&self, group: GroupId, position: Position) {
+        for _ in 0..CATCH_UP_TRIES {
+            let behind = |core: &mut Core| core.host.position(group).is_some_and(|here| here < position);
+            if !self.with(behind) {
+                return;
+            }
+            self.sleep(CATCH_UP_PAUSE_MS).await;
+        }
+    }
+
     /// Waits until another server leads some group, or other servers are heard; at the latest until that time.
-    async fn leader_changed(&self, until: u64) {
+    pub async fn leader_changed(&self, until: u64) {
         let wait = self.with(|core| crate::neighbours::wait(core, self.task, until));
         self.wait(wait).await;
         self.with(|core| crate::neighbours::waited(core, wait));
@@ -199,12 +215,22 @@ impl Cx for TaskCx {
     }
 
     async fn read(&self, group: GroupId, key: &Key) -> Option<Record> {
+        if self.with(|core| crate::reads::is_here(core, group)) {
+            return self.glance(group, key);
+        }
+        let found = crate::reads::records(self, group, &key.owner, Some(key.kind)).await;
+        found.into_iter().find(|(other, _)| other == key).map(|(_, record)| record)
+    }
+
+    fn glance(&self, group: GroupId, key: &Key) -> Option<Record> {
         self.core.borrow().host.get(group, key).cloned()
     }
 
     async fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> Vec<(Key, Record)> {
-        let core = self.core.borrow();
-        core.host.scan(group, owner, kind).map(|(key, record)| (key.clone(), record.clone())).collect()
+        match self.with(|core| crate::reads::is_here(core, group)) {
+            true => self.with(|core| crate::reads::local(core, group, owner, kind)),
+            false => crate::reads::records(self, group, owner, kind).await,
+        }
     }
 
     async fn commit(&self, group: GroupId, proposal: Proposal) -> Done {
@@ -232,6 +258,10 @@ impl Cx for TaskCx {
             match &done {
                 Done::Refused(refusal) if moved(refusal) && self.with(|core| core.now.mono < until) => {
                     self.sleep(PARK_RETRY_MS).await;
+                }
+                Done::Committed(position) | Done::Duplicate(position) if matches!(at, Peer::Server(_)) => {
+                    self.caught_up(group, *position).await;
+                    return done;
                 }
                 _ => return done,
             }

@@ -27,6 +27,7 @@ mod problem;
 pub mod procedures;
 pub mod publish;
 pub mod quick;
+mod reads;
 mod rng;
 mod sign_in;
 mod sip_side;

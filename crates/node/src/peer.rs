@@ -5,8 +5,8 @@
 
 use crate::command::Actor;
 use bytes::Bytes;
-use pairline_group::GroupId;
 use pairline_group::io::{Done, Proposal};
+use pairline_group::{GroupId, Key, Kind, Record, ServerId};
 use serde::{Deserialize, Serialize};
 
 /// Version of the envelope; an unknown one is refused untouched.
@@ -94,8 +94,26 @@ pub enum PeerFrame {
     /// Replication frames one behind the other, each with its length before it as in [`PeerFrame::Group`], to the end of the frame.
     /// Never decoded as a whole: see [`groups_in`].
     Groups,
-    /// A server of the same pool is there; sent when nothing else was for a while.
+    /// A server of the same pool is there.
     Alive,
+    /// Asks who leads a group in this pool for records of an owner: of one kind, or all.
+    Read {
+        /// Echoed in the answer.
+        call: u64,
+        /// Which group.
+        group: GroupId,
+        /// Whose.
+        owner: String,
+        /// Which.
+        kind: Option<Kind>,
+    },
+    /// Its answer.
+    Records {
+        /// The request.
+        call: u64,
+        /// The records in the order of their keys; from a server that does not lead the group: who does, if that is known there.
+        found: Result<Vec<(Key, Record)>, Option<ServerId>>,
+    },
 }
 
 /// Why a frame is refused.

@@ -156,9 +156,23 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
                 core.resolve(task, call, WaitResult::Statuses(statuses));
             }
         }
+        PeerFrame::Read { call, group, owner, kind } if pool == core.pool => {
+            let found = crate::reads::answer(core, group, &owner, kind);
+            core.send_on(link, &PeerFrame::Records { call, found });
+        }
+        PeerFrame::Records { call, found } => {
+            if let Some(task) = core.waits.remove(&call) {
+                core.forwarded.remove(&call);
+                core.resolve(task, call, WaitResult::Records(found));
+            }
+        }
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
         // Taken before, or no frame that is sent as such.
-        PeerFrame::Sip(_) | PeerFrame::Command { .. } | PeerFrame::Groups | PeerFrame::Alive => {}
+        PeerFrame::Sip(_)
+        | PeerFrame::Command { .. }
+        | PeerFrame::Groups
+        | PeerFrame::Alive
+        | PeerFrame::Read { .. } => {}
     }
 }
 

@@ -79,7 +79,7 @@ fn in_this_pool(core: &Core, group: GroupId) -> Place {
 }
 
 /// The other server of this pool that is asked for a group: who leads it; where no copy is here, one that has a copy and knows.
-fn asked_for(core: &Core, group: GroupId) -> Option<ServerId> {
+pub fn asked_for(core: &Core, group: GroupId) -> Option<ServerId> {
     let heard = |server: &ServerId| *server != core.config.server && core.way_to(Peer::Server(*server)).is_some();
     if core.host.role(group).is_some() {
         return core.host.leader(group).filter(heard);
@@ -94,7 +94,8 @@ pub fn is_leaderless(core: &Core, group: GroupId) -> bool {
     ours && !core.host.can_commit(group) && asked_for(core, group).is_none()
 }
 
-fn is_long_leaderless(core: &Core, group: GroupId) -> bool {
+/// Whether that has been so for longer than it takes to choose another leader.
+pub fn is_long_leaderless(core: &Core, group: GroupId) -> bool {
     let since = core.neighbours.leaderless.get(&group);
     since.is_some_and(|since| core.now.mono.saturating_sub(*since) >= neighbours::LEADERLESS_MS)
 }

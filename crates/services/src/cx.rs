@@ -122,9 +122,12 @@ pub trait Cx: Clone {
     /// user is served; `None` where there are no users, and for the name of a user. For that something is looked up that is
     /// not there, so that [`Cx::place`] and this together take the same work for a name that is a user's and one that is not.
     fn stand_in(&self, user: &Aor) -> Option<(Aor, Place)>;
-    /// Reads one committed record of a local copy of the group.
+    /// Reads one committed record of the group, where it decides something: at the server of this pool that leads the group, if this
+    /// pool serves it, else in the copy here.
     fn read(&self, group: GroupId, key: &Key) -> impl Future<Output = Option<Record>>;
-    /// Reads all records of an owner (of one kind, if given) of a local copy, in key order.
+    /// Looks at a record in the copy here, which may be older, or not there at all: for what is only said, never for what is granted.
+    fn glance(&self, group: GroupId, key: &Key) -> Option<Record>;
+    /// Reads all records of an owner (of one kind, if given), in key order, as [`Cx::read`] does.
     fn read_all(&self, group: GroupId, owner: &str, kind: Option<Kind>) -> impl Future<Output = Vec<(Key, Record)>>;
     /// Proposes a change; resolves after it is committed or refused.
     fn commit(&self, group: GroupId, proposal: Proposal) -> impl Future<Output = Done>;

@@ -44,9 +44,9 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         | Planted::CopyNotDurable
         | Planted::CopyKeepsOldLog
         | Planted::LeadsBeforeApplied
-        | Planted::FlightsOutliveLeader => {
-            Some("needs a pool of several servers, of which this simulator has none yet")
-        }
+        | Planted::FlightsOutliveLeader
+        | Planted::LeaseIgnored
+        | Planted::PromiseForgotten => Some("needs a pool of several servers, of which this simulator has none yet"),
         _ => None,
     }
 }

@@ -97,10 +97,11 @@ impl Host {
 
     fn tick(&mut self) {
         let mono = self.now.mono;
-        while mono >= self.ticked.saturating_add(CONSENSUS_TICK) {
-            // After a long pause one tick is as good as many, and cheaper.
-            self.ticked = if mono - self.ticked > 10 * CONSENSUS_TICK { mono } else { self.ticked + CONSENSUS_TICK };
-            self.each(|instance, _| instance.tick_consensus());
+        if mono >= self.ticked.saturating_add(CONSENSUS_TICK) {
+            // One tick at most: in a pause of this process no leader was silent, and none of its promises ran out.
+            let late = mono - self.ticked >= 2 * CONSENSUS_TICK;
+            self.ticked = if late { mono } else { self.ticked + CONSENSUS_TICK };
+            self.each(|instance, cx| instance.tick_consensus(cx));
         }
         if mono < self.chores.saturating_add(CHORES) {
             return;
@@ -108,6 +109,7 @@ impl Host {
         self.chores = mono;
         for (id, instance) in &mut self.groups {
             let mut cx = cx!(self, *id);
+            instance.hurry(cx.now);
             instance.expire(&mut cx);
             instance.trim(&mut cx);
             instance.tick_copies(&mut cx);

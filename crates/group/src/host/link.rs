@@ -31,9 +31,14 @@ impl Host {
         }
         if self.peers.get(&gone.1) == Some(&link) {
             match self.links.iter().rev().find(|(_, to)| **to == gone) {
-                Some((other, _)) => self.peers.insert(gone.1, *other),
-                None => self.peers.remove(&gone.1),
-            };
+                Some((other, _)) => {
+                    self.peers.insert(gone.1, *other);
+                }
+                None => {
+                    self.peers.remove(&gone.1);
+                    self.each(|instance, _| instance.lost_server(gone.1));
+                }
+            }
         }
     }
 

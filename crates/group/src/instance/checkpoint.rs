@@ -8,7 +8,7 @@ use crate::codec::{self, DecodeError, Hard, Item, Meta};
 use crate::config::{HostConfig, planted};
 use crate::consensus::{Consensus, ConsensusError, LogItem, Start};
 use crate::ids::GroupId;
-use crate::io::{CheckpointDelta, HostOutput, LogKind, LogRecord, RecoveredGroup};
+use crate::io::{CheckpointDelta, HostOutput, LogKind, LogRecord, Now, RecoveredGroup};
 use crate::shadow::Shadow;
 use crate::state::State;
 
@@ -175,6 +175,7 @@ impl Instance {
             hard,
             items: after,
             keep: cfg.limits.replica_items,
+            now: cx.now.mono,
             faults,
         };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
@@ -259,6 +260,6 @@ impl Instance {
 }
 
 /// Creates the instance of a group that the disk does not have.
-pub(crate) fn fresh(cfg: &HostConfig, group: GroupId) -> Result<Instance, GroupRecoverError> {
-    Ok(Instance::fresh(cfg, group)?)
+pub(crate) fn fresh(cfg: &HostConfig, group: GroupId, now: Now) -> Result<Instance, GroupRecoverError> {
+    Ok(Instance::fresh(cfg, group, now)?)
 }

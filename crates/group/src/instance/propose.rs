@@ -93,8 +93,8 @@ impl Instance {
         if let Some(reason) = &self.stopped {
             return Err(Refusal::Stopped(reason.clone()));
         }
-        if self.follows() {
-            return Err(Refusal::NotLeader(self.leader()));
+        if self.follows() || !self.leads_now(cx.now) {
+            return Err(Refusal::NotLeader(self.leader(cx.now)));
         }
         if self.unopened {
             return Err(Refusal::Unconfirmed);
@@ -168,7 +168,7 @@ impl Instance {
             }
             return;
         }
-        if !self.can_commit() || self.state.expires_first().is_none_or(|due| due > cx.now.wall) {
+        if !self.can_commit(cx.now) || self.state.expires_first().is_none_or(|due| due > cx.now.wall) {
             return;
         }
         let time = self.head.time.max(cx.now.wall);

@@ -4,12 +4,27 @@
 //! unknown outcome, and whoever leads now writes at the end of what is committed. Consensus itself is `consensus`'s.
 
 use super::{Cx, Instance};
-use crate::codec::Item;
+use crate::codec::{self, Item};
 use crate::config::{HostConfig, planted};
-use crate::consensus::{Faults, Impossible, ReplicaId, ReplicaMessage};
-use crate::ids::{GroupId, ServerId};
-use crate::io::{Done, Refusal};
+use crate::consensus::{Faults, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
+use crate::ids::{Epoch, GroupId, Millis, ServerId};
+use crate::io::{Done, Now, Refusal, ReplicaStatus, Role};
 use crate::placement;
+use serde::{Deserialize, Serialize};
+
+/// How long a copy that takes no part believes what it last heard of who leads.
+const OVERHEARD: Millis = 1_000;
+
+/// What a leader that has a partner says with each heartbeat.
+#[derive(Serialize, Deserialize)]
+struct Word {
+    /// Of which epoch it speaks.
+    epoch: Epoch,
+    /// Its authority is confirmed.
+    confirmed: bool,
+    /// Up to there the partner's copy has everything.
+    acked: Option<u64>,
+}
 
 /// The number of a server's replica with the disk that has this incarnation.
 fn number(server: ServerId, incarnation: u64) -> ReplicaId {
@@ -38,6 +53,8 @@ pub(super) fn faults(cfg: &HostConfig) -> Faults {
         vote_not_stored: planted!(cfg, VoteNotStored),
         follower_speaks_early: planted!(cfg, FollowerSpeaksEarly),
         leads_before_applied: planted!(cfg, LeadsBeforeApplied),
+        lease_ignored: planted!(cfg, LeaseIgnored),
+        promise_forgotten: planted!(cfg, PromiseForgotten),
     }
 }
 
@@ -60,28 +77,93 @@ impl Instance {
         }
     }
 
-    /// The server that leads, as far as this copy knows.
-    pub(crate) fn leader(&self) -> Option<ServerId> {
-        self.consensus.leader().map(server)
+    /// The server that leads, as far as this copy knows; this one only while nobody else can.
+    pub(crate) fn leader(&self, now: Now) -> Option<ServerId> {
+        if self.leads_now(now) {
+            return self.consensus.leader().map(server);
+        }
+        if !self.takes_part() {
+            let told = self.overheard.filter(|(_, _, at)| now.mono < at.saturating_add(OVERHEARD));
+            return told.map(|(_, leader, _)| server(leader));
+        }
+        self.consensus.leader().filter(|leader| *leader != self.consensus.replica()).map(server)
+    }
+
+    /// Whether this copy leads, and nobody else can.
+    pub(crate) fn leads_now(&self, now: Now) -> bool {
+        self.takes_part() && self.consensus.leads() && self.consensus.holds(now.mono)
+    }
+
+    /// How the replicas stand, as the leader knows.
+    pub(crate) fn replicas(&self, now: Now) -> Vec<ReplicaStatus> {
+        let own = self.consensus.replica();
+        let leads = self.leads_now(now);
+        let status = |known: Known| ReplicaStatus {
+            server: server(known.replica),
+            behind: known.behind,
+            heard: known.heard,
+            leads: leads && known.replica == own,
+        };
+        self.consensus.known(now.mono).into_iter().map(status).collect()
     }
 
     /// About 100 ms have passed.
-    pub(crate) fn tick_consensus(&mut self) {
+    pub(crate) fn tick_consensus(&mut self, cx: &mut Cx<'_>) {
+        if !self.takes_part() {
+            return;
+        }
+        if cx.partner.is_some() && !self.follows() && !self.consensus.is_alone() {
+            let word = Word { epoch: self.state.epoch(), confirmed: self.confirmed, acked: self.source.acked };
+            self.consensus.say(codec::encode(&word).into());
+        }
+        self.consensus.tick(cx.now.mono);
+    }
+
+    /// A short while has passed.
+    pub(crate) fn hurry(&mut self, now: Now) {
         if self.takes_part() {
-            self.consensus.tick();
+            self.consensus.hurry(now.mono);
+        }
+    }
+
+    /// No link to a server of the pool is left.
+    pub(crate) fn lost_server(&mut self, gone: ServerId) {
+        let leads = self.consensus.leader().filter(|leader| *leader != self.consensus.replica());
+        if leads.map(server) == Some(gone) && self.takes_part() {
+            self.consensus.lost_leader();
         }
     }
 
     /// Another replica says something.
     pub(crate) fn hear(&mut self, cx: &mut Cx<'_>, message: ReplicaMessage) {
         if !self.takes_part() {
+            self.overhear(cx.now, &message);
             return;
         }
-        match self.consensus.hear(message) {
-            Ok(()) => {}
+        match self.consensus.hear(cx.now.mono, message) {
+            Ok(Some(word)) => self.on_word(&word),
+            Ok(None) => {}
             Err(why @ (Impossible::Lost | Impossible::Forked)) => self.stop(cx, &why.to_string()),
             // Of no consequence, whoever sent it: it is as if it had been lost.
             Err(Impossible::Misdirected | Impossible::Contradiction | Impossible::Ahead) => {}
+        }
+    }
+
+    /// The leader says what it has heard from the partner: one that leads after it need not ask again.
+    fn on_word(&mut self, word: &[u8]) {
+        let Ok(word) = codec::decode::<Word>(word) else { return };
+        if word.epoch != self.state.epoch() || self.role() != Role::Active || !self.follows() {
+            return;
+        }
+        self.confirmed |= word.confirmed && !self.unopened;
+        self.source.acked = self.source.acked.max(word.acked);
+    }
+
+    /// A copy that takes no part knows who leads all the same: what is meant for the leader comes to this server too.
+    fn overhear(&mut self, now: Now, message: &ReplicaMessage) {
+        let leads = matches!(message.body, ReplicaBody::Heartbeat { .. } | ReplicaBody::Append { .. });
+        if leads && self.overheard.is_none_or(|(term, ..)| term <= message.term) {
+            self.overheard = Some((message.term, message.from, now.mono));
         }
     }
 

@@ -34,6 +34,7 @@ impl Instance {
             verified: self.verified,
             tail: self.tail,
             stopped: self.stopped.clone(),
+            leader: self.leader(cx.now),
         }
     }
 

@@ -185,8 +185,11 @@ impl Instance {
 
     /// This group's part of a canary, if this copy is the source.
     pub(crate) fn canary(&self, cx: &Cx<'_>) -> Option<CanaryItem> {
-        if self.follows() || self.fence.is_some() || self.is_stopped() || self.role() != Role::Active || !self.confirmed
-        {
+        if self.fence.is_some() || self.is_stopped() || self.role() != Role::Active || !self.confirmed {
+            return None;
+        }
+        // One that another may have followed does not know how far the group is.
+        if !self.leads_now(cx.now) {
             return None;
         }
         let acked = self.source.acked.unwrap_or(0);

@@ -9,7 +9,7 @@ use pairline_group::frame::{self, Frame};
 use pairline_group::io::{Alarm, Done, Now, Proposal, Write, WriteClass};
 use pairline_group::{
     Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, PoolId, Position, ReplicaId,
-    ServerId, Ticket,
+    ReplicaMessage, ServerId, Ticket,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,7 +30,12 @@ pub struct Member {
     pub applied: Vec<(GroupId, Arc<Entry>)>,
     /// How often its state was replaced by another's.
     pub swapped: usize,
+    /// How often it was told that something about who leads or serves has changed.
+    pub changes: usize,
     born: Millis,
+    /// It stands still: what comes waits.
+    frozen: bool,
+    inbox: VecDeque<HostInput>,
 }
 
 /// The pool.
@@ -80,7 +85,10 @@ impl Pool {
                 alarms: Vec::new(),
                 applied: Vec::new(),
                 swapped: 0,
+                changes: 0,
                 born: 0,
+                frozen: false,
+                inbox: VecDeque::new(),
             }
         };
         let mut pool = Pool {
@@ -169,8 +177,9 @@ impl Pool {
 
     /// Kills a server: of its unsynced batches the first `keep` survive, and for an odd number half of the next one.
     pub fn crash(&mut self, at: usize, keep: usize) {
-        self.disconnect(at);
         self.members[at].host = None;
+        (self.members[at].frozen, self.members[at].inbox) = (false, VecDeque::new());
+        self.disconnect(at);
         self.members[at].disk.crash(keep);
     }
 
@@ -183,7 +192,36 @@ impl Pool {
         self.members[at].host.as_ref().expect("the server is up")
     }
 
+    /// Stops a process; its links stay up, and what comes on them waits.
+    pub fn freeze(&mut self, at: usize) {
+        self.members[at].frozen = self.members[at].host.is_some();
+    }
+
+    pub fn is_frozen(&self, at: usize) -> bool {
+        self.members[at].frozen
+    }
+
+    /// It goes on: it looks at the clock, and has not taken anything in yet.
+    pub fn thaw(&mut self, at: usize) {
+        self.members[at].frozen = false;
+        let now = self.clock(at);
+        self.members[at].host.iter_mut().for_each(|host| host.observe(now));
+    }
+
+    /// What came while it stood still.
+    pub fn catch_up(&mut self, at: usize) {
+        while let Some(input) = self.members[at].inbox.pop_front() {
+            self.input(at, input);
+        }
+    }
+
     pub fn input(&mut self, at: usize, input: HostInput) {
+        if self.members[at].frozen {
+            if !matches!(input, HostInput::Tick) {
+                self.members[at].inbox.push_back(input);
+            }
+            return;
+        }
         let now = self.clock(at);
         if let Some(host) = self.members[at].host.as_mut() {
             host.handle(now, input);
@@ -192,6 +230,9 @@ impl Pool {
 
     fn drain(&mut self, at: usize) -> bool {
         let mut any = false;
+        if self.members[at].frozen {
+            return false;
+        }
         while let Some(output) = self.members[at].host.as_mut().and_then(Host::poll) {
             any = true;
             self.output(at, output);
@@ -225,10 +266,8 @@ impl Pool {
             }
             HostOutput::Purge { group, through } => member.disk.purge(group, through),
             HostOutput::Swapped { .. } => member.swapped += 1,
-            HostOutput::RoleChanged { .. }
-            | HostOutput::StoreTail { .. }
-            | HostOutput::Forget { .. }
-            | HostOutput::Verified { .. } => {}
+            HostOutput::RoleChanged { .. } => member.changes += 1,
+            HostOutput::StoreTail { .. } | HostOutput::Forget { .. } | HostOutput::Verified { .. } => {}
         }
     }
 
@@ -274,6 +313,14 @@ impl Pool {
         true
     }
 
+    /// What replicas say to each other and has not arrived.
+    pub fn said(&self) -> Vec<ReplicaMessage> {
+        let frames = self.queue.iter().map(|(.., bytes)| frame::decode(bytes).unwrap());
+        frames
+            .filter_map(|frame| if let Frame::Replica { message, .. } = frame { Some(*message) } else { None })
+            .collect()
+    }
+
     /// Frames that wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -299,10 +346,25 @@ impl Pool {
         }
     }
 
+    /// The same in steps of 10 ms, in which the servers do not tick together.
+    pub fn run_unevenly(&mut self, millis: Millis) {
+        let end = self.now + millis;
+        self.settle();
+        while self.now < end {
+            self.now += 10;
+            for (at, phase) in (0..self.members.len()).zip((0..).step_by(20)) {
+                if (self.now + phase) % 50 == 0 {
+                    self.input(at, HostInput::Tick);
+                }
+            }
+            self.settle();
+        }
+    }
+
     /// The server that takes changes now.
     pub fn leader(&self) -> Option<usize> {
         let leads = |at: &usize| self.members[*at].host.as_ref().is_some_and(|host| host.can_commit(GROUP));
-        let reached = |at: &usize| !self.cut.contains(at);
+        let reached = |at: &usize| !self.cut.contains(at) && !self.members[*at].frozen;
         (0..self.members.len()).filter(reached).find(leads)
     }
 

@@ -55,6 +55,7 @@ pub fn status(group: GroupId, at: PoolId, serving: PoolId, epoch: Epoch) -> Grou
         verified: None,
         tail: 0,
         stopped: None,
+        leader: None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::replies;
 use crate::settings::DeploymentView;
 use crate::trust;
 use bytes::Bytes;
-use pairline_group::{GroupId, Millis, Position};
+use pairline_group::{GroupId, Millis, Position, Record};
 use pairline_sip::auth::{self, Algorithm, Credentials, NonceVerdict};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -274,12 +274,20 @@ fn challenge_value(
     auth::challenge(view.realm(domain), algorithm, &nonce, stale, proxy)
 }
 
+/// An HA1, with the version of the record that it was opened from, if it was opened now.
+type Ha1 = (Vec<u8>, Option<(GroupId, Position)>);
+
 /// The HA1 in the credential that a user's is weighed against, and the credential's place and version if it was opened only now.
-async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<(Vec<u8>, Option<(GroupId, Position)>)> {
+async fn ha1_of<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm) -> Option<Ha1> {
+    let record = cx.read(who.kept.group()?, &credential_key(who.kept.owner(who.user).as_str())).await;
+    ha1_in(cx, who, algorithm, record?)
+}
+
+/// The same of a record that was read.
+fn ha1_in<C: Cx>(cx: &C, who: Who<'_>, algorithm: Algorithm, record: Record) -> Option<Ha1> {
     let view = cx.view();
     let owner = who.kept.owner(who.user);
     let group = who.kept.group()?;
-    let record = cx.read(group, &credential_key(owner.as_str())).await?;
     let version = record.version;
     let known = |opened: &mut Opened| opened.get(owner.as_str(), group, version, algorithm).map(<[u8]>::to_vec);
     if let Some(ha1) = cx.with_opened(known) {
@@ -343,13 +351,15 @@ pub fn names_another(view: &DeploymentView, request: &Message, realm: Realm, use
 
 /// Whether a request has the right password of a user by the copy of the credential that is here. Nothing is granted for that:
 /// its nonce is not looked at, and stays good for whoever serves the user.
-pub async fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
+pub fn knows_password<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
     let view = cx.view();
     let Some(credentials) = credentials_for(request, realm, view.realm(who.user.domain())) else {
         return false;
     };
     let algorithm = algorithm_for(&view, request, flow);
-    let ha1 = ha1_of(cx, who, algorithm).await.map(|(ha1, _)| ha1);
+    let record =
+        who.kept.group().and_then(|group| cx.glance(group, &credential_key(who.kept.owner(who.user).as_str())));
+    let ha1 = record.and_then(|record| ha1_in(cx, who, algorithm, record)).map(|(ha1, _)| ha1);
     let method = request.method().as_str().as_bytes();
     let knows = is_right(&credentials, method, who.user, who.kept.against(ha1.as_deref()), algorithm);
     if !knows {

@@ -97,7 +97,7 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
         // Weighed here, whoever serves the user: the answer says nothing of that then.
         Place::Elsewhere { .. } if auth::names_another(&view, request, Realm::Proxy, &user) => true,
         Place::Elsewhere { at, .. } if hop::to_peer(cx, request, at, None).is_some() => {
-            let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who).await;
+            let proven = auth::knows_password(cx, request, flow, Realm::Proxy, who);
             return Caller::ServedBy { at, user, proven };
         }
         Place::Elsewhere { .. } | Place::Unavailable { .. } => false,

@@ -1,0 +1,138 @@
+//! Until when a leader may count on being the only one, and how long a follower waits before it helps another to lead.
+//!
+//! Owns the bookkeeping of both. Each round of heartbeats carries the time, on the leader's clock, at which it went out, and is answered
+//! with it. Whoever hears a heartbeat gives no vote for [`PROMISE`]; so after a round that a majority has answered nobody else is elected
+//! for that long, counted from when it was sent, and the leader counts on the somewhat shorter [`LEASE`]. It holds across anything that
+//! stops this process, because only its own clock is asked. Does not own clocks.
+
+use super::ReplicaId;
+use crate::ids::Millis;
+use std::collections::BTreeMap;
+
+/// How long a leader counts on the last round of heartbeats that a majority has answered.
+pub(super) const LEASE: Millis = 400;
+/// How long a follower that heard a heartbeat gives no vote. What it is longer than the lease is for clocks that run unequally, and for the
+/// time of a turn, which is read at its beginning.
+pub(super) const PROMISE: Millis = 450;
+/// Bytes of a context that are the time of a round.
+const STAMP: usize = 8;
+
+/// What a leader knows of another replica.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answer {
+    /// When the newest round that it has answered was sent.
+    round: Millis,
+    /// When it was last heard.
+    heard: Millis,
+}
+
+/// What the answers of one term say.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    /// How many others make a majority with this replica.
+    others: usize,
+    term: u64,
+    answers: BTreeMap<ReplicaId, Answer>,
+    /// When the newest round that a majority has answered was sent.
+    confirmed: Option<Millis>,
+}
+
+impl Lease {
+    /// Nothing is known yet.
+    pub(super) fn among(voters: usize) -> Lease {
+        Lease { others: voters / 2, ..Lease::default() }
+    }
+
+    /// The term that the answers are of.
+    pub(super) fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// This replica leads in a new term.
+    pub(super) fn begin(&mut self, term: u64) {
+        *self = Lease { others: self.others, term, ..Lease::default() };
+    }
+
+    /// A replica has answered a heartbeat with this context.
+    pub(super) fn answered(&mut self, now: Millis, from: ReplicaId, context: &[u8]) {
+        let Some(round) = round(context).filter(|round| *round <= now) else { return };
+        let answer = self.answers.entry(from).or_default();
+        answer.heard = now;
+        if round <= answer.round {
+            return;
+        }
+        answer.round = round;
+        let mut rounds: Vec<Millis> = self.answers.values().map(|answer| answer.round).collect();
+        rounds.sort_unstable_by(|a, b| b.cmp(a));
+        self.confirmed = self.others.checked_sub(1).and_then(|last| rounds.get(last).copied());
+    }
+
+    /// Whether nobody else can lead now.
+    pub(super) fn holds(&self, now: Millis) -> bool {
+        self.confirmed.is_some_and(|sent| now < sent.saturating_add(LEASE))
+    }
+
+    /// When a replica was last heard.
+    pub(super) fn heard(&self, replica: ReplicaId) -> Option<Millis> {
+        self.answers.get(&replica).map(|answer| answer.heard)
+    }
+}
+
+/// The context of a heartbeat: when the round goes out, and what else the leader has to say.
+pub(super) fn context(now: Millis, note: &[u8]) -> Vec<u8> {
+    [&now.to_le_bytes()[..], note].concat()
+}
+
+/// When the round with this context went out.
+fn round(context: &[u8]) -> Option<Millis> {
+    context.first_chunk::<STAMP>().map(|stamp| Millis::from_le_bytes(*stamp))
+}
+
+/// What the leader had to say beside.
+pub(super) fn note(context: &[u8]) -> &[u8] {
+    context.get(STAMP..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    //! A majority, the newest round that it has answered, and no time that has not come yet.
+
+    use super::*;
+
+    fn lease(voters: usize) -> Lease {
+        let mut lease = Lease::among(voters);
+        lease.begin(3);
+        lease
+    }
+
+    #[test]
+    fn it_lasts_from_when_the_round_went_out_that_a_majority_has_answered() {
+        let mut three = lease(3);
+        assert!(!three.holds(0), "nobody has answered");
+        three.answered(1_090, 2, &context(1_000, b""));
+        assert!(three.holds(1_000 + LEASE - 1) && !three.holds(1_000 + LEASE));
+        three.answered(1_200, 3, &context(1_150, b"more"));
+        assert!(three.holds(1_150 + LEASE - 1), "one other is enough");
+        three.answered(1_300, 3, &context(1_050, b""));
+        assert!(three.holds(1_150 + LEASE - 1), "a late answer takes nothing back");
+
+        let mut five = lease(5);
+        five.answered(1_100, 2, &context(1_100, b""));
+        assert!(!five.holds(1_100));
+        five.answered(1_100, 3, &context(1_000, b""));
+        assert!(five.holds(1_399) && !five.holds(1_400), "the older of the two that are needed counts");
+    }
+
+    #[test]
+    fn what_cannot_be_an_answer_is_none() {
+        let mut lease = lease(3);
+        lease.answered(1_000, 2, &context(1_001, b""));
+        lease.answered(1_000, 2, b"short");
+        assert!(!lease.holds(1_000));
+        lease.answered(1_000, 2, &context(1_000, b""));
+        assert!(lease.holds(1_000));
+        lease.begin(4);
+        assert!(!lease.holds(1_000), "answers of an older term say nothing");
+        assert_eq!(note(&context(7, b"note")), b"note");
+    }
+}
