@@ -55,7 +55,9 @@ pub fn mend(world: &mut World, what: Mend) {
         Mend::Heal(from, to) => {
             world.mesh.set_cut(from, to, false);
             world.after(1, Due::Arrival(from, to));
-            world.after(1, Due::Connect(from.min(to), from.max(to)));
+            if world.mesh.whole(from, to) {
+                world.passes(from, to);
+            }
         }
         Mend::Wake(at) => wake(world, at),
         Mend::Room(at) => {
@@ -196,7 +198,9 @@ fn flap(world: &mut World, a: usize, b: usize, left: u8) {
     if cut {
         world.will_give_up(a, b);
     }
-    world.after(1, Due::Connect(a.min(b), a.max(b)));
+    if world.mesh.whole(a, b) {
+        world.passes(a, b);
+    }
     if left > 0 && !world.healing {
         let wait = world.rng.between(100, 2_500);
         world.after(wait, Due::Mend(Mend::Flap(a, b, left - 1)));
@@ -226,6 +230,7 @@ fn sync_fails(world: &mut World, at: usize) {
 /// Everything works again.
 pub fn heal(world: &mut World) {
     world.healing = true;
+    world.options.loss_percent = 0;
     for a in 0..world.size() {
         for b in (0..world.size()).filter(|b| *b != a) {
             mend(world, Mend::Heal(a, b));

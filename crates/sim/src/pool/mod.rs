@@ -57,11 +57,17 @@ fn set_up(world: &mut World) {
     for at in 0..world.size() {
         world.start(at);
     }
-    world.run_until(5_000);
+    // Of two servers both must agree, which takes some tries.
+    while world.now < 15_000 && !checks::level(world) {
+        let next = world.now + 500;
+        world.run_until(next);
+    }
     clients::set_up(world);
-    world.run_until(8_000);
+    let next = world.now + 3_000;
+    world.run_until(next);
     phones::set_up(world);
-    world.run_until(9_000);
+    let next = world.now + 1_000;
+    world.run_until(next);
 }
 
 /// Runs one seed.

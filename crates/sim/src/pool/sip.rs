@@ -24,19 +24,27 @@ pub struct Sip {
 /// A server sends a frame to another one.
 pub fn sent(world: &mut World, at: usize, frame: &Bytes) {
     if let Ok(PeerFrame::Sip(message)) = PeerFrame::decode(frame) {
-        world.note("between", &format!("server {at}: {}", first_line(&message)));
+        if world.options.verbose {
+            world.note("between", &format!("server {at}: {}", first_line(&message)));
+        }
         told(world, at, &message);
     }
 }
 
-/// The first line of a message.
-pub fn first_line(message: &[u8]) -> String {
-    let end = message.iter().position(|byte| *byte == b'\r').unwrap_or(message.len());
-    String::from_utf8_lossy(&message[..end]).into_owned()
+/// The first line of a message, and its Call-ID.
+fn first_line(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    let call = lines.find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default();
+    format!("{first} ({call})")
 }
 
 /// A server sends a SIP message to another server or to a phone.
 pub fn told(world: &mut World, at: usize, bytes: &Bytes) {
+    if world.options.verbose && bytes.starts_with(b"INVITE") {
+        world.note("invites", &format!("server {at}: {}", first_line(bytes)));
+    }
     let rings = bytes.starts_with(b"SIP/2.0 18");
     if !rings && !bytes.starts_with(b"INVITE ") {
         return;

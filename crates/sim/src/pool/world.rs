@@ -185,7 +185,7 @@ impl World {
                 self.give(at, vec![Input::Facts(facts())]);
                 self.after(1, Due::Tick(at, boot));
                 for other in (0..self.size()).filter(|other| *other != at) {
-                    self.after(1, Due::Connect(at.min(other), at.max(other)));
+                    self.passes(at, other);
                 }
             }
             Err(why) => {
@@ -468,6 +468,16 @@ impl World {
             self.after(notice, Due::GiveUp(other, at, there));
         }
         self.after(200, Due::Connect(at.min(other), at.max(other)));
+    }
+
+    /// Two servers can hear each other, or could for all that is known: an end that was left over is reset, and they connect.
+    pub fn passes(&mut self, a: usize, b: usize) {
+        for (at, other) in [(a, b), (b, a)] {
+            if let Some(link) = self.mesh.end(at, other).filter(|_| self.mesh.end(other, at).is_none()) {
+                self.after(2, Due::GiveUp(at, other, link));
+            }
+        }
+        self.after(1, Due::Connect(a.min(b), a.max(b)));
     }
 
     /// Every end of a connection of these two is given up unless something passes by then.
