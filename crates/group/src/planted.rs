@@ -59,11 +59,21 @@ pub enum Planted {
     LeaseIgnored,
     /// A follower that has just heard a leader helps another to lead.
     PromiseForgotten,
+    /// A leader answers a change when its own disk has it, whatever the others have.
+    AckBeforeMajority,
+    /// What another server proposes is acknowledged when it arrives.
+    AckOnArrival,
+    /// What decides something is read from the copy here, whoever leads.
+    StaleLocalRead,
+    /// A call whose leading server is lost is sent to the next one although it has rung.
+    RetriedAfterRinging,
+    /// A connection that another server of the pool owns is taken for one of this server.
+    ForeignFlowIsOwn,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 27] = [
+    pub const ALL: [Planted; 32] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -91,5 +101,10 @@ impl Planted {
         Planted::FlightsOutliveLeader,
         Planted::LeaseIgnored,
         Planted::PromiseForgotten,
+        Planted::AckBeforeMajority,
+        Planted::AckOnArrival,
+        Planted::StaleLocalRead,
+        Planted::RetriedAfterRinging,
+        Planted::ForeignFlowIsOwn,
     ];
 }

@@ -329,6 +329,8 @@ impl<'a, C: Cx> Fork<'a, C> {
         // hop's.
         let (server, flow, silent) = (leg.server, leg.flow, !leg.provisional);
         let (rang, leads) = (leg.rang, leg.leads);
+        #[cfg(feature = "planted")]
+        let rang = rang && !self.cx.is_planted(pairline_group::planted::Planted::RetriedAfterRinging);
         if self.anew && leads && !rang && !self.answered && !self.cancelled {
             self.gone = true;
             return;

@@ -18,6 +18,10 @@ pub enum Mend {
     Room(usize),
     /// The next change of a link that comes and goes: so many are left.
     Flap(usize, usize, u8),
+    /// The next death of a server that dies and comes back at once, again and again: so many are left.
+    Churn(usize, u8),
+    /// A server dies now.
+    Die(usize),
 }
 
 /// One drawn fault.
@@ -28,8 +32,9 @@ pub fn strike(world: &mut World) {
     let at = world.any_server();
     let other = (at + 1 + usize::try_from(world.rng.below(world.size() as u64 - 1)).unwrap_or(0)) % world.size();
     match world.rng.below(100) {
-        0..=24 => crash(world, at),
-        25..=49 => freeze(world, at),
+        0..=19 => crash(world, at),
+        20..=27 => churn_beside_cut(world, at, other),
+        28..=49 => freeze(world, at),
         50..=59 => isolate(world, at),
         60..=68 => cut(world, at, other, true),
         69..=75 => cut(world, at, other, false),
@@ -65,6 +70,9 @@ pub fn mend(world: &mut World, what: Mend) {
             world.room(at);
         }
         Mend::Flap(a, b, left) => flap(world, a, b, left),
+        Mend::Churn(at, left) => churn(world, at, left),
+        Mend::Die(at) if !world.healing => crash(world, at),
+        Mend::Die(_) => {}
     }
 }
 
@@ -204,6 +212,38 @@ fn flap(world: &mut World, a: usize, b: usize, left: u8) {
     if left > 0 && !world.healing {
         let wait = world.rng.between(100, 2_500);
         world.after(wait, Due::Mend(Mend::Flap(a, b, left - 1)));
+    }
+}
+
+/// A server dies and comes back at once, again and again, mostly while two others do not hear each other.
+fn churn_beside_cut(world: &mut World, at: usize, other: usize) {
+    let third = (0..world.size()).find(|third| *third != at && *third != other);
+    if let Some(third) = third.filter(|_| world.rng.chance(70)) {
+        cut(world, other, third, true);
+    }
+    world.met("a server died again and again");
+    churn(world, at, 14);
+}
+
+fn churn(world: &mut World, at: usize, left: u8) {
+    if world.healing || left == 0 {
+        return;
+    }
+    if world.servers[at].runs() && may_go(world, 1) {
+        let power = world.options.power_loss && world.rng.chance(50);
+        world.stop(at, power);
+        let away = world.rng.between(2, 60);
+        world.after(away, Due::Mend(Mend::Start(at)));
+    }
+    let wait = world.rng.between(70, 600);
+    world.after(wait, Due::Mend(Mend::Churn(at, left - 1)));
+}
+
+/// A server has taken a copy over: now and then it dies around the time at which that is on its disk.
+pub fn copied(world: &mut World, at: usize) {
+    if !world.healing && world.options.fault_every_ms > 0 && world.rng.chance(40) {
+        let wait = world.rng.between(0, 300);
+        world.after(wait, Due::Mend(Mend::Die(at)));
     }
 }
 

@@ -21,7 +21,7 @@ use options::Options;
 use world::{Due, World};
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 25] = [
+pub const SOMETIMES: [&str; 26] = [
     "power was lost",
     "a process died",
     "a majority was down",
@@ -32,6 +32,7 @@ pub const SOMETIMES: [&str; 25] = [
     "a server was cut off from all others",
     "the pool fell into two parts",
     "a link came and went",
+    "a server died again and again",
     "a disk was full",
     "a sync failed",
     "process ended by a disk fault",

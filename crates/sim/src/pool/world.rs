@@ -390,6 +390,7 @@ impl World {
                 Effect::Event(event) => {
                     if event.name == "seeded" {
                         self.met("a copy by state transfer was needed");
+                        faults::copied(self, at);
                     }
                     if event.name == "group-stopped" {
                         let what = format!("server {at}: {}", event.text);
