@@ -237,6 +237,34 @@ pub enum Frame {
         /// What.
         body: CopyBody,
     },
+    /// Goes with a canary from a server that is not alone in its pool: the groups that it leads there, whoever serves them. So the partner
+    /// knows to whom it has to speak.
+    Leads {
+        /// Which groups.
+        groups: Vec<GroupId>,
+    },
+    /// Of an orderly change of leader, from one replica to another within a pool.
+    Lead {
+        /// Which group.
+        group: GroupId,
+        /// Who says it.
+        from: ReplicaId,
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        body: LeadBody,
+    },
+}
+
+/// What is said before an orderly change of leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeadBody {
+    /// The leader asks whether the other would lead.
+    Ask,
+    /// It would.
+    Yes,
+    /// It would not.
+    No,
 }
 
 /// What is said of a copy.
@@ -279,6 +307,7 @@ impl Frame {
             Frame::SeedWant { ranges, .. } | Frame::VerifyResult { ranges, .. } => ranges.len() <= RANGES,
             Frame::Verify { ranges, .. } => ranges.len() == RANGES,
             Frame::Canary { groups, .. } => groups.len() <= MAX_GROUPS,
+            Frame::Leads { groups } => groups.len() <= MAX_GROUPS,
             Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() < codec::MAX_ITEM - 1),
             Frame::SeedChunk { chunk, .. } => chunk.fits(),
             Frame::Copy { body: CopyBody::Part { records, .. }, .. } => codec::fit(records),
@@ -291,6 +320,7 @@ impl Frame {
             | Frame::VerifyAsk { .. }
             | Frame::Underway { .. }
             | Frame::Replica { .. }
+            | Frame::Lead { .. }
             | Frame::Copy { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }

@@ -4,8 +4,10 @@
 //! state machine: inputs in, outputs out; it reads no clock and draws no random number. What one copy does is in
 //! `instance` and `ship`.
 
+mod even;
 mod input;
 mod link;
+mod partner;
 
 use crate::config::{HostConfig, Others};
 use crate::dedup::Seen;
@@ -16,6 +18,8 @@ use crate::instance::{Cx, Instance, replicas};
 use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, ReplicaStatus, Role};
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
+use even::Even;
+use partner::Partners;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
@@ -53,17 +57,15 @@ pub struct Host {
     links: BTreeMap<LinkId, (PoolId, ServerId)>,
     /// The links to other servers of this pool, the youngest to each.
     peers: BTreeMap<ServerId, LinkId>,
-    link: Option<LinkId>,
+    /// The linked servers of the partner pool.
+    partners: Partners,
+    even: Even,
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
     /// Copies whose standing the partner has to be told.
     hello: BTreeSet<GroupId>,
     hello_number: u64,
-    hello_seen: u64,
-    hello_asked: Millis,
-    heard: Option<Millis>,
-    pinged: Millis,
     clock_told: bool,
     next_batch: u64,
     awaiting: VecDeque<(u64, Vec<GroupId>)>,
@@ -82,7 +84,7 @@ macro_rules! cx {
             cfg: &$host.cfg,
             now: $host.now,
             partner: $crate::host::partner_for($host.partner, $group),
-            link: $crate::host::partner_for($host.partner, $group).and($host.link),
+            link: $crate::host::partner_for($host.partner, $group).and($host.partners.link($group)),
             out: &mut $host.out,
             hello: &mut $host.hello,
         }
@@ -111,6 +113,7 @@ impl Host {
             let sure = host.cfg.knows_alone(id);
             host.create(id, Some(sure));
         }
+        host.want();
         host
     }
 
@@ -154,6 +157,7 @@ impl Host {
             let sure = confirm && host.cfg.knows_alone(id);
             host.create(id, Some(sure));
         }
+        host.want();
         Ok(host)
     }
 
@@ -165,16 +169,13 @@ impl Host {
             partner: None,
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
-            link: None,
+            partners: Partners::default(),
+            even: Even::default(),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
             hello: BTreeSet::new(),
             // Rises across restarts too, as long as the wall clock does.
             hello_number: now.wall.wrapping_mul(1024),
-            hello_seen: 0,
-            hello_asked: 0,
-            heard: None,
-            pinged: 0,
             clock_told: false,
             next_batch: 1,
             awaiting: VecDeque::new(),
@@ -201,6 +202,7 @@ impl Host {
             None => {}
         }
         instance.tell_role(&mut cx);
+        instance.yields(self.even.drained);
         self.groups.insert(id, instance);
         self.touched.insert(id);
     }
@@ -231,7 +233,7 @@ impl Host {
         }
         self.send_batch(records, writers);
         self.start_seeds();
-        self.send_hello(false);
+        self.tell_changes();
     }
 
     fn send_batch(&mut self, records: Vec<crate::io::LogRecord>, writers: Vec<GroupId>) {
@@ -326,7 +328,7 @@ impl Host {
             cfg: &self.cfg,
             now: self.now,
             partner: partner_for(self.partner, group),
-            link: partner_for(self.partner, group).and(self.link).filter(|_| self.live_link()),
+            link: partner_for(self.partner, group).and(self.partners.link(group)).filter(|_| self.live_link()),
             out: &mut out,
             hello: &mut hello,
         };
@@ -397,9 +399,8 @@ impl Host {
         self.partner.map(|(pool, _)| pool)
     }
 
-    /// Whether the partner was heard on a link a short while ago.
+    /// Whether the partner, by any of its servers, was heard on a link a short while ago.
     pub fn live_link(&self) -> bool {
-        let dead = self.cfg.limits.link_dead;
-        self.link.is_some() && self.heard.is_some_and(|at| self.now.mono <= at.saturating_add(dead))
+        self.partners.heard_since(self.now.mono.saturating_sub(self.cfg.limits.link_dead))
     }
 }

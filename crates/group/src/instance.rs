@@ -142,8 +142,12 @@ pub(crate) struct Instance {
     pub(crate) retained: Retained,
     /// For an active: authority confirmed since the restart.
     pub(crate) confirmed: bool,
+    /// An administrator, or the absence of a partner, has vouched for what this copy's disk had at the start.
+    asserted: bool,
     /// A higher epoch is known that this copy's own log does not have.
     pub(crate) fence: Option<Fence>,
+    /// While the fence is not committed: the one before.
+    unsure_fence: Option<Option<Fence>>,
     /// Highest epoch ever heard of.
     pub(crate) heard: Epoch,
     /// Entries of stored divergent tails that wait for a decision.
@@ -170,6 +174,10 @@ pub(crate) struct Instance {
     told: Option<Told>,
     /// The term in which this replica leads, as far as the rest of the copy knows.
     led: Option<u64>,
+    /// The replica that is about to lead instead of this one, by agreement.
+    passing: Option<ReplicaId>,
+    /// When it began, or ended, to lead.
+    led_since: Millis,
     /// While this copy takes no part: who leads, in which term, and when that was heard.
     overheard: Option<(u64, ReplicaId, Millis)>,
     /// Copies of the state that are on their way to other replicas, one that arrives, and one that is not on disk yet.
@@ -225,7 +233,9 @@ impl Instance {
             head: Head::default(),
             retained: Retained::default(),
             confirmed: false,
+            asserted: false,
             fence: None,
+            unsure_fence: None,
             heard: Epoch::default(),
             tail: 0,
             appended: false,
@@ -244,6 +254,8 @@ impl Instance {
             verified: None,
             told: None,
             led: None,
+            passing: None,
+            led_since: 0,
             overheard: None,
             copies: copy::Copies::default(),
             copy_number: 0,
@@ -301,6 +313,7 @@ impl Instance {
         self.stopped.is_none()
             && self.confirmed
             && self.procedure.is_none()
+            && self.passing.is_none()
             && self.role() == Role::Active
             && self.leads_now(now)
     }
@@ -354,6 +367,15 @@ impl Instance {
         if self.flight.is_empty() {
             self.head = Head { position: self.state.position, chain: self.state.chain, time: self.state.time };
         }
+    }
+
+    /// Stops serving at once, though the fence is not committed yet.
+    pub(crate) fn set_fence(&mut self, fence: Fence) {
+        if !self.consensus.is_alone() {
+            self.unsure_fence.get_or_insert(self.fence);
+        }
+        self.fence = Some(fence);
+        self.confirmed = false;
     }
 
     /// Proposes an item; `false` if consensus cannot take it now.
@@ -511,8 +533,12 @@ impl Instance {
 
     /// An administrator, or the absence of a partner, stands in for the partner's word.
     pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
+        self.asserted = true;
         if self.unopened {
-            if self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0 {
+            if self.follows() {
+                // Whoever leads, or will, opens it.
+                self.opening = true;
+            } else if self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0 {
                 self.open(cx);
                 self.tell_role(cx);
             }

@@ -59,6 +59,8 @@ pub enum Planted {
     LeaseIgnored,
     /// A follower that has just heard a leader helps another to lead.
     PromiseForgotten,
+    /// A leader that has told another to lead goes on as if it had not.
+    PassedOnAndKept,
     /// A leader answers a change when its own disk has it, whatever the others have.
     AckBeforeMajority,
     /// What another server proposes is acknowledged when it arrives.
@@ -73,7 +75,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 32] = [
+    pub const ALL: [Planted; 33] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -101,6 +103,7 @@ impl Planted {
         Planted::FlightsOutliveLeader,
         Planted::LeaseIgnored,
         Planted::PromiseForgotten,
+        Planted::PassedOnAndKept,
         Planted::AckBeforeMajority,
         Planted::AckOnArrival,
         Planted::StaleLocalRead,

@@ -153,6 +153,13 @@ impl Sink {
         self.underway = None;
     }
 
+    /// This copy begins to lead.
+    pub(crate) fn led_anew(&mut self) {
+        self.tail_out = false;
+        self.pulling = None;
+        self.verify_asked = false;
+    }
+
     /// A shadow copy became the current one.
     pub(crate) fn swapped(&mut self, _now: Millis) {
         self.seed = None;

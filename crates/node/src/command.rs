@@ -134,6 +134,31 @@ pub enum Command {
     },
     /// Status of pools, pairing and lag, both directions.
     PoolStatus,
+    /// Servers and copies of a pool: who is up, who leads what, which groups have a majority, what may fail now.
+    PoolHealth {
+        /// The pool; all, if absent.
+        pool: Option<String>,
+        /// Only what the answering server itself has: the servers of a pool ask each other so.
+        #[serde(default)]
+        part: bool,
+    },
+    /// Has a server pass on all that it leads, and waits until it does and sets up no call; else nothing changes.
+    ServerDrain {
+        /// Its name.
+        server: String,
+        /// How long that may take.
+        seconds: u64,
+    },
+    /// Takes that back.
+    ServerUndrain {
+        /// Its name.
+        server: String,
+    },
+    /// Ends a drained server's process in order and starts it again.
+    ServerRestart {
+        /// Its name.
+        server: String,
+    },
     /// Ships everything now and answers when the partner has all that was committed before the call.
     PoolSync {
         /// Source pool.
@@ -353,6 +378,13 @@ pub enum Reply {
     Settings(crate::view::SettingsView),
     /// Status of all pools.
     Pools(crate::view::PoolsView),
+    /// Health of pools' servers and copies.
+    Health(crate::view::HealthView),
+    /// What one server has of it.
+    HealthPart {
+        /// Its copies.
+        copies: Vec<crate::view::CopyView>,
+    },
     /// Outcome of a verification.
     Verify(crate::view::VerifyView),
     /// A plan with its findings (dry run, preflight).

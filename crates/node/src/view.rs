@@ -158,6 +158,93 @@ pub struct ShippingView {
     pub verified_at: Option<u64>,
 }
 
+/// Health of pools' servers and copies, as the answering server hears it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// The answering server's name.
+    pub seen_by: String,
+    /// Each pool that was asked for.
+    pub pools: Vec<PoolHealthView>,
+}
+
+/// Health of one pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolHealthView {
+    /// Short name.
+    pub pool: String,
+    /// `healthy`, `degraded`, `no-majority` (of some group), `unknown` (nobody of it answers).
+    pub state: String,
+    /// Each server.
+    pub servers: Vec<ServerHealthView>,
+    /// Groups in all, the management store counted where it is at home.
+    pub groups: u32,
+    /// Those that are not as they should be.
+    pub troubled: Vec<GroupHealthView>,
+    /// What may fail now, in words.
+    pub survives: String,
+    /// What happens next and what there is to do, in words.
+    pub next: Vec<String>,
+}
+
+/// One server of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerHealthView {
+    /// Its name.
+    pub server: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// The same in words.
+    pub heard: String,
+    /// Groups that it leads.
+    pub leads: u32,
+    /// Groups that it has a copy of that takes part.
+    pub copies: u32,
+    /// Groups that it should have a copy of.
+    pub of_copies: u32,
+    /// Copies that lack more than what is on its way.
+    pub behind: u32,
+}
+
+/// One group that is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupHealthView {
+    /// Which.
+    pub group: String,
+    /// `no-majority`, `no-leader`, `fewer-copies`, `behind`.
+    pub state: String,
+    /// The server that leads it.
+    pub leader: Option<String>,
+    /// Copies that take part.
+    pub copies: u32,
+    /// Of how many.
+    pub of_copies: u32,
+    /// Servers whose copies do not.
+    pub missing: Vec<String>,
+    /// Servers whose copies are behind.
+    pub behind: Vec<String>,
+    /// Servers whose copies have stopped, and why.
+    pub stopped: Vec<(String, String)>,
+}
+
+/// One copy, as its server tells the others of its pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyView {
+    /// Number of the group's home pool; 0 for the management store.
+    pub pool: u16,
+    /// Number of the group there.
+    pub index: u16,
+    /// Whether this server leads it.
+    pub leads: bool,
+    /// Sequence up to which it is applied.
+    pub sequence: u64,
+    /// If it leads: what each other server's copy is not known to have (number of the server, items).
+    #[serde(default)]
+    pub behind: Vec<(u32, u64)>,
+    /// If it has stopped: why.
+    #[serde(default)]
+    pub stopped: Option<String>,
+}
+
 /// Outcome of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyView {
@@ -283,6 +370,12 @@ pub struct StatusView {
     pub pool: String,
     /// Whether it can serve in full.
     pub healthy: bool,
+    /// Number of this start of its process.
+    #[serde(default)]
+    pub start: u64,
+    /// Whether it is drained.
+    #[serde(default)]
+    pub drained: bool,
     /// Metric samples: name, labels, value (names as on `/metrics`).
     pub samples: Vec<Sample>,
 }

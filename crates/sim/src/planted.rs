@@ -39,6 +39,12 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         Planted::UnderwayIgnored => {
             Some("needs a full disk here while the partner's is put back to an older one: one seed in 2,000 meets both")
         }
+        Planted::VoteNotStored => Some(
+            "a replica gives no vote for half a second after its start: by then it has mostly heard of the term that it forgot",
+        ),
+        Planted::PromiseForgotten => {
+            Some("the library's own rule, that who hears a leader votes for nobody else, hides it but for some 50 ms")
+        }
         _ => None,
     }
 }
@@ -55,6 +61,7 @@ pub fn is_of_pool(bug: Planted) -> bool {
             | Planted::FlightsOutliveLeader
             | Planted::LeaseIgnored
             | Planted::PromiseForgotten
+            | Planted::PassedOnAndKept
             | Planted::AckBeforeMajority
             | Planted::AckOnArrival
             | Planted::StaleLocalRead

@@ -1,6 +1,6 @@
-//! The link to the partner: hellos, questions and canaries, and the way of each frame to its copy.
+//! The links to the partner pool: hellos, questions and canaries, and the way of each frame to its copy.
 //!
-//! Owns which link counts and whether it is live. Does not own connections.
+//! Owns what is said on which link. Which server of the partner a copy speaks to is `partner`'s; connections are the shell's.
 
 use super::{Host, cx, partner_for};
 use crate::consensus::{ReplicaId, ReplicaMessage};
@@ -8,6 +8,7 @@ use crate::frame::{CopyBody, Frame, Hello};
 use crate::ids::{GroupId, LinkId, Millis, PoolId, ServerId};
 use crate::instance::{Cx, Instance, replicas};
 use crate::io::{Alarm, HostOutput};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A clock this much ahead of the source of group time is alarmed.
 const CLOCK_AHEAD: Millis = 5000;
@@ -19,15 +20,18 @@ impl Host {
         self.links.insert(link, (peer, server));
         if peer == self.cfg.pool {
             self.peers.insert(server, link);
+            self.even.linked.entry(server).or_insert(self.now.mono);
         } else if Some(peer) == self.partner() {
-            self.use_link(Some(link));
+            self.use_link(server, Some(link));
         }
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
-        if self.link == Some(link) {
-            self.choose_link();
+        if Some(gone.0) == self.partner() && self.partners.get(gone.1).is_some_and(|partner| partner.link == link) {
+            // The youngest that is left.
+            let other = self.links.iter().rev().find(|(_, to)| **to == gone).map(|(link, _)| *link);
+            self.use_link(gone.1, other);
         }
         if self.peers.get(&gone.1) == Some(&link) {
             match self.links.iter().rev().find(|(_, to)| **to == gone) {
@@ -36,46 +40,111 @@ impl Host {
                 }
                 None => {
                     self.peers.remove(&gone.1);
+                    self.even.linked.remove(&gone.1);
                     self.each(|instance, _| instance.lost_server(gone.1));
                 }
             }
         }
     }
 
-    /// The youngest link to the partner counts.
-    pub(super) fn choose_link(&mut self) {
+    /// Another pool is the partner: its links count, the youngest to each of its servers.
+    pub(super) fn choose_links(&mut self) {
+        for server in self.partners.servers() {
+            self.use_link(server, None);
+        }
         let partner = self.partner();
-        let link = self.links.iter().rev().find(|(_, (peer, _))| Some(*peer) == partner).map(|(link, _)| *link);
-        self.use_link(link);
+        let links: BTreeMap<ServerId, LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, (pool, _))| Some(*pool) == partner)
+            .map(|(link, (_, server))| (*server, *link))
+            .collect();
+        for (server, link) in links {
+            self.use_link(server, Some(link));
+        }
     }
 
-    fn use_link(&mut self, link: Option<LinkId>) {
-        if self.link == link {
+    /// A server of the partner is spoken to on this link from now on, or not at all.
+    fn use_link(&mut self, server: ServerId, link: Option<LinkId>) {
+        if self.partners.get(server).map(|partner| partner.link) == link {
             return;
         }
-        self.link = link;
-        self.heard = None;
-        self.hello_seen = 0;
-        self.each(|instance, _| instance.unlinked());
+        let before: Vec<(GroupId, Option<LinkId>)> =
+            self.groups.keys().map(|group| (*group, self.partners.link(*group))).collect();
+        match link {
+            Some(link) => self.partners.up(server, link, self.now.mono),
+            None => self.partners.down(server),
+        }
+        for (group, before) in before {
+            if self.partners.link(group) != before {
+                self.with(group, |instance, _| instance.unlinked());
+            }
+        }
         if link.is_some() {
-            self.heard = Some(self.now.mono);
-            self.send_hello(true);
-            self.ping();
+            self.send_whole(server);
+            self.ping(server);
         }
     }
 
-    /// Says how copies stand: all of them, or those whose standing changed.
-    pub(super) fn send_hello(&mut self, whole: bool) {
-        let changed = std::mem::take(&mut self.hello);
-        let Some(link) = self.link else { return };
-        if !whole && changed.is_empty() {
+    /// A server of the partner shows that it leads a group there: a copy that spoke to another begins anew with it.
+    fn shown(&mut self, server: ServerId, group: GroupId) {
+        if !self.groups.contains_key(&group) || partner_for(self.partner, group).is_none() {
             return;
         }
+        let before = self.partners.link(group);
+        self.partners.shown(group, server);
+        if self.partners.link(group) != before {
+            self.with(group, |instance, cx| {
+                instance.unlinked();
+                cx.hello.insert(group);
+            });
+        }
+    }
+
+    /// The groups to be exchanged are others than before: both sides say anew how these stand.
+    pub(super) fn hello_anew(&mut self) {
+        for server in self.partners.servers() {
+            self.partners.get_mut(server).into_iter().for_each(|partner| partner.hello_seen = 0);
+            self.send_whole(server);
+        }
+    }
+
+    /// Says to one server how all copies stand that are led here.
+    fn send_whole(&mut self, server: ServerId) {
+        if self.partners.count() == 1 {
+            self.hello.clear();
+        }
+        let now = self.now.mono;
+        let Some(partner) = self.partners.get_mut(server) else { return };
+        partner.hello_asked = now;
+        let ask = partner.hello_seen == 0;
+        let all = self.groups.keys().copied().collect();
+        self.send_hello(server, &all, true, ask);
+    }
+
+    /// Says to all servers of the partner how those copies stand whose standing changed.
+    pub(super) fn tell_changes(&mut self) {
+        let changed = std::mem::take(&mut self.hello);
+        if changed.is_empty() {
+            return;
+        }
+        // Where leaders change, who begins to lead, or finds another there, has to be told how the other side stands.
+        let several = self.cfg.servers.len() > 1 || self.partners.count() > 1;
+        let unsure = |group| self.groups.get(group).is_some_and(|instance: &Instance| instance.peer.is_none());
+        let ask = several && changed.iter().any(unsure);
+        for server in self.partners.servers() {
+            self.send_hello(server, &changed, false, ask);
+        }
+    }
+
+    /// Says to one server how these copies stand, as far as they are led here.
+    fn send_hello(&mut self, server: ServerId, named: &BTreeSet<GroupId>, whole: bool, ask: bool) {
+        let Some(link) = self.partners.get(server).map(|partner| partner.link) else { return };
         let told = self
             .groups
             .values()
-            .filter(|instance| partner_for(self.partner, instance.group).is_some() && !instance.follows())
-            .filter(|instance| whole || changed.contains(&instance.group));
+            .filter(|instance| partner_for(self.partner, instance.group).is_some() && instance.speaks(self.now))
+            .filter(|instance| named.contains(&instance.group));
         let mut groups = Vec::new();
         for instance in told {
             if let Some(position) = instance.underway() {
@@ -84,11 +153,10 @@ impl Host {
             }
             groups.push(instance.hello(&cx!(self, instance.group)));
         }
-        if whole {
-            self.hello_asked = self.now.mono;
+        if groups.is_empty() && !whole && self.cfg.servers.len() > 1 {
+            return;
         }
         self.hello_number += 1;
-        let ask = whole && self.hello_seen == 0;
         let hello = Hello {
             pool: self.cfg.pool,
             server: self.cfg.server,
@@ -119,101 +187,128 @@ impl Host {
         self.links.get(&link) == Some(&(self.cfg.pool, replicas::server(from)))
     }
 
-    fn ping(&mut self) {
-        self.pinged = self.now.mono;
-        if let Some(link) = self.link {
-            self.out.push_back(HostOutput::Send { link, frame: Frame::Ping { stamp: self.now.mono } });
-        }
+    fn ping(&mut self, server: ServerId) {
+        let stamp = self.now.mono;
+        let Some(partner) = self.partners.get_mut(server) else { return };
+        partner.pinged = stamp;
+        self.out.push_back(HostOutput::Send { link: partner.link, frame: Frame::Ping { stamp } });
     }
 
     pub(super) fn tick_link(&mut self) {
-        if self.link.is_none() {
-            return;
-        }
-        if self.now.mono >= self.pinged.saturating_add(self.cfg.limits.ping) {
-            self.ping();
-        }
-        if self.hello_seen == 0 && self.now.mono >= self.hello_asked.saturating_add(HELLO_AGAIN) {
-            self.send_hello(true);
+        for server in self.partners.servers() {
+            let Some(partner) = self.partners.get(server).copied() else { continue };
+            if self.now.mono >= partner.pinged.saturating_add(self.cfg.limits.ping) {
+                self.ping(server);
+            }
+            if partner.hello_seen == 0 && self.now.mono >= partner.hello_asked.saturating_add(HELLO_AGAIN) {
+                self.send_whole(server);
+            }
         }
     }
 
+    /// A frame arrived.
     pub(super) fn frame(&mut self, link: LinkId, frame: Frame) {
-        if !matches!(frame, Frame::Replica { .. } | Frame::Copy { .. }) {
-            // The two sides may prefer different ones of several connections: what the partner says counts on each.
-            let partner = self.partner();
-            let other = self.links.get(&link).map(|(pool, _)| *pool) != partner;
-            if self.link.is_none() || other || frame.check().is_err() {
-                return;
-            }
-            self.heard = Some(self.now.mono);
-        }
+        let Some((pool, server)) = self.links.get(&link).copied() else { return };
         match frame {
-            Frame::Hello(hello) => self.on_hello(hello),
+            Frame::Replica { group, message } => self.replica(link, group, *message),
+            Frame::Copy { group, from, to, body } => self.copy(link, group, (from, to), body),
+            Frame::Lead { group, from, to, body } => {
+                if self.is_of_pool(link, from) && to == replicas::own(&self.cfg) {
+                    self.on_lead(group, from, body);
+                }
+            }
+            frame if Some(pool) != self.partner() || frame.check().is_err() => {}
+            frame => {
+                // The two sides may prefer different ones of several connections: what the partner says counts on each.
+                let Some(partner) = self.partners.get_mut(server) else { return };
+                partner.heard = self.now.mono;
+                self.of_partner(link, server, frame);
+            }
+        }
+    }
+
+    /// A server of the partner says something.
+    fn of_partner(&mut self, link: LinkId, server: ServerId, frame: Frame) {
+        match frame {
+            Frame::Hello(hello) => self.on_hello(server, hello),
             Frame::Ping { stamp } => self.on_ping(link, stamp),
             // An answer to a question that this process never asked says nothing about the time since.
-            Frame::Canary { echo, .. } if echo > self.pinged => {}
+            Frame::Canary { echo, .. } if self.partners.get(server).is_none_or(|partner| echo > partner.pinged) => {}
             Frame::Canary { echo, wall, groups } => {
                 self.watch_clock(echo, wall);
                 for item in groups {
-                    self.exchange(item.group, |instance, cx| instance.on_canary(cx, echo, item));
+                    self.shown(server, item.group);
+                    self.exchange(server, item.group, |instance, cx| instance.on_canary(cx, echo, item));
                 }
             }
-            Frame::Entries { group, entries } => self.exchange(group, |instance, cx| instance.on_entries(cx, entries)),
+            Frame::Leads { groups } => groups.into_iter().for_each(|group| self.shown(server, group)),
+            Frame::Entries { group, entries } => {
+                self.exchange(server, group, |instance, cx| instance.on_entries(cx, entries))
+            }
             Frame::Ack { group, position, chain, credit } => {
-                self.exchange(group, |instance, cx| instance.on_ack(cx, position, chain, credit));
+                self.exchange(server, group, |instance, cx| instance.on_ack(cx, position, chain, credit));
             }
             Frame::Pull { group, position, chain } => {
-                self.exchange(group, |instance, cx| instance.on_pull(cx, position, chain));
+                self.exchange(server, group, |instance, cx| instance.on_pull(cx, position, chain));
             }
             Frame::Underway { group, position } => {
-                self.exchange(group, |instance, _| instance.on_underway(position));
+                self.exchange(server, group, |instance, _| instance.on_underway(position));
             }
-            Frame::Broken { group, at } => self.exchange(group, |instance, cx| instance.break_chain(cx, at, false)),
-            Frame::SeedOffer { group, offer } => self.exchange(group, |instance, cx| instance.on_seed_offer(cx, offer)),
+            Frame::Broken { group, at } => {
+                self.exchange(server, group, |instance, cx| instance.break_chain(cx, at, false))
+            }
+            Frame::SeedOffer { group, offer } => {
+                self.exchange(server, group, |instance, cx| instance.on_seed_offer(cx, offer))
+            }
             Frame::SeedWant { group, seed, ranges } => {
-                self.exchange(group, |instance, cx| instance.on_seed_want(cx, seed, &ranges));
+                self.exchange(server, group, |instance, cx| instance.on_seed_want(cx, seed, &ranges));
             }
-            Frame::SeedChunk { group, chunk } => self.exchange(group, |instance, _| instance.on_seed_chunk(chunk)),
+            Frame::SeedChunk { group, chunk } => {
+                self.exchange(server, group, |instance, _| instance.on_seed_chunk(chunk))
+            }
             Frame::SeedAck { group, seed, chunks, seq } => {
-                self.exchange(group, |instance, cx| instance.on_seed_ack(cx, seed, chunks, seq));
+                self.exchange(server, group, |instance, cx| instance.on_seed_ack(cx, seed, chunks, seq));
             }
             Frame::SeedEnd { group, seed, position, digest } => {
-                self.exchange(group, |instance, cx| instance.on_seed_end(cx, seed, position, digest));
+                self.exchange(server, group, |instance, cx| instance.on_seed_end(cx, seed, position, digest));
             }
             Frame::Verify { group, position, digest, ranges } => {
-                self.exchange(group, |instance, cx| instance.on_verify(cx, position, digest, ranges));
+                self.exchange(server, group, |instance, cx| instance.on_verify(cx, position, digest, ranges));
             }
-            Frame::VerifyAsk { group } => self.exchange(group, |instance, cx| instance.send_verify(cx)),
+            Frame::VerifyAsk { group } => self.exchange(server, group, |instance, cx| instance.send_verify(cx)),
             Frame::VerifyResult { group, position, equal, ranges } => {
-                self.exchange(group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
+                self.exchange(server, group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
-            Frame::Replica { group, message } => self.replica(link, group, *message),
-            Frame::Copy { group, from, to, body } => self.copy(link, group, (from, to), body),
+            // Said within a pool.
+            Frame::Replica { .. } | Frame::Copy { .. } | Frame::Lead { .. } => {}
         }
     }
 
-    fn on_hello(&mut self, hello: Hello) {
-        if Some(hello.pool) != self.partner() || hello.number <= self.hello_seen {
+    fn on_hello(&mut self, server: ServerId, hello: Hello) {
+        let pool = self.partner();
+        let Some(partner) = self.partners.get_mut(server) else { return };
+        let early = !hello.whole && partner.hello_seen == 0;
+        if Some(hello.pool) != pool || hello.number <= partner.hello_seen || early {
             return;
         }
-        if !hello.whole && self.hello_seen == 0 {
-            return;
-        }
-        self.hello_seen = hello.number;
+        partner.hello_seen = hello.number;
         let whole = hello.whole;
+        let named: BTreeSet<GroupId> = hello.groups.iter().map(|group| group.group).collect();
         for group in hello.groups {
-            self.exchange(group.group, |instance, cx| instance.on_hello(cx, group, whole));
+            self.shown(server, group.group);
+            self.exchange(server, group.group, |instance, cx| instance.on_hello(cx, group, whole));
         }
-        if hello.ask {
-            self.send_hello(true);
+        if hello.ask && whole {
+            self.send_whole(server);
+        } else if hello.ask {
+            self.send_hello(server, &named, false, false);
         }
     }
 
-    /// Lets a copy act on what the other pool says of it, if it is exchanged with that pool at all.
-    fn exchange(&mut self, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
+    /// Lets a copy act on what the other pool's leader says of it, if it is exchanged with that pool at all.
+    fn exchange(&mut self, server: ServerId, group: GroupId, act: impl FnOnce(&mut Instance, &mut Cx<'_>)) {
         let leads = self.groups.get(&group).is_some_and(|instance| !instance.follows());
-        if leads && partner_for(self.partner, group).is_some() {
+        if leads && partner_for(self.partner, group).is_some() && self.partners.server(group) == Some(server) {
             self.with(group, act);
         }
     }
@@ -227,6 +322,14 @@ impl Host {
             .collect();
         let frame = Frame::Canary { echo: stamp, wall: self.now.wall, groups };
         self.out.push_back(HostOutput::Send { link, frame });
+        if self.cfg.servers.len() == 1 {
+            return;
+        }
+        let led = self.groups.values().filter(|instance| instance.speaks(self.now)).map(|instance| instance.group);
+        let groups: Vec<GroupId> = led.filter(|group| partner_for(self.partner, *group).is_some()).collect();
+        if !groups.is_empty() {
+            self.out.push_back(HostOutput::Send { link, frame: Frame::Leads { groups } });
+        }
     }
 
     /// Compares this clock with the partner's, less the time that the answer may have taken.

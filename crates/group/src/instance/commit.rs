@@ -35,7 +35,7 @@ impl Instance {
         }
         match item {
             Item::Noop | Item::Restored => {}
-            Item::Entry(stored) => self.entry(cx, index, stored, waiters),
+            Item::Entry(stored) => self.entry(cx, (index, log.term), stored, waiters),
             Item::SeedStart(offer) => self.seed_start(cx, index, &offer),
             Item::Seed(chunk) => self.seed_chunk(&chunk),
             Item::Swap(swap) => self.swap(cx, &swap),
@@ -81,7 +81,9 @@ impl Instance {
         }
     }
 
-    fn entry(&mut self, cx: &mut Cx<'_>, index: u64, stored: Stored, waiters: Vec<(Ticket, Wait)>) {
+    fn entry(&mut self, cx: &mut Cx<'_>, (index, term): (u64, u64), stored: Stored, waiters: Vec<(Ticket, Wait)>) {
+        // What was on disk at the start is committed anew by the first leader, and says no more than in a replay.
+        let live = !self.replaying && self.consensus.is_live(term);
         let rules = cx.rules();
         if let Some(shadow) = &mut self.shadow {
             if stored.entry.prev == shadow.state.chain {
@@ -120,11 +122,11 @@ impl Instance {
             self.history.pop_front();
         }
         self.history.push_back((position, self.state.digest.total()));
-        self.settle_epoch(cx, &stored, partner_has);
+        self.settle_epoch(cx, &stored, partner_has, live);
         if !self.replaying {
             cx.out.push_back(HostOutput::Applied { group: self.group, entry: stored.entry.clone() });
         }
-        let at = (!self.replaying).then_some(cx.now.mono);
+        let at = live.then_some(cx.now.mono);
         self.retained.push(stored, index, at);
         for (ticket, wait) in waiters {
             let done = match wait {
@@ -138,7 +140,7 @@ impl Instance {
     }
 
     /// After an entry that changed who serves: fence, confirmation, procedure, shipping.
-    fn settle_epoch(&mut self, cx: &mut Cx<'_>, stored: &Stored, partner_has: u64) {
+    fn settle_epoch(&mut self, cx: &mut Cx<'_>, stored: &Stored, partner_has: u64, live: bool) {
         let changes = matches!(stored.entry.body, Body::Handover(_) | Body::Promote(_) | Body::Open { .. });
         if self.fence.is_some_and(|fence| fence.epoch <= self.state.epoch()) {
             self.fence = None;
@@ -149,8 +151,10 @@ impl Instance {
         }
         // A grant that arrives now is the highest one known, unless a higher one was heard of or the log is only replayed.
         let mine = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
-        let unsure = self.replaying || self.heard > self.state.epoch();
-        self.confirmed = mine && (!unsure || planted!(cx.cfg, UnconfirmedServes));
+        // What was vouched for after the start is so for what was on disk then.
+        let vouched = live || (!self.replaying && (self.confirmed || self.asserted));
+        let sure = vouched && self.heard <= self.state.epoch();
+        self.confirmed = mine && (sure || planted!(cx.cfg, UnconfirmedServes));
         self.source.epoch_changed();
         if self.role() == Role::Active && !matches!(stored.entry.body, Body::Open { .. }) {
             self.drop_overlay();
@@ -232,6 +236,7 @@ impl Instance {
     }
 
     fn fenced(&mut self, fence: Fence) {
+        self.unsure_fence = None;
         self.heard = self.heard.max(fence.epoch);
         if fence.epoch <= self.state.epoch() {
             return;

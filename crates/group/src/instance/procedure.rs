@@ -67,7 +67,7 @@ impl Instance {
         if let Some(procedure) = &self.procedure {
             return Err(procedure.refusal());
         }
-        if !self.consensus.leads() {
+        if !self.consensus.leads() || self.passing.is_some() {
             return Err(Refusal::Busy);
         }
         let (pool, epoch) = self.serving().unwrap_or_default();
@@ -111,8 +111,7 @@ impl Instance {
             cx.done(ticket, self.group, Done::Refused(Refusal::Busy));
             return;
         }
-        self.fence = Some(fence);
-        self.confirmed = false;
+        self.set_fence(fence);
         self.tell_role(cx);
     }
 

@@ -115,8 +115,7 @@ impl Instance {
 
     /// Stops serving at once, and for good.
     fn fence_now(&mut self, cx: &mut Cx<'_>, fence: Fence) {
-        self.fence = Some(fence);
-        self.confirmed = false;
+        self.set_fence(fence);
         self.sink.tail_out = false;
         self.append(Item::Fence(fence), Vec::new());
         self.tell_role(cx);

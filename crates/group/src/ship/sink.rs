@@ -25,6 +25,7 @@ impl Instance {
         !self.is_stopped()
             && self.procedure.is_none()
             && self.leads()
+            && !self.is_passed_on()
             && !self.source.broken
             && (self.role() != Role::Active || self.sink.pulling.is_some())
     }
@@ -227,6 +228,10 @@ impl Instance {
         self.sink.nudged = cx.now.mono;
         if self.sink.pulling.is_some() {
             self.ask_pull(cx);
+        }
+        if self.peer.is_none() && cx.cfg.servers.len() > 1 {
+            // How the partner stands was asked when this copy began to lead, and not answered.
+            cx.hello.insert(self.group);
         }
         let missing = self.role() != Role::Active && self.sink.known > Some(self.state.position);
         if self.idle() && (self.sink.wants_seed || missing) {

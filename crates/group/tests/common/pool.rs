@@ -1,4 +1,4 @@
-//! A pool of servers under virtual time: links that can be cut, disks that lose what was not synced, replication frames in their order.
+//! A pool of servers, or two that are paired, under virtual time: links that can be cut, disks that lose what was not synced, replication frames in their order.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "disk.rs"]
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use pairline_group::frame::{self, Frame};
 use pairline_group::io::{Alarm, Done, Now, Proposal, Write, WriteClass};
 use pairline_group::{
-    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, PoolId, Position, ReplicaId,
-    ReplicaMessage, ServerId, Ticket,
+    Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, Others, PoolId, Position,
+    ReplicaId, ReplicaMessage, ServerId, StepRef, Ticket,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,6 +30,9 @@ pub struct Member {
     pub applied: Vec<(GroupId, Arc<Entry>)>,
     /// How often its state was replaced by another's.
     pub swapped: usize,
+    /// Entries of tails that were stored.
+    pub tails: Vec<Arc<Entry>>,
+    pub verified: Vec<bool>,
     /// How often it was told that something about who leads or serves has changed.
     pub changes: usize,
     born: Millis,
@@ -43,6 +46,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     pub now: Millis,
     cut: BTreeSet<usize>,
+    /// No link between the pools.
+    pub apart: bool,
     links: BTreeMap<(usize, usize), LinkId>,
     numbers: u64,
     queue: VecDeque<(usize, usize, Bytes)>,
@@ -71,10 +76,27 @@ impl Pool {
 
     /// The same with something changed in each configuration.
     pub fn with(servers: u32, seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
-        let all: Vec<ServerId> = (1..=servers).map(ServerId).collect();
-        let member = |server: &ServerId| {
-            let mut cfg = HostConfig::new(PoolId(1), *server);
-            (cfg.groups, cfg.seed, cfg.servers) = (1, seed, all.clone());
+        Pool::of(&[servers], seed, change)
+    }
+
+    /// Two paired pools of so many servers each.
+    pub fn paired(servers: [u32; 2], seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
+        Pool::of(&servers, seed, |cfg| {
+            cfg.others = Others::Partner;
+            change(cfg);
+        })
+    }
+
+    fn of(pools: &[u32], seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
+        let numbers = |(pool, servers): (u16, &u32)| {
+            let first = u32::from(pool - 1) * 100;
+            (pool, (first + 1..=first + servers).map(ServerId).collect::<Vec<_>>())
+        };
+        let all: Vec<(u16, Vec<ServerId>)> = (1..).zip(pools).map(numbers).collect();
+        let each = all.iter().flat_map(|(pool, servers)| servers.iter().map(move |server| (*pool, server, servers)));
+        let member = |(pool, server, servers): (u16, &ServerId, &Vec<ServerId>)| {
+            let mut cfg = HostConfig::new(PoolId(pool), *server);
+            (cfg.groups, cfg.seed, cfg.servers) = (1, seed, servers.clone());
             change(&mut cfg);
             Member {
                 cfg,
@@ -85,6 +107,8 @@ impl Pool {
                 alarms: Vec::new(),
                 applied: Vec::new(),
                 swapped: 0,
+                tails: Vec::new(),
+                verified: Vec::new(),
                 changes: 0,
                 born: 0,
                 frozen: false,
@@ -92,9 +116,10 @@ impl Pool {
             }
         };
         let mut pool = Pool {
-            members: all.iter().map(member).collect(),
+            members: each.map(member).collect(),
             now: 1_000,
             cut: BTreeSet::new(),
+            apart: false,
             links: BTreeMap::new(),
             numbers: 0,
             queue: VecDeque::new(),
@@ -121,6 +146,10 @@ impl Pool {
             Host::recover(cfg, self.clock(at), groups).expect("the disk is sound")
         };
         self.members[at].host = Some(host);
+        if self.members[at].cfg.others == Others::Partner {
+            let PoolId(own) = self.members[at].cfg.pool;
+            self.input(at, HostInput::Pair { partner: Some((PoolId(3 - own), 1)), with_cms: false });
+        }
         self.connect(at);
         self.settle();
     }
@@ -128,7 +157,9 @@ impl Pool {
     /// Links a server with all that run and are not cut off.
     fn connect(&mut self, at: usize) {
         for other in 0..self.members.len() {
-            let apart = other == at || self.cut.contains(&at) || self.cut.contains(&other);
+            let far = self.apart && self.pool_of(at) != self.pool_of(other);
+            let linked = self.links.contains_key(&ends(at, other));
+            let apart = far || linked || other == at || self.cut.contains(&at) || self.cut.contains(&other);
             if apart || self.members[at].host.is_none() || self.members[other].host.is_none() {
                 continue;
             }
@@ -142,8 +173,27 @@ impl Pool {
         }
     }
 
+    pub fn pool_of(&self, at: usize) -> u16 {
+        self.members[at].cfg.pool.0
+    }
+
+    /// Cuts the pools from each other, or links them again.
+    pub fn part(&mut self, apart: bool) {
+        self.apart = apart;
+        if apart {
+            let far = |(a, b): &(usize, usize)| self.pool_of(*a) != self.pool_of(*b);
+            let gone = self.links.keys().copied().filter(far).collect();
+            self.unlink(gone);
+        }
+        (0..self.members.len()).for_each(|at| self.connect(at));
+    }
+
     fn disconnect(&mut self, at: usize) {
-        let gone: Vec<_> = self.links.keys().copied().filter(|(a, b)| *a == at || *b == at).collect();
+        let gone = self.links.keys().copied().filter(|(a, b)| *a == at || *b == at).collect();
+        self.unlink(gone);
+    }
+
+    fn unlink(&mut self, gone: Vec<(usize, usize)>) {
         for (a, b) in gone {
             let link = self.links.remove(&(a, b)).unwrap();
             self.queue.retain(|(from, to, _)| ends(*from, *to) != (a, b));
@@ -267,7 +317,12 @@ impl Pool {
             HostOutput::Purge { group, through } => member.disk.purge(group, through),
             HostOutput::Swapped { .. } => member.swapped += 1,
             HostOutput::RoleChanged { .. } => member.changes += 1,
-            HostOutput::StoreTail { .. } | HostOutput::Forget { .. } | HostOutput::Verified { .. } => {}
+            HostOutput::StoreTail { group, entries, .. } => {
+                member.tails.extend(entries);
+                self.input(at, HostInput::TailStored { group });
+            }
+            HostOutput::Verified { equal, .. } => member.verified.push(equal),
+            HostOutput::Forget { group } => member.disk.forget(group),
         }
     }
 
@@ -353,7 +408,7 @@ impl Pool {
         while self.now < end {
             self.now += 10;
             for (at, phase) in (0..self.members.len()).zip((0..).step_by(20)) {
-                if (self.now + phase) % 50 == 0 {
+                if (self.now + phase).is_multiple_of(50) {
                     self.input(at, HostInput::Tick);
                 }
             }
@@ -366,6 +421,27 @@ impl Pool {
         let leads = |at: &usize| self.members[*at].host.as_ref().is_some_and(|host| host.can_commit(GROUP));
         let reached = |at: &usize| !self.cut.contains(at) && !self.members[*at].frozen;
         (0..self.members.len()).filter(reached).find(leads)
+    }
+
+    /// The server that leads the group's copy in a pool.
+    pub fn leads(&self, pool: u16) -> Option<usize> {
+        let leads = |at: &usize| self.members[*at].host.as_ref().is_some_and(|host| host.leads(GROUP));
+        (0..self.members.len()).filter(|at| self.pool_of(*at) == pool && !self.members[*at].frozen).find(leads)
+    }
+
+    /// Asks the leader of a pool's copy for a change of serving pool; its answer.
+    pub fn change(&mut self, at: usize, promote: bool, procedure: u128) -> Option<Done> {
+        self.tickets += 1;
+        let (ticket, group, step) = (Ticket(self.tickets), GROUP, StepRef { procedure, step: 1 });
+        let to = PoolId(3 - self.pool_of(at));
+        let input = if promote {
+            HostInput::Promote { ticket, group, step, operator: "anna".into(), plan: Bytes::new() }
+        } else {
+            HostInput::Handover { ticket, group, to, step }
+        };
+        self.input(at, input);
+        self.settle();
+        self.answer_to(at, ticket)
     }
 
     pub fn propose(&mut self, at: usize, proposal: Proposal) -> Ticket {

@@ -78,6 +78,9 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         Command::ContactPut { user, .. } => ("contact-put", user.clone()),
         Command::ContactRemove { user, .. } => ("contact-remove", user.clone()),
         Command::SettingsPut { user, .. } => ("settings-put", user.clone()),
+        Command::ServerDrain { server, seconds } => ("server-drain", format!("{server} deadline={seconds}s")),
+        Command::ServerUndrain { server } => ("server-undrain", server.clone()),
+        Command::ServerRestart { server } => ("server-restart", server.clone()),
         Command::PoolSync { pool } => ("pool-sync", pool.clone()),
         Command::PoolVerify { pool } => ("pool-verify", pool.clone()),
         Command::PoolPair { a, b, .. } => ("pool-pair", format!("{a} {b}")),
@@ -108,6 +111,7 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         | Command::ContactList { .. }
         | Command::SettingsGet { .. }
         | Command::PoolStatus
+        | Command::PoolHealth { .. }
         | Command::PoolDivergence { apply: false, .. }
         | Command::ProcedureList
         | Command::ProcedureShow { .. }

@@ -16,6 +16,21 @@ pub enum PoolCommand {
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         timeout: u64,
     },
+    /// Servers and copies of a pool: who is up and leads what, what may fail now, what happens next. Exit code: 0 healthy, 1 with
+    /// fewer copies than there should be, 2 where a group has no majority or nobody answers.
+    Health {
+        /// The pool; all, if absent.
+        name: Option<String>,
+    },
+    /// Restart the servers of a pool one after the other, each drained before and only while the pool is healthy; what is installed
+    /// now is what they start. Stops at the first that does not come back.
+    Restart {
+        /// The pool.
+        name: String,
+        /// Seconds that the drain of one server may take.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        deadline: u64,
+    },
     /// Ship everything now; answers when the partner has all that was committed before the call.
     Sync {
         /// Source pool.

@@ -2,8 +2,8 @@
 //!
 //! Owns the wording. Pools and procedures are in `render_pool`.
 
-use super::render_pool;
 use super::table::{seconds, table};
+use super::{render_health, render_pool};
 use pairline_node::command::Reply;
 use pairline_node::view::{BindingView, ContactView, SettingsView, UserView, WhereView};
 
@@ -21,6 +21,8 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Contacts { contacts, read_only } => contacts_text(contacts, *read_only),
         Reply::Settings(view) => settings_text(view),
         Reply::Pools(view) => render_pool::pools(view),
+        Reply::Health(view) => render_health::health(view),
+        Reply::HealthPart { copies } => format!("{} copies\n", copies.len()),
         Reply::Verify(view) => render_pool::verify(view),
         Reply::Plan(view) => render_pool::plan(view),
         Reply::Procedure(view) => render_pool::procedure(view),

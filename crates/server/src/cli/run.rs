@@ -3,11 +3,11 @@
 //! Owns the way from arguments to a command of the admin API and back. Does not own grammar (`args`) or wording (`render`).
 
 use super::args::{
-    Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, SettingsCommand,
-    Top, TopologyCommand, TraceCommand, UserCommand,
+    Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, ServerArgs,
+    ServerCommand, SettingsCommand, Top, TopologyCommand, TraceCommand, UserCommand,
 };
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, policy, procedures, render, render_pool, trace};
+use super::{import, import_csv, policy, procedures, render, render_health, render_pool, rolling, trace};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -57,6 +57,9 @@ pub enum RunError {
     /// `pairline drill` could not be played to its end.
     #[error(transparent)]
     Drill(#[from] crate::drill::DrillError),
+    /// A rolling restart stopped.
+    #[error(transparent)]
+    Rolling(#[from] rolling::RollingError),
     /// A preflight could not look.
     #[error(transparent)]
     Preflight(#[from] crate::preflight::PreflightError),
@@ -67,8 +70,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.common.json;
     match run(cli) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&error, json);
             ExitCode::FAILURE
@@ -76,12 +78,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<bool, RunError> {
-    if let Top::Server(args) = &cli.command {
-        return Ok(super::server::run(args).map(|()| true)?);
+/// Runs a command; its exit code.
+fn run(cli: Cli) -> Result<u8, RunError> {
+    if let Top::Server(args @ ServerArgs { command: None, .. }) = &cli.command {
+        return Ok(super::server::run(args).map(|()| 0)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    runtime.block_on(Box::pin(dispatch(cli)))
+    if let Top::Pool(PoolCommand::Health { name }) = cli.command {
+        return runtime.block_on(Box::pin(health(cli.common, name)));
+    }
+    Ok(u8::from(!runtime.block_on(Box::pin(dispatch(cli)))?))
 }
 
 async fn dispatch(cli: Cli) -> Result<bool, RunError> {
@@ -89,7 +95,11 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
     match command {
         Top::Up(args) => Ok(Box::pin(crate::up::run(&common.data, &args)).await.map(|()| true)?),
         Top::Drill(args) => Ok(Box::pin(crate::drill::run(&common.data, &args, common.json)).await?),
-        Top::Server(_) => Ok(true),
+        Top::Pool(PoolCommand::Restart { name, deadline }) => {
+            let access = access(&common)?;
+            Box::pin(rolling::restart(&access, &name, deadline, |line| out(&format!("{line}\n")))).await?;
+            Ok(true)
+        }
         Top::Policy(PolicyCommand::Table) => {
             out(&if common.json { pretty(&policy::json()) } else { policy::text() });
             Ok(true)
@@ -107,6 +117,24 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
             let mut asking = Asking { session: Session::new(access(&common)?), common };
             Box::pin(asking.command(command)).await
         }
+    }
+}
+
+/// Asks how pools are; the answer's exit code, and that of the worst where nobody answers.
+async fn health(common: Common, pool: Option<String>) -> Result<u8, RunError> {
+    let json = common.json;
+    let mut asking = Asking { session: Session::new(access(&common)?), common };
+    let prefer = pool.clone().map_or(Prefer::Any, Prefer::Pool);
+    match asking.session.call(&Command::PoolHealth { pool, part: false }, &prefer).await {
+        Ok(reply) => {
+            asking.print(&reply);
+            Ok(if let Reply::Health(view) = &reply { render_health::exit_code(view) } else { 2 })
+        }
+        Err(error @ (CallError::Unreachable(_) | CallError::Unknown { .. })) => {
+            complain(&error.into(), json);
+            Ok(2)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -137,6 +165,13 @@ impl Asking {
                 self.plain(Command::Preflight { pool: name.clone() }, Prefer::PartnerOf(name)).await
             }
             Top::Topology(TopologyCommand::Show) => self.plain(Command::TopologyShow, Prefer::Any).await,
+            Top::Server(ServerArgs { command: Some(command), .. }) => {
+                let command = match command {
+                    ServerCommand::Drain { name, deadline } => Command::ServerDrain { server: name, seconds: deadline },
+                    ServerCommand::Undrain { name } => Command::ServerUndrain { server: name },
+                };
+                self.plain(command, Prefer::Any).await
+            }
             Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) | Top::Policy(_) | Top::Trace(_) => {
                 Ok(true)
             }
@@ -253,6 +288,8 @@ impl Asking {
         match command {
             PoolCommand::Status { wait: None, .. } => self.plain(Command::PoolStatus, Prefer::Any).await,
             PoolCommand::Status { wait: Some(WaitFor::Steady), timeout } => self.wait_steady(timeout).await,
+            // They have ways of their own: see [`health`] and [`rolling`].
+            PoolCommand::Health { .. } | PoolCommand::Restart { .. } => Ok(true),
             PoolCommand::Sync { name } => {
                 self.plain(Command::PoolSync { pool: name.clone() }, Prefer::Pool(name)).await
             }
@@ -304,7 +341,7 @@ impl Asking {
         let unpaired = procedures::unpaired(&view);
         self.print(&Reply::Pools(view));
         if !steady && unpaired {
-            eprintln!("no pool is paired, so nothing is shipped that could become steady");
+            eprintln!("no pool is paired, so nothing is shipped that could become steady; see `pairline pool health`");
         } else if !steady {
             eprintln!("not steady after {timeout} s");
         }

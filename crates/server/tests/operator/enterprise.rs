@@ -1,7 +1,11 @@
 //! Pools of several servers in what `up` and the command line say of them.
 
+use crate::grammar::fault;
 use clap::Parser;
+use pairline_node::command::Reply;
+use pairline_node::view::{GroupHealthView, HealthView, PoolHealthView, ServerHealthView};
 use pairline_server::cli::args::{Cli, Top};
+use pairline_server::cli::{render, render_health};
 use pairline_server::client::endpoints_of;
 use pairline_server::up::clients::ClientFiles;
 use pairline_server::up::greeting::Greeting;
@@ -38,6 +42,9 @@ fn the_greeting_names_every_front_end_and_how_to_lose_one() {
         assert!(!text.contains(pair), "nothing is paired: {text}");
     }
     assert!(!greeting(&demo_topology()).contains("process"), "of one server a pool it is plain");
+    let commands: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("pairline ")).collect();
+    assert!(commands.contains(&"pairline pool health"), "{text}");
+    assert!(commands.iter().all(|command| fault(command, false).is_none()), "{commands:?}");
 }
 
 #[test]
@@ -73,4 +80,64 @@ fn a_topology_of_ones_own_is_no_demonstration() {
     assert!(args.enterprise && args.fresh);
     assert!(parse("pairline up --enterprise --topology t.toml").is_err());
     assert!(parse("pairline drill --enterprise").is_ok(), "understood, and refused with the reason");
+}
+
+fn server(name: &str, heard: &str, leads: u32, copies: u32) -> ServerHealthView {
+    let up = heard == "up";
+    ServerHealthView { server: name.into(), up, heard: heard.into(), leads, copies, of_copies: 33, behind: 0 }
+}
+
+fn group(index: u16) -> GroupHealthView {
+    GroupHealthView {
+        group: format!("1/{index}"),
+        state: "fewer-copies".into(),
+        leader: Some("fe1".into()),
+        copies: 2,
+        of_copies: 3,
+        missing: vec!["fe3".into()],
+        ..GroupHealthView::default()
+    }
+}
+
+#[test]
+fn health_is_told_in_words_with_an_exit_code() {
+    let mut view = HealthView {
+        seen_by: "fe1.east.pairline.test".into(),
+        pools: vec![PoolHealthView {
+            pool: "east".into(),
+            state: "degraded".into(),
+            servers: vec![server("fe1.east", "up", 17, 33), server("fe3.east", "no link: it is down or cut off", 0, 0)],
+            groups: 33,
+            troubled: (0..14).map(group).collect(),
+            survives: "no further server may fail: groups 0-13 have two of three copies".into(),
+            next: vec!["fe3: its groups go on without it".into()],
+        }],
+    };
+    let troubled = &mut view.pools[0].troubled;
+    (troubled[5].state, troubled[5].leader) = ("no-leader".into(), None);
+    troubled.push(GroupHealthView { group: "management store".into(), ..group(0) });
+    let text = render::reply(&Reply::Health(view.clone()));
+    let expected = "\
+as seen by fe1.east.pairline.test
+
+east: DEGRADED: every group has a majority, some have fewer copies than they should
+
+SERVER    STATE                           LEADS  COPIES  BEHIND
+--------  ------------------------------  -----  ------  ------
+fe1.east  up                              17     33/33   -
+fe3.east  no link: it is down or cut off  0      0/33    -
+
+GROUPS                           STATE         COPIES  MISSING  BEHIND  LED BY
+-------------------------------  ------------  ------  -------  ------  ------
+1/0-4, 1/6-13, management store  fewer copies  2 of 3  fe3      -       fe1
+1/5                              no leader     2 of 3  fe3      -       nobody
+
+survives: no further server may fail: groups 0-13 have two of three copies
+next: fe3: its groups go on without it
+";
+    assert_eq!(text, expected);
+    for (state, code) in [("healthy", 0), ("degraded", 1), ("no-majority", 2), ("unknown", 2)] {
+        view.pools[0].state = state.into();
+        assert_eq!(render_health::exit_code(&view), code, "{state}");
+    }
 }

@@ -65,7 +65,7 @@ fn filled(words: Vec<String>) -> Vec<String> {
 }
 
 /// What is wrong with a command line, if anything. A mention may leave out what must follow (`pairline pool failover`).
-fn fault(line: &str, mention: bool) -> Option<String> {
+pub fn fault(line: &str, mention: bool) -> Option<String> {
     let error = Cli::try_parse_from(filled(words(line))).err()?;
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let short = matches!(

@@ -108,6 +108,13 @@ fn write(world: &mut World, at: usize, number: usize) {
     send_write(world, at, number, value);
 }
 
+/// Many writes through one server at one moment.
+pub fn burst(world: &mut World, at: usize) {
+    for number in 0..4 * USERS {
+        write(world, at, number % USERS);
+    }
+}
+
 /// A write that was not answered, once more, under the same operation id.
 fn again(world: &mut World, at: usize) {
     let open = world.clients.open.clone();

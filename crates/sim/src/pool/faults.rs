@@ -181,6 +181,10 @@ fn isolate(world: &mut World, at: usize) {
         }
     }
     world.met("a server was cut off from all others");
+    if world.rng.chance(50) {
+        // Much is under way through it just then: what nobody else will ever have.
+        super::clients::burst(world, at);
+    }
 }
 
 /// The pool falls into two parts.

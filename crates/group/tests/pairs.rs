@@ -1,0 +1,203 @@
+//! Paired pools of several servers: each group is shipped from the server that leads it to the one that leads its backup, whoever that is.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/pool.rs"]
+mod pool;
+
+use pairline_group::HostInput;
+use pairline_group::frame::Frame;
+use pairline_group::io::{Done, ExportState, Lag, Role};
+use pool::{GROUP, Pool};
+
+/// The servers that have a copy and run.
+fn running(pool: &Pool) -> Vec<usize> {
+    (0..pool.members.len()).filter(|at| pool.members[*at].host.is_some()).collect()
+}
+
+fn all_have(pool: &Pool, name: &str) {
+    for at in running(pool) {
+        assert!(pool.value(at, name).is_some(), "server {at} does not have {name}");
+    }
+    pool.assert_equal();
+}
+
+#[test]
+fn every_shape_of_pair_ships_and_goes_on_with_whoever_leads() {
+    for (seed, shape) in [[1, 3], [3, 1], [3, 3], [2, 3], [1, 1]].into_iter().enumerate() {
+        let mut pool = Pool::paired(shape, seed as u64, |_| {});
+        pool.run(4_000);
+        for round in 0..6_u16 {
+            let active = pool.leads(1).unwrap();
+            let name = format!("k{round}");
+            pool.committed(active, &name, "x");
+            pool.run(300);
+            all_have(&pool, &name);
+            let status = pool.host(active).group(GROUP).unwrap();
+            assert_eq!((status.export, status.lag), (ExportState::Steady, Lag::Exactly(0)), "{shape:?}");
+            let backup = pool.leads(2).unwrap();
+            assert!(matches!(pool.host(backup).group(GROUP).unwrap().lag, Lag::AtMost(lag) if lag < 400));
+            pool.input(backup, HostInput::Verify { group: GROUP });
+            pool.settle();
+            assert_eq!(pool.members[backup].verified.pop(), Some(true), "{shape:?}, round {round}");
+            // One or the other side has another leader.
+            let side = 1 + round % 2;
+            if shape[usize::from(side) - 1] < 3 {
+                continue;
+            }
+            let dies = pool.leads(side).unwrap();
+            pool.crash(dies, 0);
+            pool.run(900);
+            assert!(pool.leads(side).is_some_and(|at| at != dies));
+            pool.committed(pool.leads(1).unwrap(), &format!("m{round}"), "x");
+            pool.run(200);
+            all_have(&pool, &format!("m{round}"));
+            pool.restart(dies);
+            pool.run(2_000);
+        }
+        assert!(pool.members.iter().all(|member| member.alarms.is_empty()), "{shape:?}");
+    }
+}
+
+#[test]
+fn a_handover_there_and_back_with_other_leaders() {
+    let mut pool = Pool::paired([3, 3], 5, |_| {});
+    pool.run(4_000);
+    for round in 0..4_u16 {
+        let (from, to) = (1 + round % 2, 2 - round % 2);
+        let active = pool.leads(from).unwrap();
+        pool.committed(active, &format!("k{round}"), "x");
+        assert!(matches!(pool.change(active, false, u128::from(round) + 1), Some(Done::Committed(_))), "round {round}");
+        pool.run(300);
+        let served = pool.leads(to).unwrap();
+        assert!(pool.host(served).can_commit(GROUP), "round {round}");
+        pool.committed(served, &format!("m{round}"), "x");
+        pool.run(300);
+        all_have(&pool, &format!("m{round}"));
+        for pool_number in [1, 2] {
+            let dies = pool.leads(pool_number).unwrap();
+            pool.crash(dies, 0);
+            pool.run(1_000);
+            pool.restart(dies);
+            pool.run(1_500);
+        }
+        assert!(pool.host(pool.leads(to).unwrap()).can_commit(GROUP), "who leads next need not ask");
+    }
+    assert!(pool.members.iter().all(|member| member.alarms.is_empty()));
+}
+
+#[test]
+fn a_lost_pool_comes_back_as_the_backup_and_its_tail_is_kept() {
+    let mut pool = Pool::paired([3, 3], 6, |_| {});
+    pool.run(4_000);
+    let active = pool.leads(1).unwrap();
+    pool.committed(active, "shipped", "x");
+    pool.run(300);
+    pool.part(true);
+    pool.committed(active, "tail", "x");
+    for at in 0..3 {
+        pool.crash(at, 0);
+    }
+    let backup = pool.leads(2).unwrap();
+    assert!(matches!(pool.change(backup, true, 1), Some(Done::Committed(_))));
+    pool.committed(backup, "new", "x");
+    // Another leads there before the lost pool returns.
+    pool.crash(backup, 0);
+    pool.run(1_000);
+    let served = pool.leads(2).unwrap();
+    assert!(pool.host(served).can_commit(GROUP));
+    for at in 0..3 {
+        pool.restart(at);
+    }
+    pool.restart(backup);
+    pool.run(2_000);
+    assert!((0..3).all(|at| !pool.host(at).can_commit(GROUP)), "not before it knows who serves");
+    pool.part(false);
+    pool.run(3_000);
+    all_have(&pool, "new");
+    assert!((0..3).all(|at| pool.host(at).role(GROUP) == Some(Role::Backup) && pool.value(at, "tail").is_none()));
+    assert!(pool.members.iter().any(|member| !member.tails.is_empty()));
+}
+
+#[test]
+fn what_the_partner_confirmed_is_known_to_all_replicas() {
+    let mut pool = Pool::paired([3, 3], 7, |_| {});
+    pool.run(4_000);
+    // Each was restarted while the others went on.
+    for at in 0..3 {
+        pool.crash(at, 0);
+        pool.run(1_000);
+        pool.restart(at);
+        pool.run(2_000);
+    }
+    pool.part(true);
+    let dies = pool.leads(1).unwrap();
+    pool.crash(dies, 0);
+    pool.run(1_500);
+    let next = pool.leads(1).unwrap();
+    pool.committed(next, "alone", "x");
+    // All at once is another matter: the partner may have taken over meanwhile.
+    for at in 0..3 {
+        if at != dies {
+            pool.crash(at, 0);
+        }
+    }
+    (0..3).for_each(|at| pool.restart(at));
+    pool.run(2_000);
+    let leads = pool.leads(1).unwrap();
+    assert!(!pool.host(leads).can_commit(GROUP));
+    pool.part(false);
+    pool.run(500);
+    assert!(pool.host(leads).can_commit(GROUP));
+}
+
+#[test]
+fn a_seed_begins_anew_with_whoever_leads() {
+    for seed in 0..8 {
+        let mut pool = Pool::paired([3, 3], seed, |cfg| {
+            (cfg.limits.seed_chunk, cfg.limits.history_entries, cfg.limits.retain_entries) = (200, 4, 16);
+        });
+        pool.run(4_000);
+        pool.part(true);
+        let active = pool.leads(1).unwrap();
+        for n in 0..200 {
+            pool.committed(active, &format!("k{n}"), "x");
+        }
+        pool.run(200);
+        pool.delay = true;
+        pool.part(false);
+        pool.run(100);
+        for _ in 0..40 + seed * 25 {
+            pool.deliver(0);
+            pool.settle();
+        }
+        let side = 1 + u16::try_from(seed % 2).unwrap();
+        let dies = pool.leads(side).unwrap();
+        pool.crash(dies, 0);
+        pool.delay = false;
+        pool.run(2_000);
+        pool.restart(dies);
+        pool.run(3_000);
+        let active = pool.leads(1).unwrap();
+        pool.committed(active, "after", "x");
+        pool.run(1_000);
+        all_have(&pool, "after");
+        all_have(&pool, "k199");
+    }
+}
+
+#[test]
+fn whoever_is_wrongly_thought_to_lead_is_not_for_long() {
+    let mut pool = Pool::paired([3, 3], 8, |_| {});
+    pool.run(4_000);
+    for side in [1, 2] {
+        let (here, there) = (pool.leads(side).unwrap(), pool.leads(3 - side).unwrap());
+        let follower = (0..6).find(|at| pool.pool_of(*at) == 3 - side && *at != there).unwrap();
+        let frame = Frame::Leads { groups: vec![GROUP] };
+        let link = pool.link(here, follower);
+        pool.input(here, HostInput::Frame { link, frame });
+        let active = pool.leads(1).unwrap();
+        pool.committed(active, &format!("k{side}"), "x");
+        pool.run(200);
+        all_have(&pool, &format!("k{side}"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Three server processes of one Enterprise pool: any of them serves, and any of them may die, freeze, and come back.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/handset.rs"]
+mod handset;
+#[path = "support/processes.rs"]
+mod processes;
+mod support;
+
+use handset::Handset;
+use pairline_node::command::{Command, Reply};
+use processes::Pool;
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use support::{PATIENCE, wait_for};
+
+const PASSWORD: &str = "correct horse";
+/// Within which everything works again after the loss of a server.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Users in a test: enough for groups with each leader.
+const USERS: usize = 12;
+
+fn add(pool: &Pool, at: usize, user: &str) {
+    let command = Command::UserAdd {
+        user: user.to_owned(),
+        password: PASSWORD.to_owned(),
+        display_name: None,
+        pool: Some("east".to_owned()),
+    };
+    if let Err(problem) = pool.ask(at, &command) {
+        panic!("{user} through server {at}: {problem:?}\n{}", pool.logs());
+    }
+}
+
+fn users_at(pool: &Pool, n: usize) -> BTreeSet<String> {
+    match pool.ask(n, &Command::UserList { after: None, limit: 1000 }) {
+        Ok(Reply::Users { users, .. }) => users.into_iter().map(|user| user.user).collect(),
+        other => panic!("server {n}: {other:?}"),
+    }
+}
+
+fn contact(user: &str, number: u64) -> Command {
+    Command::ContactPut {
+        user: user.to_owned(),
+        contact: format!("sip:friend{number}@pairline.test"),
+        name: format!("Friend {number}"),
+        groups: vec![],
+        op: Some((format!("test-{user}"), number)),
+    }
+}
+
+fn contacts_at(pool: &Pool, n: usize, user: &str) -> usize {
+    match pool.ask(n, &Command::ContactList { user: user.to_owned() }) {
+        Ok(Reply::Contacts { contacts, read_only: false }) => contacts.len(),
+        other => panic!("contacts of {user} at server {n}: {other:?}\n{}", pool.logs()),
+    }
+}
+
+/// A pool with users that are registered at its servers in turn; each has one contact.
+fn with_phones() -> (Pool, Vec<Handset>) {
+    let pool = Pool::start(3);
+    let mut phones = Vec::new();
+    for n in 0..USERS {
+        let user = format!("user{n}");
+        add(&pool, n % 3, &user);
+        let mut phone = Handset::new(&user, PASSWORD);
+        assert_eq!(phone.register(pool.sip((n + 1) % 3), PATIENCE), Some(200), "{user}\n{}", pool.logs());
+        pool.ask((n + 2) % 3, &contact(&user, 0)).unwrap();
+        phones.push(phone);
+    }
+    (pool, phones)
+}
+
+/// Until when every user has been served again through `survivors` since `lost`: registered, changed, reached by message.
+fn served_again(pool: &Pool, phones: &mut [Handset], survivors: [usize; 2], lost: Instant) -> Duration {
+    let left = || PATIENCE.saturating_sub(lost.elapsed());
+    let mut last = Duration::ZERO;
+    for n in 0..phones.len() {
+        let at = survivors[n % 2];
+        let registered = wait_for("a registration", || {
+            // What another server was asked is not asked again of this one: a new registration.
+            phones[n].register(pool.sip(at), left().min(AGAIN)).filter(|status| *status == 200)
+        });
+        assert_eq!(registered, 200);
+        let user = phones[n].user.clone();
+        wait_for("a change", || pool.ask(survivors[(n + 1) % 2], &contact(&user, 1)).ok());
+        last = lost.elapsed();
+    }
+    for n in 0..phones.len() {
+        let (to, text) = (phones[(n + 1) % USERS].user.clone(), format!("again-{n}"));
+        let sent = phones[n].message(pool.sip(survivors[n % 2]), &to, &text, AGAIN);
+        assert_eq!(sent, Some(200), "a message from {n} to {to}\n{}", pool.logs());
+        phones[(n + 1) % USERS].next(&text);
+    }
+    last
+}
+
+#[test]
+fn users_are_the_same_at_every_front_end_and_found_from_each() {
+    let (pool, mut phones) = with_phones();
+    let health = pool.health(1).unwrap();
+    assert_eq!(health.pools[0].survives, "any one of fe1, fe2, fe3 may fail now");
+    assert_eq!(health.pools[0].servers.iter().map(|s| s.leads).sum::<u32>(), 33);
+    let all: BTreeSet<String> = (0..USERS).map(|n| format!("sip:user{n}@pairline.test")).collect();
+    for server in 0..3 {
+        wait_for("all users at each server", || (users_at(&pool, server) == all).then_some(()));
+        for n in 0..USERS {
+            let user = format!("user{n}");
+            assert_eq!(contacts_at(&pool, server, &user), 1, "{user} at server {server}");
+            let list = Command::RegistrationList { user: Some(user.clone()), after: None, limit: 10 };
+            match pool.ask(server, &list) {
+                Ok(Reply::Registrations { registrations, .. }) => {
+                    assert_eq!(registrations.len(), 1, "{user} at server {server}: {registrations:?}");
+                    assert_ne!(registrations[0].reach, "stranded", "{user} at server {server}");
+                }
+                other => panic!("{user} at server {server}: {other:?}"),
+            }
+        }
+    }
+    for n in 0..USERS {
+        let (to, text) = (format!("user{}", (n + 5) % USERS), format!("hello-{n}"));
+        let sent = phones[n].message(pool.sip(n % 3), &to, &text, PATIENCE);
+        assert_eq!(sent, Some(200), "from {n} to {to}\n{}", pool.logs());
+        phones[(n + 5) % USERS].next(&text);
+    }
+}
+
+/// One server is lost in some way, the pool goes on, and the server returns.
+fn lost_and_found(lose: fn(&mut Pool, usize), find: fn(&mut Pool, usize), lost: usize) {
+    let (mut pool, mut phones) = with_phones();
+    let survivors = [(lost + 1) % 3, (lost + 2) % 3];
+    lose(&mut pool, lost);
+    let took = served_again(&pool, &mut phones, survivors, Instant::now());
+    let view = pool.wait("degraded", survivors[0]);
+    assert!(view.pools[0].survives.starts_with("no further server may fail"), "{view:?}");
+    assert!(!view.pools[0].servers[lost].up);
+    find(&mut pool, lost);
+    let view = pool.wait("healthy", lost);
+    assert!(view.pools[0].servers.iter().all(|server| server.behind == 0 && server.copies == 33), "{view:?}");
+    for phone in &phones {
+        assert_eq!(contacts_at(&pool, lost, &phone.user), 2, "{} at the one that returned", phone.user);
+    }
+    assert!(took < AGAIN, "served again only after {took:?}\n{}", pool.logs());
+}
+
+#[test]
+fn a_killed_front_end_is_not_missed_and_catches_up_when_it_returns() {
+    lost_and_found(Pool::kill, Pool::launch, 0);
+}
+
+#[test]
+fn a_frozen_front_end_is_not_missed_and_catches_up_when_it_thaws() {
+    lost_and_found(|pool, n| pool.signal(n, Signal::STOP), |pool, n| pool.signal(n, Signal::CONT), 2);
+}
+
+#[test]
+fn a_call_ends_through_another_front_end_when_its_own_has_died() {
+    let (mut pool, mut phones) = with_phones();
+    let call = phones[0].call(pool.sip(1), "user4");
+    phones[4].next("INVITE ");
+    pool.kill(1);
+    let ended = phones[0].bye(pool.sip(2), &call, AGAIN);
+    assert_eq!(ended, Some(200), "{}", pool.logs());
+    phones[4].next("BYE ");
+}
+
+#[test]
+fn without_a_majority_nothing_is_changed_and_it_is_said_what_is_missing() {
+    let (mut pool, phones) = with_phones();
+    pool.kill(1);
+    pool.kill(2);
+    let view = pool.wait("no-majority", 0);
+    assert!(view.pools[0].next[0].starts_with("bring fe2 or fe3 back"), "{view:?}");
+    let user = &phones[0].user;
+    wait_for("a refusal", || pool.ask(0, &contact(user, 7)).err());
+    pool.launch(1);
+    pool.wait("degraded", 0);
+    wait_for("a change", || pool.ask(0, &contact(user, 8)).ok());
+}

@@ -1,0 +1,137 @@
+//! Real server processes of one Enterprise pool, each on a loopback address of its own.
+
+use crate::support::{Folder, PATIENCE, address};
+use pairline_node::command::{Command, Problem, Reply};
+use pairline_node::view::HealthView;
+use pairline_server::client::{Access, CallError, Prefer, Session};
+use pairline_server::up::create;
+use pairline_server::up::layout::Layout;
+use pairline_topology::Topology;
+use pairline_topology::demo::{self, EAST};
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub struct Pool {
+    pub topology: Topology,
+    layout: Layout,
+    access: Access,
+    runtime: tokio::runtime::Runtime,
+    servers: Vec<Option<Child>>,
+    _folder: Folder,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// One pool at a time: what is measured is a pool's time, not that of five on one machine.
+static ALONE: Mutex<()> = Mutex::new(());
+
+impl Pool {
+    /// Creates the deployment and starts all its servers; waits until the pool is healthy.
+    pub fn start(servers: usize) -> Pool {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = Folder::new();
+        let addresses = (0..servers).map(|_| address()).collect();
+        let topology = demo::enterprise(&[(EAST, "east", addresses)], 5060);
+        let layout = create::create(&folder.path().join("data"), &topology).unwrap();
+        let access = Access::find(&[], layout.root(), None, None).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let empty = (0..servers).map(|_| None).collect();
+        let mut pool = Pool { topology, layout, access, runtime, servers: empty, _folder: folder, _alone: alone };
+        (0..servers).for_each(|n| pool.launch(n));
+        pool.wait("healthy", 0);
+        pool
+    }
+
+    /// Starts one server's process and does not wait for it.
+    pub fn launch(&mut self, n: usize) {
+        let config = self.layout.server_config(&self.topology.server[n].name);
+        let log = std::fs::File::options().append(true).create(true).open(self.log(n)).unwrap();
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_pairline"))
+            .args(["server", "--log", "json", "--with-parent", "--config"])
+            .arg(config)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.servers[n] = Some(child);
+    }
+
+    fn log(&self, n: usize) -> std::path::PathBuf {
+        self.layout.server(&self.topology.server[n].name).join("log.jsonl")
+    }
+
+    /// Kills one server with SIGKILL.
+    pub fn kill(&mut self, n: usize) {
+        let mut child = self.servers[n].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Freezes one server, or thaws it.
+    pub fn signal(&self, n: usize, signal: Signal) {
+        let id = self.servers[n].as_ref().unwrap().id();
+        kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), signal).unwrap();
+    }
+
+    /// Where one server's SIP over UDP is.
+    pub fn sip(&self, n: usize) -> SocketAddr {
+        self.topology.server[n].listener[0].address
+    }
+
+    /// Asks one server and no other.
+    pub fn ask(&self, n: usize, command: &Command) -> Result<Reply, Problem> {
+        let access = self.access.only_server(&self.topology.server[n].name);
+        let mut session = Session::with_limit(access, Duration::from_secs(5));
+        match self.runtime.block_on(session.call(command, &Prefer::Any)) {
+            Ok(reply) => Ok(reply),
+            Err(CallError::Refused(problem)) => Err(problem),
+            Err(other) => Err(Problem::new(503, "no-answer", "no answer", other.to_string(), "")),
+        }
+    }
+
+    /// Health as one server sees it.
+    pub fn health(&self, n: usize) -> Option<HealthView> {
+        match self.ask(n, &Command::PoolHealth { pool: Some("east".to_owned()), part: false }) {
+            Ok(Reply::Health(view)) => Some(view),
+            _ => None,
+        }
+    }
+
+    /// Waits until one server sees the pool in a state; with the last view and the servers' logs if it does not come.
+    pub fn wait(&self, state: &str, at: usize) -> HealthView {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let view = self.health(at);
+            if let Some(view) = view.as_ref().filter(|view| view.pools[0].state == state) {
+                return view.clone();
+            }
+            if Instant::now() >= deadline {
+                panic!("the pool does not become {state}: {view:#?}\n{}", self.logs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The ends of all logs.
+    pub fn logs(&self) -> String {
+        let tail = |n: usize| {
+            let text = std::fs::read_to_string(self.log(n)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().rev().take(15).collect();
+            lines.into_iter().rev().map(|line| format!("{n}: {line}\n")).collect::<String>()
+        };
+        (0..self.servers.len()).map(tail).collect()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for child in self.servers.iter_mut().flatten() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
