@@ -18,6 +18,8 @@ use support::{PATIENCE, wait_for};
 const PASSWORD: &str = "correct horse";
 /// Within which everything works again after the loss of a server.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The same for all users of a test one after the other, in a build without optimisation on a machine that does other things.
+const AGAIN_ALL: Duration = Duration::from_secs(4);
 /// Users in a test: enough for groups with each leader.
 const USERS: usize = 12;
 
@@ -141,7 +143,8 @@ fn lost_and_found(lose: fn(&mut Pool, usize), find: fn(&mut Pool, usize), lost: 
     for phone in &phones {
         assert_eq!(contacts_at(&pool, lost, &phone.user), 2, "{} at the one that returned", phone.user);
     }
-    assert!(took < AGAIN, "served again only after {took:?}\n{}", pool.logs());
+    println!("all {USERS} users were served again after {took:?}");
+    assert!(took < AGAIN_ALL, "served again only after {took:?}\n{}", pool.logs());
 }
 
 #[test]
