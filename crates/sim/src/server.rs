@@ -330,7 +330,12 @@ impl Server {
                 effects.push(Effect::Again(Input::Resolved { id, addresses: Ok(Vec::new()) }));
             }
             Output::Sip { flow, message } => effects.push(Effect::Sip { flow, message }),
-            Output::Append(_) | Output::CloseFlow { .. } | Output::Wake(_) | Output::TopologyChanged(_) => {}
+            // Nobody orders a restart here: servers die and come back by faults.
+            Output::Append(_)
+            | Output::CloseFlow { .. }
+            | Output::Wake(_)
+            | Output::TopologyChanged(_)
+            | Output::Restart => {}
         }
     }
 
