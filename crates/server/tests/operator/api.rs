@@ -32,6 +32,7 @@ impl CommandPort for Script {
                 pool: "east".into(),
                 healthy: true,
                 samples: vec![("lag_seconds".into(), vec![("to".into(), "west\"".into())], 0.25)],
+                ..StatusView::default()
             })),
             Command::UserShow { user } if user.contains("alice") => {
                 let view = UserView { user: "sip:alice@pairline.test".into(), home: "east".into(), display_name: None };
