@@ -34,6 +34,10 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench soak       memory, transactions, tasks and timers under a steady load, and after it; writes docs/results/soak.md
                    [--minutes 30] [--rate: operations a second, half of the capacity in docs/results/overload.md]
                    [--users 20000] [--server-core 0] [--load-core 1]
+  bench pool       a pool of three Front Ends: REGISTER beside two Kamailio nodes, servers that die, freeze and are cut off under load,
+                   and what it costs without traffic; writes docs/results/pool.md
+                   [--part register, faults or idle] [--users 20000] [--seconds 5] [--repeats 5] [--rounds 20: of each fault]
+                   [--load-percent 100: of 2,000 REGISTER/s, 100 calls/s and 500 changes/s] [--server-core 0] [--load-core 1]
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
                    [TARGET...] [--seconds 600: for each] [--built: as built by an earlier run]";
 
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         ["bench", "enumeration", rest @ ..] => done("bench", bench::enumeration(&root, rest)),
         ["bench", "overload", rest @ ..] => done("bench", bench::overload(&root, rest)),
         ["bench", "soak", rest @ ..] => done("bench", bench::soak(&root, rest)),
+        ["bench", "pool", rest @ ..] => done("bench", bench::pool(&root, rest)),
         ["bench", "avalanche", rest @ ..] => done("bench", bench::avalanche(&root, rest)),
         ["fuzz", rest @ ..] => done("fuzz", fuzz::run(&root, rest)),
         _ => {

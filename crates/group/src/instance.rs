@@ -505,7 +505,20 @@ impl Instance {
             self.advance_restoring(cx);
             while self.drain(cx, batch, records) {}
         }
+        if planted!(cx.cfg, AckBeforeMajority) && self.unsynced.is_empty() {
+            self.answer_flights(cx);
+        }
         self.speak(cx);
+    }
+
+    /// A planted fault: what is in flight is answered as if it were committed.
+    fn answer_flights(&mut self, cx: &mut Cx<'_>) {
+        for flight in &mut self.flight {
+            let Item::Entry(stored) = &flight.item else { continue };
+            for (ticket, _) in flight.waiters.drain(..) {
+                cx.done(ticket, self.group, Done::Committed(stored.entry.position));
+            }
+        }
     }
 
     /// Nothing is in flight any more.

@@ -61,11 +61,21 @@ pub enum Planted {
     PromiseForgotten,
     /// A leader that has told another to lead goes on as if it had not.
     PassedOnAndKept,
+    /// A leader answers a change when its own disk has it, whatever the others have.
+    AckBeforeMajority,
+    /// What another server proposes is acknowledged when it arrives.
+    AckOnArrival,
+    /// What decides something is read from the copy here, whoever leads.
+    StaleLocalRead,
+    /// A call whose leading server is lost is sent to the next one although it has rung.
+    RetriedAfterRinging,
+    /// A connection that another server of the pool owns is taken for one of this server.
+    ForeignFlowIsOwn,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 28] = [
+    pub const ALL: [Planted; 33] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -94,5 +104,10 @@ impl Planted {
         Planted::LeaseIgnored,
         Planted::PromiseForgotten,
         Planted::PassedOnAndKept,
+        Planted::AckBeforeMajority,
+        Planted::AckOnArrival,
+        Planted::StaleLocalRead,
+        Planted::RetriedAfterRinging,
+        Planted::ForeignFlowIsOwn,
     ];
 }

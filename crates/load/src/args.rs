@@ -58,9 +58,19 @@ pub enum Traffic {
         /// Time between ACK and BYE, in milliseconds.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
         hold: u64,
+        /// Registrations refreshed a second. Default: each user at half of its expiry.
+        #[arg(long, value_parser = rate)]
+        registers: Option<f64>,
         /// File that gets one JSON line for each acknowledged operation.
         #[arg(long, value_name = "FILE")]
         journal: Option<PathBuf>,
+        /// Operations that failed get a line too, with the step at which they did.
+        #[arg(long, requires = "journal")]
+        journal_failures: bool,
+        /// A re-INVITE before the BYE, both first to the server after the one that the INVITE went to, and to the next when there
+        /// is no answer.
+        #[arg(long)]
+        elsewhere: bool,
     },
     /// A mix in open loop whose rate changes by steps. Whoever is refused is not heard again: its place in the schedule is another's.
     Mix {
@@ -119,6 +129,9 @@ pub struct Common {
     /// Address to send from. Default: the one from which the system reaches the server.
     #[arg(long, value_name = "ADDRESS")]
     pub local: Option<IpAddr>,
+    /// Port of the first UDP socket, the next one for each further socket; 0: whichever are free.
+    #[arg(long, default_value_t = 0)]
+    pub local_port: u16,
     /// Number of users.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=2_000_000))]
     pub users: u32,

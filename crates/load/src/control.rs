@@ -17,6 +17,18 @@ pub enum Phase {
     Drain,
 }
 
+impl Phase {
+    /// Its name in the lines of a run.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Prepare => "prepare",
+            Phase::Warm => "warm",
+            Phase::Measure => "measure",
+            Phase::Drain => "drain",
+        }
+    }
+}
+
 /// Shared state of one run.
 #[derive(Debug, Default)]
 pub struct Control {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// One acknowledged operation.
+/// One operation: acknowledged, or failed where failures are wanted too.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line<'a> {
     /// Version of the format: 1.
@@ -24,8 +24,36 @@ pub struct Line<'a> {
     pub server: SocketAddr,
     /// CSeq of the acknowledged request.
     pub cseq: u32,
-    /// Final status.
+    /// Final status; 0: no answer.
     pub status: u16,
+    /// When it ended, in milliseconds since 1970.
+    pub at: u64,
+    /// Milliseconds since its first request was sent.
+    pub took: u64,
+    /// The other user, of a message or call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<&'a str>,
+    /// Seconds that a registrar granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<u64>,
+    /// The step at which an operation failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<&'static str>,
+    /// Of a call that was established: how it went on.
+    #[serde(flatten)]
+    pub call: Option<CallLine>,
+}
+
+/// An established call.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CallLine {
+    /// When it was, in milliseconds since 1970.
+    pub up: u64,
+    /// The server that the INVITE went to.
+    pub made: SocketAddr,
+    /// Final status of the re-INVITE, if there was one; 0: no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reinvite: Option<u16>,
 }
 
 /// The file, shared by the threads.

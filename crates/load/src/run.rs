@@ -62,7 +62,7 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
     let journal = journal(cli)?;
     let control = Arc::new(Control::default());
     let started = Instant::now();
-    let threads = start(plans(cli, journal.as_ref())?, &control, started)?;
+    let threads = start(plans(cli, journal.as_ref(), started)?, &control, started)?;
     let count = threads.len();
     let drill = matches!(cli.traffic, Traffic::DrillTraffic { .. });
     let once = matches!(cli.traffic, Traffic::Register { once: true, .. });
@@ -136,7 +136,7 @@ fn cpu(common: &Common) -> Result<(Vec<u64>, u64), RunError> {
 }
 
 /// Shares users and pace among the threads.
-fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunError> {
+fn plans(cli: &Cli, journal: Option<&Arc<Journal>>, started: Instant) -> Result<Vec<Plan>, RunError> {
     let common = cli.common();
     let server = common.server[0];
     let local = match common.local {
@@ -156,8 +156,8 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
     };
     let share = f64::from(threads);
     let rates = match (&cli.traffic, common.rate) {
-        (Traffic::DrillTraffic { calls, messages, .. }, _) => {
-            let refreshes = f64::from(common.users) / (f64::from(common.expires) / 2.0);
+        (Traffic::DrillTraffic { calls, messages, registers, .. }, _) => {
+            let refreshes = registers.unwrap_or(f64::from(common.users) / (f64::from(common.expires) / 2.0));
             vec![(Kind::Register, refreshes / share), (Kind::Call, calls / share), (Kind::Message, messages / share)]
         }
         (_, Some(rate)) => vec![(kind, rate / share)],
@@ -168,8 +168,13 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
         _ => Steps::default(),
     };
     // Distinguishes Call-IDs of this run from those that a server still knows.
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
-        ^ u64::from(std::process::id());
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let run = since_1970.as_micros() as u64 ^ u64::from(std::process::id());
+    let began = since_1970.saturating_sub(started.elapsed()).as_millis() as u64;
+    let (journal_failures, elsewhere) = match &cli.traffic {
+        Traffic::DrillTraffic { journal_failures, elsewhere, .. } => (*journal_failures, *elsewhere),
+        _ => (false, false),
+    };
     let plan = |thread: u32| Plan {
         common: common.clone(),
         local,
@@ -186,6 +191,9 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>) -> Result<Vec<Plan>, RunErro
         thread: thread as u16,
         run,
         journal: journal.cloned(),
+        journal_failures,
+        elsewhere,
+        began,
     };
     Ok((0..threads).map(plan).collect())
 }
@@ -233,7 +241,10 @@ impl Watch<'_> {
             if self.lines && second > self.shown {
                 self.shown = second;
                 let (succeeded, failed) = self.control.progress();
-                println!("{{\"v\":1,\"t\":{second},\"succeeded\":{succeeded},\"failed\":{failed}}}");
+                let phase = self.control.phase().name();
+                println!(
+                    "{{\"v\":1,\"t\":{second},\"phase\":\"{phase}\",\"succeeded\":{succeeded},\"failed\":{failed}}}"
+                );
             }
         }
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const MODULES: &str = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
+/// Where Debian has its modules.
+pub(crate) const MODULES: &str = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
 
 /// Registrar in memory, no replication; `AUTH` asks for a digest with the user's name as its password, `RELAY` makes it a stateful
 /// proxy between its users that stays in the way of calls.
@@ -94,7 +95,8 @@ pub(crate) fn version() -> String {
     text.lines().next().unwrap_or("unknown").replace("version: ", "")
 }
 
-fn program() -> PathBuf {
+/// Where Debian has it.
+pub(crate) fn program() -> PathBuf {
     PathBuf::from("/usr/sbin/kamailio")
 }
 

@@ -12,6 +12,7 @@ mod load;
 mod overload;
 mod pair;
 mod pairline;
+mod pool;
 mod ranks;
 mod register;
 mod relay;
@@ -144,6 +145,20 @@ pub(crate) fn avalanche(root: &Path, args: &[&str]) -> Result<(), String> {
     let defaults = overload::Options { users: 50_000, seconds: 150, ..overload::Options::default() };
     let options = overload_options(args, defaults)?;
     in_folder(root, |binaries, folder| avalanche::run(root, binaries, folder, &options))
+}
+
+/// A pool of several Front Ends.
+///
+/// # Errors
+/// A line that says what could not be had or done, or which target is missed.
+pub(crate) fn pool(root: &Path, args: &[&str]) -> Result<(), String> {
+    let options = pool::Options::read(args)?;
+    for tool in ["taskset", "kill"] {
+        if !installed(tool) {
+            return Err(format!("{tool} is missing (Debian: util-linux, procps)"));
+        }
+    }
+    in_folder(root, |binaries, folder| pool::run(root, binaries, folder, &options))
 }
 
 /// Hours of a steady load, in minutes.

@@ -5,7 +5,7 @@
 use super::Binaries;
 use super::delay;
 use super::samples::{self, Sample, Sampler};
-use super::server::Server;
+use super::server::{self, Server};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
@@ -269,12 +269,7 @@ impl Pair {
 
     /// Processor time that a server has used, in seconds.
     pub(crate) fn cpu(&self, side: Side) -> f64 {
-        let pid = self.pid(side);
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name in brackets may hold anything: fields are counted after its end.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(f64::NAN);
-        (ticks(11) + ticks(12)) / 100.0
+        server::cpu(self.pid(side))
     }
 
     /// Open files and sockets of a server.

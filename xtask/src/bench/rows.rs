@@ -33,7 +33,7 @@ impl Rows {
     }
 
     /// The middle of what the repeats gave.
-    fn of(&self, name: &str, value: impl Fn(&Figures) -> f64) -> f64 {
+    pub(crate) fn of(&self, name: &str, value: impl Fn(&Figures) -> f64) -> f64 {
         median(self.0.get(name).map(|all| all.iter().map(value).collect()).unwrap_or_default())
     }
 

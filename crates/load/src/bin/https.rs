@@ -4,7 +4,7 @@
 
 use clap::Parser as _;
 use pairline_load::https::args::{Cli, Work};
-use pairline_load::https::{requests, samples};
+use pairline_load::https::{reading, requests, samples};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
             println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
             Ok(())
         }),
+        Work::Read(args) => reading::run(&args, &mut std::io::stdout().lock()).map_err(|error| error.to_string()),
         Work::Samples(args) => samples::run(&args, &mut std::io::stdout().lock()).map_err(|error| error.to_string()),
     };
     match result {

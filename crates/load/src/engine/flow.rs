@@ -8,7 +8,7 @@ use super::timers::Timer;
 use super::{Phase, Worker};
 use crate::args::Transport;
 use crate::digest::Session;
-use crate::journal::Line;
+use crate::journal::{CallLine, Line};
 use crate::wire::build::{self, Request};
 use crate::wire::scan;
 use std::io;
@@ -43,6 +43,7 @@ impl Worker {
         let slot = &mut self.slots[id as usize];
         (slot.kind, slot.user, slot.port, slot.server) = (kind, user, port, server);
         (slot.due, slot.sent, slot.serial, slot.cseq, slot.challenged) = (due, now, self.serial, 0, false);
+        (slot.made, slot.up, slot.tries, slot.reinvite, slot.granted) = (server, 0, 0, None, None);
         slot.step = match kind {
             Kind::Register => Step::Register,
             Kind::Message => Step::Message,
@@ -108,7 +109,7 @@ impl Worker {
             credentials: credentials.as_ref().map(|(name, value)| (*name, value.as_str())),
             user_agent: &self.plan.common.user_agent,
             body: match step {
-                Step::Invite => Some(("application/sdp", SDP)),
+                Step::Invite | Step::Reinvite => Some(("application/sdp", SDP)),
                 Step::Message => Some(("text/plain", b"Pairline load")),
                 _ => None,
             },
@@ -155,7 +156,7 @@ impl Worker {
         let slot = &self.slots[id as usize];
         let (step, user) = (slot.step, slot.user);
         let success = (200..300).contains(&status);
-        if step == Step::Invite {
+        if matches!(step, Step::Invite | Step::Reinvite) {
             self.acknowledge(id, success, message);
         }
         if matches!(status, 401 | 407) && self.plan.common.digest && !self.slots[id as usize].challenged {
@@ -168,10 +169,20 @@ impl Worker {
                 return;
             }
         }
+        if step.in_dialog() && status == 503 && self.try_next(now, id) {
+            return;
+        }
+        if step == Step::Reinvite {
+            self.reinvited(now, id, status);
+            return;
+        }
         if matches!(status, 500 | 503) {
             let retry_after = scan::header(message, "retry-after", "").and_then(scan::number);
             self.end(now, id, End::Refused(status, retry_after));
             return;
+        }
+        if step == Step::Register && self.plan.journal.is_some() {
+            self.slots[id as usize].granted = scan::granted(message);
         }
         if !(success && step == Step::Invite) {
             self.end(now, id, End::Status(status));
@@ -182,7 +193,7 @@ impl Worker {
         let slot = &mut self.slots[id as usize];
         slot.answer.clear();
         slot.answer.extend_from_slice(message);
-        slot.step = Step::Hold;
+        (slot.step, slot.up) = (Step::Hold, now.max(1));
         slot.generation = slot.generation.wrapping_add(1);
         let generation = slot.generation;
         if self.plan.hold == 0 {
@@ -198,7 +209,12 @@ impl Worker {
         let branch = (id, if success { slot.generation | 1 << 31 } else { slot.generation });
         let (port, target) = (slot.port, slot.target);
         let uri = scan::request_line(&slot.request).map(|(_, uri)| uri.to_vec());
-        if success {
+        if success && slot.step == Step::Reinvite {
+            let routes = super::words::route_set(&slot.answer);
+            if let Some(uri) = scan::header(response, "contact", "m").map(scan::uri) {
+                self.send_ack(port, target, branch, uri, &routes, response);
+            }
+        } else if success {
             self.acknowledge_success(port, slot.server, branch, response);
         } else if let Some(uri) = uri {
             self.send_ack(port, target, branch, &uri, &[], response);
@@ -260,18 +276,52 @@ impl Worker {
         let _ = self.ports[port].send(target, &bytes);
     }
 
-    /// Ends a call that was answered.
+    /// Ends a call that was answered, with a re-INVITE before it if that is wanted.
     pub(super) fn hang_up(&mut self, now: u64, id: u32) {
-        let slot = &mut self.slots[id as usize];
-        slot.step = Step::Bye;
-        slot.challenged = false;
+        if self.plan.elsewhere {
+            self.go_on_elsewhere(id);
+            self.slots[id as usize].step = Step::Reinvite;
+        } else {
+            self.slots[id as usize].step = Step::Bye;
+        }
+        self.slots[id as usize].challenged = false;
         self.send(now, id);
+    }
+
+    /// A re-INVITE ended: the BYE follows, whatever became of it.
+    fn reinvited(&mut self, now: u64, id: u32, status: u16) {
+        let slot = &mut self.slots[id as usize];
+        slot.reinvite = Some(status);
+        (slot.step, slot.challenged, slot.tries) = (Step::Bye, false, 0);
+        self.send(now, id);
+    }
+
+    /// The requests of an established call go to the server after its present one.
+    fn go_on_elsewhere(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        let at = self.servers.iter().position(|server| *server == slot.server).unwrap_or(0);
+        slot.server = self.servers[(at + 1) % self.servers.len()];
+    }
+
+    /// Sends a request of an established call to the next server, as a client does that has found several by the name in its
+    /// route; false if all of them were asked.
+    fn try_next(&mut self, now: u64, id: u32) -> bool {
+        let tries = usize::from(self.slots[id as usize].tries) + 1;
+        if !self.plan.moves || tries >= self.servers.len() {
+            return false;
+        }
+        self.go_on_elsewhere(id);
+        let slot = &mut self.slots[id as usize];
+        (slot.tries, slot.challenged) = (slot.tries + 1, false);
+        self.send(now, id);
+        true
     }
 
     /// Sends a request again.
     pub(super) fn resend(&mut self, now: u64, id: u32, count: u8) {
         let slot = &self.slots[id as usize];
-        if slot.step == Step::Hold || (slot.step == Step::Invite && slot.provisional) {
+        let inviting = matches!(slot.step, Step::Invite | Step::Reinvite);
+        if slot.step == Step::Hold || (inviting && slot.provisional) {
             return;
         }
         let generation = slot.generation;
@@ -283,7 +333,13 @@ impl Worker {
 
     /// Gives up an operation.
     pub(super) fn timed_out(&mut self, now: u64, id: u32) {
-        if self.slots[id as usize].step != Step::Hold {
+        let step = self.slots[id as usize].step;
+        if step == Step::Hold || (step.in_dialog() && self.try_next(now, id)) {
+            return;
+        }
+        if step == Step::Reinvite {
+            self.reinvited(now, id, 0);
+        } else {
             self.end(now, id, End::TimedOut);
         }
     }
@@ -309,8 +365,9 @@ impl Worker {
 
     /// Ends an operation, counts it, and frees its slot.
     fn end(&mut self, now: u64, id: u32, end: End) {
+        self.journal(now, id, end);
         let slot = &mut self.slots[id as usize];
-        let (kind, user, server, due, cseq) = (slot.kind, slot.user, slot.server, slot.due, slot.cseq);
+        let (kind, user, server, due) = (slot.kind, slot.user, slot.server, slot.due);
         slot.step = Step::Free;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id);
@@ -319,7 +376,6 @@ impl Worker {
         if success {
             self.counts.succeeded(kind, now.saturating_sub(due));
             self.control.count_success();
-            self.journal(now, kind, user, server, cseq);
         } else {
             self.counts.failed += 1;
             self.counts.timeouts += u64::from(end == End::TimedOut);
@@ -339,7 +395,11 @@ impl Worker {
         if kind == Kind::Register {
             self.registered(user, success, end);
         } else if self.plan.moves && matches!(end, End::TimedOut | End::Disconnected | End::Refused(503, _)) {
-            self.move_user(user);
+            // What another server did not answer says nothing of the user's own.
+            let own = self.servers[self.users.get(user).server % self.servers.len()];
+            if own == server {
+                self.move_user(user);
+            }
         }
         if self.plan.common.fresh_nonce {
             self.users.get_mut(user).sessions = [None, None];
@@ -372,13 +432,40 @@ impl Worker {
         }
     }
 
-    fn journal(&mut self, now: u64, kind: Kind, user: u32, server: SocketAddr, cseq: u32) {
-        if let Some(journal) = &self.plan.journal {
-            let name = self.users.name(user);
-            let line = Line { v: 1, t: now / 1_000_000, op: kind.name(), user: &name, server, cseq, status: 200 };
-            if journal.write(&line).is_err() {
-                self.counts.unwritten += 1;
-            }
+    /// Writes how an operation ended, before its slot is free.
+    fn journal(&mut self, now: u64, id: u32, end: End) {
+        let Some(journal) = &self.plan.journal else { return };
+        let slot = &self.slots[id as usize];
+        let success = matches!(end, End::Status(200..=299));
+        if !success && !self.plan.journal_failures {
+            return;
+        }
+        let status = match end {
+            _ if success => 200,
+            End::Status(status) | End::Refused(status, _) => status,
+            End::TimedOut | End::Disconnected => 0,
+        };
+        let milliseconds = |nanos: u64| nanos / 1_000_000;
+        let name = self.users.name(slot.user);
+        let to = (slot.kind != Kind::Register).then(|| self.users.name(self.users.partner(slot.user)));
+        let up = self.plan.began + milliseconds(slot.up);
+        let line = Line {
+            v: 1,
+            t: milliseconds(now),
+            op: slot.kind.name(),
+            user: &name,
+            server: slot.server,
+            cseq: slot.cseq,
+            status,
+            at: self.plan.began + milliseconds(now),
+            took: milliseconds(now.saturating_sub(slot.sent)),
+            to: to.as_deref(),
+            granted: slot.granted,
+            step: (!success).then(|| slot.step.name()),
+            call: (slot.up > 0).then_some(CallLine { up, made: slot.made, reinvite: slot.reinvite }),
+        };
+        if journal.write(&line).is_err() {
+            self.counts.unwritten += 1;
         }
     }
 }

@@ -73,6 +73,12 @@ pub struct Plan {
     pub run: u64,
     /// Where acknowledged operations are written.
     pub journal: Option<Arc<Journal>>,
+    /// Whether failed ones are written there too.
+    pub journal_failures: bool,
+    /// Whether established calls get a re-INVITE, and it and the BYE go to another server first.
+    pub elsewhere: bool,
+    /// When the run began, in milliseconds since 1970.
+    pub began: u64,
 }
 
 impl Plan {
@@ -131,7 +137,13 @@ impl Worker {
             }
             _ => None,
         };
-        let open = |_| Port::open(common.transport, plan.local, secure.as_ref());
+        // A thread's sockets follow those of the threads before it.
+        let first = |port: u16| match common.local_port {
+            0 => 0,
+            of_all => of_all.saturating_add(plan.thread.saturating_mul(common.sockets)).saturating_add(port),
+        };
+        let local = |port| SocketAddr::new(plan.local, first(port));
+        let open = |port| Port::open(common.transport, local(port), secure.as_ref());
         let ports = (0..common.sockets).map(open).collect::<io::Result<_>>()?;
         let course = Course::new(plan.steps.clone(), plan.run ^ u64::from(plan.thread));
         Ok(Self {

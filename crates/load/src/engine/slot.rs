@@ -39,6 +39,8 @@ pub enum Step {
     Invite,
     /// The time to hang up.
     Hold,
+    /// The answer to its re-INVITE.
+    Reinvite,
     /// The answer to its BYE.
     Bye,
 }
@@ -49,9 +51,25 @@ impl Step {
         match self {
             Self::Register => "REGISTER",
             Self::Message => "MESSAGE",
-            Self::Invite => "INVITE",
+            Self::Invite | Self::Reinvite => "INVITE",
             Self::Free | Self::Hold | Self::Bye => "BYE",
         }
+    }
+
+    /// Its name in journals.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Message => "message",
+            Self::Invite => "invite",
+            Self::Reinvite => "reinvite",
+            Self::Free | Self::Hold | Self::Bye => "bye",
+        }
+    }
+
+    /// Whether its request belongs to an established call.
+    pub fn in_dialog(self) -> bool {
+        matches!(self, Self::Reinvite | Self::Bye)
     }
 }
 
@@ -88,6 +106,16 @@ pub struct Slot {
     pub answer: Vec<u8>,
     /// Where the request under way was sent.
     pub target: SocketAddr,
+    /// The server that an INVITE went to.
+    pub made: SocketAddr,
+    /// When a call was established, in nanoseconds of the run; 0: not yet.
+    pub up: u64,
+    /// Servers that the request of this step was sent to before, without an answer.
+    pub tries: u8,
+    /// Final status of the re-INVITE, if there was one; 0: no answer.
+    pub reinvite: Option<u16>,
+    /// Seconds that a registrar granted.
+    pub granted: Option<u64>,
 }
 
 impl Slot {
@@ -109,6 +137,11 @@ impl Slot {
             request: Vec::new(),
             answer: Vec::new(),
             target: server,
+            made: server,
+            up: 0,
+            tries: 0,
+            reinvite: None,
+            granted: None,
         }
     }
 }

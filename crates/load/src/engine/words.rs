@@ -41,12 +41,13 @@ impl Worker {
             return Words { uri, from, to: own, call_id, contact, routes: Vec::new(), target: slot.server };
         }
         let _ = write!(call_id, "{:x}.{}.{:x}", slot.serial, self.plan.thread, self.plan.run);
-        if slot.step == Step::Bye {
+        if slot.step.in_dialog() {
             let routes = route_set(&slot.answer);
             let uri = scan::header(&slot.answer, "contact", "m").map(scan::uri).unwrap_or_default().to_vec();
             let to = scan::header(&slot.answer, "to", "t").unwrap_or_default().to_vec();
             let target = self.next_hop(slot.server, &routes);
-            return Words { uri, from, to, call_id, contact: None, routes, target };
+            let contact = (slot.step == Step::Reinvite).then_some(contact);
+            return Words { uri, from, to, call_id, contact, routes, target };
         }
         let to = self.address(self.users.partner(slot.user));
         let uri = scan::uri(&to).to_vec();

@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Work {
     /// Requests in open loop; one line of JSON at the end. An operation succeeds with status 2xx.
     Requests(RequestArgs),
+    /// One request for each user, as fast as answers come; one line of JSON each, with the answer's body.
+    Read(ReadArgs),
     /// The metrics at a steady interval; one line of JSON each, until the time is over or the process is ended.
     Samples(SampleArgs),
 }
@@ -78,6 +80,36 @@ pub struct RequestArgs {
     pub warmup: f64,
     /// Connections, and so requests that can be under way at one time; beyond that a request waits, and its wait counts.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub connections: u16,
+    /// Further servers: a connection that fails, or has no answer in time, is made anew to the next one, and its request sent there
+    /// again. Connections begin with one server after the other.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub or_server: Vec<SocketAddr>,
+    /// File that gets one JSON line for each request with its status.
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+}
+
+/// Reading.
+#[derive(Clone, Debug, Args)]
+pub struct ReadArgs {
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Path; `{user}` is replaced.
+    #[arg(long)]
+    pub path: String,
+    /// Number of users.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    pub users: u32,
+    /// Users' names before the number.
+    #[arg(long, default_value = "u")]
+    pub prefix: String,
+    /// Digits of the number in users' names.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub digits: u8,
+    /// Connections, and so requests at one time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub connections: u16,
 }
 

@@ -80,6 +80,18 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The same deployment at another of its servers.
+    pub fn at(&self, server: SocketAddr) -> Self {
+        Self { server, ..self.clone() }
+    }
+
+    /// The server.
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, HttpsError> {
     std::fs::read(path).map_err(|source| HttpsError::File { path: path.to_owned(), source })
 }

@@ -8,5 +8,7 @@ pub mod args;
 pub mod connection;
 pub mod metrics;
 pub mod pattern;
+pub mod reading;
 pub mod requests;
 pub mod samples;
+pub mod way;

@@ -2,7 +2,7 @@
 //!
 //! Owns the replacement, and which user and which body are whose turn.
 
-use super::args::RequestArgs;
+use super::args::{ReadArgs, RequestArgs};
 
 /// Paths and bodies of all requests.
 #[derive(Clone, Debug)]
@@ -26,10 +26,25 @@ impl Pattern {
         }
     }
 
+    /// Of reading, which has no bodies.
+    pub fn reading(args: &ReadArgs) -> Self {
+        Self {
+            path: args.path.clone(),
+            bodies: Vec::new(),
+            users: u64::from(args.users.max(1)),
+            prefix: args.prefix.clone(),
+            digits: usize::from(args.digits),
+        }
+    }
+
+    /// Name of the user whose request `number` is.
+    pub fn user(&self, number: u64) -> String {
+        format!("{}{:0digits$}", self.prefix, number % self.users + 1, digits = self.digits)
+    }
+
     /// Path and body of request `number`, from 0: one user after the other, and with each pass over the users the next body.
     pub fn request(&self, number: u64) -> (String, String) {
-        let (pass, user) = (number / self.users, number % self.users + 1);
-        let user = format!("{}{user:0digits$}", self.prefix, digits = self.digits);
+        let (pass, user) = (number / self.users, self.user(number));
         let turn = pass % u64::try_from(self.bodies.len().max(1)).unwrap_or(1);
         let body = usize::try_from(turn).ok().and_then(|turn| self.bodies.get(turn)).map_or("", String::as_str);
         let fill = |text: &str| text.replace("{user}", &user).replace("{n}", &number.to_string());

@@ -4,12 +4,14 @@
 //! request then waits for its turn is part of its latency.
 
 use super::args::RequestArgs;
-use super::connection::{Connection, HttpsError, Target};
+use super::connection::{HttpsError, Target};
 use super::pattern::Pattern;
+use super::way::Way;
 use crate::hist::Histogram;
 use crate::report::Latency;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -24,9 +26,30 @@ pub enum RequestsError {
     /// The first connection failed.
     #[error(transparent)]
     Https(#[from] HttpsError),
+    /// The journal cannot be written.
+    #[error("journal: {0}")]
+    Journal(#[source] std::io::Error),
     /// A thread broke one of its own rules.
     #[error("a thread of the generator failed")]
     Thread,
+}
+
+/// One line of the journal.
+#[derive(Serialize)]
+struct Line<'a> {
+    v: u8,
+    /// Number of the request, from 0.
+    n: u64,
+    user: &'a str,
+    server: SocketAddr,
+    /// Status; 0: no answer.
+    status: u16,
+    /// When it was answered, or given up, in milliseconds since 1970.
+    at: u64,
+    /// Milliseconds since it was sent first.
+    took: u64,
+    /// How often it was sent.
+    tries: usize,
 }
 
 /// What was measured.
@@ -62,6 +85,7 @@ struct Counts {
     refusals: Vec<String>,
     latency: Histogram,
     late: u64,
+    lines: Vec<u8>,
 }
 
 struct Schedule {
@@ -88,35 +112,39 @@ impl Schedule {
 /// # Errors
 /// If the server cannot be reached at the start. Later failures are counted.
 pub fn run(args: &RequestArgs) -> Result<Report, RequestsError> {
-    let target = Arc::new(Target::new(&args.server)?);
+    let first = Target::new(&args.server)?;
+    let others = args.or_server.iter().map(|server| first.at(*server));
+    let targets: Arc<[Target]> = std::iter::once(first.clone()).chain(others).collect();
     let pattern = Arc::new(Pattern::new(args));
-    let mut open = Vec::new();
-    for _ in 0..args.connections {
-        open.push(Connection::open(&target)?);
+    let mut ways = Vec::new();
+    for place in 0..usize::from(args.connections) {
+        ways.push(Way::new(&targets, place)?);
     }
     let warm = (args.rate * args.warmup) as u64;
     let all = warm + (args.rate * args.duration) as u64;
     let start = Instant::now() + Duration::from_millis(20);
     let schedule = Arc::new(Schedule { next: AtomicU64::new(0), start, rate: args.rate, warm, all });
     let began = unix_ms() + 20.0 + args.warmup * 1000.0;
-    let threads: Vec<_> = open
+    let threads: Vec<_> = ways
         .into_iter()
-        .map(|connection| {
-            let (target, pattern, schedule) = (Arc::clone(&target), Arc::clone(&pattern), Arc::clone(&schedule));
-            let method = args.method.clone();
-            thread::spawn(move || work(&target, &pattern, &schedule, &method, connection))
+        .map(|way| {
+            let (pattern, schedule) = (Arc::clone(&pattern), Arc::clone(&schedule));
+            let (method, journal) = (args.method.clone(), args.journal.is_some());
+            thread::spawn(move || work(&pattern, &schedule, &method, journal, way))
         })
         .collect();
     let mut sum = Counts::default();
     for thread in threads {
         merge(&mut sum, thread.join().map_err(|_| RequestsError::Thread)?);
     }
+    if let Some(path) = &args.journal {
+        std::fs::write(path, &sum.lines).map_err(RequestsError::Journal)?;
+    }
     Ok(report(args, sum, (began, unix_ms())))
 }
 
-fn work(target: &Target, pattern: &Pattern, schedule: &Schedule, method: &str, connection: Connection) -> Counts {
+fn work(pattern: &Pattern, schedule: &Schedule, method: &str, journal: bool, mut way: Way) -> Counts {
     let mut counts = Counts::default();
-    let mut connection = Some(connection);
     while let Some((number, due)) = schedule.take() {
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
@@ -124,14 +152,13 @@ fn work(target: &Target, pattern: &Pattern, schedule: &Schedule, method: &str, c
         }
         let late = nanos(due.elapsed());
         let (path, body) = pattern.request(number);
-        let mut ask = || {
-            let mut open = connection.take().map_or_else(|| Connection::open(target), Ok)?;
-            let answer = open.exchange(target, method, &path, &body)?;
-            connection = Some(open);
-            Ok::<_, HttpsError>(answer)
-        };
-        let answer = ask();
+        let sent = Instant::now();
+        let answer = way.ask(method, &path, &body);
         let took = nanos(due.elapsed());
+        if journal {
+            let status = answer.as_ref().map_or(0, |answer| answer.status);
+            counts.note(number, &pattern.user(number), status, sent.elapsed(), &way);
+        }
         if number >= schedule.warm {
             counts.late = counts.late.max(late);
             match answer {
@@ -155,6 +182,15 @@ impl Counts {
         }
     }
 
+    fn note(&mut self, n: u64, user: &str, status: u16, took: Duration, way: &Way) {
+        // Milliseconds since 1970 and of a request are far below 2^64.
+        let (at, took) = (unix_ms() as u64, took.as_millis() as u64);
+        let line = Line { v: 1, n, user, server: way.server(), status, at, took, tries: way.tries() };
+        // Writing numbers and names to a Vec cannot fail.
+        let _ = serde_json::to_writer(&mut self.lines, &line);
+        self.lines.push(b'\n');
+    }
+
     fn refuse(&mut self, text: &str) {
         let text: String = text.chars().take(300).collect();
         if self.refusals.len() < REFUSALS && !self.refusals.contains(&text) {
@@ -168,6 +204,7 @@ fn merge(sum: &mut Counts, part: Counts) {
     sum.failed += part.failed;
     sum.late = sum.late.max(part.late);
     sum.latency.merge(&part.latency);
+    sum.lines.extend_from_slice(&part.lines);
     for (status, count) in part.statuses {
         *sum.statuses.entry(status).or_default() += count;
     }

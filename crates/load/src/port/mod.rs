@@ -38,17 +38,18 @@ pub enum Port {
 }
 
 impl Port {
-    /// Opens a port that sends from `local`; `secure` says to whom and how, for connections over TLS.
+    /// Opens a port that sends from `local`, over UDP from that port if it is not 0; `secure` says to whom and how, for connections over TLS.
     ///
     /// # Errors
     /// If the address cannot be used, or nobody says whom to believe.
-    pub fn open(transport: Transport, local: IpAddr, secure: Option<&Secure>) -> io::Result<Self> {
+    pub fn open(transport: Transport, local: SocketAddr, secure: Option<&Secure>) -> io::Result<Self> {
+        let ip = local.ip();
         Ok(match transport {
             Transport::Udp => Self::Udp(udp::UdpPort::open(local)?),
-            Transport::Tcp => Self::Tcp(tcp::TcpPort::new(local)),
+            Transport::Tcp => Self::Tcp(tcp::TcpPort::new(ip)),
             Transport::Tls | Transport::Wss => {
                 let secure = secure.ok_or_else(|| io::Error::other("no authority is named"))?;
-                Self::Tls(tls::TlsPort::new(local, secure.clone()))
+                Self::Tls(tls::TlsPort::new(ip, secure.clone()))
             }
         })
     }

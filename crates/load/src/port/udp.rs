@@ -5,7 +5,7 @@
 use super::Received;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// Asked of the kernel for each direction; it may give less.
@@ -21,8 +21,7 @@ pub struct UdpPort {
 }
 
 impl UdpPort {
-    pub(super) fn open(local: IpAddr) -> io::Result<Self> {
-        let address = SocketAddr::new(local, 0);
+    pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.set_send_buffer_size(SOCKET_BUFFER)?;

@@ -28,6 +28,13 @@ pub fn branch(message: &[u8]) -> Option<(u32, u32)> {
     Some((slot, generation))
 }
 
+/// Seconds that a 200 to REGISTER grants to its first contact.
+pub fn granted(message: &[u8]) -> Option<u64> {
+    let contact = header(message, "contact", "m")?;
+    let at = find(contact, b";expires=")? + b";expires=".len();
+    number(&contact[at..])
+}
+
 /// The number with which a value begins.
 pub fn number(value: &[u8]) -> Option<u64> {
     let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();

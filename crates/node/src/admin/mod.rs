@@ -49,7 +49,8 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         let text = format!("{} asked for {}", name_of(&actor), label(&command));
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
-    match place_of_work(cx, &command).await? {
+    let work = place_of_work(cx, &command).await?;
+    match work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead))) {
         Some(at @ Peer::Pool(pool)) if passed == Passed::Not && pool != cx.with(|core| core.pool) => {
             return pass_on(cx, at, actor, command).await;
         }

@@ -115,6 +115,20 @@ impl Pool {
         }
     }
 
+    /// Runs the command line against this deployment.
+    pub fn command(&self, args: &[&str]) -> Running {
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_pairline"))
+            .arg("--data")
+            .arg(self.layout.root())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
     /// The ends of all logs.
     pub fn logs(&self) -> String {
         let tail = |n: usize| {
@@ -133,5 +147,20 @@ impl Drop for Pool {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// A command line that runs.
+pub struct Running(Child);
+
+impl Running {
+    /// Does something again and again until the command ends; what it said.
+    pub fn wait_while(mut self, mut meanwhile: impl FnMut()) -> std::process::Output {
+        let deadline = Instant::now() + PATIENCE * 4;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "the command does not end");
+            meanwhile();
+        }
+        self.0.wait_with_output().unwrap()
     }
 }

@@ -1,0 +1,122 @@
+//! REGISTER at a pool of three Front Ends, beside two Kamailio nodes that replicate to each other.
+//!
+//! Owns the order of the measurements and their part of the report. Servers are started anew for each repeat.
+
+use super::super::rows::Rows;
+use super::super::{Binaries, kamailio, load};
+use super::Options;
+use super::dmq::Nodes;
+use super::front_ends::FrontEnds;
+use super::network::{Network, SERVERS};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// The rows.
+const NODES: &str = "Kamailio, two nodes with dmq_usrloc";
+const POOL: &str = "Pairline, pool of three";
+/// Routing groups, as by default.
+const GROUPS: u32 = 32;
+/// Of so many users one is looked for at the other node.
+const SAMPLE: usize = 100;
+
+/// Part of the report, for people and machines.
+pub(crate) type Part = (String, Value);
+
+/// Measures and reports.
+pub(crate) fn run(binaries: &Binaries, folder: &Path, options: &Options) -> Result<Part, String> {
+    kamailio::install()?;
+    let mut rows = Rows::default();
+    let mut known = 0;
+    for repeat in 1..=options.repeats {
+        println!("register: repeat {repeat} of {}", options.repeats);
+        known = theirs(binaries, folder, options, &mut rows)?;
+        ours(binaries, folder, options, &mut rows)?;
+    }
+    Ok(report(options, &rows, known))
+}
+
+fn theirs(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows) -> Result<u32, String> {
+    let nodes = Nodes::start(folder, options.server_core)?;
+    let second = nodes.addresses[1].to_string();
+    let load = options.load();
+    let measure = |more: &[&str]| {
+        let more = [&["--server", &second, "--digest"], more].concat();
+        load::run(binaries, &load, nodes.addresses[0], &nodes.pids(), &more)
+    };
+    // Two users first: nodes that have not found each other yet have nobody to tell.
+    measure(&["--users", "2", "--once"])?;
+    nodes.replicated(1..=2)?;
+    measure(&["--once"])?;
+    nodes.replicated((1..=options.users).step_by(SAMPLE))?;
+    let figures = measure(&[])?;
+    rows.add(NODES, figures);
+    nodes.replicated((1..=options.users).step_by(SAMPLE))
+}
+
+fn ours(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows) -> Result<(), String> {
+    let pool =
+        FrontEnds::start(binaries, &folder.join("pool"), Network::loopback(), GROUPS, Some(options.server_core))?;
+    pool.import(options.users)?;
+    let others = [pool.sip(1)?.to_string(), pool.sip(SERVERS - 1)?.to_string()];
+    let (pids, load) = (pool.pids(), options.load());
+    let measure = |more: &[&str]| {
+        let common = ["--server", &others[0], "--server", &others[1], "--digest", "--user-agent", "SIPp"];
+        load::run(binaries, &load, pool.sip(0)?, &pids, &[&common, more].concat())
+    };
+    measure(&["--once"])?;
+    rows.add(POOL, measure(&[])?);
+    pool.healthy().map(drop)
+}
+
+fn report(options: &Options, rows: &Rows, known: u32) -> Part {
+    let mut text = String::from("## REGISTER beside two Kamailio nodes\n\n");
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "Digest MD5, nonce reused, requests spread over all servers, 100 outstanding; {} users, {} s each, servers in turn, medians of {} \
+         repeats. All servers of a side on one core, the generator on the other. Kamailio: {}, `-x tlsf -X tlsf`, two nodes with `dmq` and \
+         `dmq_usrloc`, in memory; {known} of {known} users that were looked for were known at the node that they had not registered with. \
+         Pairline: three Front Ends, {GROUPS} routing groups, each registration synced to disk on a majority of three before its 200; not \
+         paired. Processor time is that of all processes of a side together.\n",
+        options.users,
+        options.seconds,
+        options.repeats,
+        kamailio::version(),
+    );
+    text.push_str("| | registrations/s | CPU µs each, all processes | p99 ms | ratio |\n|---|---|---|---|---|\n");
+    for (name, ratio) in [(NODES, 1.0), (POOL, rows.ratio(POOL, NODES))] {
+        let _ = writeln!(
+            text,
+            "| {name} | {:.0} | {:.1} | {:.1} | {ratio:.2} |",
+            rows.of(name, |f| f.rate),
+            rows.of(name, |f| f.cpu),
+            rows.of(name, |f| f.p99 / 1000.0)
+        );
+    }
+    let runs: Value = serde_json::from_str(&rows.json(&options.load())).unwrap_or_default();
+    let ratio = rows.ratio(POOL, NODES);
+    let verdict = if ratio <= 1.0 { "met" } else { "missed" };
+    let _ = writeln!(text, "\nTarget: at or below Kamailio's. {verdict}: ratio {ratio:.2}.");
+    (text, json!({"ratio": ratio, "rows": runs["runs"]}))
+}
+
+#[cfg(test)]
+mod tests {
+    //! The report's arithmetic.
+
+    use super::super::super::load::Figures;
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_that_of_the_medians() {
+        let mut rows = Rows::default();
+        for (name, values) in [(POOL, [30.0, 10.0, 20.0]), (NODES, [40.0, 1000.0, 5.0])] {
+            values.into_iter().for_each(|cpu| rows.add(name, Figures { cpu, rate: 7.0, ..Figures::default() }));
+        }
+        let (text, json) = report(&Options::default(), &rows, 200);
+        assert!(text.contains("| Pairline, pool of three | 7 | 20.0 | 0.0 | 0.50 |"), "{text}");
+        assert!(text.contains("met: ratio 0.50"), "{text}");
+        assert_eq!(json["ratio"].as_f64(), Some(0.5));
+    }
+}
