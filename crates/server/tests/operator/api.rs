@@ -34,7 +34,6 @@ impl CommandPort for Script {
                 start: 3,
                 drained: false,
                 samples: vec![("lag_seconds".into(), vec![("to".into(), "west\"".into())], 0.25)],
-                ..StatusView::default()
             })),
             Command::UserShow { user } if user.contains("alice") => {
                 let view = UserView { user: "sip:alice@pairline.test".into(), home: "east".into(), display_name: None };
