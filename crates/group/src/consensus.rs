@@ -34,6 +34,8 @@ const APART: Millis = 100;
 /// Time after which such a replica tries again, and how often. It might be one that cannot win and only keeps the others from it.
 const AGAIN: Millis = 200;
 const TRIES: u32 = 2;
+/// Time after which a leader that has told another to lead, and hears nothing of it, ends all the same.
+const PASSED: Millis = 400;
 /// What a replica waits beyond its promise, so that the others' have run out too.
 const MARGIN: Millis = 20;
 /// How many times as many items stay in memory for a replica that a copy of the state is on its way to.
@@ -98,6 +100,7 @@ pub(crate) struct Faults {
     pub(crate) leads_before_applied: bool,
     pub(crate) lease_ignored: bool,
     pub(crate) promise_forgotten: bool,
+    pub(crate) passed_on_and_kept: bool,
 }
 
 /// A campaign that does not wait for the election timeout.
@@ -115,8 +118,8 @@ pub(crate) struct Known {
     pub(crate) replica: ReplicaId,
     /// Items that it is not known to have.
     pub(crate) behind: u64,
-    /// Whether it was heard a moment ago.
-    pub(crate) heard: bool,
+    /// Since when it has been heard, if it was a moment ago; this replica hears itself.
+    pub(crate) heard: Option<Millis>,
 }
 
 /// One replica of one group.
@@ -143,6 +146,8 @@ pub(crate) struct Consensus {
     since: Option<u64>,
     /// The link to the leader's server is down: campaign then, if no leader is heard before.
     hurry: Option<Hurry>,
+    /// Whether it is to leave it to others to lead.
+    yields: bool,
     /// What a leader says with its heartbeats.
     note: Bytes,
     /// What may be sent now.
@@ -204,6 +209,7 @@ impl Consensus {
             promised: start.now.saturating_add(PROMISE),
             since: None,
             hurry: None,
+            yields: false,
             note: Bytes::new(),
             outbox: Vec::new(),
             held: VecDeque::new(),
@@ -221,7 +227,8 @@ impl Consensus {
     fn set_timeout(&mut self) {
         let turn = mix(self.seed ^ mix(self.node.raft.term));
         let place = self.place(turn, |_| true);
-        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + 1 + place);
+        let yields = if self.yields { 2 * ELECTION_TICKS } else { 0 };
+        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + 1 + place + yields);
     }
 
     /// This replica's place among some of the voters, in an order that the turn decides.
@@ -235,10 +242,37 @@ impl Consensus {
     /// One tick of about 100 ms.
     pub(crate) fn tick(&mut self, now: Millis) {
         self.now = now;
+        let leads = self.node.raft.state == StateRole::Leader && self.lease.term() == self.node.raft.term;
+        if leads && self.lease.given_up().is_some_and(|at| now >= at.saturating_add(PASSED)) {
+            // It can never count on being the only one again in this term.
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, INVALID_ID);
+        }
         self.set_timeout();
         self.node.tick();
         self.set_timeout();
         self.note_term();
+    }
+
+    /// Tells another replica to lead, if it has all of the log; whether it was told.
+    pub(crate) fn pass_to(&mut self, now: Millis, to: ReplicaId) -> bool {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        let ready =
+            raft.state == StateRole::Leader && raft.prs().get(to).is_some_and(|progress| progress.matched == last);
+        if !ready || self.lease.given_up().is_some() {
+            return false;
+        }
+        if !self.faults.passed_on_and_kept {
+            self.lease.give_up(now);
+        }
+        self.node.transfer_leader(to);
+        true
+    }
+
+    /// Whether this replica is to leave it to others to lead: it waits longer before it campaigns.
+    pub(crate) fn yields(&mut self, on: bool) {
+        self.yields = on;
     }
 
     /// A new leader lets everybody know at once, and so hears soon whether it has a majority.
@@ -257,6 +291,9 @@ impl Consensus {
         let lost = std::mem::replace(&mut raft.leader_id, INVALID_ID);
         let turn = mix(self.seed ^ mix(self.node.raft.term));
         let place = Millis::try_from(self.place(turn, |voter| voter != lost)).unwrap_or(0);
+        if self.yields {
+            return;
+        }
         let due = self.now.max(self.promised).saturating_add(MARGIN + place * APART);
         self.hurry = Some(Hurry { due, term: self.node.raft.term, tries: TRIES });
     }
@@ -314,8 +351,8 @@ impl Consensus {
         }
         let last = raft.raft_log.last_index();
         let heard = |replica| {
-            let since = if self.lease.term() == raft.term { self.lease.heard(replica) } else { None };
-            replica == self.replica || since.is_some_and(|at| now < at.saturating_add(lease::LEASE))
+            let own = (replica == self.replica).then_some(0);
+            own.or_else(|| self.lease.heard_since(now, replica).filter(|_| self.lease.term() == raft.term))
         };
         let known = raft.prs().iter().map(|(id, progress)| Known {
             replica: *id,

@@ -243,6 +243,28 @@ pub enum Frame {
         /// Which groups.
         groups: Vec<GroupId>,
     },
+    /// Of an orderly change of leader, from one replica to another within a pool.
+    Lead {
+        /// Which group.
+        group: GroupId,
+        /// Who says it.
+        from: ReplicaId,
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        body: LeadBody,
+    },
+}
+
+/// What is said before an orderly change of leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeadBody {
+    /// The leader asks whether the other would lead.
+    Ask,
+    /// It would.
+    Yes,
+    /// It would not.
+    No,
 }
 
 /// What is said of a copy.
@@ -298,6 +320,7 @@ impl Frame {
             | Frame::VerifyAsk { .. }
             | Frame::Underway { .. }
             | Frame::Replica { .. }
+            | Frame::Lead { .. }
             | Frame::Copy { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }

@@ -4,6 +4,7 @@
 //! state machine: inputs in, outputs out; it reads no clock and draws no random number. What one copy does is in
 //! `instance` and `ship`.
 
+mod even;
 mod input;
 mod link;
 mod partner;
@@ -17,6 +18,7 @@ use crate::instance::{Cx, Instance, replicas};
 use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, ReplicaStatus, Role};
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
+use even::Even;
 use partner::Partners;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -57,6 +59,7 @@ pub struct Host {
     peers: BTreeMap<ServerId, LinkId>,
     /// The linked servers of the partner pool.
     partners: Partners,
+    even: Even,
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
@@ -110,6 +113,7 @@ impl Host {
             let sure = host.cfg.knows_alone(id);
             host.create(id, Some(sure));
         }
+        host.want();
         host
     }
 
@@ -153,6 +157,7 @@ impl Host {
             let sure = confirm && host.cfg.knows_alone(id);
             host.create(id, Some(sure));
         }
+        host.want();
         Ok(host)
     }
 
@@ -165,6 +170,7 @@ impl Host {
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
             partners: Partners::default(),
+            even: Even::default(),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
             hello: BTreeSet::new(),
@@ -196,6 +202,7 @@ impl Host {
             None => {}
         }
         instance.tell_role(&mut cx);
+        instance.yields(self.even.drained);
         self.groups.insert(id, instance);
         self.touched.insert(id);
     }

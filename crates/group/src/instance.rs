@@ -174,6 +174,10 @@ pub(crate) struct Instance {
     told: Option<Told>,
     /// The term in which this replica leads, as far as the rest of the copy knows.
     led: Option<u64>,
+    /// The replica that is about to lead instead of this one, by agreement.
+    passing: Option<ReplicaId>,
+    /// When it began, or ended, to lead.
+    led_since: Millis,
     /// While this copy takes no part: who leads, in which term, and when that was heard.
     overheard: Option<(u64, ReplicaId, Millis)>,
     /// Copies of the state that are on their way to other replicas, one that arrives, and one that is not on disk yet.
@@ -250,6 +254,8 @@ impl Instance {
             verified: None,
             told: None,
             led: None,
+            passing: None,
+            led_since: 0,
             overheard: None,
             copies: copy::Copies::default(),
             copy_number: 0,
@@ -307,6 +313,7 @@ impl Instance {
         self.stopped.is_none()
             && self.confirmed
             && self.procedure.is_none()
+            && self.passing.is_none()
             && self.role() == Role::Active
             && self.leads_now(now)
     }
@@ -498,7 +505,20 @@ impl Instance {
             self.advance_restoring(cx);
             while self.drain(cx, batch, records) {}
         }
+        if planted!(cx.cfg, AckBeforeMajority) && self.unsynced.is_empty() {
+            self.answer_flights(cx);
+        }
         self.speak(cx);
+    }
+
+    /// A planted fault: what is in flight is answered as if it were committed.
+    fn answer_flights(&mut self, cx: &mut Cx<'_>) {
+        for flight in &mut self.flight {
+            let Item::Entry(stored) = &flight.item else { continue };
+            for (ticket, _) in flight.waiters.drain(..) {
+                cx.done(ticket, self.group, Done::Committed(stored.entry.position));
+            }
+        }
     }
 
     /// Nothing is in flight any more.

@@ -237,6 +237,12 @@ pub enum HostInput {
         /// How many, over all of its tails here.
         entries: u64,
     },
+    /// A drained server passes on every group that it leads, one after the other, and leads none unless nobody else can; until it is told
+    /// that it is not drained any more. It forgets that when it is started anew. How far it is: [`crate::Host::drained`].
+    Drain {
+        /// Whether it is.
+        on: bool,
+    },
 }
 
 /// What the host tells the shell.

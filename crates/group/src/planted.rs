@@ -59,11 +59,23 @@ pub enum Planted {
     LeaseIgnored,
     /// A follower that has just heard a leader helps another to lead.
     PromiseForgotten,
+    /// A leader that has told another to lead goes on as if it had not.
+    PassedOnAndKept,
+    /// A leader answers a change when its own disk has it, whatever the others have.
+    AckBeforeMajority,
+    /// What another server proposes is acknowledged when it arrives.
+    AckOnArrival,
+    /// What decides something is read from the copy here, whoever leads.
+    StaleLocalRead,
+    /// A call whose leading server is lost is sent to the next one although it has rung.
+    RetriedAfterRinging,
+    /// A connection that another server of the pool owns is taken for one of this server.
+    ForeignFlowIsOwn,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 27] = [
+    pub const ALL: [Planted; 33] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -91,5 +103,11 @@ impl Planted {
         Planted::FlightsOutliveLeader,
         Planted::LeaseIgnored,
         Planted::PromiseForgotten,
+        Planted::PassedOnAndKept,
+        Planted::AckBeforeMajority,
+        Planted::AckOnArrival,
+        Planted::StaleLocalRead,
+        Planted::RetriedAfterRinging,
+        Planted::ForeignFlowIsOwn,
     ];
 }

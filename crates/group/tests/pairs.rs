@@ -5,6 +5,7 @@
 mod pool;
 
 use pairline_group::HostInput;
+use pairline_group::frame::Frame;
 use pairline_group::io::{Done, ExportState, Lag, Role};
 use pool::{GROUP, Pool};
 
@@ -181,5 +182,22 @@ fn a_seed_begins_anew_with_whoever_leads() {
         pool.run(1_000);
         all_have(&pool, "after");
         all_have(&pool, "k199");
+    }
+}
+
+#[test]
+fn whoever_is_wrongly_thought_to_lead_is_not_for_long() {
+    let mut pool = Pool::paired([3, 3], 8, |_| {});
+    pool.run(4_000);
+    for side in [1, 2] {
+        let (here, there) = (pool.leads(side).unwrap(), pool.leads(3 - side).unwrap());
+        let follower = (0..6).find(|at| pool.pool_of(*at) == 3 - side && *at != there).unwrap();
+        let frame = Frame::Leads { groups: vec![GROUP] };
+        let link = pool.link(here, follower);
+        pool.input(here, HostInput::Frame { link, frame });
+        let active = pool.leads(1).unwrap();
+        pool.committed(active, &format!("k{side}"), "x");
+        pool.run(200);
+        all_have(&pool, &format!("k{side}"));
     }
 }

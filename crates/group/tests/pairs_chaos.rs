@@ -8,7 +8,7 @@
 mod pool;
 
 use pairline_group::io::{Done, Proposal, Role};
-use pairline_group::{Body, ChainHash, Effect, Epoch, HostConfig, OpId, Position, Ticket};
+use pairline_group::{Body, ChainHash, Effect, Epoch, HostConfig, HostInput, OpId, Position, Ticket};
 use pool::{GROUP, Pool, key, put};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,6 +163,10 @@ impl Chaos {
                     self.pool.change(leader, promote, u128::from(self.counter));
                 }
             }
+            97 if self.up(at) => {
+                let on = self.rng.below(2) == 0;
+                self.pool.input(at, HostInput::Drain { on });
+            }
             96 => self.pool.delay = self.rng.below(2) == 0,
             _ => {}
         }
@@ -250,7 +254,7 @@ fn run(seed: u64, change: impl Fn(&mut HostConfig)) -> Result<Met, String> {
 
 #[test]
 fn pairs_go_on_with_one_history_whatever_happens_to_their_servers() {
-    let seeds: u64 = option_env!("CHAOS_SEEDS").and_then(|n| n.parse().ok()).unwrap_or(100);
+    let seeds: u64 = option_env!("CHAOS_SEEDS").and_then(|n| n.parse().ok()).unwrap_or(60);
     let first: u64 = option_env!("CHAOS_FIRST").and_then(|n| n.parse().ok()).unwrap_or(0);
     let (mut all, mut wrong) = (Met::default(), Vec::new());
     for seed in first..first + seeds {
@@ -266,5 +270,5 @@ fn pairs_go_on_with_one_history_whatever_happens_to_their_servers() {
     }
     println!("{all:?}");
     assert!(wrong.is_empty(), "{} of {seeds}:\n{}", wrong.len(), wrong[..wrong.len().min(5)].join("\n"));
-    assert!(all.acknowledged > 500 && all.moves > 120 && all.tails > 2 && all.swaps > 20, "not sharp: {all:?}");
+    assert!(all.acknowledged > 500 && all.moves > 80 && all.tails > 2 && all.swaps > 20, "not sharp: {all:?}");
 }

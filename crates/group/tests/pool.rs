@@ -137,7 +137,7 @@ fn a_leader_that_is_cut_off_steps_down_and_what_it_proposed_does_not_return() {
     assert_ne!(new, old);
     pool.committed(new, "a", "new");
     pool.rejoin(old);
-    pool.run(3_000);
+    pool.run(2_500);
     assert_eq!(pool.value(old, "a").as_deref(), Some("new"));
     pool.assert_equal();
     assert_eq!(pool.leader(), Some(new), "who comes back does not disturb who leads");

@@ -5,7 +5,7 @@
 mod pool;
 
 use pairline_group::io::{Done, Proposal};
-use pairline_group::{HostConfig, Position, Ticket};
+use pairline_group::{HostConfig, HostInput, Position, Ticket};
 use pool::{GROUP, Pool, put};
 use std::collections::BTreeMap;
 
@@ -126,6 +126,10 @@ impl Chaos {
             }
             97 if self.up(at) => self.pool.freeze(at),
             98 if self.up(at) => self.pool.checkpoint(at),
+            99 if self.up(at) => {
+                let on = self.rng.below(2) == 0;
+                self.pool.input(at, HostInput::Drain { on });
+            }
             _ => {}
         }
         self.pool.settle();

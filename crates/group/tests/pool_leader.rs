@@ -5,7 +5,7 @@
 mod pool;
 
 use pairline_group::io::{Done, Proposal, Refusal};
-use pairline_group::{Millis, ServerId};
+use pairline_group::{HostConfig, HostInput, Millis, ReplicaBody, ServerId};
 use pool::{GROUP, Pool, put};
 
 fn server(pool: &Pool, at: usize) -> ServerId {
@@ -106,6 +106,41 @@ fn who_comes_back_waits_before_it_votes() {
     assert!(led(leader, &pool) as u8 + led(restarts, &pool) as u8 + led(other, &pool) as u8 <= 1);
 }
 
+/// A leader stands still when it has told another to lead, which then does; whether it still says that it leads when it wakes.
+fn leads_beside_its_successor(change: impl Fn(&mut HostConfig)) -> bool {
+    let mut pool = Pool::with(3, 9, change);
+    pool.run(8_000);
+    let old = pool.leader().unwrap();
+    pool.delay = true;
+    pool.input(old, HostInput::Drain { on: true });
+    while !pool.said().iter().any(|said| said.body == ReplicaBody::TimeoutNow) {
+        pool.run(50);
+        for _ in 0..pool.waiting() {
+            pool.deliver(0);
+        }
+        pool.settle();
+        assert!(pool.now < 12_000, "nobody is told");
+    }
+    pool.freeze(old);
+    pool.delay = false;
+    pool.run(50);
+    let new = pool.leader().unwrap();
+    pool.committed(new, "a", "new");
+    pool.thaw(old);
+    pool.host(old).leads(GROUP)
+}
+
+#[test]
+fn whoever_told_another_to_lead_does_not_lead_any_more() {
+    assert!(!leads_beside_its_successor(|_| {}));
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn one_that_goes_on_after_it_told_another_is_seen() {
+    assert!(leads_beside_its_successor(|cfg| cfg.planted = Some(pairline_group::planted::Planted::PassedOnAndKept)));
+}
+
 /// How long nobody leads after something happened to the leader.
 fn gap(seed: u64, happens: impl Fn(&mut Pool, usize)) -> Millis {
     let mut pool = Pool::new(3, seed);
@@ -142,7 +177,8 @@ fn another_leads_soon() {
 fn a_machine_that_stands_still_for_a_moment_keeps_what_it_leads() {
     for seed in 0..30 {
         let mut pool = Pool::new(3, seed);
-        pool.run_unevenly(3_000);
+        // Until whoever should lead does.
+        pool.run_unevenly(8_000);
         let leader = pool.leader().unwrap();
         for at in [leader, (leader + 1) % 3, (leader + 2) % 3] {
             pool.run_unevenly(200 + seed * 10);

@@ -142,6 +142,23 @@ pub enum Command {
         #[serde(default)]
         part: bool,
     },
+    /// Has a server pass on all that it leads, and waits until it does and sets up no call; else nothing changes.
+    ServerDrain {
+        /// Its name.
+        server: String,
+        /// How long that may take.
+        seconds: u64,
+    },
+    /// Takes that back.
+    ServerUndrain {
+        /// Its name.
+        server: String,
+    },
+    /// Ends a drained server's process in order and starts it again.
+    ServerRestart {
+        /// Its name.
+        server: String,
+    },
     /// Ships everything now and answers when the partner has all that was committed before the call.
     PoolSync {
         /// Source pool.

@@ -55,3 +55,19 @@ pub struct Secrets {
     /// Keys of digest nonces.
     pub nonce_keys: NonceKeys,
 }
+
+/// Whether a fault is planted in a node of this configuration; `false` at compile time in a normal build.
+macro_rules! planted {
+    ($config:expr, $what:ident) => {{
+        #[cfg(feature = "planted")]
+        {
+            $config.planted == Some(pairline_group::planted::Planted::$what)
+        }
+        #[cfg(not(feature = "planted"))]
+        {
+            let _ = &$config;
+            false
+        }
+    }};
+}
+pub(crate) use planted;

@@ -186,6 +186,11 @@ fn moved(refusal: &Refusal) -> bool {
 }
 
 impl Cx for TaskCx {
+    #[cfg(feature = "planted")]
+    fn is_planted(&self, what: pairline_group::planted::Planted) -> bool {
+        self.core.borrow().config.planted == Some(what)
+    }
+
     fn now(&self) -> Now {
         self.core.borrow().now
     }

@@ -249,6 +249,8 @@ pub enum Output {
     Event(crate::event::Event),
     /// The topology that is in force changed (publish, pair, unpair): the shell adjusts links and listeners.
     TopologyChanged(Box<pairline_topology::Topology>),
+    /// The process ends in order and starts again, from the program that is installed now.
+    Restart,
     /// The node found itself wrong or its disk failed: the process must end now.
     Fatal {
         /// Why.

@@ -216,6 +216,8 @@ pub fn ownership_changed(core: &mut Core) {
             match (group.serving == pool, group.role, group.confirmed) {
                 (true, Role::Active, false) => ownership.unconfirmed += 1,
                 (true, _, _) => ownership.home += 1,
+                // A copy that is still empty says nothing yet of who serves, and there is nobody else.
+                (false, _, _) if core.partner().is_none() => ownership.home += 1,
                 (false, _, _) => ownership.partner += 1,
             }
         }

@@ -119,6 +119,10 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         PeerFrame::Group(bytes) => replication(core, link, pool, &bytes),
         PeerFrame::Heartbeat(bytes) => crate::modes::heartbeat(core, pool, &bytes),
         PeerFrame::Propose { ticket, group, proposal } => {
+            if crate::config::planted!(core.config, AckOnArrival) {
+                let done = Done::Committed(core.host.position(group).unwrap_or_default());
+                core.send_on(link, &PeerFrame::Proposed { ticket, done });
+            }
             core.propose(TicketOwner::PeerProposal(link, ticket), group, proposal);
         }
         PeerFrame::Proposed { ticket, done } => {

@@ -27,9 +27,9 @@ impl Problem {
         Problem::new(
             503,
             "pool-unreachable",
-            "the pool that must do this cannot be reached",
-            format!("there is no link to pool {pool}"),
-            format!("repeat the command when the link is up, or send it to a server of {pool} with --server"),
+            "who must do this cannot be reached",
+            format!("there is no link to {pool}"),
+            format!("repeat the command when the link is up, or send it there with --server"),
         )
     }
 
@@ -39,8 +39,8 @@ impl Problem {
             504,
             "link-lost",
             "the link went before the answer came",
-            format!("pool {pool} was asked and may have done it or go on with it"),
-            format!("look at `pairline procedure list` at a server of {pool}; repeating the command is harmless"),
+            format!("{pool} was asked and may have done it or go on with it"),
+            format!("look at `pairline procedure list` there; repeating the command is harmless"),
         )
     }
 

@@ -23,7 +23,8 @@ const PAUSE_MS: u64 = 40;
 /// Whether the copy here is the one to read.
 pub fn is_here(core: &Core, group: GroupId) -> bool {
     let ours = core.host.serving(group).map_or(group.pool, |(pool, _)| pool) == core.pool;
-    group.is_cms() || !ours || core.host.can_commit(group) || !neighbours::has_several(core)
+    let stale = crate::config::planted!(core.config, StaleLocalRead);
+    stale || group.is_cms() || !ours || core.host.can_commit(group) || !neighbours::has_several(core)
 }
 
 /// Records of an owner in the copy here, in the order of their keys.

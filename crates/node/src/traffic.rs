@@ -90,6 +90,11 @@ impl Asked {
     pub fn new(at: Millis, method: &Method) -> Asked {
         Asked { at, method: place_of(method) }
     }
+
+    /// Whether it is a call.
+    pub fn is_invite(self) -> bool {
+        self.method == place_of(&Method::Invite)
+    }
 }
 
 /// Times to the final answer of one method.

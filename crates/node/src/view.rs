@@ -370,6 +370,12 @@ pub struct StatusView {
     pub pool: String,
     /// Whether it can serve in full.
     pub healthy: bool,
+    /// Number of this start of its process.
+    #[serde(default)]
+    pub start: u64,
+    /// Whether it is drained.
+    #[serde(default)]
+    pub drained: bool,
     /// Metric samples: name, labels, value (names as on `/metrics`).
     pub samples: Vec<Sample>,
 }

@@ -392,3 +392,45 @@ fn a_call_between_two_connections_goes_on_when_the_server_between_dies() {
     in_call(&mut pool, &Method::Update, &mut call.caller, (&alice, a), (&bob, b));
     in_call(&mut pool, &Method::Bye, &mut call.callee, (&bob, b), (&alice, a));
 }
+
+fn drain(server: usize) -> Command {
+    Command::ServerDrain { server: format!("fe{}.east.pairline.test", server + 1), seconds: 20 }
+}
+
+/// How many groups a server leads.
+fn led(pool: &Pool, at: usize) -> usize {
+    pool.fronts[at]
+        .node
+        .as_ref()
+        .unwrap()
+        .inspect(|core| core.host.groups().into_iter().filter(|group| core.host.leads(*group)).count())
+}
+
+#[test]
+fn a_drained_server_leads_nothing_and_serves_on_until_it_is_stopped() {
+    let mut pool = pool_with(&["alice", "bob"]);
+    pool.until("it leads something", |pool| led(pool, 0) > 0);
+    pool.must(2, drain(0));
+    assert_eq!(led(&pool, 0), 0);
+    assert_eq!(Phone::udp("bob", 9).register(&mut pool, 0), Some(200), "by way of who leads");
+    pool.run(10_000);
+    assert_eq!(led(&pool, 0), 0, "it takes none back by itself");
+    let restart = pool.ask(1, Command::ServerRestart { server: "fe2.east.pairline.test".into() }).unwrap_err();
+    assert_eq!(restart.kind, "not-drained");
+    pool.must(0, Command::ServerUndrain { server: "fe1.east.pairline.test".into() });
+    pool.until("it leads again", |pool| led(pool, 0) > 0);
+}
+
+#[test]
+fn a_server_that_the_pool_cannot_do_without_is_not_drained() {
+    let mut pool = pool_with(&["alice"]);
+    pool.kill(2);
+    pool.run(3_000);
+    let before = led(&pool, 0);
+    let problem = pool.ask(1, drain(0)).unwrap_err();
+    assert_eq!((problem.status, problem.kind.as_str()), (409, "cannot-drain"));
+    assert!(problem.detail.contains("fe3.east.pairline.test does not answer"), "{}", problem.detail);
+    assert_eq!(led(&pool, 0), before, "nothing has changed");
+    let unknown = pool.ask(0, Command::ServerDrain { server: "fe9".into(), seconds: 5 }).unwrap_err();
+    assert_eq!(unknown.kind, "no-such-server");
+}

@@ -107,6 +107,11 @@ pub enum LocateError {
 /// Rules: dropping the task at any await is safe; after an await the epoch may have changed, and then `commit` refuses by itself
 /// (`Refusal::Moved`/`NotActive`). Reads that hit memory finish in the first poll.
 pub trait Cx: Clone {
+    /// Whether a fault is planted.
+    #[cfg(feature = "planted")]
+    fn is_planted(&self, _what: pairline_group::planted::Planted) -> bool {
+        false
+    }
     /// Both clocks at the start of this poll.
     fn now(&self) -> Now;
     /// Random bits, from the node's seeded generator.

@@ -14,6 +14,7 @@ pub mod options;
 pub mod phones;
 #[cfg(feature = "planted")]
 pub mod planted;
+pub mod pool;
 pub mod replays;
 pub mod rng;
 pub mod run;

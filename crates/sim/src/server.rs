@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use pairline_group::codec::entry_in_item;
 use pairline_group::io::{LogBatch, LogKind, Now};
-use pairline_group::{Entry, GroupId, LinkId, PoolId, ServerId};
+use pairline_group::{Entry, GroupId, LinkId, OpId, PoolId, ServerId};
 use pairline_node::executor::Order;
 use pairline_node::io::{Input, Output, StoredTail};
 use pairline_node::{Node, NodeConfig, Secrets};
@@ -15,7 +15,7 @@ use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::Flow;
 use pairline_store::{LogError, MemoryCheckpoints, MemoryFiles, Store, StoreConfig};
 use pairline_topology::Topology;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Wall clock at virtual time 0: a date, so that numbers look real.
@@ -105,6 +105,11 @@ pub struct Server {
     pub paused_frames: Vec<(LinkId, Bytes)>,
     /// Appends that a full disk holds up, oldest first.
     stuck: VecDeque<LogBatch>,
+    /// Whether it is noted which operations are on its disk.
+    pub notes_operations: bool,
+    /// Operations in the log that are not synced, and those that are or were.
+    unsynced: Vec<OpId>,
+    on_disk: BTreeSet<OpId>,
     /// Seed of the run.
     pub seed: u64,
     /// Bounds of its replication.
@@ -134,6 +139,9 @@ impl Server {
             recovered: Vec::new(),
             paused_frames: Vec::new(),
             stuck: VecDeque::new(),
+            notes_operations: false,
+            unsynced: Vec::new(),
+            on_disk: BTreeSet::new(),
             seed,
             limits,
             #[cfg(feature = "planted")]
@@ -160,6 +168,7 @@ impl Server {
         self.paused = false;
         self.paused_frames.clear();
         self.stuck.clear();
+        self.unsynced.clear();
         self.link = None;
         let mut config = StoreConfig::small("/data");
         // Without spare segments a log that goes on needs room, so that a full disk is noticed.
@@ -178,6 +187,9 @@ impl Server {
             .filter(|(_, record)| record.kind == LogKind::Item)
             .filter_map(|(group, record)| Some((group, Arc::new(entry_in_item(&record.payload)?))))
             .collect();
+        if self.notes_operations {
+            self.on_disk.extend(self.recovered.iter().filter_map(|(_, entry)| entry.op));
+        }
         let mut seed = [0_u8; 32];
         seed[..8].copy_from_slice(&(self.seed ^ (self.boot << 8) ^ self.site as u64).to_le_bytes());
         let config = NodeConfig {
@@ -231,7 +243,10 @@ impl Server {
     pub fn sync(&mut self, batch: u64) -> Vec<Effect> {
         let Some(store) = self.store.as_mut() else { return Vec::new() };
         match store.log.sync() {
-            Ok(_) => vec![Effect::Again(Input::Synced { batch })],
+            Ok(_) => {
+                self.on_disk.extend(self.unsynced.drain(..));
+                vec![Effect::Again(Input::Synced { batch })]
+            }
             Err(error) => vec![Effect::Dies { reason: format!("sync failed: {error}") }],
         }
     }
@@ -264,6 +279,11 @@ impl Server {
         }
         let Some(store) = self.store.as_mut() else { return };
         match store.log.append(&batch) {
+            Ok(()) if self.notes_operations => {
+                let items = batch.records.iter().filter(|record| record.kind == LogKind::Item);
+                self.unsynced.extend(items.filter_map(|record| entry_in_item(&record.payload)?.op));
+                effects.push(Effect::Sync { batch: batch.batch });
+            }
             Ok(()) => effects.push(Effect::Sync { batch: batch.batch }),
             Err(LogError::NoSpace(_)) => {
                 self.stuck.push_back(batch);
@@ -330,8 +350,18 @@ impl Server {
                 effects.push(Effect::Again(Input::Resolved { id, addresses: Ok(Vec::new()) }));
             }
             Output::Sip { flow, message } => effects.push(Effect::Sip { flow, message }),
-            Output::Append(_) | Output::CloseFlow { .. } | Output::Wake(_) | Output::TopologyChanged(_) => {}
+            // Nobody orders a restart here: servers die and come back by faults.
+            Output::Append(_)
+            | Output::CloseFlow { .. }
+            | Output::Wake(_)
+            | Output::TopologyChanged(_)
+            | Output::Restart => {}
         }
+    }
+
+    /// Whether the entry of an operation is or was in what is synced of its log.
+    pub fn has_on_disk(&self, op: &OpId) -> bool {
+        self.on_disk.contains(op)
     }
 
     /// Stored divergent tails of the groups of a pool.

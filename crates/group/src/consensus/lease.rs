@@ -24,6 +24,8 @@ struct Answer {
     round: Millis,
     /// When it was last heard.
     heard: Millis,
+    /// Since when it has been heard without a long pause.
+    since: Millis,
 }
 
 /// What the answers of one term say.
@@ -35,6 +37,8 @@ pub(super) struct Lease {
     answers: BTreeMap<ReplicaId, Answer>,
     /// When the newest round that a majority has answered was sent.
     confirmed: Option<Millis>,
+    /// When another replica was told to lead. Its voters do not wait, so nothing is certain in this term any more.
+    given_up: Option<Millis>,
 }
 
 impl Lease {
@@ -53,10 +57,23 @@ impl Lease {
         *self = Lease { others: self.others, term, ..Lease::default() };
     }
 
+    /// Another replica is told to lead.
+    pub(super) fn give_up(&mut self, now: Millis) {
+        self.given_up.get_or_insert(now);
+    }
+
+    /// When that was.
+    pub(super) fn given_up(&self) -> Option<Millis> {
+        self.given_up
+    }
+
     /// A replica has answered a heartbeat with this context.
     pub(super) fn answered(&mut self, now: Millis, from: ReplicaId, context: &[u8]) {
         let Some(round) = round(context).filter(|round| *round <= now) else { return };
-        let answer = self.answers.entry(from).or_default();
+        let answer = self.answers.entry(from).or_insert(Answer { since: now, heard: now, ..Answer::default() });
+        if now >= answer.heard.saturating_add(LEASE) {
+            answer.since = now;
+        }
         answer.heard = now;
         if round <= answer.round {
             return;
@@ -69,12 +86,13 @@ impl Lease {
 
     /// Whether nobody else can lead now.
     pub(super) fn holds(&self, now: Millis) -> bool {
-        self.confirmed.is_some_and(|sent| now < sent.saturating_add(LEASE))
+        self.given_up.is_none() && self.confirmed.is_some_and(|sent| now < sent.saturating_add(LEASE))
     }
 
-    /// When a replica was last heard.
-    pub(super) fn heard(&self, replica: ReplicaId) -> Option<Millis> {
-        self.answers.get(&replica).map(|answer| answer.heard)
+    /// Since when a replica has been heard without a long pause; `None` if it was not heard a moment ago.
+    pub(super) fn heard_since(&self, now: Millis, replica: ReplicaId) -> Option<Millis> {
+        let answer = self.answers.get(&replica)?;
+        (now < answer.heard.saturating_add(LEASE)).then_some(answer.since)
     }
 }
 
@@ -131,6 +149,9 @@ mod tests {
         assert!(!lease.holds(1_000));
         lease.answered(1_000, 2, &context(1_000, b""));
         assert!(lease.holds(1_000));
+        lease.give_up(1_000);
+        lease.answered(1_001, 2, &context(1_001, b""));
+        assert!(!lease.holds(1_001), "for the whole term");
         lease.begin(4);
         assert!(!lease.holds(1_000), "answers of an older term say nothing");
         assert_eq!(note(&context(7, b"note")), b"note");

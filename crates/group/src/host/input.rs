@@ -41,6 +41,7 @@ impl Host {
             HostInput::Checkpoint { id } => self.checkpoint(id),
             HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
             HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
+            HostInput::Drain { on } => self.drain(on),
             HostInput::TailOpen { group, entries } => self.with(group, |instance, _| instance.tail_open(entries)),
         }
     }
@@ -119,6 +120,7 @@ impl Host {
             self.touched.insert(*id);
         }
         self.tick_link();
+        self.tick_even();
     }
 
     /// Takes the copies in turn, from the one behind that which was last, until so many of their records have changed that writing
@@ -166,6 +168,7 @@ impl Host {
                 self.choose_links();
             }
         }
+        self.want();
         if partner.is_none_or(|(_, groups)| groups == 0) && self.recovered {
             // There is nobody to ask: an unpaired pool's own log decides.
             self.each(|instance, cx| instance.assert_active(cx));

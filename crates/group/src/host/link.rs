@@ -20,6 +20,7 @@ impl Host {
         self.links.insert(link, (peer, server));
         if peer == self.cfg.pool {
             self.peers.insert(server, link);
+            self.even.linked.entry(server).or_insert(self.now.mono);
         } else if Some(peer) == self.partner() {
             self.use_link(server, Some(link));
         }
@@ -39,6 +40,7 @@ impl Host {
                 }
                 None => {
                     self.peers.remove(&gone.1);
+                    self.even.linked.remove(&gone.1);
                     self.each(|instance, _| instance.lost_server(gone.1));
                 }
             }
@@ -210,6 +212,11 @@ impl Host {
         match frame {
             Frame::Replica { group, message } => self.replica(link, group, *message),
             Frame::Copy { group, from, to, body } => self.copy(link, group, (from, to), body),
+            Frame::Lead { group, from, to, body } => {
+                if self.is_of_pool(link, from) && to == replicas::own(&self.cfg) {
+                    self.on_lead(group, from, body);
+                }
+            }
             frame if Some(pool) != self.partner() || frame.check().is_err() => {}
             frame => {
                 // The two sides may prefer different ones of several connections: what the partner says counts on each.
@@ -273,7 +280,7 @@ impl Host {
                 self.exchange(server, group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
             // Said within a pool.
-            Frame::Replica { .. } | Frame::Copy { .. } => {}
+            Frame::Replica { .. } | Frame::Copy { .. } | Frame::Lead { .. } => {}
         }
     }
 

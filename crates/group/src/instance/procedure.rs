@@ -67,7 +67,7 @@ impl Instance {
         if let Some(procedure) = &self.procedure {
             return Err(procedure.refusal());
         }
-        if !self.consensus.leads() {
+        if !self.consensus.leads() || self.passing.is_some() {
             return Err(Refusal::Busy);
         }
         let (pool, epoch) = self.serving().unwrap_or_default();

@@ -113,7 +113,8 @@ impl Instance {
             return Err(procedure.refusal());
         }
         let limits = &cx.cfg.limits;
-        if !self.consensus.leads()
+        if self.passing.is_some()
+            || !self.consensus.leads()
             || self.flight.len() >= limits.inflight_entries
             || self.flight_bytes >= limits.inflight_bytes
         {

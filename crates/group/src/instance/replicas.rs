@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// How long a copy that takes no part believes what it last heard of who leads.
 const OVERHEARD: Millis = 1_000;
 
+/// Items that a replica may lack and still be asked to lead.
+const NEAR: u64 = 64;
+
 /// What a leader that has a partner says with each heartbeat.
 #[derive(Serialize, Deserialize)]
 struct Word {
@@ -55,6 +58,7 @@ pub(super) fn faults(cfg: &HostConfig) -> Faults {
         leads_before_applied: planted!(cfg, LeadsBeforeApplied),
         lease_ignored: planted!(cfg, LeaseIgnored),
         promise_forgotten: planted!(cfg, PromiseForgotten),
+        passed_on_and_kept: planted!(cfg, PassedOnAndKept),
     }
 }
 
@@ -106,7 +110,7 @@ impl Instance {
         let status = |known: Known| ReplicaStatus {
             server: server(known.replica),
             behind: known.behind,
-            heard: known.heard,
+            heard: known.heard.is_some(),
             leads: leads && known.replica == own,
         };
         self.consensus.known(now.mono).into_iter().map(status).collect()
@@ -184,6 +188,61 @@ impl Instance {
         }
     }
 
+    /// Whether this copy is the only one in its pool.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.consensus.is_alone()
+    }
+
+    /// Whether this copy is to leave it to others to lead.
+    pub(crate) fn yields(&mut self, on: bool) {
+        self.consensus.yields(on);
+    }
+
+    /// The replica of a server, if the group could be passed on to it now. Where there is no hurry it has been led here for a while, and
+    /// nothing is under way that would have to begin anew.
+    pub(crate) fn could_pass_to(&self, now: Now, to: ServerId, since: Millis, hurry: bool) -> Option<ReplicaId> {
+        let leads = self.leads_now(now) && !self.is_alone() && self.passing.is_none() && self.led_since <= since;
+        let seeding = self.source.seed.is_some() || self.source.seed_due || self.shadow.is_some();
+        let busy = seeding || !self.copies.is_empty() || self.sink.pulling.is_some();
+        if !leads || self.procedure.is_some() || (busy && !hurry) {
+            return None;
+        }
+        let known = self.consensus.known(now.mono).into_iter().find(|known| server(known.replica) == to)?;
+        let healthy = known.heard.is_some_and(|heard| heard <= since);
+        (healthy && known.behind <= NEAR).then_some(known.replica)
+    }
+
+    /// Whether this copy would lead, if the one that does asks it to.
+    pub(crate) fn may_take(&self, from: ReplicaId) -> bool {
+        self.takes_part() && self.follows() && self.copy_in.is_none() && self.consensus.leader() == Some(from)
+    }
+
+    /// Another replica will lead: nothing more is taken in here, and it is told when it has everything.
+    pub(crate) fn pass_to(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
+        if self.procedure.is_none() {
+            self.close_gathered(cx);
+            self.passing = Some(to);
+            self.pass_on(cx);
+        }
+    }
+
+    /// Tells the other replica to lead, if nothing is in flight here and it has everything.
+    pub(crate) fn pass_on(&mut self, cx: &mut Cx<'_>) {
+        if let Some(to) = self.passing.filter(|_| self.flight.is_empty() && self.procedure.is_none()) {
+            self.consensus.pass_to(cx.now.mono, to);
+        }
+    }
+
+    /// Whether another is about to lead.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        self.passing.is_some()
+    }
+
+    /// It will not: this copy goes on, unless the other was told already.
+    pub(crate) fn keep(&mut self) {
+        self.passing = None;
+    }
+
     /// Draws the conclusions from a change of leader; whether something was written.
     pub(crate) fn note_leader(&mut self, cx: &mut Cx<'_>) -> bool {
         let leads = self.consensus.leads_in();
@@ -195,6 +254,8 @@ impl Instance {
             self.stepped_down(cx);
         }
         self.led = leads;
+        self.passing = None;
+        self.led_since = cx.now.mono;
         if leads.is_some() {
             self.rehead();
             self.unlinked();

@@ -25,6 +25,7 @@ impl Instance {
         !self.is_stopped()
             && self.procedure.is_none()
             && self.leads()
+            && !self.is_passed_on()
             && !self.source.broken
             && (self.role() != Role::Active || self.sink.pulling.is_some())
     }

@@ -9,6 +9,7 @@ mod pairing;
 mod pools;
 mod procedure;
 mod proof;
+mod server;
 mod status;
 mod users;
 
@@ -48,7 +49,8 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         let text = format!("{} asked for {}", name_of(&actor), label(&command));
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
-    match place_of_work(cx, &command).await? {
+    let work = place_of_work(cx, &command).await?;
+    match work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead))) {
         Some(at @ Peer::Pool(pool)) if passed == Passed::Not && pool != cx.with(|core| core.pool) => {
             return pass_on(cx, at, actor, command).await;
         }
@@ -72,6 +74,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         | Command::SettingsGet { .. }
         | Command::SettingsPut { .. } => users::execute(cx, command).await,
         Command::PoolStatus => pools::status(cx, passed_on).await,
+        Command::ServerDrain { seconds, .. } => server::drain(cx, seconds).await,
+        Command::ServerUndrain { .. } => Ok(server::undrain(cx)),
+        Command::ServerRestart { .. } => server::restart(cx),
         Command::PoolHealth { pool, part } => health::execute(cx, pool.as_deref(), part, passed_on).await,
         Command::PoolSync { pool } => pools::sync(cx, &pool).await,
         Command::PoolVerify { pool } => pools::verify(cx, &pool).await,
@@ -195,6 +200,9 @@ async fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<Peer>, P
         | Command::SettingsPut { user, .. }
         | Command::UserWhere { user } => Ok(users::serving(cx, user).await),
         Command::UserProve { authorization, .. } => Ok(proof::place_of_work(cx, authorization.as_deref()).await),
+        Command::ServerDrain { server, .. } | Command::ServerUndrain { server } | Command::ServerRestart { server } => {
+            server::place_of_work(cx, server)
+        }
         Command::PoolSync { pool }
         | Command::PoolDivergence { pool, .. }
         | Command::PoolDivergenceSettle { pool }
@@ -248,6 +256,9 @@ fn label(command: &Command) -> String {
         Command::UserPassword { user, .. } => format!("user password {user}"),
         Command::RegistrationDrop { user, .. } => format!("registration drop {user}"),
         Command::SettingsPut { user, .. } => format!("settings set {user}"),
+        Command::ServerDrain { server, seconds } => format!("server drain {server} (deadline: {seconds} s)"),
+        Command::ServerUndrain { server } => format!("server undrain {server}"),
+        Command::ServerRestart { server } => format!("restart of server {server}"),
         Command::PoolSync { pool } => format!("pool sync {pool}"),
         Command::PoolVerify { pool } => format!("pool verify {pool}"),
         Command::PoolPair { a, b, .. } => format!("pool pair {a} {b}"),

@@ -51,6 +51,8 @@ pub fn of_server(core: &Core) -> StatusView {
             .iter()
             .filter(|group| group.role == Role::Active)
             .all(|group| group.confirmed && group.stopped.is_none()),
+        start: core.config.boot,
+        drained: core.host.drained().0,
         samples,
     }
 }

@@ -349,7 +349,7 @@ impl Pair {
             Output::Fatal { reason } => panic!("site {at}: {reason}"),
             Output::Sip { flow, message } => site.sip.push((flow, message)),
             Output::Wake(wake) => site.woken.push(wake),
-            Output::CloseFlow { .. } | Output::TopologyChanged(_) => {}
+            Output::CloseFlow { .. } | Output::TopologyChanged(_) | Output::Restart => {}
         }
     }
 

@@ -127,6 +127,31 @@ pub fn pool_health(p: &Params) -> Built {
     Ok(Command::PoolHealth { pool: Some(p.path("pool")?), part: false })
 }
 
+/// `POST /servers/{server}/drain`.
+pub fn server_drain(p: &Params) -> Built {
+    let seconds = p.get("seconds")?.unwrap_or(60_u64);
+    if !(1..=3_600).contains(&seconds) {
+        return Err(Problem::new(
+            400,
+            "bad-field",
+            "a field is out of range",
+            "seconds: 1 to 3600",
+            "give another number",
+        ));
+    }
+    Ok(Command::ServerDrain { server: p.path("server")?, seconds })
+}
+
+/// `POST /servers/{server}/undrain`.
+pub fn server_undrain(p: &Params) -> Built {
+    Ok(Command::ServerUndrain { server: p.path("server")? })
+}
+
+/// `POST /servers/{server}/restart`.
+pub fn server_restart(p: &Params) -> Built {
+    Ok(Command::ServerRestart { server: p.path("server")? })
+}
+
 /// `POST /pools/{pool}/sync`.
 pub fn pool_sync(p: &Params) -> Built {
     Ok(Command::PoolSync { pool: p.path("pool")? })

@@ -287,6 +287,21 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/pools", "Status of all pools, both directions of shipping", build::pool_status),
     get("/api/v1/health", "Servers and copies of all pools: who is up, what may fail now", build::health),
     get("/api/v1/pools/{pool}/health", "The same of one pool", build::pool_health),
+    act(
+        Verb::Post,
+        "/api/v1/servers/{server}/drain",
+        "Have a server pass on all that it leads, before it is stopped",
+        &[may("seconds", Kind::Number, "how long that may take, 1 to 3600; default 60. After it all is as it was")],
+        build::server_drain,
+    ),
+    act(Verb::Post, "/api/v1/servers/{server}/undrain", "Take a drain back", &[], build::server_undrain),
+    act(
+        Verb::Post,
+        "/api/v1/servers/{server}/restart",
+        "End a drained server's process in order and start it again",
+        &[],
+        build::server_restart,
+    ),
     act(Verb::Post, "/api/v1/pools/{pool}/sync", "Ship everything now", &[], build::pool_sync),
     act(Verb::Post, "/api/v1/pools/{pool}/verify", "Prove both copies equal", &[], build::pool_verify),
     act(

@@ -44,7 +44,7 @@ pub struct Common {
 pub enum Top {
     /// Start a deployment on this machine, or the one found in the data folder: two paired pools, or with --enterprise one pool of three Front Ends.
     Up(UpArgs),
-    /// Run one server, as in production.
+    /// Run one server, as in production; or drain a running one.
     Server(ServerArgs),
     /// Users: add, list, show, remove, password, where, import.
     #[command(subcommand)]
@@ -103,12 +103,35 @@ pub struct UpArgs {
     pub users: u32,
 }
 
+/// What is done with a running server.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Have a server of a pool pass on all that it leads, and wait until it sets up no call: then it may be stopped. If that does not
+    /// happen in time, nothing has changed.
+    Drain {
+        /// Its name in the topology.
+        name: String,
+        /// Seconds that it may take.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        deadline: u64,
+    },
+    /// Take a drain back.
+    Undrain {
+        /// Its name in the topology.
+        name: String,
+    },
+}
+
 /// `pairline server`.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct ServerArgs {
+    /// Instead of running one.
+    #[command(subcommand)]
+    pub command: Option<ServerCommand>,
     /// The server's configuration.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
     /// How the log looks; default: as configured.
     #[arg(long, value_enum)]
     pub log: Option<crate::logging::Format>,

@@ -22,6 +22,15 @@ pub enum PoolCommand {
         /// The pool; all, if absent.
         name: Option<String>,
     },
+    /// Restart the servers of a pool one after the other, each drained before and only while the pool is healthy; what is installed
+    /// now is what they start. Stops at the first that does not come back.
+    Restart {
+        /// The pool.
+        name: String,
+        /// Seconds that the drain of one server may take.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        deadline: u64,
+    },
     /// Ship everything now; answers when the partner has all that was committed before the call.
     Sync {
         /// Source pool.

@@ -12,6 +12,7 @@ pub mod procedures;
 pub mod render;
 pub mod render_health;
 pub mod render_pool;
+pub mod rolling;
 pub mod run;
 pub mod server;
 pub mod table;

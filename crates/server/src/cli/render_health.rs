@@ -4,9 +4,7 @@
 
 use super::table::table;
 use pairline_node::view::{GroupHealthView, HealthView, PoolHealthView};
-
-/// Groups that are shown one by one; the words below them name all.
-const SHOWN: usize = 12;
+use std::collections::BTreeMap;
 
 /// The whole answer.
 pub fn health(view: &HealthView) -> String {
@@ -48,22 +46,46 @@ fn state(state: &str) -> &str {
     }
 }
 
+/// One row for all groups that are in the same trouble.
 fn troubled(groups: &[GroupHealthView]) -> String {
-    let rows: Vec<Vec<String>> = groups
-        .iter()
-        .take(SHOWN)
-        .map(|g| {
-            let leader = g.leader.clone().unwrap_or_else(|| "nobody".to_owned());
-            let names = |of: &[String]| if of.is_empty() { "-".to_owned() } else { of.join(", ") };
-            let copies = format!("{} of {}", g.copies, g.of_copies);
-            vec![g.group.clone(), g.state.replace('-', " "), leader, copies, names(&g.missing), names(&g.behind)]
+    let mut alike: BTreeMap<Vec<String>, Vec<&GroupHealthView>> = BTreeMap::new();
+    for g in groups {
+        let names = |of: &[String]| if of.is_empty() { "-".to_owned() } else { of.join(", ") };
+        let copies = format!("{} of {}", g.copies, g.of_copies);
+        let what = vec![g.state.replace('-', " "), copies, names(&g.missing), names(&g.behind)];
+        alike.entry(what).or_default().push(g);
+    }
+    let rows: Vec<Vec<String>> = alike
+        .into_iter()
+        .map(|(what, of)| {
+            let mut leaders: Vec<&str> = of.iter().map(|g| g.leader.as_deref().unwrap_or("nobody")).collect();
+            leaders.sort_unstable();
+            leaders.dedup();
+            let mut row = vec![names_of(&of), leaders.join(", ")];
+            row.splice(1..1, what);
+            row
         })
         .collect();
-    let mut text = table(&["GROUP", "STATE", "LED BY", "COPIES", "MISSING", "BEHIND"], &rows);
-    if groups.len() > SHOWN {
-        text.push_str(&format!("and {} more (--json shows all)\n", groups.len() - SHOWN));
+    table(&["GROUPS", "STATE", "COPIES", "MISSING", "BEHIND", "LED BY"], &rows)
+}
+
+/// Names of groups, runs of numbers shortened: `1/0-13, 1/20, management store`.
+fn names_of(groups: &[&GroupHealthView]) -> String {
+    let mut runs: Vec<(String, Option<(u32, u32)>)> = Vec::new();
+    for name in groups.iter().map(|g| g.group.as_str()) {
+        let numbered = name.split_once('/').and_then(|(pool, n)| Some((pool, n.parse::<u32>().ok()?)));
+        match (numbered, runs.last_mut()) {
+            (Some((pool, n)), Some((last, Some((_, to))))) if last.as_str() == pool && *to + 1 == n => *to = n,
+            (Some((pool, n)), _) => runs.push((pool.to_owned(), Some((n, n)))),
+            (None, _) => runs.push((name.to_owned(), None)),
+        }
     }
-    text
+    let word = |(name, run): &(String, Option<(u32, u32)>)| match run {
+        None => name.clone(),
+        Some((from, to)) if from == to => format!("{name}/{from}"),
+        Some((from, to)) => format!("{name}/{from}-{to}"),
+    };
+    runs.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 /// The exit code: 0 healthy, 1 degraded, 2 where some group has no majority or nobody of a pool answers.

@@ -3,11 +3,11 @@
 //! Owns the way from arguments to a command of the admin API and back. Does not own grammar (`args`) or wording (`render`).
 
 use super::args::{
-    Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, SettingsCommand,
-    Top, TopologyCommand, TraceCommand, UserCommand,
+    Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, ServerArgs,
+    ServerCommand, SettingsCommand, Top, TopologyCommand, TraceCommand, UserCommand,
 };
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, policy, procedures, render, render_health, render_pool, trace};
+use super::{import, import_csv, policy, procedures, render, render_health, render_pool, rolling, trace};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -57,6 +57,9 @@ pub enum RunError {
     /// `pairline drill` could not be played to its end.
     #[error(transparent)]
     Drill(#[from] crate::drill::DrillError),
+    /// A rolling restart stopped.
+    #[error(transparent)]
+    Rolling(#[from] rolling::RollingError),
     /// A preflight could not look.
     #[error(transparent)]
     Preflight(#[from] crate::preflight::PreflightError),
@@ -77,7 +80,7 @@ pub fn main() -> ExitCode {
 
 /// Runs a command; its exit code.
 fn run(cli: Cli) -> Result<u8, RunError> {
-    if let Top::Server(args) = &cli.command {
+    if let Top::Server(args @ ServerArgs { command: None, .. }) = &cli.command {
         return Ok(super::server::run(args).map(|()| 0)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
@@ -92,7 +95,11 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
     match command {
         Top::Up(args) => Ok(Box::pin(crate::up::run(&common.data, &args)).await.map(|()| true)?),
         Top::Drill(args) => Ok(Box::pin(crate::drill::run(&common.data, &args, common.json)).await?),
-        Top::Server(_) => Ok(true),
+        Top::Pool(PoolCommand::Restart { name, deadline }) => {
+            let access = access(&common)?;
+            Box::pin(rolling::restart(&access, &name, deadline, |line| out(&format!("{line}\n")))).await?;
+            Ok(true)
+        }
         Top::Policy(PolicyCommand::Table) => {
             out(&if common.json { pretty(&policy::json()) } else { policy::text() });
             Ok(true)
@@ -158,6 +165,13 @@ impl Asking {
                 self.plain(Command::Preflight { pool: name.clone() }, Prefer::PartnerOf(name)).await
             }
             Top::Topology(TopologyCommand::Show) => self.plain(Command::TopologyShow, Prefer::Any).await,
+            Top::Server(ServerArgs { command: Some(command), .. }) => {
+                let command = match command {
+                    ServerCommand::Drain { name, deadline } => Command::ServerDrain { server: name, seconds: deadline },
+                    ServerCommand::Undrain { name } => Command::ServerUndrain { server: name },
+                };
+                self.plain(command, Prefer::Any).await
+            }
             Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) | Top::Policy(_) | Top::Trace(_) => {
                 Ok(true)
             }
@@ -274,8 +288,8 @@ impl Asking {
         match command {
             PoolCommand::Status { wait: None, .. } => self.plain(Command::PoolStatus, Prefer::Any).await,
             PoolCommand::Status { wait: Some(WaitFor::Steady), timeout } => self.wait_steady(timeout).await,
-            // It has exit codes of its own: see [`health`].
-            PoolCommand::Health { .. } => Ok(true),
+            // They have ways of their own: see [`health`] and [`rolling`].
+            PoolCommand::Health { .. } | PoolCommand::Restart { .. } => Ok(true),
             PoolCommand::Sync { name } => {
                 self.plain(Command::PoolSync { pool: name.clone() }, Prefer::Pool(name)).await
             }

@@ -86,9 +86,19 @@ fn shell_samples(handle: &NodeHandle) -> Vec<Sample> {
     plain.chain(labelled).chain(handle.further_samples()).collect()
 }
 
+/// Puts a new process of the program, with the arguments of this one, in the place of this one: whoever started it, and holds its
+/// pipes, need not know. Returns only if that cannot be done.
+fn start_again(program: &Path) -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    std::process::Command::new(program).args(std::env::args_os().skip(1)).exec()
+}
+
 /// Runs one server until it is told to stop.
 pub fn run(args: &ServerArgs) -> Result<(), ServeError> {
-    let config = read_config(&args.config)?;
+    // Asked for now: of a program that was replaced since, the system tells another name.
+    let program = std::env::current_exe()?;
+    // The grammar asks for one where no other command stands.
+    let config = read_config(args.config.as_deref().unwrap_or(Path::new("server.toml")))?;
     let format = args.log.unwrap_or(match config.log_format {
         pairline_topology::server_config::LogFormat::Text => Format::Text,
         pairline_topology::server_config::LogFormat::Json => Format::Json,
@@ -118,8 +128,16 @@ pub fn run(args: &ServerArgs) -> Result<(), ServeError> {
         ended
     })?;
     // Joins the server's threads, so outside the runtime.
-    match ended.unwrap_or_else(|| server.stop()) {
+    let ended = match ended {
+        Some(Ended::Fatal(reason)) => Ended::Fatal(reason),
+        _ => server.stop(),
+    };
+    match ended {
         Ended::Fatal(reason) => Err(ServeError::Fatal(reason)),
+        Ended::Restart => {
+            tracing::info!(target: "pairline", event = "restarting", "the server has stopped and starts again");
+            Err(ServeError::Runtime(start_again(&program)))
+        }
         Ended::Stopped => {
             tracing::info!(target: "pairline", event = "stopped", "the server has stopped");
             Ok(())

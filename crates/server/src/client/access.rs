@@ -98,6 +98,12 @@ impl Access {
         self.those(|endpoint| endpoint.server.as_deref() == Some(name))
     }
 
+    /// Names of the servers of a pool.
+    pub fn of_pool(&self, pool: &str) -> Vec<String> {
+        let of_pool = self.endpoints.iter().filter(|endpoint| endpoint.pool.as_deref() == Some(pool));
+        of_pool.filter_map(|endpoint| endpoint.server.clone()).collect()
+    }
+
     fn those(&self, wanted: impl Fn(&Endpoint) -> bool) -> Access {
         let endpoints = self.endpoints.iter().filter(|endpoint| wanted(endpoint)).cloned().collect();
         Access { endpoints, token: self.token.clone(), tls: Arc::clone(&self.tls) }

@@ -95,6 +95,7 @@ fn stopping() -> Problem {
 fn patience(command: &Command) -> Duration {
     match command {
         Command::PoolSync { .. }
+        | Command::ServerDrain { .. }
         | Command::PoolVerify { .. }
         | Command::PoolPair { .. }
         | Command::PoolUnpair { .. }

@@ -6,6 +6,7 @@
 use super::counters::Counters;
 use super::events::EventHub;
 use super::handle::Waiting;
+use super::signals::Signals;
 use super::storage::Request;
 use crate::link::Links;
 use crate::net::dial::Dialler;
@@ -58,6 +59,8 @@ pub struct Ports {
     pub events: EventHub,
     /// Counters.
     pub counters: Arc<Counters>,
+    /// What the threads tell each other.
+    pub signals: Arc<Signals>,
 }
 
 /// The node's outputs on their way.
@@ -149,6 +152,7 @@ impl Outgoing {
             Output::AdminReply { request, reply } => self.ports.waiting.answer(request, reply),
             Output::Event(event) => self.ports.events.publish(event),
             Output::TopologyChanged(topology) => self.last_topology = Some(topology),
+            Output::Restart => self.ports.signals.restart(),
             Output::Fatal { reason } => return Err(reason),
         }
         Ok(())

@@ -103,6 +103,9 @@ impl RunningServer {
         self.streams.close_all();
         drop(self);
         let ended = signals.ended().borrow().clone();
-        ended.unwrap_or(Ended::Stopped)
+        match ended.unwrap_or(Ended::Stopped) {
+            Ended::Stopped if signals.restarts() => Ended::Restart,
+            ended => ended,
+        }
     }
 }

@@ -223,6 +223,7 @@ impl Parts {
             waiting: self.waiting.clone(),
             events: self.events.clone(),
             counters: self.counters.clone(),
+            signals: self.signals.clone(),
         };
         self.start_store(&mut threads, store, requests)?;
         self.start_node(&mut threads, outlet, (ports, tap), recovered, make)?;

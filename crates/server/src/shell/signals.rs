@@ -24,6 +24,8 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub enum Ended {
     /// It was asked to.
     Stopped,
+    /// It was asked to start again.
+    Restart,
     /// It had to; the reason.
     Fatal(String),
 }
@@ -31,6 +33,7 @@ pub enum Ended {
 /// What the threads tell each other.
 pub struct Signals {
     stop: AtomicBool,
+    restart: AtomicBool,
     failed: AtomicBool,
     runtime_end: Notify,
     streams_end: Notify,
@@ -45,6 +48,7 @@ impl Signals {
     pub fn new(inbox: Inbox, events: EventHub, on_fatal: OnFatal) -> Signals {
         Signals {
             stop: AtomicBool::new(false),
+            restart: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             runtime_end: Notify::new(),
             streams_end: Notify::new(),
@@ -59,6 +63,17 @@ impl Signals {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.inbox.nudge();
+    }
+
+    /// The same, and start again.
+    pub fn restart(&self) {
+        self.restart.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
+    /// Whether it was asked to start again.
+    pub fn restarts(&self) -> bool {
+        self.restart.load(Ordering::Relaxed)
     }
 
     /// Whether to stop.

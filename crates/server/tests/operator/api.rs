@@ -31,6 +31,8 @@ impl CommandPort for Script {
                 server: "fe1".into(),
                 pool: "east".into(),
                 healthy: true,
+                start: 3,
+                drained: false,
                 samples: vec![("lag_seconds".into(), vec![("to".into(), "west\"".into())], 0.25)],
             })),
             Command::UserShow { user } if user.contains("alice") => {

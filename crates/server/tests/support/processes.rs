@@ -11,6 +11,7 @@ use pairline_topology::demo::{self, EAST};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub struct Pool {
@@ -20,11 +21,16 @@ pub struct Pool {
     runtime: tokio::runtime::Runtime,
     servers: Vec<Option<Child>>,
     _folder: Folder,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One pool at a time: what is measured is a pool's time, not that of five on one machine.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Pool {
     /// Creates the deployment and starts all its servers; waits until the pool is healthy.
     pub fn start(servers: usize) -> Pool {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = Folder::new();
         let addresses = (0..servers).map(|_| address()).collect();
         let topology = demo::enterprise(&[(EAST, "east", addresses)], 5060);
@@ -32,7 +38,7 @@ impl Pool {
         let access = Access::find(&[], layout.root(), None, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let empty = (0..servers).map(|_| None).collect();
-        let mut pool = Pool { topology, layout, access, runtime, servers: empty, _folder: folder };
+        let mut pool = Pool { topology, layout, access, runtime, servers: empty, _folder: folder, _alone: alone };
         (0..servers).for_each(|n| pool.launch(n));
         pool.wait("healthy", 0);
         pool
@@ -109,6 +115,20 @@ impl Pool {
         }
     }
 
+    /// Runs the command line against this deployment.
+    pub fn command(&self, args: &[&str]) -> Running {
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_pairline"))
+            .arg("--data")
+            .arg(self.layout.root())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
     /// The ends of all logs.
     pub fn logs(&self) -> String {
         let tail = |n: usize| {
@@ -127,5 +147,20 @@ impl Drop for Pool {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// A command line that runs.
+pub struct Running(Child);
+
+impl Running {
+    /// Does something again and again until the command ends; what it said.
+    pub fn wait_while(mut self, mut meanwhile: impl FnMut()) -> std::process::Output {
+        let deadline = Instant::now() + PATIENCE * 4;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "the command does not end");
+            meanwhile();
+        }
+        self.0.wait_with_output().unwrap()
     }
 }

@@ -329,6 +329,8 @@ impl<'a, C: Cx> Fork<'a, C> {
         // hop's.
         let (server, flow, silent) = (leg.server, leg.flow, !leg.provisional);
         let (rang, leads) = (leg.rang, leg.leads);
+        #[cfg(feature = "planted")]
+        let rang = rang && !self.cx.is_planted(pairline_group::planted::Planted::RetriedAfterRinging);
         if self.anew && leads && !rang && !self.answered && !self.cancelled {
             self.gone = true;
             return;
@@ -337,6 +339,8 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.cx.rest(flow, Rest::Silent, SILENT_REST_MS);
         }
         self.note_ended(branch, ended.status());
+        // Not held for it either, where its flow or the server on the way to it has gone.
+        let ended = if rang && ended.unreached() { Ended::Timeout } else { ended };
         let another_way = !rang && (self.invite || server || ended.unreached());
         if another_way && self.try_alternate(branch) {
             return;
@@ -482,6 +486,10 @@ impl<'a, C: Cx> Fork<'a, C> {
         let Some(user) = self.hold.clone() else {
             return;
         };
+        // What has rung was reached, and is not to ring once more by another way.
+        if !self.waking && self.legs.iter().any(|leg| leg.rang) {
+            return;
+        }
         let Found::Hops(hops) = targets::find(self.cx, self.job.request, &user).await else {
             return;
         };

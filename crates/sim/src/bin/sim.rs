@@ -1,4 +1,5 @@
-//! The simulator's command line: `ci`, `seeds FROM COUNT`, `replay SEED`, `crashes [pairs]`, `planted COUNT`.
+//! The simulator's command line: `ci`, `seeds FROM COUNT`, `replay SEED`, `crashes [pairs]`, `planted COUNT`; for one pool of several
+//! servers `pool FROM COUNT`, `pool-replay SEED`, `pool-planted [COUNT]`.
 //!
 //! Owns printing and exit codes. Wall-clock time is read here only, to state the speed.
 
@@ -10,38 +11,65 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Seeds in which each planted bug of a pool must show itself in the regular run.
+const POOL_PLANTED: u64 = 150;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: u64| args.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
     let good = match args.first().map(String::as_str) {
-        Some("ci") => seeds(1, number(1, 2_000), true) & crashes(false),
+        Some("ci") => {
+            let started = Instant::now();
+            let good = seeds(1, number(1, 2_000), true)
+                & crashes(false)
+                & pool(1, number(2, 400), true)
+                & planted(POOL_PLANTED, true);
+            println!("{:.0} s", started.elapsed().as_secs_f64());
+            good
+        }
         Some("seeds") => seeds(number(1, 1), number(2, 100), false),
         Some("replay") => replay(number(1, 1)),
+        Some("pool") => pool(number(1, 1), number(2, 100), false),
+        Some("pool-replay") => pool_replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
-        Some("planted") => planted(number(1, 100)),
+        Some("planted") => planted(number(1, 100), false),
+        Some("pool-planted") => planted(number(1, POOL_PLANTED), true),
+        Some("plant") => plant(number(1, 0), number(2, 1), number(3, 1)),
         _ => {
-            eprintln!("usage: sim ci [COUNT] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT");
+            eprintln!("usage: sim ci [COUNT [POOL]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT]");
             return ExitCode::from(2);
         }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A kind of world: how a seed of it is run, how it is replayed, and what its seeds must meet.
+struct Family {
+    run: fn(u64) -> Outcome,
+    replay: &'static str,
+    sometimes: &'static [&'static str],
+}
+
 fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
+    let family = Family { run: |seed| run::seed(seed, |_| {}), replay: "replay", sometimes: &SOMETIMES };
+    sweep_seeds(&family, from, count, all_conditions)
+}
+
+fn sweep_seeds(family: &Family, from: u64, count: u64, all_conditions: bool) -> bool {
     let started = Instant::now();
     let (mut failed, mut virtual_ms, mut changes, mut acknowledged) = (0_u64, 0_u64, 0_usize, 0_usize);
     let mut met: BTreeSet<&'static str> = BTreeSet::new();
     for seed in from..from + count {
-        let outcome = run::seed(seed, |_| {});
+        let outcome = (family.run)(seed);
         virtual_ms += outcome.virtual_ms;
         changes += outcome.changes.0;
         acknowledged += outcome.changes.1;
         met.extend(outcome.sometimes.iter().copied());
         if !outcome.clean() {
             failed += 1;
-            print_failure(&outcome);
+            print_failure(&outcome, family.replay);
         }
-        if seed % 97 == 0 && run::seed(seed, |_| {}).trace != outcome.trace {
+        if seed % 97 == 0 && (family.run)(seed).trace != outcome.trace {
             failed += 1;
             println!("seed {seed}: two runs have different traces");
         }
@@ -52,7 +80,7 @@ fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
         "{count} seeds, {failed} failed; {simulated:.0} virtual seconds in {elapsed:.1} s ({:.0}x); {changes} changes, {acknowledged} acknowledged",
         simulated / elapsed.max(0.001)
     );
-    let missing: Vec<&&str> = SOMETIMES.iter().filter(|what| !met.contains(*what)).collect();
+    let missing: Vec<&&str> = family.sometimes.iter().filter(|what| !met.contains(*what)).collect();
     if !missing.is_empty() {
         println!("conditions that were never met: {missing:?}");
     }
@@ -60,8 +88,8 @@ fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
     failed == 0 && (missing.is_empty() || !all_conditions)
 }
 
-fn print_failure(outcome: &Outcome) {
-    println!("seed {} (replay with `sim replay {}`):", outcome.seed, outcome.seed);
+fn print_failure(outcome: &Outcome, replay: &str) {
+    println!("seed {} (replay with `sim {replay} {}`):", outcome.seed, outcome.seed);
     if let Some(fatal) = &outcome.fatal {
         println!("  {fatal}");
     }
@@ -75,7 +103,23 @@ fn replay(seed: u64) -> bool {
         options.verbose = true;
         println!("{options:?}");
     });
-    print_failure(&outcome);
+    print_failure(&outcome, "replay");
+    println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
+    outcome.clean()
+}
+
+/// Seeds of one pool of several servers.
+fn pool(from: u64, count: u64, all_conditions: bool) -> bool {
+    let family = Family { run: |seed| pairline_sim::pool::seed(seed, |_| {}), replay: "pool-replay", sometimes: &pairline_sim::pool::SOMETIMES };
+    sweep_seeds(&family, from, count, all_conditions)
+}
+
+fn pool_replay(seed: u64) -> bool {
+    let outcome = pairline_sim::pool::seed(seed, |options| {
+        options.verbose = true;
+        println!("{options:?}");
+    });
+    print_failure(&outcome, "pool-replay");
     println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
     outcome.clean()
 }
@@ -103,7 +147,7 @@ fn crashes(pairs: bool) -> bool {
                     if !outcome.clean() {
                         failed += 1;
                         println!("{script:?}: crash of site {site} at input {nth} (again {again:?}):");
-                        print_failure(&outcome);
+                        print_failure(&outcome, "replay");
                     }
                 }
             }
@@ -118,33 +162,63 @@ fn crashes(pairs: bool) -> bool {
 #[cfg(feature = "planted")]
 const RANGES: u64 = 3;
 
+/// Looks for every planted bug, or for those of a pool of several servers, in ranges of so many seeds.
 #[cfg(feature = "planted")]
-fn planted(count: u64) -> bool {
+fn planted(count: u64, of_pool: bool) -> bool {
+    use pairline_sim::planted;
+    let ranges = if of_pool { 1 } else { RANGES };
     let mut good = true;
-    println!("planted bug | caught | first seed | median seeds to catch, over {RANGES} disjoint ranges of {count}");
-    for bug in pairline_sim::planted::all() {
-        if let Some(why) = pairline_sim::planted::unreachable(bug) {
+    println!("planted bug | caught | first seed | median seeds to catch, over {ranges} disjoint ranges of {count}");
+    for bug in planted::all().into_iter().filter(|bug| !of_pool || planted::is_of_pool(*bug)) {
+        if let Some(why) = planted::unreachable(bug) {
             println!("{bug:?} | not reachable from outside | - | {why}");
             continue;
         }
-        pairline_sim::planted::plant(Some(bug));
-        let mut needed: Vec<Option<u64>> =
-            (0..RANGES).map(|range| (1..=count).find(|nth| !run::seed(range * count + nth, |_| {}).clean())).collect();
-        pairline_sim::planted::plant(None);
+        let mut needed: Vec<Option<u64>> = (0..ranges).map(|range| first_caught(bug, range * count, count)).collect();
         let first = needed.iter().enumerate().find_map(|(range, nth)| nth.map(|nth| range as u64 * count + nth));
         needed.sort_by_key(|nth| nth.unwrap_or(u64::MAX));
         let caught = needed.iter().flatten().count();
         let median = needed[needed.len() / 2].map_or_else(|| format!("over {count}"), |nth| nth.to_string());
         let word = if caught > 0 { "yes" } else { "NO" };
         let first = first.map_or_else(|| "-".to_owned(), |seed| seed.to_string());
-        println!("{bug:?} | {word}, in {caught} of {RANGES} ranges | {first} | {median}");
+        println!("{bug:?} | {word}, in {caught} of {ranges} ranges | {first} | {median}");
         good &= caught > 0;
     }
     good
 }
 
+/// The place of the first seed of a range that shows a bug. A process of its own runs them: some bugs end it.
+#[cfg(feature = "planted")]
+fn first_caught(bug: pairline_group::planted::Planted, after: u64, count: u64) -> Option<u64> {
+    let place = pairline_sim::planted::all().iter().position(|one| *one == bug)?;
+    let mut command = std::process::Command::new(std::env::current_exe().ok()?);
+    command.args(["plant", &place.to_string(), &(after + 1).to_string(), &count.to_string()]);
+    let output = command.stderr(std::process::Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last: u64 = text.lines().last()?.parse().ok()?;
+    (!output.status.success()).then_some(last - after)
+}
+
+/// Runs seeds with a bug, each named before it is run, until one shows it: by what is found, or by the end of the process.
+#[cfg(feature = "planted")]
+fn plant(place: u64, from: u64, count: u64) -> bool {
+    let bug = usize::try_from(place).ok().and_then(|place| pairline_sim::planted::all().get(place).copied());
+    let Some(bug) = bug else { return true };
+    pairline_sim::planted::plant(Some(bug));
+    (from..from + count).all(|seed| {
+        println!("{seed}");
+        pairline_sim::planted::seed(bug, seed).clean()
+    })
+}
+
 #[cfg(not(feature = "planted"))]
-fn planted(_count: u64) -> bool {
+fn planted(_count: u64, of_pool: bool) -> bool {
     eprintln!("built without planted bugs: use `cargo run --release -p pairline-sim --features planted -- planted`");
+    // What was not built in is not asked of a build without it.
+    of_pool
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(_place: u64, _from: u64, _count: u64) -> bool {
     false
 }

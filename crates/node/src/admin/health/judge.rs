@@ -7,7 +7,7 @@ use pairline_group::{GroupId, ServerId, placement};
 use std::collections::BTreeMap;
 
 /// Entries that a copy may lack without being behind: so many may be on their way to it.
-const ON_THE_WAY: u64 = 256;
+const ON_THE_WAY: u64 = 64;
 
 /// What was heard of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,9 @@ impl Group {
         let told: BTreeMap<u32, u64> =
             leader.map(|(_, copy)| copy.behind.iter().copied().collect()).unwrap_or_default();
         let behind = |server: &ServerId, copy: &CopyView| {
-            told.get(&server.0).copied().unwrap_or(0).max(first.saturating_sub(copy.sequence)) > ON_THE_WAY
+            // A copy that has applied nothing, where there is something, has just started.
+            let empty = copy.sequence == 0 && first > 0;
+            empty || told.get(&server.0).copied().unwrap_or(0).max(first.saturating_sub(copy.sequence)) > ON_THE_WAY
         };
         Group {
             id,

@@ -1,0 +1,208 @@
+//! Checkers of a pool: who may commit, equal copies at equal positions, what must hold once everything works again.
+//!
+//! Owns what is looked at while the world runs and at its end. What clients and phones were told is checked beside them.
+
+use super::world::World;
+use crate::history;
+use crate::server::Effect;
+use pairline_group::io::GroupStatus;
+use pairline_group::{GroupId, Key, Position, placement};
+use pairline_node::peer::PeerFrame;
+use pairline_sip::uri::Aor;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was seen of the copies.
+#[derive(Default)]
+pub struct Copies {
+    digests: BTreeMap<GroupId, BTreeMap<Position, [u8; 32]>>,
+    last: BTreeMap<(usize, GroupId), (u64, Position)>,
+    /// Groups that each server could commit in after its last turn.
+    led: BTreeMap<usize, BTreeSet<GroupId>>,
+    /// The same when it was frozen.
+    frozen: BTreeMap<usize, BTreeSet<GroupId>>,
+}
+
+impl Copies {
+    /// A server is frozen: what it led is kept.
+    pub fn led_when_frozen(&mut self, at: usize) {
+        let led = self.led.get(&at).cloned().unwrap_or_default();
+        self.frozen.insert(at, led);
+    }
+}
+
+/// The servers that have copies of a group.
+pub fn placed(world: &World, group: GroupId) -> Vec<usize> {
+    let ids: Vec<_> = world.servers.iter().map(|server| server.id).collect();
+    let places = placement::of(group, &ids);
+    (0..world.size()).filter(|at| places.contains(&world.servers[*at].id)).collect()
+}
+
+/// The routing group of a user.
+pub fn group_of(world: &World, user: &Aor) -> Option<GroupId> {
+    world.topology.group_of(world.topology.pool.first()?.id, user.as_str())
+}
+
+/// Groups that a server can commit in, as of its last turn.
+fn commits(world: &World, at: usize) -> BTreeSet<GroupId> {
+    let groups = world.groups();
+    let Some(node) = world.servers[at].node.as_ref() else { return BTreeSet::new() };
+    node.inspect(|core| groups.into_iter().filter(|group| core.host.can_commit(*group)).collect())
+}
+
+/// The server that leads a group and can commit in it.
+pub fn leader(world: &World, group: GroupId) -> Option<usize> {
+    (0..world.size()).find(|at| {
+        let node = world.servers[*at].node.as_ref().filter(|_| world.servers[*at].runs());
+        node.is_some_and(|node| node.inspect(|core| core.host.can_commit(group)))
+    })
+}
+
+/// Whether some group that a server led when it was frozen is led by another now.
+pub fn led_by_another(world: &World, at: usize) -> bool {
+    let frozen = world.copies.frozen.get(&at).cloned().unwrap_or_default();
+    let others = (0..world.size()).filter(|other| *other != at && world.servers[*other].runs());
+    others.flat_map(|other| world.copies.led.get(&other)).any(|led| !led.is_disjoint(&frozen))
+}
+
+/// A server has had its turn: nobody else may commit where it can. Whoever could after its own last turn is asked for this moment; what
+/// it does then is given back.
+pub fn one_commits(world: &mut World, at: usize) -> Vec<(usize, Vec<Effect>)> {
+    let mine = commits(world, at);
+    world.copies.led.insert(at, mine.clone());
+    let mut turns = Vec::new();
+    if mine.is_empty() {
+        return turns;
+    }
+    for other in (0..world.size()).filter(|other| *other != at) {
+        let both = |world: &World| -> Vec<GroupId> {
+            world.copies.led.get(&other).map(|led| led.intersection(&mine).copied().collect()).unwrap_or_default()
+        };
+        if !world.servers[other].runs() || both(world).is_empty() {
+            continue;
+        }
+        let now = world.now;
+        turns.push((other, world.servers[other].handle(now, Vec::new())));
+        let led = commits(world, other);
+        world.copies.led.insert(other, led);
+        if let Some(group) = both(world).first() {
+            let what = format!("group {group}: servers {at} and {other} can commit at one time");
+            world.history.violate(2, what);
+        }
+    }
+    turns
+}
+
+/// One copy of a group.
+fn status(world: &World, at: usize, group: GroupId) -> Option<GroupStatus> {
+    world.servers[at].node.as_ref()?.inspect(|core| core.host.group(group))
+}
+
+/// Looks at all copies: equal states at equal positions, none stopped, none backwards.
+pub fn look(world: &mut World) {
+    for group in world.groups() {
+        for at in placed(world, group) {
+            let Some(status) = status(world, at, group) else { continue };
+            if let Some(reason) = &status.stopped {
+                world.history.violate(3, format!("group {group} at server {at} stopped: {reason}"));
+            }
+            if status.position.seq == 0 {
+                continue;
+            }
+            let seen = world.copies.digests.entry(group).or_default();
+            let first = *seen.entry(status.position).or_insert(status.digest);
+            if first != status.digest {
+                let what = format!("group {group}: two states at {}, the second at server {at}", status.position);
+                world.history.violate(3, what);
+            }
+            let boot = world.servers[at].boot;
+            let before = world.copies.last.insert((at, group), (boot, status.position));
+            if before.is_some_and(|(of, before)| of == boot && before > status.position) {
+                let what = format!("group {group}: server {at} moved back from {before:?} to {}", status.position);
+                world.history.violate(3, what);
+            }
+        }
+    }
+}
+
+/// A server stops: what is lost with it.
+pub fn stopping(world: &mut World, at: usize) {
+    world.copies.led.remove(&at);
+    let own = world.servers[at].id;
+    let Some(node) = world.servers[at].node.as_ref() else { return };
+    let leads = !commits(world, at).is_empty();
+    let in_flight = node.inspect(|core| !core.commit_started.is_empty());
+    if leads && in_flight {
+        world.met("a leader died with proposals in flight");
+    }
+    let waited_for = world.servers.iter().any(|server| {
+        let waits = |node: &pairline_node::Node| node.inspect(|core| core.forwarded.values().any(|(_, to)| *to == own));
+        server.node.as_ref().is_some_and(waits)
+    });
+    let is_request = |frame: &bytes::Bytes| {
+        matches!(PeerFrame::decode(frame), Ok(PeerFrame::Sip(message)) if !message.starts_with(b"SIP/2.0"))
+    };
+    if waited_for || (leads && world.mesh.on_the_way_to(at).any(is_request)) {
+        world.met("a request was forwarded to a leader that died");
+    }
+}
+
+/// A server is back: what it says now is of a new life.
+pub fn started(world: &mut World, at: usize) {
+    world.copies.led.remove(&at);
+    world.copies.last.retain(|(of, _), _| *of != at);
+}
+
+/// Whether the leader of a group has a record.
+pub fn has(world: &World, group: GroupId, key: &Key) -> bool {
+    let node = leader(world, group).and_then(|at| world.servers[at].node.as_ref());
+    node.is_some_and(|node| node.inspect(|core| core.host.get(group, key).is_some()))
+}
+
+/// Whether every group has one leader and all its copies stand where the leader's does.
+pub fn level(world: &World) -> bool {
+    world.groups().into_iter().all(|group| {
+        let at: BTreeSet<Option<Position>> =
+            placed(world, group).into_iter().map(|at| status(world, at, group).map(|status| status.position)).collect();
+        leader(world, group).is_some() && at.len() == 1
+    })
+}
+
+/// What must hold after healing: a leader of each group, equal copies, and states that follow from their entries.
+pub fn converged(world: &mut World) {
+    for group in world.groups() {
+        let Some(leader) = leader(world, group) else {
+            world.history.violate(1, format!("group {group}: nobody leads after healing"));
+            continue;
+        };
+        let own = status(world, leader, group);
+        let own = own.map(|status| (status.position, status.digest));
+        for at in placed(world, group) {
+            let there = status(world, at, group).map(|status| (status.position, status.digest));
+            if there != own {
+                let (own, there) = (own.map(|own| own.0), there.map(|there| there.0));
+                let what = format!("group {group}: after healing server {leader} is at {own:?} and server {at} at {there:?}");
+                world.history.violate(3, what);
+            }
+        }
+        follows(world, leader, group);
+    }
+}
+
+/// The leader's state is what the entries say that were seen, and no operation is among them twice.
+fn follows(world: &mut World, leader: usize, group: GroupId) {
+    let Some(entries) = world.history.entries.get(&group) else { return };
+    let chain: Vec<_> = entries.values().map(|seen| seen.entry.clone()).collect();
+    if let Some(op) = history::repeated_ops(&chain).first() {
+        world.history.violate(7, format!("group {group}: operation {op:?} was applied more than once"));
+    }
+    // An entry may have been applied by a server only while its log was replayed: then nobody saw it.
+    let whole = chain.iter().zip(1_u64..).all(|(entry, seq)| entry.position.seq == seq);
+    let Some(node) = world.servers[leader].node.as_ref().filter(|_| whole) else { return };
+    let present: BTreeMap<_, _> = node.inspect(|core| {
+        core.host.scan_all(group).map(|(key, record)| (key.clone(), record.value.clone())).collect()
+    });
+    let replayed = history::replay(&chain);
+    if let Some((key, _)) = present.iter().find(|(key, value)| replayed.get(*key) != Some(*value)) {
+        world.history.violate(3, format!("group {group}: the state is not what its entries say: {key:?}"));
+    }
+}

@@ -1,0 +1,144 @@
+//! One pool of several servers: set-up, safety phase under faults, healing, probes, last checks.
+//!
+//! Owns the phases and the conditions that a set of seeds must meet. A seed gives the same outcome and trace each time.
+
+pub mod bindings;
+pub mod calls;
+pub mod checks;
+pub mod clients;
+pub mod faults;
+pub mod mesh;
+pub mod options;
+pub mod phones;
+pub mod probes;
+pub mod register;
+pub mod sip;
+pub mod world;
+
+use crate::rng::Rng;
+use crate::run::Outcome;
+use options::Options;
+use world::{Due, World};
+
+/// Conditions that a set of seeds must meet, or it has proven nothing.
+pub const SOMETIMES: [&str; 26] = [
+    "power was lost",
+    "a process died",
+    "a majority was down",
+    "all servers were down",
+    "a server was frozen",
+    "two servers were cut off from each other",
+    "one direction was cut",
+    "a server was cut off from all others",
+    "the pool fell into two parts",
+    "a link came and went",
+    "a server died again and again",
+    "a disk was full",
+    "a sync failed",
+    "process ended by a disk fault",
+    "a leader died with proposals in flight",
+    "a request was forwarded to a leader that died",
+    "a frozen leader woke after another was elected",
+    "a stream client's owner died",
+    "a copy by state transfer was needed",
+    "users were served in limits",
+    "a change was repeated",
+    "a phone registered",
+    "a phone registered in limits",
+    "a message was delivered",
+    "a call was set up",
+    "a call went on at another server",
+];
+
+/// How long healing may take before everything must work.
+const HEALING_MS: u64 = 14_000;
+
+/// Starts all servers, adds users and phones.
+fn set_up(world: &mut World) {
+    for at in 0..world.size() {
+        world.start(at);
+    }
+    // Of two servers both must agree, which takes some tries.
+    while world.now < 15_000 && !checks::level(world) {
+        let next = world.now + 500;
+        world.run_until(next);
+    }
+    clients::set_up(world);
+    let next = world.now + 3_000;
+    world.run_until(next);
+    phones::set_up(world);
+    let next = world.now + 1_000;
+    world.run_until(next);
+}
+
+/// Runs one seed.
+pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
+    let mut rng = Rng::new(seed ^ 0x9001);
+    let mut options = Options::drawn(&mut rng);
+    change(&mut options);
+    let mut world = World::new(rng.draw(), options);
+    plant(&mut world);
+    set_up(&mut world);
+    let end = world.now + world.options.safety_ms;
+    for due in [Due::Client, Due::Phone, Due::Check] {
+        world.after(1, due);
+    }
+    if world.options.fault_every_ms > 0 {
+        let first = world.options.fault_every_ms;
+        world.after(first, Due::Fault);
+    }
+    world.run_until(end);
+    heal(&mut world);
+    finish(seed, world)
+}
+
+fn plant(_world: &mut World) {
+    #[cfg(feature = "planted")]
+    if let Some(bug) = crate::planted::current() {
+        for server in &mut _world.servers {
+            server.planted = Some(bug);
+        }
+    }
+}
+
+/// Heals everything, waits, and tries whether all works.
+fn heal(world: &mut World) {
+    faults::heal(world);
+    let settled = world.now + HEALING_MS;
+    world.run_until(settled - 3_000);
+    world.quiet = true;
+    world.run_until(settled);
+    if world.history.violations.is_empty() && world.fatal.is_none() {
+        probes::run(world);
+    }
+    // What was committed in the last moment is still under way.
+    for _ in 0..200 {
+        if checks::level(world) {
+            return;
+        }
+        let next = world.now + 25;
+        world.run_until(next);
+    }
+}
+
+/// Last checks and the outcome.
+fn finish(seed: u64, mut world: World) -> Outcome {
+    let good = |world: &World| world.fatal.is_none() && world.history.violations.is_empty();
+    if good(&world) {
+        checks::converged(&mut world);
+    }
+    if good(&world) {
+        clients::kept(&mut world);
+        bindings::kept(&mut world);
+    }
+    let (_, acknowledged, changes) = clients::counts(&world.clients);
+    Outcome {
+        seed,
+        violations: world.history.violations.clone(),
+        fatal: world.fatal.clone(),
+        trace: world.trace_hash(),
+        sometimes: world.sometimes.clone(),
+        virtual_ms: world.now,
+        changes: (changes, acknowledged),
+    }
+}
