@@ -100,7 +100,8 @@ pub(crate) fn run(binaries: &Binaries, folder: &Path, options: &Options) -> Resu
             }
         }
     }
-    let part = report(options, &rounds, groups.values().collect::<std::collections::BTreeSet<_>>().len(), why_not, stopped);
+    let part =
+        report(options, &rounds, groups.values().collect::<std::collections::BTreeSet<_>>().len(), why_not, stopped);
     Ok(part)
 }
 

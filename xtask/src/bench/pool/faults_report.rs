@@ -211,7 +211,9 @@ fn findings(rounds: &[Round]) -> String {
     let mut text = String::new();
     let each = rounds.iter().flat_map(|round| {
         let all = round.changes.named.iter().chain(&round.bindings.named).chain(&round.calls.broken);
-        all.map(move |what| format!("- round {}, {} of fe{}: {what}", round.number, round.fault.name(), round.victim + 1))
+        all.map(move |what| {
+            format!("- round {}, {} of fe{}: {what}", round.number, round.fault.name(), round.victim + 1)
+        })
     });
     let each: Vec<String> = each.take(LISTED).collect();
     if !each.is_empty() {
@@ -278,14 +280,20 @@ mod tests {
         let options = Options::default();
         let (text, _) = report(&options, &[round(Some(700))], 2, None, None);
         assert!(text.contains("kept. met."), "{text}");
-        assert!(text.contains("| kill -9 | 1 | 700 / 700 / 700 | 20 / 20 / 20 | 0 / 0 | 0 of 5 | 0 of 5 | 2 of 2 |"), "{text}");
+        assert!(
+            text.contains("| kill -9 | 1 | 700 / 700 / 700 | 20 / 20 / 20 | 0 / 0 | 0 of 5 | 0 of 5 | 2 of 2 |"),
+            "{text}"
+        );
         let mut bad = round(None);
         (bad.changes.count, bad.calls.kept) = (1, 1);
         bad.changes.named.push("sip:c1 of u00001".to_owned());
         let (text, json) = report(&options, &[bad], 2, Some("no root".to_owned()), Some("round 2: gone".to_owned()));
         let wanted = "missed: round 2: gone; REGISTER served again after never ms; 1 lost; 1 established calls broken.";
         assert!(text.contains(wanted), "{text}");
-        assert!(text.contains("- round 1, kill -9 of fe3: sip:c1 of u00001") && text.contains("left out: no root"), "{text}");
+        assert!(
+            text.contains("- round 1, kill -9 of fe3: sip:c1 of u00001") && text.contains("left out: no root"),
+            "{text}"
+        );
         assert_eq!(json["rounds"][0]["changes"]["lost"], 1);
         assert!(!verdicts(&[], None).is_empty(), "no rounds prove nothing");
     }

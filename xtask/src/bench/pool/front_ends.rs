@@ -56,14 +56,21 @@ impl FrontEnds {
         let mut pool = Self { binaries, data, folder, core, servers, starts, network };
         let up = ["--data", &pool.data.to_string_lossy(), "up", "--topology", &topology.to_string_lossy()];
         let creating = Server::start_anywhere(&pool.binaries.pairline, &up.map(str::to_owned), &pool.log("up"))?;
-        pool.healthy()?;
-        drop(creating);
+        pool.created(creating)?;
         pool.network.part()?;
         for server in 0..SERVERS {
             pool.start_server(server)?;
         }
         pool.healthy()?;
         Ok(pool)
+    }
+
+    /// Waits until the new deployment is healthy, and ends it again.
+    fn created(&self, mut creating: Server) -> Result<(), String> {
+        self.healthy_while(|| creating.runs()).map(drop).map_err(|error| {
+            let said = fs::read_to_string(self.log("up")).unwrap_or_default();
+            format!("{error}\n{said}")
+        })
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -130,12 +137,16 @@ impl FrontEnds {
 
     /// Waits until every group is led and has all its copies. Seconds.
     pub(crate) fn healthy(&self) -> Result<f64, String> {
+        self.healthy_while(|| true)
+    }
+
+    fn healthy_while(&self, mut runs: impl FnMut() -> bool) -> Result<f64, String> {
         let began = Instant::now();
         loop {
             match self.cli(&["pool", "health", "east"]) {
                 Ok(_) => return Ok(began.elapsed().as_secs_f64()),
-                Err(error) if began.elapsed() >= HEALTHY => {
-                    return Err(format!("not healthy within {} s: {error}", HEALTHY.as_secs()));
+                Err(error) if began.elapsed() >= HEALTHY || !runs() => {
+                    return Err(format!("not healthy after {:.0} s: {error}", began.elapsed().as_secs_f64()));
                 }
                 Err(_) => std::thread::sleep(LOOK),
             }

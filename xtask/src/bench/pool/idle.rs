@@ -61,7 +61,11 @@ mod tests {
 
     #[test]
     fn each_server_must_be_below_the_target() {
-        assert!(report(&[0.5, 2.9, 1.0]).0.contains("| fe2 | 2.90 |\n| fe3 | 1.00 |\n\nTarget: under 3 % of one core for each. met."));
+        assert!(
+            report(&[0.5, 2.9, 1.0])
+                .0
+                .contains("| fe2 | 2.90 |\n| fe3 | 1.00 |\n\nTarget: under 3 % of one core for each. met.")
+        );
         assert!(report(&[0.5, 3.0, 1.0]).0.contains("each. missed."));
         assert!(report(&[0.5, f64::NAN, 1.0]).0.contains("each. missed."));
     }

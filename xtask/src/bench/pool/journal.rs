@@ -92,11 +92,7 @@ impl Served {
 }
 
 /// By group; a group that nobody was served of is there too.
-pub(crate) fn served(
-    lines: &[Line],
-    groups: &BTreeMap<String, String>,
-    window: &Window,
-) -> BTreeMap<String, Served> {
+pub(crate) fn served(lines: &[Line], groups: &BTreeMap<String, String>, window: &Window) -> BTreeMap<String, Served> {
     let mut all: BTreeMap<String, Served> = groups.values().map(|g| (g.clone(), Served::default())).collect();
     let mut first = |user: &str, pick: fn(&mut Served) -> &mut Option<u64>, after: u64| {
         if let Some(served) = groups.get(user).and_then(|group| all.get_mut(group)) {
@@ -261,7 +257,8 @@ impl Lost {
 /// Bindings of the API's answers: name, time, body.
 pub(crate) fn lost_bindings(expected: &BTreeMap<String, Binding>, answers: &[(String, f64, Value)]) -> Lost {
     let mut lost = Lost { looked_for: expected.len() as u64, ..Lost::default() };
-    let answers: BTreeMap<&str, (f64, &Value)> = answers.iter().map(|(u, at, body)| (u.as_str(), (*at, body))).collect();
+    let answers: BTreeMap<&str, (f64, &Value)> =
+        answers.iter().map(|(u, at, body)| (u.as_str(), (*at, body))).collect();
     for (user, binding) in expected {
         let found = answers.get(user.as_str()).and_then(|(at, body)| {
             let list = body["registrations"].as_array()?;

@@ -100,7 +100,9 @@ fn rates_are_those_of_successes_within_the_time() {
         line("register", "u1", B, 503, 1_500, 10),
         call(B, Some(1_500), 9_500, (200, 200)),
     ];
-    let changes: Vec<Change> = read("{\"n\":1,\"user\":\"u1\",\"status\":200,\"at\":1200}\n{\"n\":2,\"user\":\"u1\",\"status\":0,\"at\":1300}");
+    let changes: Vec<Change> = read(
+        "{\"n\":1,\"user\":\"u1\",\"status\":200,\"at\":1200}\n{\"n\":2,\"user\":\"u1\",\"status\":0,\"at\":1300}",
+    );
     let rates = rates(&lines, &changes, 1_000, 3_000);
     assert_eq!((rates["register"], rates["call"], rates["change"], rates["message"]), (1.0, 0.5, 0.5, 0.0));
 }

@@ -134,12 +134,7 @@ fn earlier(root: &Path) -> Map<String, Value> {
 }
 
 /// Each part says when and how it was made, so that one of another day is known as such.
-fn report(
-    options: &Options,
-    before: &str,
-    parts: &[(&str, Part)],
-    earlier: &Map<String, Value>,
-) -> (String, Value) {
+fn report(options: &Options, before: &str, parts: &[(&str, Part)], earlier: &Map<String, Value>) -> (String, Value) {
     let conditions = format!(
         "Made by `cargo xtask bench pool{} --users {} --seconds {} --repeats {} --rounds {} --load-percent {}` on {}, {}; load average of the \
          machine before it: {before}.",

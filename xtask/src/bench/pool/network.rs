@@ -47,7 +47,8 @@ impl Network {
     fn bridge(&self) -> Result<(), String> {
         let bridge = self.bridge_name();
         ip(&format!("link add {bridge} type bridge"))?;
-        for last in (1..=SERVERS).chain([254]) {
+        // The generators' address first: the others go with the first one, and not the other way round.
+        for last in std::iter::once(254).chain(1..=SERVERS) {
             ip(&format!("addr add 198.18.{}.{last}/24 dev {bridge}", self.number))?;
         }
         ip(&format!("link set {bridge} up"))

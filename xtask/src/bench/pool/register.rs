@@ -17,8 +17,8 @@ const NODES: &str = "Kamailio, two nodes with dmq_usrloc";
 const POOL: &str = "Pairline, pool of three";
 /// Routing groups, as by default.
 const GROUPS: u32 = 32;
-/// Of so many users one is looked for at the other node.
-const SAMPLE: usize = 100;
+/// Of so many users one is looked for at the other node; odd, so that both nodes are asked.
+const SAMPLE: usize = 101;
 
 /// Part of the report, for people and machines.
 pub(crate) type Part = (String, Value);

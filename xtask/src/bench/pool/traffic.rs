@@ -105,8 +105,7 @@ impl Traffic {
                 }
             }
         });
-        let mut traffic =
-            Self { sip, lines, changes: None, folder: folder.to_owned(), round, rates, seconds };
+        let mut traffic = Self { sip, lines, changes: None, folder: folder.to_owned(), round, rates, seconds };
         traffic.line(PREPARED, |line| line["phase"] == "measure")?;
         traffic.change(pool)?;
         Ok(traffic)
@@ -157,7 +156,8 @@ impl Traffic {
 
     /// Waits for the end, and gives the notes and the generator's own report.
     pub(crate) fn end(mut self) -> Result<(Vec<Line>, Vec<Change>, Value), String> {
-        let report = self.line(Duration::from_secs(u64::from(self.seconds) + 60), |line| line["traffic"].is_string())?;
+        let report =
+            self.line(Duration::from_secs(u64::from(self.seconds) + 60), |line| line["traffic"].is_string())?;
         if let Some(mut changes) = self.changes.take() {
             let status = changes.wait().map_err(|e| e.to_string())?;
             if !status.success() {
