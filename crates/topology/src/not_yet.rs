@@ -6,6 +6,7 @@
 use crate::model::{Edition, Topology};
 use crate::reader::Findings;
 use pairline_group::ServerId;
+use pairline_group::placement::COPIES;
 
 /// What a document may not say yet.
 pub(crate) fn check(f: &mut Findings, t: &Topology) {
@@ -19,6 +20,16 @@ pub(crate) fn check(f: &mut Findings, t: &Topology) {
                 );
                 f.add(format!("pairing[{n}]"), problem, "leave the pairing out; this cannot be overridden");
             }
+        }
+    }
+    for (n, pool) in t.pool.iter().enumerate() {
+        let servers = t.servers_of(pool.id).len();
+        if servers > COPIES {
+            let problem = format!(
+                "{} would have {servers} servers; the management store is copied to three of them yet",
+                pool.name
+            );
+            f.add(format!("pool[{n}]"), problem, "use three servers; this cannot be overridden");
         }
     }
     // The management store is followed from one server by one server.
