@@ -111,6 +111,8 @@ pub struct Link {
     pub heard: Millis,
     /// A server of this pool from which nothing comes any more, although its connection is open: frozen, or cut off.
     pub silent: bool,
+    /// This server has stood still: requests that come before the answer to this call had waited meanwhile.
+    pub awaking: Option<u64>,
 }
 
 /// A guest binding kept in memory.

@@ -16,6 +16,9 @@ const ALIVE_MS: Millis = 200;
 /// shorter than a group needs to choose another leader.
 const SILENT_MS: Millis = 1_000;
 
+/// A pause between two turns, in milliseconds, in which neighbours have taken this process for silent.
+const STOOD_STILL_MS: Millis = SILENT_MS + ALIVE_MS;
+
 /// How long a group may be without a leader before its users are served from what is known here, in milliseconds.
 pub const LEADERLESS_MS: Millis = 4_000;
 
@@ -105,6 +108,48 @@ pub fn tick(core: &mut Core) {
         .map(|(wait, _)| wait)
         .collect();
     gone.iter().for_each(|wait| waited(core, *wait));
+}
+
+/// This process has stood still for so long that its neighbours have given up what they asked of it: whatever they asked before
+/// they answer now is not done any more, or it would be done twice, and a telephone rings that nobody calls.
+pub fn stood_still(core: &mut Core, ms: Millis) {
+    if ms < STOOD_STILL_MS || !has_several(core) {
+        return;
+    }
+    let own: Vec<LinkId> = core.links.iter().filter(|(_, link)| link.pool == core.pool).map(|(id, _)| *id).collect();
+    for id in own {
+        let call = core.fresh();
+        if let Some(link) = core.links.get_mut(&id) {
+            link.awaking = Some(call);
+        }
+        core.send_on(id, &PeerFrame::Awake { call });
+    }
+}
+
+/// A neighbour has stood still. What it was asked before this it does not do; so nobody waits for that.
+pub fn asks(core: &mut Core, link: LinkId, call: u64) {
+    let Some(neighbour) = core.links.get(&link).copied() else { return };
+    crate::peer_side::server_lost(core, neighbour.pool, neighbour.server);
+    let flow = crate::core::peer_flow_of(neighbour.pool, neighbour.server);
+    core.layer.transport_restored(core.now.mono, flow);
+    core.send_on(link, &PeerFrame::Known { call });
+}
+
+/// The answer to that: what comes from now on is new.
+pub fn awake(core: &mut Core, link: LinkId, call: u64) {
+    if let Some(link) = core.links.get_mut(&link).filter(|link| link.awaking == Some(call)) {
+        link.awaking = None;
+    }
+}
+
+/// Whether a message is a request that had waited while this process stood still, and is let fall.
+pub fn has_waited(core: &mut Core, link: LinkId, message: &[u8]) -> bool {
+    let waits = core.links.get(&link).is_some_and(|link| link.awaking.is_some());
+    let waited = waits && !message.starts_with(b"SIP/2.0 ");
+    if waited {
+        core.count("sip_requests_after_standstill");
+    }
+    waited
 }
 
 /// Notes which groups nobody leads who can be reached.

@@ -51,8 +51,10 @@ impl Node {
     pub fn handle_all(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>) {
         {
             let mut core = self.core.borrow_mut();
+            let since = now.mono.saturating_sub(core.now.mono);
             core.now = now;
             core.host.observe(now);
+            neighbours::stood_still(&mut core, since);
         }
         for input in inputs {
             self.take(input);

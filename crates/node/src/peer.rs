@@ -114,6 +114,16 @@ pub enum PeerFrame {
         /// The records in the order of their keys; from a server that does not lead the group: who does, if that is known there.
         found: Result<Vec<(Key, Record)>, Option<ServerId>>,
     },
+    /// A server that has stood still asks for a sign: what comes before the answer had waited, and its senders have given it up.
+    Awake {
+        /// Echoed in the answer.
+        call: u64,
+    },
+    /// Its answer.
+    Known {
+        /// The request.
+        call: u64,
+    },
 }
 
 /// Why a frame is refused.

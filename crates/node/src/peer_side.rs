@@ -17,7 +17,7 @@ use pairline_group::{LinkId, PoolId, ServerId, Ticket};
 /// A link is up.
 pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     let now = core.now;
-    core.links.insert(link, Link { pool, server, heard: now.mono, silent: false });
+    core.links.insert(link, Link { pool, server, heard: now.mono, silent: false, awaking: None });
     let name = name_of(core, pool, server);
     core.event(Level::Info, "link-up", format!("link to {name} is up"));
     core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
@@ -92,6 +92,7 @@ pub fn frame(node: &mut Node, link: LinkId, bytes: &Bytes) {
         Err(error) => return refused(&mut shared.borrow_mut(), pool, "frame", &error),
     };
     match decoded {
+        PeerFrame::Sip(message) if crate::neighbours::has_waited(&mut shared.borrow_mut(), link, &message) => {}
         PeerFrame::Sip(message) => crate::sip_side::received(node, peer_flow_of(pool, server), message),
         PeerFrame::Command { call, actor, command } => run_command(node, link, call, actor, &command),
         other => handle(&mut shared.borrow_mut(), link, pool, other),
@@ -160,6 +161,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
                 core.resolve(task, call, WaitResult::Statuses(statuses));
             }
         }
+        PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
+        PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
         PeerFrame::Read { call, group, owner, kind } if pool == core.pool => {
             let found = crate::reads::answer(core, group, &owner, kind);
             core.send_on(link, &PeerFrame::Records { call, found });

@@ -434,3 +434,25 @@ fn a_server_that_the_pool_cannot_do_without_is_not_drained() {
     let unknown = pool.ask(0, Command::ServerDrain { server: "fe9".into(), seconds: 5 }).unwrap_err();
     assert_eq!(unknown.kind, "no-such-server");
 }
+
+#[test]
+fn a_call_that_waited_while_a_server_stood_still_does_not_ring_when_it_goes_on() {
+    let mut pool = pool_with(&["alice", "bob"]);
+    let (still, at) = (leader(&pool, "bob"), follower(&pool, "bob"));
+    let other = 3 - still - at;
+    let mut bob = Phone::tcp("bob", 7);
+    assert_eq!(bob.register(&mut pool, at), Some(200));
+    // The server that leads bob's group stands still; the call goes there first, and then by who leads next.
+    let mut alice = Phone::udp("alice", 8);
+    assert_eq!(alice.register(&mut pool, other), Some(200));
+    pool.freeze(still);
+    let before = pool.fronts[at].sip.len();
+    call(&mut pool, (&mut alice, other), (&bob, at));
+    pool.run(8_000);
+    pool.thaw(still);
+    pool.run(3_000);
+    let invites = bob.got(&pool, at, before);
+    let invites = invites.iter().filter(|m| m.is_request() && *m.method() == Method::Invite).count();
+    assert_eq!(invites, 1, "bob is called once");
+    message(&mut pool, &mut alice, still, &bob, at);
+}

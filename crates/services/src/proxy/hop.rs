@@ -130,6 +130,11 @@ pub async fn to_binding<C: Cx>(cx: &C, binding: &Binding) -> Option<Hop> {
                 owner.flow = asked_for(cx, binding).unwrap_or(owner.flow);
             }
             let mut hop = to_owner(cx, owner, Some(&binding.contact))?;
+            // Should the owner not answer, this server sends the datagram itself.
+            if binding.flow.flow.transport == Transport::Udp && binding.flow.pool == cx.view().own.pool {
+                let direct = open_flow(cx, binding).map(|flow| Hop::plain(flow, Some(&binding.contact)));
+                hop.alternates.extend(direct.map(|direct| Hop { routes: routes.clone(), q: binding.q, ..direct }));
+            }
             hop.routes.append(&mut routes);
             Some(Hop { q: binding.q, ..hop })
         }
