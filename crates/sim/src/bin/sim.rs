@@ -36,7 +36,9 @@ fn main() -> ExitCode {
         Some("pool-planted") => planted(number(1, POOL_PLANTED), true),
         Some("plant") => plant(number(1, 0), number(2, 1), number(3, 1)),
         _ => {
-            eprintln!("usage: sim ci [COUNT [POOL]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT]");
+            eprintln!(
+                "usage: sim ci [COUNT [POOL]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -110,7 +112,11 @@ fn replay(seed: u64) -> bool {
 
 /// Seeds of one pool of several servers.
 fn pool(from: u64, count: u64, all_conditions: bool) -> bool {
-    let family = Family { run: |seed| pairline_sim::pool::seed(seed, |_| {}), replay: "pool-replay", sometimes: &pairline_sim::pool::SOMETIMES };
+    let family = Family {
+        run: |seed| pairline_sim::pool::seed(seed, |_| {}),
+        replay: "pool-replay",
+        sometimes: &pairline_sim::pool::SOMETIMES,
+    };
     sweep_seeds(&family, from, count, all_conditions)
 }
 

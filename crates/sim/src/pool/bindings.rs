@@ -95,7 +95,8 @@ pub fn kept(world: &mut World) {
         let Some(node) = world.servers[leader].node.as_ref() else { continue };
         let found = node.inspect(|core| {
             let records = core.host.scan(group, user.as_str(), Some(pairline_services::records::BINDING));
-            let bindings = records.filter_map(|(_, record)| pairline_services::binding::Binding::from_record(record).ok());
+            let bindings =
+                records.filter_map(|(_, record)| pairline_services::binding::Binding::from_record(record).ok());
             let numbers = bindings.filter_map(|binding| {
                 std::str::from_utf8(&binding.user_agent).ok()?.strip_prefix("sim/")?.parse::<usize>().ok()
             });

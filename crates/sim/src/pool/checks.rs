@@ -138,9 +138,7 @@ pub fn stopping(world: &mut World, at: usize) {
         let waits = |node: &pairline_node::Node| node.inspect(|core| core.forwarded.values().any(|(_, to)| *to == own));
         server.node.as_ref().is_some_and(waits)
     });
-    let is_request = |frame: &bytes::Bytes| {
-        matches!(PeerFrame::decode(frame), Ok(PeerFrame::Sip(message)) if !message.starts_with(b"SIP/2.0"))
-    };
+    let is_request = |frame: &bytes::Bytes| matches!(PeerFrame::decode(frame), Ok(PeerFrame::Sip(message)) if !message.starts_with(b"SIP/2.0"));
     if waited_for || (leads && world.mesh.on_the_way_to(at).any(is_request)) {
         world.met("a request was forwarded to a leader that died");
     }
@@ -180,7 +178,8 @@ pub fn converged(world: &mut World) {
             let there = status(world, at, group).map(|status| (status.position, status.digest));
             if there != own {
                 let (own, there) = (own.map(|own| own.0), there.map(|there| there.0));
-                let what = format!("group {group}: after healing server {leader} is at {own:?} and server {at} at {there:?}");
+                let what =
+                    format!("group {group}: after healing server {leader} is at {own:?} and server {at} at {there:?}");
                 world.history.violate(3, what);
             }
         }
@@ -198,9 +197,8 @@ fn follows(world: &mut World, leader: usize, group: GroupId) {
     // An entry may have been applied by a server only while its log was replayed: then nobody saw it.
     let whole = chain.iter().zip(1_u64..).all(|(entry, seq)| entry.position.seq == seq);
     let Some(node) = world.servers[leader].node.as_ref().filter(|_| whole) else { return };
-    let present: BTreeMap<_, _> = node.inspect(|core| {
-        core.host.scan_all(group).map(|(key, record)| (key.clone(), record.value.clone())).collect()
-    });
+    let present: BTreeMap<_, _> = node
+        .inspect(|core| core.host.scan_all(group).map(|(key, record)| (key.clone(), record.value.clone())).collect());
     let replayed = history::replay(&chain);
     if let Some((key, _)) = present.iter().find(|(key, value)| replayed.get(*key) != Some(*value)) {
         world.history.violate(3, format!("group {group}: the state is not what its entries say: {key:?}"));

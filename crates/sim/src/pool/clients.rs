@@ -227,7 +227,8 @@ fn acknowledged(world: &mut World, number: usize, session: &str, counter: u64) {
     let holders = super::checks::placed(world, group);
     let have = holders.iter().filter(|at| world.servers[**at].has_on_disk(&op)).count();
     if have * 2 <= holders.len() {
-        let what = format!("group {group}: {session} {counter} was acknowledged and is on {have} of {} disks", holders.len());
+        let what =
+            format!("group {group}: {session} {counter} was acknowledged and is on {have} of {} disks", holders.len());
         world.history.violate(1, what);
     }
 }

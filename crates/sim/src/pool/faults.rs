@@ -171,7 +171,8 @@ fn cut(world: &mut World, at: usize, other: usize, both: bool) {
 /// One server is cut off from all others, in one or both directions.
 fn isolate(world: &mut World, at: usize) {
     let lasts = lasts(world);
-    let (from, to) = *world.rng.pick(&[(true, true), (true, true), (true, false), (false, true)]).unwrap_or(&(true, true));
+    let (from, to) =
+        *world.rng.pick(&[(true, true), (true, true), (true, false), (false, true)]).unwrap_or(&(true, true));
     for other in (0..world.size()).filter(|other| *other != at) {
         if from {
             set_cut(world, at, other, lasts);

@@ -430,9 +430,9 @@ fn responded(world: &mut World, id: u64, message: &Message) {
 
 /// Whether a 200 grants no more than what is granted in limits.
 fn is_guest(message: &Message) -> bool {
-    let granted = message.addresses(Name::Contact).filter_map(|contact| {
-        std::str::from_utf8(contact.param("expires")?).ok()?.parse::<u32>().ok()
-    });
+    let granted = message
+        .addresses(Name::Contact)
+        .filter_map(|contact| std::str::from_utf8(contact.param("expires")?).ok()?.parse::<u32>().ok());
     granted.max().is_none_or(|most| most <= GUEST_EXPIRY_S)
 }
 

@@ -96,7 +96,8 @@ fn through_calls(world: &mut World) {
     for inside in [Inside::Again, Inside::Bye] {
         for number in calls::standing(world) {
             let Some(call) = world.phones.calls.get(&number) else { continue };
-            let (id, caller, callee, other) = (call.id.clone(), call.caller, call.callee, (call.server + 1) % world.size());
+            let (id, caller, callee, other) =
+                (call.id.clone(), call.caller, call.callee, (call.server + 1) % world.size());
             let by_caller = number % 2 == 0;
             let phone = if by_caller { caller } else { callee };
             let probe = begin(world, format!("{inside:?} of {id} by u{phone} through server {other}"));

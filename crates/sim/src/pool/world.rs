@@ -425,8 +425,7 @@ impl World {
 
     fn arrivals(&mut self, from: usize, to: usize) {
         let frames = self.mesh.arrived(from, to, self.now);
-        let inputs: Vec<Input> =
-            frames.into_iter().map(|(link, frame)| Input::PeerFrame { link, frame }).collect();
+        let inputs: Vec<Input> = frames.into_iter().map(|(link, frame)| Input::PeerFrame { link, frame }).collect();
         match inputs.len() {
             0 => {}
             n if n > 1 && self.rng.chance(75) => self.give(to, inputs),

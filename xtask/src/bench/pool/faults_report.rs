@@ -137,7 +137,8 @@ fn introduction(options: &Options, rounds: &[Round], groups: usize, why_not: Opt
          lists/s ({:.0}), {} users in {groups} groups; generators and servers share all cores. A fault lasts 10 s, under load, as does the \
          repair. {place} The server that is hit is each of the three in turn.\n\n\
          *Served again*: from the fault to the first success of a request that was sent after it, of the group for which that came last; \
-         MESSAGE and INVITE from and to its users. A client whose server does not answer goes to the next after 2 s, so its own wait is \
+         MESSAGE and INVITE from and to its users, of which there are {:.0} a second in each group, so that this is seen up to some tenths of \
+         a second late. A client whose server does not answer goes to the next after 2 s, so its own wait is \
          longer; failures there are counted apart. *Last failure at another*: when the last new request was sent that a server that was well \
          refused or did not answer. *Calls kept*: established before the fault, re-INVITE and BYE accepted after it, sent first to the server \
          after the one that the call was made through. *Lost*: acknowledged before, while or after the fault, and not there when a \
@@ -152,6 +153,7 @@ fn introduction(options: &Options, rounds: &[Round], groups: usize, why_not: Opt
         offered.changes,
         rate("change"),
         options.users,
+        (offered.calls + offered.messages) / groups.max(1) as f64,
     )
 }
 
@@ -228,7 +230,7 @@ fn findings(rounds: &[Round]) -> String {
     if !kinds.is_empty() {
         let _ = writeln!(
             text,
-            "\nNew requests that servers that were well refused or did not answer while one was away, by step and status (0: no answer): {}.",
+            "\nNew requests that servers that were well refused or did not answer while one was away, by step, status and words (0: no answer): {}.",
             kinds.join(", ")
         );
     }

@@ -24,6 +24,7 @@ pub(crate) struct Line {
     at: u64,
     took: u64,
     step: Option<String>,
+    why: Option<String>,
     up: Option<u64>,
     made: Option<SocketAddr>,
     reinvite: Option<u16>,
@@ -115,7 +116,7 @@ pub(crate) fn served(lines: &[Line], groups: &BTreeMap<String, String>, window: 
 /// Failures of requests that were sent during the fault to servers that were well, and the last of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
-    /// By step and status.
+    /// By step, status and words.
     pub kinds: BTreeMap<String, u32>,
     /// When the last one was sent, in milliseconds after the fault.
     pub last: u64,
@@ -126,7 +127,8 @@ pub(crate) fn failures(lines: &[Line], window: &Window) -> Failures {
     let mut failures = Failures::default();
     let failed = |line: &&Line| line.accepted().is_none() && line.server != window.victim;
     for line in lines.iter().filter(|line| line.sent_within(window)).filter(failed) {
-        let kind = format!("{} {}", line.step.as_deref().unwrap_or(&line.op), line.status);
+        let (step, why) = (line.step.as_deref().unwrap_or(&line.op), line.why.as_deref().unwrap_or_default());
+        let kind = format!("{step} {} {why}", line.status).trim_end().to_owned();
         *failures.kinds.entry(kind).or_default() += 1;
         failures.last = failures.last.max(line.sent() - window.hit);
     }

@@ -14,7 +14,7 @@ fn line(op: &str, user: &str, server: &str, status: u16, at: u64, took: u64) -> 
     let (server, to) = (server.parse().unwrap(), (op != "register").then(|| "u2".to_owned()));
     let (step, granted) = ((status != 200).then(|| op.to_owned()), Some(600));
     let (op, user) = (op.to_owned(), user.to_owned());
-    Line { op, user, to, server, status, at, took, step, up: None, made: None, reinvite: None, granted }
+    Line { op, user, to, server, status, at, took, step, why: None, up: None, made: None, reinvite: None, granted }
 }
 
 fn call(server: &str, up: Option<u64>, at: u64, (reinvite, status): (u16, u16)) -> Line {
