@@ -29,7 +29,7 @@ impl Problem {
             "pool-unreachable",
             "who must do this cannot be reached",
             format!("there is no link to {pool}"),
-            format!("repeat the command when the link is up, or send it there with --server"),
+            "repeat the command when the link is up, or send it there with --server",
         )
     }
 
@@ -40,7 +40,7 @@ impl Problem {
             "link-lost",
             "the link went before the answer came",
             format!("{pool} was asked and may have done it or go on with it"),
-            format!("look at `pairline procedure list` there; repeating the command is harmless"),
+            "look at `pairline procedure list` there; repeating the command is harmless",
         )
     }
 

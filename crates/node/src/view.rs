@@ -49,7 +49,7 @@ pub struct BindingView {
     pub expires_in: u64,
     /// q in thousandths.
     pub q: u16,
-    /// `reachable`, `through-partner` or `stranded`.
+    /// `reachable`, `through-server` (of this pool), `through-partner` or `stranded`.
     pub reach: String,
     /// Whether it is a guest binding.
     pub guest: bool,

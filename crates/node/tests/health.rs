@@ -92,6 +92,8 @@ fn with_one_lost_no_further_one_may_fail_and_it_is_said_why() {
     );
     assert!(!view.next[1].contains("go on without it"), "{:?}", view.next);
     assert!(view.servers[1].heard.contains("does not answer"));
+    assert!(view.next[1].starts_with("fe2: let its process go on, or end it and start it again"), "{:?}", view.next);
+    assert!(view.troubled.iter().all(|group| group.missing == ["fe2", "fe3"]), "in order");
 }
 
 #[test]

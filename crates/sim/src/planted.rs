@@ -45,6 +45,10 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         Planted::PromiseForgotten => {
             Some("the library's own rule, that who hears a leader votes for nobody else, hides it but for some 50 ms")
         }
+        Planted::CopyKeepsOldLog => Some(
+            "needs a log with more of its own than the copy has, and a death just before the mark: a lease lets nobody write so much alone",
+        ),
+        Planted::PassedOnAndKept => Some("needs a freeze or a cut in the few milliseconds in which a leader passes on"),
         _ => None,
     }
 }

@@ -112,9 +112,12 @@ impl Instance {
         if let Some(procedure) = &self.procedure {
             return Err(procedure.refusal());
         }
+        if self.passing.is_some() {
+            // Whoever leads next takes it, in a moment.
+            return Err(Refusal::NotLeader(None));
+        }
         let limits = &cx.cfg.limits;
-        if self.passing.is_some()
-            || !self.consensus.leads()
+        if !self.consensus.leads()
             || self.flight.len() >= limits.inflight_entries
             || self.flight_bytes >= limits.inflight_bytes
         {

@@ -233,6 +233,7 @@ fn binding_view(core: &Core, user: &str, registration: &RegistrationView) -> Bin
     let flow = &binding.flow;
     let reach = match registration.reach {
         Reach::Open => "reachable",
+        Reach::ThroughPeer if flow.pool == core.pool => "through-server",
         Reach::ThroughPeer => "through-partner",
         Reach::Stranded => "stranded",
     };

@@ -161,7 +161,7 @@ fn commands_that_are_named_in_passing_exist() {
             let mut named = rest.split(' ').map(word);
             let Some(command) = named.next().and_then(|first| cli.find_subcommand(first)) else { continue };
             let second = named.next().unwrap_or_default();
-            if !command.has_subcommands() || second.is_empty() {
+            if !command.has_subcommands() || second.is_empty() || second.starts_with('-') {
                 continue;
             }
             seen += 1;

@@ -8,7 +8,7 @@ use crate::cx::{Cx, Peer, TaskEvent};
 use crate::forward::{self, Asserted, Extra, Sending};
 use crate::metrics::Counter;
 use crate::routes::{RouteSet, path_value};
-use pairline_sip::flow::Flow;
+use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 
 /// The serving pool could not be asked, or did not answer; nobody has been told yet.
@@ -34,7 +34,8 @@ pub async fn send<C: Cx>(
     };
     let own = &view.own;
     let client = FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow };
-    let path = path_value(&view, &client);
+    // What came over a link has the Path of the server that owns the client's flow; the way in between is none to the client.
+    let path = path_value(&view, &client).filter(|_| flow.transport != Transport::Peer);
     let sending = Sending {
         request,
         arrival: flow,

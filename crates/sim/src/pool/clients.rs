@@ -7,7 +7,7 @@ use super::register::{Register, Value};
 use super::world::{Due, World};
 use crate::phones::PASSWORD;
 use pairline_node::command::{Command, Problem, Reply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Users of a run that have a phone; others are added while it goes on.
 pub const USERS: usize = 6;
@@ -32,8 +32,10 @@ pub enum Pending {
     Where(usize, u64),
     /// A new user, by number.
     NewUser(usize),
-    /// Set-up.
-    SetUp,
+    /// A server passes on what it leads, or may lead again.
+    Drain,
+    /// A user of the run, by number.
+    SetUp(usize),
 }
 
 /// A change that is made once and stays.
@@ -49,6 +51,7 @@ struct Lasting {
 pub struct Clients {
     /// Users by number.
     pub users: Vec<String>,
+    there: BTreeSet<usize>,
     registers: BTreeMap<usize, Register>,
     next_value: u64,
     adds: Vec<Lasting>,
@@ -61,15 +64,21 @@ pub struct Clients {
     pub probes: Vec<super::probes::Probe>,
 }
 
-/// Adds the users of the run.
-pub fn set_up(world: &mut World) {
-    for number in 0..USERS {
-        let user = format!("u{number}");
-        world.clients.users.push(user.clone());
-        let command = add_user(user);
-        let at = number % world.size();
-        world.command(at, command, Pending::SetUp);
+/// Adds the users of the run that are not there yet; whether all are.
+pub fn set_up(world: &mut World) -> bool {
+    if world.clients.users.is_empty() {
+        world.clients.users = (0..USERS).map(|number| format!("u{number}")).collect();
     }
+    for number in 0..USERS {
+        if !world.clients.there.contains(&number) {
+            let command = add_user(world.clients.users[number].clone());
+            let at = number % world.size();
+            world.command(at, command, Pending::SetUp(number));
+        }
+    }
+    let next = world.now + 3_000;
+    world.run_until(next);
+    world.clients.there.len() == USERS
 }
 
 fn add_user(user: String) -> Command {
@@ -95,7 +104,8 @@ pub fn act(world: &mut World) {
             let began = world.step();
             world.command(at, Command::UserWhere { user }, Pending::Where(number, began));
         }
-        _ => new_user(world, at),
+        96..=97 => new_user(world, at),
+        _ => drain(world, at),
     }
     let pause = world.options.change_every_ms;
     let wait = world.rng.between(pause / 2 + 1, pause * 2);
@@ -106,6 +116,25 @@ fn write(world: &mut World, at: usize, number: usize) {
     world.clients.next_value += 1;
     let value = world.clients.next_value;
     send_write(world, at, number, value);
+}
+
+/// A server is told to pass on what it leads, or that it may lead again; most are told so by whoever is asked.
+fn drain(world: &mut World, at: usize) {
+    let which = world.any_server();
+    let server = world.topology.server[which].name.clone();
+    let command = match world.rng.chance(50) {
+        true => Command::ServerDrain { server, seconds: 5 },
+        false => Command::ServerUndrain { server },
+    };
+    world.command(at, command, Pending::Drain);
+}
+
+/// No server is to be drained any more.
+pub fn undrain(world: &mut World) {
+    for which in 0..world.size() {
+        let server = world.topology.server[which].name.clone();
+        world.command(which, Command::ServerUndrain { server }, Pending::Drain);
+    }
 }
 
 /// Many writes through one server at one moment.
@@ -213,8 +242,14 @@ pub fn answered(world: &mut World, at: usize, what: Pending, reply: &Result<Repl
         (Pending::Where(number, began), Ok(Reply::Where(view))) => {
             super::bindings::read(world, number, began, step, view);
         }
+        (Pending::Drain, Ok(_)) => world.met("a server was drained"),
         (Pending::NewUser(count), Ok(_)) => world.clients.new_users[count].acknowledged = true,
-        (Pending::SetUp, Err(problem)) => world.fatal = Some(format!("set-up refused: {problem}")),
+        (Pending::SetUp(number), Ok(_)) => {
+            world.clients.there.insert(number);
+        }
+        (Pending::SetUp(number), Err(problem)) if problem.kind == "user-exists" => {
+            world.clients.there.insert(number);
+        }
         _ => {}
     }
 }

@@ -85,7 +85,10 @@ impl Group {
     }
 
     fn missing(&self) -> Vec<ServerId> {
-        self.placed.iter().filter(|server| !self.there.contains(server)).copied().collect()
+        let mut all: Vec<ServerId> =
+            self.placed.iter().filter(|server| !self.there.contains(server)).copied().collect();
+        all.sort_unstable();
+        all
     }
 
     /// Copies that could go on without waiting for anything, if this server failed.
@@ -283,10 +286,15 @@ fn next(sight: &Sight, groups: &[Group]) -> Vec<String> {
             are(&ids(&lost)),
         ));
     }
-    for (server, _) in sight.servers.iter().filter(|(id, _)| !matches!(sight.heard.get(id), Some(Heard::Says(_)))) {
+    for (server, _) in &sight.servers {
+        let how = match sight.heard.get(server) {
+            Some(Heard::Says(_)) => continue,
+            Some(Heard::Silent) => "let its process go on, or end it and start it again",
+            Some(Heard::NoLink) | None => "start it again",
+        };
         let bears = lost.iter().all(|group| !group.placed.contains(server));
         let rest = if bears { "its groups go on without it; " } else { "" };
-        all.push(format!("{}: {rest}start it again, and it takes what it missed by itself", short(sight, *server)));
+        all.push(format!("{}: {rest}{how}, and it takes what it missed by itself", short(sight, *server)));
     }
     let choosing = of(&|group| group.majority() && group.leader.is_none());
     if !choosing.is_empty() {
