@@ -66,6 +66,8 @@ pub(crate) struct Round {
     pub changes: Lost,
     /// The same of bindings.
     pub bindings: Lost,
+    /// Acknowledgements that do not say what they acknowledge.
+    pub unsaid: Vec<String>,
     /// Seconds from the repair until the pool was healthy.
     pub healthy: f64,
 }
@@ -145,9 +147,11 @@ fn play(
         calls: journal::calls(&lines, &window),
         changes: journal::lost_changes(number, &changes, &lists),
         bindings: journal::lost_bindings(&journal::bindings(&lines), &bindings),
+        unsaid: journal::unsaid(&lines, &window),
         healthy,
     };
-    if round.changes.count + round.bindings.count == 0 && round.calls.broken.is_empty() {
+    let calm = round.changes.count + round.bindings.count == 0 && round.calls.broken.is_empty();
+    if calm && round.unsaid.is_empty() {
         // What nobody needs to look into is not kept: twenty rounds are a gigabyte.
         let _ = std::fs::remove_dir_all(&own);
     }

@@ -51,7 +51,7 @@ impl Round {
                 "established": calls.established, "made_there": calls.made_there, "kept": calls.kept,
                 "kept_elsewhere": calls.kept_elsewhere, "broken": calls.broken,
             },
-            "changes": lost(&self.changes), "bindings": lost(&self.bindings), "healthy_s": self.healthy,
+            "changes": lost(&self.changes), "bindings": lost(&self.bindings), "unsaid": self.unsaid, "healthy_s": self.healthy,
         })
     }
 }
@@ -212,7 +212,8 @@ fn verdicts(rounds: &[Round], stopped: Option<&str>) -> Vec<String> {
 fn findings(rounds: &[Round]) -> String {
     let mut text = String::new();
     let each = rounds.iter().flat_map(|round| {
-        let all = round.changes.named.iter().chain(&round.bindings.named).chain(&round.calls.broken);
+        let all =
+            round.changes.named.iter().chain(&round.bindings.named).chain(&round.calls.broken).chain(&round.unsaid);
         all.map(move |what| {
             format!("- round {}, {} of fe{}: {what}", round.number, round.fault.name(), round.victim + 1)
         })
@@ -220,7 +221,7 @@ fn findings(rounds: &[Round]) -> String {
     let each: Vec<String> = each.take(LISTED).collect();
     if !each.is_empty() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\nLost or broken, the first of them:\n\n{}", each.join("\n"));
+        let _ = writeln!(text, "\nLost, broken or not said, the first of them:\n\n{}", each.join("\n"));
     }
     let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
     for (kind, count) in rounds.iter().flat_map(|round| &round.failures.kinds) {
@@ -258,6 +259,7 @@ mod tests {
             calls: Calls { established: 2, kept: 2, new: 3, ..Calls::default() },
             changes: looked.clone(),
             bindings: looked,
+            unsaid: Vec::new(),
             healthy: 1.0,
         }
     }

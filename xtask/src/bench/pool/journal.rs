@@ -216,7 +216,8 @@ pub(crate) struct Binding {
     sent: u64,
     at: u64,
     granted: u64,
-    /// A later REGISTER has failed: it may have been carried out, so that only the binding itself is certain.
+    /// A later REGISTER has failed and may have been carried out, or the answer did not say until when: only the binding itself is
+    /// certain.
     doubtful: bool,
 }
 
@@ -228,12 +229,23 @@ pub(crate) fn bindings(lines: &[Line]) -> BTreeMap<String, Binding> {
     for line in registers {
         if line.status == 200 {
             let (sent, at, granted) = (line.sent(), line.at, line.granted.unwrap_or(0));
-            all.insert(line.user.clone(), Binding { sent, at, granted, doubtful: false });
+            all.insert(line.user.clone(), Binding { sent, at, granted, doubtful: line.granted.is_none() });
         } else if let Some(binding) = all.get_mut(&line.user) {
             binding.doubtful = true;
         }
     }
     all
+}
+
+/// REGISTERs whose 200 does not say the binding that it acknowledges (RFC 3261 §10.3 step 8).
+pub(crate) fn unsaid(lines: &[Line], window: &Window) -> Vec<String> {
+    let unsaid = |line: &&Line| line.op == "register" && line.status == 200 && line.granted.is_none();
+    let say = |line: &Line| {
+        // Milliseconds since 1970 are far below 2^63.
+        let after = line.at as i64 - window.hit as i64;
+        format!("200 to a REGISTER of {} by {} without its binding, {after} ms after the fault", line.user, line.server)
+    };
+    lines.iter().filter(unsaid).map(say).collect()
 }
 
 /// What of the acknowledged is not there.

@@ -131,6 +131,15 @@ fn a_binding_must_end_when_the_last_acknowledged_refresh_says() {
 }
 
 #[test]
+fn a_200_that_does_not_say_the_binding_is_told_and_leaves_only_its_end_open() {
+    let lines = [Line { granted: None, ..line("register", "u1", B, 200, 50_000, 100) }];
+    let unsaid = unsaid(&lines, &window());
+    assert_eq!(unsaid, ["200 to a REGISTER of u1 by 127.0.0.1:2 without its binding, 40000 ms after the fault"]);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[500])]).count, 0);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[])]).count, 1);
+}
+
+#[test]
 fn each_acknowledged_change_must_be_there() {
     let text = "{\"n\":1,\"user\":\"u1\",\"status\":200,\"at\":1}\n{\"n\":2,\"user\":\"u1\",\"status\":200,\"at\":2}\n\
                 {\"n\":3,\"user\":\"u2\",\"status\":0,\"at\":3}";
