@@ -12,6 +12,7 @@ use super::network::{Network, SERVERS};
 use super::register::Part;
 use super::traffic::{CHANGED, Rates, Traffic};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Routing groups, as by default.
@@ -66,6 +67,8 @@ pub(crate) struct Round {
     pub changes: Lost,
     /// The same of bindings.
     pub bindings: Lost,
+    /// REGISTERs that were taken as those of guests, by server.
+    pub guests: BTreeMap<SocketAddr, u32>,
     /// Acknowledgements that do not say what they acknowledge.
     pub unsaid: Vec<String>,
     /// Seconds from the repair until the pool was healthy.
@@ -147,6 +150,7 @@ fn play(
         calls: journal::calls(&lines, &window),
         changes: journal::lost_changes(number, &changes, &lists),
         bindings: journal::lost_bindings(&journal::bindings(&lines), &bindings),
+        guests: journal::guests(&lines),
         unsaid: journal::unsaid(&lines, &window),
         healthy,
     };

@@ -51,7 +51,7 @@ impl Round {
                 "established": calls.established, "made_there": calls.made_there, "kept": calls.kept,
                 "kept_elsewhere": calls.kept_elsewhere, "broken": calls.broken,
             },
-            "changes": lost(&self.changes), "bindings": lost(&self.bindings), "unsaid": self.unsaid, "healthy_s": self.healthy,
+            "changes": lost(&self.changes), "bindings": lost(&self.bindings), "guests": self.guests.values().sum::<u32>(), "unsaid": self.unsaid, "healthy_s": self.healthy,
         })
     }
 }
@@ -223,6 +223,16 @@ fn findings(rounds: &[Round]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\nLost, broken or not said, the first of them:\n\n{}", each.join("\n"));
     }
+    for round in rounds.iter().filter(|round| !round.guests.is_empty()) {
+        let by: Vec<String> = round.guests.iter().map(|(server, count)| format!("{count} by {server}")).collect();
+        let (number, fault, victim) = (round.number, round.fault.name(), round.victim + 1);
+        let _ = writeln!(
+            text,
+            "\nRound {number}, {fault} of fe{victim}: REGISTERs that were taken as those of guests, for some seconds and at that server only, though \
+             the others had a majority: {}. Lost they are only if such a user has no binding at all that lasts as long.",
+            by.join(", ")
+        );
+    }
     let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
     for (kind, count) in rounds.iter().flat_map(|round| &round.failures.kinds) {
         *kinds.entry(kind).or_default() += count;
@@ -259,6 +269,7 @@ mod tests {
             calls: Calls { established: 2, kept: 2, new: 3, ..Calls::default() },
             changes: looked.clone(),
             bindings: looked,
+            guests: BTreeMap::new(),
             unsaid: Vec::new(),
             healthy: 1.0,
         }

@@ -140,6 +140,15 @@ fn a_200_that_does_not_say_the_binding_is_told_and_leaves_only_its_end_open() {
 }
 
 #[test]
+fn a_guest_needs_some_binding_that_lasts_as_long_as_was_said() {
+    let lines = [Line { granted: Some(20), ..line("register", "u1", B, 200, 90_000, 100) }];
+    assert_eq!(guests(&lines), BTreeMap::from([(B.parse().unwrap(), 1)]));
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[500])]).count, 0);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[2])]).count, 1);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[])]).count, 1);
+}
+
+#[test]
 fn each_acknowledged_change_must_be_there() {
     let text = "{\"n\":1,\"user\":\"u1\",\"status\":200,\"at\":1}\n{\"n\":2,\"user\":\"u1\",\"status\":200,\"at\":2}\n\
                 {\"n\":3,\"user\":\"u2\",\"status\":0,\"at\":3}";
