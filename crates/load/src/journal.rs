@@ -39,6 +39,9 @@ pub struct Line<'a> {
     /// The step at which an operation failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<&'static str>,
+    /// The words beside the status with which an operation failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'a str>,
     /// Of a call that was established: how it went on.
     #[serde(flatten)]
     pub call: Option<CallLine>,

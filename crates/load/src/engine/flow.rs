@@ -42,6 +42,7 @@ impl Worker {
         let server = self.servers[self.users.get(user).server % self.servers.len()];
         let slot = &mut self.slots[id as usize];
         (slot.kind, slot.user, slot.port, slot.server) = (kind, user, port, server);
+        slot.why.clear();
         (slot.due, slot.sent, slot.serial, slot.cseq, slot.challenged) = (due, now, self.serial, 0, false);
         (slot.made, slot.up, slot.tries, slot.reinvite, slot.granted) = (server, 0, 0, None, None);
         slot.step = match kind {
@@ -99,6 +100,7 @@ impl Worker {
             transport: self.transport.token(),
             local,
             branch: (id, slot.generation),
+            run: self.plan.run,
             from: &words.from,
             to: &words.to,
             call_id: &words.call_id,
@@ -158,6 +160,11 @@ impl Worker {
         let success = (200..300).contains(&status);
         if matches!(step, Step::Invite | Step::Reinvite) {
             self.acknowledge(id, success, message);
+        }
+        if !success && self.plan.journal_failures {
+            let why = &mut self.slots[id as usize].why;
+            why.clear();
+            why.push_str(&scan::reason(message));
         }
         if matches!(status, 401 | 407) && self.plan.common.digest && !self.slots[id as usize].challenged {
             let name = if status == 401 { "www-authenticate" } else { "proxy-authenticate" };
@@ -259,6 +266,7 @@ impl Worker {
             transport: self.transport.token(),
             local,
             branch,
+            run: self.plan.run,
             from: value("from", "f"),
             to: value("to", "t"),
             call_id: value("call-id", "i"),
@@ -462,6 +470,7 @@ impl Worker {
             to: to.as_deref(),
             granted: slot.granted,
             step: (!success).then(|| slot.step.name()),
+            why: (status >= 300).then_some(slot.why.as_str()),
             call: (slot.up > 0).then_some(CallLine { up, made: slot.made, reinvite: slot.reinvite }),
         };
         if journal.write(&line).is_err() {

@@ -116,7 +116,9 @@ pub struct Worker {
     counts: Counts,
     pacers: Vec<(Kind, Pacer)>,
     course: Course,
-    next: u32,
+    /// Whose turn it is: of all kinds together, or of each kind where users have servers of their own, so that no kind meets the users of
+    /// one server only.
+    next: [u32; 3],
     todo: u32,
     again: VecDeque<u32>,
     serial: u64,
@@ -163,7 +165,7 @@ impl Worker {
             counts: Counts::default(),
             pacers: Vec::new(),
             course,
-            next: 0,
+            next: [0; 3],
             again: VecDeque::new(),
             serial: 0,
             phase: Phase::Prepare,
@@ -205,7 +207,7 @@ impl Worker {
             let all = if self.plan.avalanche {
                 self.course.all_back()
             } else {
-                self.plan.once && self.next >= self.users.len() && self.live == 0
+                self.plan.once && self.next[0] >= self.users.len() && self.live == 0
             };
             if !finished && all && self.phase == Phase::Measure {
                 finished = true;
@@ -352,12 +354,18 @@ impl Worker {
     /// Begins an operation of the next user that can. False if none can.
     fn begin_next(&mut self, now: u64, kind: Kind, due: u64) -> bool {
         let count = self.users.len();
+        let turn = match kind {
+            Kind::Message if self.plan.moves => 1,
+            Kind::Call if self.plan.moves => 2,
+            _ => 0,
+        };
         for _ in 0..count {
-            if self.plan.once && self.next >= count {
+            let next = self.next[turn];
+            if self.plan.once && next >= count {
                 return false;
             }
-            let index = self.next % count;
-            self.next = if self.plan.once { self.next + 1 } else { (index + 1) % count };
+            let index = next % count;
+            self.next[turn] = if self.plan.once { next + 1 } else { (index + 1) % count };
             let user = self.users.get(index);
             let can = match kind {
                 Kind::Register => !user.registering,

@@ -116,6 +116,8 @@ pub struct Slot {
     pub reinvite: Option<u16>,
     /// Seconds that a registrar granted.
     pub granted: Option<u64>,
+    /// The words beside a status that is no success.
+    pub why: String,
 }
 
 impl Slot {
@@ -142,6 +144,7 @@ impl Slot {
             tries: 0,
             reinvite: None,
             granted: None,
+            why: String::new(),
         }
     }
 }

@@ -18,6 +18,8 @@ const PENDING: usize = 100_000;
 
 #[derive(Debug)]
 struct Pending {
+    /// CSeq of the INVITE that it answers.
+    cseq: Vec<u8>,
     port: usize,
     to: SocketAddr,
     reply: Vec<u8>,
@@ -49,7 +51,9 @@ impl Uas {
                 self.pending.remove(call_id);
             }
             b"INVITE" => {
-                if let Some(known) = self.pending.get(call_id) {
+                // A re-INVITE is another one, also where the ACK of the first was lost with a server.
+                let cseq = scan::header(request, "cseq", "").unwrap_or_default().to_vec();
+                if let Some(known) = self.pending.get(call_id).filter(|known| known.cseq == cseq) {
                     send(&known.reply);
                     return;
                 }
@@ -67,7 +71,8 @@ impl Uas {
                 send(&reply);
                 if self.pending.len() < PENDING {
                     self.queue.push_back((now + T1, call_id.to_vec()));
-                    self.pending.insert(call_id.to_vec(), Pending { port, to: from, reply, since: now, delay: T1 });
+                    let pending = Pending { cseq, port, to: from, reply, since: now, delay: T1 };
+                    self.pending.insert(call_id.to_vec(), pending);
                 }
             }
             _ => {
@@ -100,5 +105,31 @@ impl Uas {
     /// When the next repetition is due.
     pub fn due(&self) -> Option<u64> {
         self.queue.front().map(|(due, _)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! An INVITE that comes again, and one that is another.
+
+    use super::*;
+
+    #[test]
+    fn a_repeated_invite_gets_its_reply_again_and_a_re_invite_one_of_its_own() {
+        let (mut uas, from) = (Uas::default(), "127.0.0.1:9".parse().unwrap());
+        let mut replies = |branch: &str, cseq: u32| {
+            let request = format!(
+                "INVITE sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch={branch}\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:b@x>\r\nCall-ID: c\r\n\
+                 CSeq: {cseq} INVITE\r\nContent-Length: 0\r\n\r\n"
+            );
+            let mut all = Vec::new();
+            uas.receive(0, 0, from, request.as_bytes(), |reply| all.push(String::from_utf8_lossy(reply).into_owned()));
+            all
+        };
+        let first = replies("z9hG4bK1", 1);
+        assert!(first.len() == 2 && first[1].starts_with("SIP/2.0 200"), "{first:?}");
+        assert_eq!(replies("z9hG4bK1", 1), [first[1].clone()]);
+        let other = replies("z9hG4bK2", 2);
+        assert!(other.len() == 2 && other[1].contains("branch=z9hG4bK2") && other[1].contains("CSeq: 2"), "{other:?}");
     }
 }

@@ -19,6 +19,8 @@ pub struct Request<'a> {
     pub local: SocketAddr,
     /// Slot and generation, for the branch.
     pub branch: (u32, u32),
+    /// Tells this run's branches from those that a server still knows of an earlier run from the same port.
+    pub run: u64,
     /// From.
     pub from: &'a [u8],
     /// To.
@@ -52,7 +54,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, " {};rport;branch=", request.local);
     out.extend_from_slice(scan::BRANCH);
-    let _ = write!(out, "{:x}.{:x}", request.branch.0, request.branch.1);
+    let _ = write!(out, "{:x}.{:x}.{:x}", request.branch.0, request.branch.1, request.run);
     out.extend_from_slice(b"\r\nMax-Forwards: 70\r\n");
     for route in request.routes {
         line(out, "Route", route);

@@ -2,13 +2,19 @@
 //!
 //! Owns the scan. It is lenient: what a server under test sends wrong shows as a failed operation, not here.
 
-/// Our branches begin with this; then the slot, a point, and its generation, both in hexadecimal.
+/// Our branches begin with this; then the slot, its generation and the run, in hexadecimal with points between them.
 pub const BRANCH: &[u8] = b"z9hG4bKpl";
 
 /// Status of a response, `None` for a request or anything else.
 pub fn status(message: &[u8]) -> Option<u16> {
     let digits = message.strip_prefix(b"SIP/2.0 ")?.get(..3)?;
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The words beside the status of a response.
+pub fn reason(message: &[u8]) -> String {
+    let line = message.split(|b| *b == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line.get(12..).unwrap_or_default()).trim().to_owned()
 }
 
 /// Method and Request-URI of a request.

@@ -12,6 +12,7 @@ use super::network::{Network, SERVERS};
 use super::register::Part;
 use super::traffic::{CHANGED, Rates, Traffic};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Routing groups, as by default.
@@ -66,6 +67,10 @@ pub(crate) struct Round {
     pub changes: Lost,
     /// The same of bindings.
     pub bindings: Lost,
+    /// REGISTERs that were taken as those of guests, by server.
+    pub guests: BTreeMap<SocketAddr, u32>,
+    /// Acknowledgements that do not say what they acknowledge.
+    pub unsaid: Vec<String>,
     /// Seconds from the repair until the pool was healthy.
     pub healthy: f64,
 }
@@ -145,9 +150,12 @@ fn play(
         calls: journal::calls(&lines, &window),
         changes: journal::lost_changes(number, &changes, &lists),
         bindings: journal::lost_bindings(&journal::bindings(&lines), &bindings),
+        guests: journal::guests(&lines),
+        unsaid: journal::unsaid(&lines, &window),
         healthy,
     };
-    if round.changes.count + round.bindings.count == 0 && round.calls.broken.is_empty() {
+    let calm = round.changes.count + round.bindings.count == 0 && round.calls.broken.is_empty();
+    if calm && round.unsaid.is_empty() {
         // What nobody needs to look into is not kept: twenty rounds are a gigabyte.
         let _ = std::fs::remove_dir_all(&own);
     }

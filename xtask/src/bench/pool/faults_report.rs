@@ -51,7 +51,7 @@ impl Round {
                 "established": calls.established, "made_there": calls.made_there, "kept": calls.kept,
                 "kept_elsewhere": calls.kept_elsewhere, "broken": calls.broken,
             },
-            "changes": lost(&self.changes), "bindings": lost(&self.bindings), "healthy_s": self.healthy,
+            "changes": lost(&self.changes), "bindings": lost(&self.bindings), "guests": self.guests.values().sum::<u32>(), "unsaid": self.unsaid, "healthy_s": self.healthy,
         })
     }
 }
@@ -137,7 +137,8 @@ fn introduction(options: &Options, rounds: &[Round], groups: usize, why_not: Opt
          lists/s ({:.0}), {} users in {groups} groups; generators and servers share all cores. A fault lasts 10 s, under load, as does the \
          repair. {place} The server that is hit is each of the three in turn.\n\n\
          *Served again*: from the fault to the first success of a request that was sent after it, of the group for which that came last; \
-         MESSAGE and INVITE from and to its users. A client whose server does not answer goes to the next after 2 s, so its own wait is \
+         MESSAGE and INVITE from and to its users, of which there are {:.0} a second in each group, so that this is seen up to some tenths of \
+         a second late. A client whose server does not answer goes to the next after 2 s, so its own wait is \
          longer; failures there are counted apart. *Last failure at another*: when the last new request was sent that a server that was well \
          refused or did not answer. *Calls kept*: established before the fault, re-INVITE and BYE accepted after it, sent first to the server \
          after the one that the call was made through. *Lost*: acknowledged before, while or after the fault, and not there when a \
@@ -152,6 +153,7 @@ fn introduction(options: &Options, rounds: &[Round], groups: usize, why_not: Opt
         offered.changes,
         rate("change"),
         options.users,
+        (offered.calls + offered.messages) / groups.max(1) as f64,
     )
 }
 
@@ -210,7 +212,8 @@ fn verdicts(rounds: &[Round], stopped: Option<&str>) -> Vec<String> {
 fn findings(rounds: &[Round]) -> String {
     let mut text = String::new();
     let each = rounds.iter().flat_map(|round| {
-        let all = round.changes.named.iter().chain(&round.bindings.named).chain(&round.calls.broken);
+        let all =
+            round.changes.named.iter().chain(&round.bindings.named).chain(&round.calls.broken).chain(&round.unsaid);
         all.map(move |what| {
             format!("- round {}, {} of fe{}: {what}", round.number, round.fault.name(), round.victim + 1)
         })
@@ -218,7 +221,17 @@ fn findings(rounds: &[Round]) -> String {
     let each: Vec<String> = each.take(LISTED).collect();
     if !each.is_empty() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\nLost or broken, the first of them:\n\n{}", each.join("\n"));
+        let _ = writeln!(text, "\nLost, broken or not said, the first of them:\n\n{}", each.join("\n"));
+    }
+    for round in rounds.iter().filter(|round| !round.guests.is_empty()) {
+        let by: Vec<String> = round.guests.iter().map(|(server, count)| format!("{count} by {server}")).collect();
+        let (number, fault, victim) = (round.number, round.fault.name(), round.victim + 1);
+        let _ = writeln!(
+            text,
+            "\nRound {number}, {fault} of fe{victim}: REGISTERs that were taken as those of guests, for some seconds and at that server only, though \
+             the others had a majority: {}. Lost they are only if such a user has no binding at all that lasts as long.",
+            by.join(", ")
+        );
     }
     let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
     for (kind, count) in rounds.iter().flat_map(|round| &round.failures.kinds) {
@@ -228,7 +241,7 @@ fn findings(rounds: &[Round]) -> String {
     if !kinds.is_empty() {
         let _ = writeln!(
             text,
-            "\nNew requests that servers that were well refused or did not answer while one was away, by step and status (0: no answer): {}.",
+            "\nNew requests that servers that were well refused or did not answer while one was away, by step, status and words (0: no answer): {}.",
             kinds.join(", ")
         );
     }
@@ -256,6 +269,8 @@ mod tests {
             calls: Calls { established: 2, kept: 2, new: 3, ..Calls::default() },
             changes: looked.clone(),
             bindings: looked,
+            guests: BTreeMap::new(),
+            unsaid: Vec::new(),
             healthy: 1.0,
         }
     }

@@ -10,6 +10,9 @@ use std::net::SocketAddr;
 
 /// How far a binding's end may be from what was granted, in milliseconds: the API says whole seconds.
 const ROUNDING: i64 = 1_500;
+/// Seconds that a server grants which does not find the user's group led (`guest_expiry_s` of the topology): such a binding is its own,
+/// beside the one that the user has.
+const GUEST: u64 = 20;
 /// Most broken calls, or losses, that are named.
 const NAMED: usize = 20;
 
@@ -24,6 +27,7 @@ pub(crate) struct Line {
     at: u64,
     took: u64,
     step: Option<String>,
+    why: Option<String>,
     up: Option<u64>,
     made: Option<SocketAddr>,
     reinvite: Option<u16>,
@@ -115,7 +119,7 @@ pub(crate) fn served(lines: &[Line], groups: &BTreeMap<String, String>, window: 
 /// Failures of requests that were sent during the fault to servers that were well, and the last of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
-    /// By step and status.
+    /// By step, status and words.
     pub kinds: BTreeMap<String, u32>,
     /// When the last one was sent, in milliseconds after the fault.
     pub last: u64,
@@ -126,7 +130,8 @@ pub(crate) fn failures(lines: &[Line], window: &Window) -> Failures {
     let mut failures = Failures::default();
     let failed = |line: &&Line| line.accepted().is_none() && line.server != window.victim;
     for line in lines.iter().filter(|line| line.sent_within(window)).filter(failed) {
-        let kind = format!("{} {}", line.step.as_deref().unwrap_or(&line.op), line.status);
+        let (step, why) = (line.step.as_deref().unwrap_or(&line.op), line.why.as_deref().unwrap_or_default());
+        let kind = format!("{step} {} {why}", line.status).trim_end().to_owned();
         *failures.kinds.entry(kind).or_default() += 1;
         failures.last = failures.last.max(line.sent() - window.hit);
     }
@@ -214,7 +219,8 @@ pub(crate) struct Binding {
     sent: u64,
     at: u64,
     granted: u64,
-    /// A later REGISTER has failed: it may have been carried out, so that only the binding itself is certain.
+    /// A later REGISTER has failed and may have been carried out, or the answer did not say until when: only the binding itself is
+    /// certain.
     doubtful: bool,
 }
 
@@ -226,12 +232,34 @@ pub(crate) fn bindings(lines: &[Line]) -> BTreeMap<String, Binding> {
     for line in registers {
         if line.status == 200 {
             let (sent, at, granted) = (line.sent(), line.at, line.granted.unwrap_or(0));
-            all.insert(line.user.clone(), Binding { sent, at, granted, doubtful: false });
+            all.insert(line.user.clone(), Binding { sent, at, granted, doubtful: line.granted.is_none() });
         } else if let Some(binding) = all.get_mut(&line.user) {
             binding.doubtful = true;
         }
     }
     all
+}
+
+/// REGISTERs that were taken as those of guests, by server.
+pub(crate) fn guests(lines: &[Line]) -> BTreeMap<SocketAddr, u32> {
+    let mut all = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.op == "register" && line.status == 200) {
+        if line.granted.is_some_and(|granted| granted <= GUEST) {
+            *all.entry(line.server).or_default() += 1;
+        }
+    }
+    all
+}
+
+/// REGISTERs whose 200 does not say the binding that it acknowledges (RFC 3261 §10.3 step 8).
+pub(crate) fn unsaid(lines: &[Line], window: &Window) -> Vec<String> {
+    let unsaid = |line: &&Line| line.op == "register" && line.status == 200 && line.granted.is_none();
+    let say = |line: &Line| {
+        // Milliseconds since 1970 are far below 2^63.
+        let after = line.at as i64 - window.hit as i64;
+        format!("200 to a REGISTER of {} by {} without its binding, {after} ms after the fault", line.user, line.server)
+    };
+    lines.iter().filter(unsaid).map(say).collect()
 }
 
 /// What of the acknowledged is not there.
@@ -269,6 +297,8 @@ pub(crate) fn lost_bindings(expected: &BTreeMap<String, Binding>, answers: &[(St
         let (low, high) = binding.end();
         match found {
             None => lost.note(|| format!("{user}: no binding")),
+            // A guest's must last as long as was said; what the user had before may last longer.
+            Some(end) if binding.granted <= GUEST && end >= low => {}
             Some(end) if !binding.doubtful && !(low..=high).contains(&end) => {
                 let off = end - (low + high) / 2;
                 lost.note(|| format!("{user}: its binding ends {off} ms from what the last refresh was granted"));

@@ -14,7 +14,7 @@ fn line(op: &str, user: &str, server: &str, status: u16, at: u64, took: u64) -> 
     let (server, to) = (server.parse().unwrap(), (op != "register").then(|| "u2".to_owned()));
     let (step, granted) = ((status != 200).then(|| op.to_owned()), Some(600));
     let (op, user) = (op.to_owned(), user.to_owned());
-    Line { op, user, to, server, status, at, took, step, up: None, made: None, reinvite: None, granted }
+    Line { op, user, to, server, status, at, took, step, why: None, up: None, made: None, reinvite: None, granted }
 }
 
 fn call(server: &str, up: Option<u64>, at: u64, (reinvite, status): (u16, u16)) -> Line {
@@ -128,6 +128,24 @@ fn a_binding_must_end_when_the_last_acknowledged_refresh_says() {
     let lost = lost_bindings(&expected, &[answer("u1", &[550]), answer("u2", &[])]);
     assert_eq!((lost.looked_for, lost.count), (3, 3));
     assert!(lost.named[0].starts_with("u1: its binding ends -"), "{:?}", lost.named);
+}
+
+#[test]
+fn a_200_that_does_not_say_the_binding_is_told_and_leaves_only_its_end_open() {
+    let lines = [Line { granted: None, ..line("register", "u1", B, 200, 50_000, 100) }];
+    let unsaid = unsaid(&lines, &window());
+    assert_eq!(unsaid, ["200 to a REGISTER of u1 by 127.0.0.1:2 without its binding, 40000 ms after the fault"]);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[500])]).count, 0);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[])]).count, 1);
+}
+
+#[test]
+fn a_guest_needs_some_binding_that_lasts_as_long_as_was_said() {
+    let lines = [Line { granted: Some(20), ..line("register", "u1", B, 200, 90_000, 100) }];
+    assert_eq!(guests(&lines), BTreeMap::from([(B.parse().unwrap(), 1)]));
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[500])]).count, 0);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[2])]).count, 1);
+    assert_eq!(lost_bindings(&bindings(&lines), &[answer("u1", &[])]).count, 1);
 }
 
 #[test]

@@ -118,7 +118,10 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
 /// The load of the machine before the first measurement, as it says itself.
 fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or("unknown").to_owned()
+    let load = text.split(' ').next().unwrap_or("unknown");
+    // A benchmark that is about to begin uses nothing itself.
+    let busy = load.parse().is_ok_and(|load: f64| load > 1.0);
+    format!("{load}{}", if busy { " (it was busy with other work: not figures to compare)" } else { "" })
 }
 
 /// The parts of the last report, which stay where only one is measured anew.

@@ -37,10 +37,10 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// A part of what the pool must bear, in percent; messages so that users of every group are heard of often enough.
+    /// A part of what the pool must bear, in percent; messages always so many that users of every group are heard of often.
     pub(crate) fn of(percent: u32) -> Rates {
         let part = f64::from(percent) / 100.0;
-        Rates { registers: 2000.0 * part, calls: 100.0 * part, messages: 200.0 * part, changes: 500.0 * part }
+        Rates { registers: 2000.0 * part, calls: 100.0 * part, messages: 300.0, changes: 500.0 * part }
     }
 }
 
