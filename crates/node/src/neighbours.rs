@@ -39,6 +39,12 @@ pub fn changed(core: &mut Core) {
     core.neighbours.untold = has_several(core);
 }
 
+/// A neighbour is linked again: it may lead, or know who does, so that users wait for that rather than being served in limits.
+pub fn linked(core: &mut Core) {
+    core.neighbours.leaderless.clear();
+    changed(core);
+}
+
 /// Lets whoever waits for such a change look again; true if there was one.
 pub fn pump(core: &mut Core) -> bool {
     if !std::mem::take(&mut core.neighbours.untold) {

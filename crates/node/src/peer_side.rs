@@ -23,7 +23,7 @@ pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
     core.layer.transport_restored(now.mono, peer_flow_of(pool, server));
     if pool == core.pool {
-        return crate::neighbours::changed(core);
+        return crate::neighbours::linked(core);
     }
     crate::modes::link_changed(core, pool);
     crate::procedures::link_changed(core, true);

@@ -456,3 +456,29 @@ fn a_call_that_waited_while_a_server_stood_still_does_not_ring_when_it_goes_on()
     assert_eq!(invites, 1, "bob is called once");
     message(&mut pool, &mut alice, still, &bob, at);
 }
+
+#[test]
+fn a_server_that_finds_the_others_again_waits_for_who_leads_instead_of_taking_guests() {
+    let mut pool = pool_with(&["bob"]);
+    let alone = follower(&pool, "bob");
+    let others = [(alone + 1) % 3, (alone + 2) % 3];
+    others.iter().for_each(|other| pool.cut(alone, *other));
+    pool.run(8_000);
+    let register = |pool: &mut Pool, host| {
+        let mut phone = Phone::udp("bob", host);
+        let granted = phone.ask(pool, alone, &Method::Register, "bob", &[("Expires", "600")]);
+        assert_eq!(granted.status(), Some(200));
+    };
+    let guests = |pool: &mut Pool| match pool.must(alone, Command::UserWhere { user: "bob".into() }) {
+        Reply::Where(found) => found.bindings.iter().filter(|binding| binding.guest).count(),
+        other => panic!("{other:?}"),
+    };
+    register(&mut pool, 9);
+    assert_eq!(guests(&mut pool), 1, "alone it serves in limits");
+    others.iter().for_each(|other| pool.connect(alone, *other));
+    register(&mut pool, 10);
+    let Reply::Where(found) = pool.must(others[0], Command::UserWhere { user: "bob".into() }) else {
+        panic!("no place")
+    };
+    assert!(found.bindings.iter().any(|b| !b.guest && b.flow.contains("192.0.2.10")), "{found:?}");
+}
