@@ -113,6 +113,8 @@ pub struct Link {
     pub silent: bool,
     /// This server has stood still: requests that come before the answer to this call had waited meanwhile.
     pub awaking: Option<u64>,
+    /// The last such call of the other end that was answered.
+    pub awoken: Option<u64>,
 }
 
 /// A guest binding kept in memory.

@@ -87,6 +87,10 @@ pub fn tick(core: &mut Core) {
     let mut any = false;
     for (id, link) in own {
         core.send_on(id, &PeerFrame::Alive);
+        if let Some(call) = link.awaking {
+            // A link that is too full lets frames fall; without an answer nothing asked on it would be done again.
+            core.send_on(id, &PeerFrame::Awake { call });
+        }
         let silent = now.saturating_sub(link.heard) > SILENT_MS;
         if silent == link.silent {
             continue;
@@ -132,12 +136,14 @@ pub fn stood_still(core: &mut Core, ms: Millis) {
     }
 }
 
-/// A neighbour has stood still. What it was asked before this it does not do; so nobody waits for that.
+/// A neighbour has stood still. What it was asked before this it does not do; so nobody waits for that. It may ask more than once.
 pub fn asks(core: &mut Core, link: LinkId, call: u64) {
-    let Some(neighbour) = core.links.get(&link).copied() else { return };
-    crate::peer_side::server_lost(core, neighbour.pool, neighbour.server);
-    let flow = crate::core::peer_flow_of(neighbour.pool, neighbour.server);
-    core.layer.transport_restored(core.now.mono, flow);
+    let Some(neighbour) = core.links.get_mut(&link) else { return };
+    let (first, pool, server) = (neighbour.awoken.replace(call) != Some(call), neighbour.pool, neighbour.server);
+    if first {
+        crate::peer_side::server_lost(core, pool, server);
+        core.layer.transport_restored(core.now.mono, crate::core::peer_flow_of(pool, server));
+    }
     core.send_on(link, &PeerFrame::Known { call });
 }
 

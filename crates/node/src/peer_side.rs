@@ -17,7 +17,7 @@ use pairline_group::{LinkId, PoolId, ServerId, Ticket};
 /// A link is up.
 pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     let now = core.now;
-    core.links.insert(link, Link { pool, server, heard: now.mono, silent: false, awaking: None });
+    core.links.insert(link, Link { pool, server, heard: now.mono, silent: false, awaking: None, awoken: None });
     let name = name_of(core, pool, server);
     core.event(Level::Info, "link-up", format!("link to {name} is up"));
     core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
@@ -161,8 +161,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
                 core.resolve(task, call, WaitResult::Statuses(statuses));
             }
         }
-        PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
-        PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
+        PeerFrame::Awake { call } if pool == core.pool => crate::neighbours::asks(core, link, call),
+        PeerFrame::Known { call } if pool == core.pool => crate::neighbours::awake(core, link, call),
         PeerFrame::Read { call, group, owner, kind } if pool == core.pool => {
             let found = crate::reads::answer(core, group, &owner, kind);
             core.send_on(link, &PeerFrame::Records { call, found });
@@ -179,6 +179,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         | PeerFrame::Command { .. }
         | PeerFrame::Groups
         | PeerFrame::Alive
+        | PeerFrame::Awake { .. }
+        | PeerFrame::Known { .. }
         | PeerFrame::Read { .. } => {}
     }
 }
