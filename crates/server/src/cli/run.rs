@@ -80,8 +80,8 @@ pub fn main() -> ExitCode {
 
 /// Runs a command; its exit code.
 fn run(cli: Cli) -> Result<u8, RunError> {
-    if let Top::Server(args @ ServerArgs { command: None, .. }) = &cli.command {
-        return Ok(super::server::run(args).map(|()| 0)?);
+    if let Top::Server(args @ ServerArgs { command: None, config: Some(config), .. }) = &cli.command {
+        return Ok(super::server::run(config, args).map(|()| 0)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
     if let Top::Pool(PoolCommand::Health { name }) = cli.command {

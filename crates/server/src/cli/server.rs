@@ -94,11 +94,10 @@ fn start_again(program: &Path) -> std::io::Error {
 }
 
 /// Runs one server until it is told to stop.
-pub fn run(args: &ServerArgs) -> Result<(), ServeError> {
+pub fn run(config: &Path, args: &ServerArgs) -> Result<(), ServeError> {
     // Asked for now: of a program that was replaced since, the system tells another name.
     let program = std::env::current_exe()?;
-    // The grammar asks for one where no other command stands.
-    let config = read_config(args.config.as_deref().unwrap_or(Path::new("server.toml")))?;
+    let config = read_config(config)?;
     let format = args.log.unwrap_or(match config.log_format {
         pairline_topology::server_config::LogFormat::Text => Format::Text,
         pairline_topology::server_config::LogFormat::Json => Format::Json,
