@@ -191,11 +191,3 @@ fn a_machine_that_stands_still_for_a_moment_keeps_what_it_leads() {
         }
     }
 }
-
-/// What 64 groups cost that nobody uses: a minute of three servers. Its processor time is to be measured from outside.
-#[test]
-#[ignore = "a measurement"]
-fn a_minute_of_64_idle_groups() {
-    let mut pool = Pool::with(3, 1, |cfg| cfg.groups = 64);
-    pool.run(60_000);
-}
