@@ -1,5 +1,5 @@
-//! REGISTER of a user whom other servers serve (another pool, or the server of this pool that leads the group): sent on with a Path, credentials intact, or with the identity that a
-//! certificate has proven here (DESIGN §8, RFC 3327).
+//! REGISTER of a user whom other servers serve (another pool, or the server of this pool that leads the group): sent on with a
+//! Path, credentials intact, or with the identity that a certificate has proven here (DESIGN §8, RFC 3327).
 //!
 //! Owns that one hop. The serving pool authenticates and decides.
 
