@@ -147,9 +147,13 @@ impl Worker {
             self.uas.receive(now, port, from, message, |reply| drop(port_.send(from, reply)));
             return;
         };
-        let Some((id, generation)) = scan::branch(message) else {
+        let Some((id, generation, run)) = scan::branch(message) else {
             return;
         };
+        if run != self.plan.run {
+            // An answer that an earlier run from this port did not wait for.
+            return;
+        }
         let current = self.slots.get(id as usize).is_some_and(|s| s.generation == generation && s.step != Step::Free);
         if !current {
             self.acknowledge_again(port, from, status, message);
