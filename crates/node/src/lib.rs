@@ -19,6 +19,7 @@ pub mod io;
 pub mod modes;
 pub mod neighbours;
 mod node;
+pub mod onward;
 pub mod peer;
 mod peer_side;
 pub mod place;

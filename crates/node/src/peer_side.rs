@@ -58,6 +58,7 @@ pub fn server_lost(core: &mut Core, pool: PoolId, server: ServerId) {
         core.waits.remove(&wait);
         core.resolve(task, wait, WaitResult::Elapsed);
     }
+    crate::onward::lost(core, server);
 }
 
 fn name_of(core: &Core, pool: PoolId, server: ServerId) -> String {
@@ -173,6 +174,12 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
                 core.resolve(task, call, WaitResult::Records(found));
             }
         }
+        PeerFrame::Register { call, client, algorithm, message } if pool == core.pool => {
+            crate::onward::asked(core, (link, call), &client, &algorithm, message);
+        }
+        PeerFrame::Registered { call, response } if pool == core.pool => {
+            crate::onward::answered(core, link, call, response);
+        }
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
         // Taken before, or no frame that is sent as such.
         PeerFrame::Sip(_)
@@ -181,6 +188,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         | PeerFrame::Alive
         | PeerFrame::Awake { .. }
         | PeerFrame::Known { .. }
+        | PeerFrame::Register { .. }
+        | PeerFrame::Registered { .. }
         | PeerFrame::Read { .. } => {}
     }
 }

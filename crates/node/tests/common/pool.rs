@@ -44,12 +44,20 @@ pub struct Pool {
     last: u64,
     requests: u64,
     frames: VecDeque<(usize, LinkId, Bytes)>,
+    /// Frames that servers have sent each other, oldest first.
+    pub seen: Vec<Bytes>,
 }
 
 impl Pool {
     /// So many servers, up, linked, and every group led.
     pub fn of(servers: usize) -> Pool {
+        Pool::with(servers, |_| {})
+    }
+
+    /// The same with a topology that is changed before the start.
+    pub fn with(servers: usize, change: impl FnOnce(&mut Topology)) -> Pool {
         let mut topology = pairline_topology::enterprise_topology();
+        change(&mut topology);
         let first = topology.server[0].clone();
         topology.server = (1..=servers)
             .map(|n| {
@@ -72,6 +80,7 @@ impl Pool {
             last: 0,
             requests: 0,
             frames: VecDeque::new(),
+            seen: Vec::new(),
         };
         (0..servers).for_each(|at| pool.start(at));
         pool.run(3_000);
@@ -149,6 +158,12 @@ impl Pool {
         self.settle();
     }
 
+    /// A frame of one server arrives at another, and all that follows.
+    pub fn frame(&mut self, from: usize, to: usize, frame: Bytes) {
+        let link = self.links[&(from.min(to), from.max(to))];
+        self.give(to, Input::PeerFrame { link, frame });
+    }
+
     fn take(&mut self, at: usize, input: Input) {
         let now = self.clocks(at);
         let front = &mut self.fronts[at];
@@ -195,6 +210,7 @@ impl Pool {
             Output::PeerFrame { link, frame } => {
                 let ends = self.links.iter().find(|(_, live)| **live == link).map(|(ends, _)| *ends);
                 let Some((a, b)) = ends else { return };
+                self.seen.push(frame.clone());
                 self.frames.push_back((if a == at { b } else { a }, link, frame));
             }
             Output::AdminReply { request, reply } => {
