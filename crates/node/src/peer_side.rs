@@ -115,8 +115,28 @@ fn replication(core: &mut Core, link: LinkId, pool: PoolId, bytes: &[u8]) {
     }
 }
 
+/// What only servers of one pool say to each other; gives back anything else.
+fn inside(core: &mut Core, link: LinkId, frame: PeerFrame) -> Option<PeerFrame> {
+    match frame {
+        PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
+        PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
+        PeerFrame::Read { call, group, owner, kind } => {
+            let found = crate::reads::answer(core, group, &owner, kind);
+            core.send_on(link, &PeerFrame::Records { call, found });
+        }
+        PeerFrame::Register { call, client, algorithm, message } => {
+            crate::onward::asked(core, (link, call), &client, &algorithm, message);
+        }
+        PeerFrame::Registered { call, response } => crate::onward::answered(core, link, call, response),
+        other => return Some(other),
+    }
+    None
+}
+
 fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
     let now = core.now;
+    let own = pool == core.pool;
+    let Some(frame) = (if own { inside(core, link, frame) } else { Some(frame) }) else { return };
     match frame {
         PeerFrame::Group(bytes) => replication(core, link, pool, &bytes),
         PeerFrame::Heartbeat(bytes) => crate::modes::heartbeat(core, pool, &bytes),
@@ -162,26 +182,14 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
                 core.resolve(task, call, WaitResult::Statuses(statuses));
             }
         }
-        PeerFrame::Awake { call } if pool == core.pool => crate::neighbours::asks(core, link, call),
-        PeerFrame::Known { call } if pool == core.pool => crate::neighbours::awake(core, link, call),
-        PeerFrame::Read { call, group, owner, kind } if pool == core.pool => {
-            let found = crate::reads::answer(core, group, &owner, kind);
-            core.send_on(link, &PeerFrame::Records { call, found });
-        }
         PeerFrame::Records { call, found } => {
             if let Some(task) = core.waits.remove(&call) {
                 core.forwarded.remove(&call);
                 core.resolve(task, call, WaitResult::Records(found));
             }
         }
-        PeerFrame::Register { call, client, algorithm, message } if pool == core.pool => {
-            crate::onward::asked(core, (link, call), &client, &algorithm, message);
-        }
-        PeerFrame::Registered { call, response } if pool == core.pool => {
-            crate::onward::answered(core, link, call, response);
-        }
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
-        // Taken before, or no frame that is sent as such.
+        // Taken before, nothing that another pool may ask, or no frame that is sent as such.
         PeerFrame::Sip(_)
         | PeerFrame::Command { .. }
         | PeerFrame::Groups
