@@ -61,11 +61,19 @@ pub enum Planted {
     PromiseForgotten,
     /// A leader that has told another to lead goes on as if it had not.
     PassedOnAndKept,
+    /// New voters decide without the old ones at once.
+    ChangeWithoutJoint,
+    /// A change of the replicas takes effect where it is appended, committed or not.
+    ChangeAtAppend,
+    /// A replica that only follows counts for the leader's lease.
+    LearnerCounted,
+    /// A replica that was taken from the group is heard, and an older disk of a server let in.
+    OldNumberAccepted,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 28] = [
+    pub const ALL: [Planted; 32] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -94,5 +102,9 @@ impl Planted {
         Planted::LeaseIgnored,
         Planted::PromiseForgotten,
         Planted::PassedOnAndKept,
+        Planted::ChangeWithoutJoint,
+        Planted::ChangeAtAppend,
+        Planted::LearnerCounted,
+        Planted::OldNumberAccepted,
     ];
 }
