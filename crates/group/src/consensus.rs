@@ -343,6 +343,11 @@ impl Consensus {
         self.leads_in().is_some()
     }
 
+    /// Whether this replica was elected, applied or not what it has to.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
     /// The term in which it leads and has applied an entry.
     pub(crate) fn leads_in(&self) -> Option<u64> {
         let raft = &self.node.raft;

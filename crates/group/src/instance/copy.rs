@@ -83,7 +83,8 @@ impl Instance {
         if self.copy_in.as_ref().is_some_and(|copy| now >= copy.progress.saturating_add(STALL)) {
             self.copy_in = None;
         }
-        if self.follows() || self.is_stopped() {
+        // Also before all of its log is applied: it may be that nothing more is committed before another has a copy.
+        if !self.consensus.is_elected() || self.is_stopped() {
             self.copies.clear();
             return;
         }

@@ -234,7 +234,15 @@ impl Instance {
             let highest = members.highest.get(&from).copied().unwrap_or_default();
             return Some(MemberBody::Old { incarnation: members::age(highest).0 });
         }
-        self.asked.insert(from, (incarnation, cx.now.mono));
+        // It was let in a moment ago: the answer is on its way, and the question must not count once it has a copy.
+        let known = self.consensus.known(cx.now.mono);
+        let blank =
+            known.iter().find(|known| members::server(known.replica) == from && !known.votes && !known.has_some);
+        if blank.is_some_and(|known| members::age(known.replica).0 == incarnation) {
+            self.asked.remove(&from);
+        } else {
+            self.asked.insert(from, (incarnation, cx.now.mono));
+        }
         None
     }
 }
