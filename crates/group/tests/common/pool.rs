@@ -378,7 +378,11 @@ impl Pool {
                 self.input(at, HostInput::TailStored { group });
             }
             HostOutput::Verified { equal, .. } => member.verified.push(equal),
-            HostOutput::Forget { group } => member.disk.forget(group),
+            HostOutput::Forget { group } => {
+                member.disk.forget(group);
+                // An empty disk is not a new one any more.
+                member.cfg.joins = true;
+            }
         }
     }
 
