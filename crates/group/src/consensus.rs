@@ -153,6 +153,8 @@ pub(crate) struct Consensus {
     lease: Lease,
     /// No vote is given before: a leader counts on it.
     promised: Millis,
+    /// When a leader was last heard.
+    heard: Millis,
     /// The first term in which this process heard a leader, or led.
     since: Option<u64>,
     /// The link to the leader's server is down: campaign then, if no leader is heard before.
@@ -224,6 +226,7 @@ impl Consensus {
             now: start.now,
             // What an earlier process has promised is not known any more.
             promised: start.now.saturating_add(PROMISE),
+            heard: start.now,
             since: None,
             hurry: None,
             yields: false,
@@ -343,6 +346,11 @@ impl Consensus {
         self.leads_in().is_some()
     }
 
+    /// When a leader was last heard; at the start at the latest.
+    pub(crate) fn heard_at(&self) -> Millis {
+        self.heard
+    }
+
     /// Whether this replica was elected, applied or not what it has to.
     pub(crate) fn is_elected(&self) -> bool {
         self.node.raft.state == StateRole::Leader
@@ -447,6 +455,7 @@ impl Consensus {
     /// A leader is heard: it may count on this replica for a while.
     fn promise(&mut self, term: u64) {
         self.since.get_or_insert(term);
+        self.heard = self.now;
         self.hurry = None;
         if !self.faults.promise_forgotten {
             self.promised = self.now.saturating_add(PROMISE);

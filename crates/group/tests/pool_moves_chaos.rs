@@ -145,12 +145,8 @@ impl Chaos {
             }
             80..84 => self.calm(),
             84..86 => self.change_servers(),
-            // One disk at a time, as long as the others are well.
-            86 if self.whole && self.up(at) => {
-                self.down(at, 0);
-                self.pool.wipe(at);
-                (self.whole, self.wipes) = (false, self.wipes + 1);
-            }
+            // One disk at a time, where all others are well and no move is on its way.
+            86 => self.wipe(at),
             87..89 if self.up(at) => {
                 let keep = self.rng.below(3);
                 self.down(at, keep);
@@ -164,6 +160,16 @@ impl Chaos {
         self.pool.settle();
         self.note();
         self.look();
+    }
+
+    fn wipe(&mut self, at: usize) {
+        self.whole = false;
+        self.calm();
+        if self.whole && self.up(at) {
+            self.down(at, 0);
+            self.pool.wipe(at);
+            (self.whole, self.wipes) = (false, self.wipes + 1);
+        }
     }
 
     fn down(&mut self, at: usize, keep: usize) {

@@ -177,15 +177,16 @@ impl Instance {
 
     /// Whether this copy has to ask whether it still is one, or waits for a copy of the state.
     pub(crate) fn seeks(&self, now: Now) -> bool {
-        let lost = self.leader(now).is_none() && now.mono >= self.quiet_since.saturating_add(LOST);
+        let lost = now.mono >= self.quiet_since.saturating_add(LOST);
         !self.consensus.is_alone() && self.copy_in.is_none() && self.restoring.is_none() && (self.is_blank() || lost)
     }
 
     /// When a leader was last known.
     pub(crate) fn note_quiet(&mut self, now: Now) {
-        if self.leader(now).is_some() {
-            self.quiet_since = now.mono;
-        }
+        // Whoever only follows believes in the last leader for ever.
+        let told = !self.takes_part() && self.leader(now).is_some();
+        let known = self.leads_now(now) || told;
+        self.quiet_since = if known { now.mono } else { self.quiet_since.max(self.consensus.heard_at()) };
     }
 
     /// Whether this copy knows nothing yet.
