@@ -183,10 +183,8 @@ impl Consensus {
             term = item.term;
         }
         let last = next - 1;
-        // Where nobody else votes all that is here is committed, as far as that is so.
         let alone = is_alone(&start.members, start.replica);
-        let change = start.items.iter().find(|item| crate::codec::is_change(&item.payload));
-        let sure = change.map_or(last, |item| item.index);
+        let sure = sure(&start.items, last);
         let commit = if alone {
             sure.max(start.hard.commit).clamp(applied, last)
         } else {
@@ -482,7 +480,7 @@ impl Consensus {
     /// Proposes a change of the configuration; whether it could. Only one at a time, and none while the configuration is joint.
     pub(crate) fn propose_change(&mut self, change: &Change) -> bool {
         let free = self.leads() && !self.node.raft.has_pending_conf() && self.lease.given_up().is_none();
-        if !free || self.members.is_joint() == !change.steps.is_empty() {
+        if !free || self.members.is_joint() != change.steps.is_empty() {
             return false;
         }
         let payload = crate::codec::encode_change(change);
@@ -579,7 +577,7 @@ impl Consensus {
         let entries = ready.take_entries();
         out.items = entries.iter().map(log::item).collect();
         self.node.mut_store().append(entries);
-        let early = self.faults.changes_at_append.then(|| out.items.clone()).unwrap_or_default();
+        let early = if self.faults.changes_at_append { out.items.clone() } else { Vec::new() };
         out.committed = ready.take_committed_entries().iter().map(log::item).collect();
         self.node.advance_append_async(ready);
         for item in early {
@@ -703,6 +701,12 @@ impl Consensus {
     pub(crate) fn hard(&self) -> Hard {
         self.stored
     }
+}
+
+/// What is committed where nobody else decides: all that is here, as far as that is so.
+fn sure(items: &[LogItem], last: u64) -> u64 {
+    let change = items.iter().find(|item| crate::codec::is_change(&item.payload));
+    change.map_or(last, |item| item.index)
 }
 
 /// Whether a replica is the only one that decides.

@@ -117,13 +117,14 @@ impl Members {
 
     /// The library's form.
     pub(super) fn to_library(&self) -> ConfState {
-        let mut state = ConfState::default();
-        state.voters = self.voters.iter().copied().collect();
-        state.learners = self.learners.iter().copied().collect();
-        state.voters_outgoing = self.outgoing.iter().copied().collect();
-        state.learners_next = self.learners_next.iter().copied().collect();
-        state.auto_leave = self.is_joint();
-        state
+        ConfState {
+            voters: self.voters.iter().copied().collect(),
+            learners: self.learners.iter().copied().collect(),
+            voters_outgoing: self.outgoing.iter().copied().collect(),
+            learners_next: self.learners_next.iter().copied().collect(),
+            auto_leave: self.is_joint(),
+            ..ConfState::default()
+        }
     }
 
     /// What a change has made of it.

@@ -177,9 +177,7 @@ impl Instance {
         }
         // One of an earlier build has the replicas that it began with, and its first number.
         let members = members.unwrap_or_else(|| replicas::first_members(cfg, group));
-        let replica = if replica == 0 { replicas::own(cfg) } else { replica };
-        let origin = members.clone();
-        let faults = replicas::faults(cfg);
+        let (replica, origin) = (replicas::or_own(cfg, replica), members.clone());
         let start = Start {
             seed: cfg.seed,
             replica,
@@ -189,7 +187,7 @@ impl Instance {
             items: after,
             keep: cfg.limits.replica_items,
             now: cx.now.mono,
-            faults,
+            faults: replicas::faults(cfg),
         };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
         instance.origin = origin;

@@ -36,6 +36,11 @@ pub(crate) fn own(cfg: &HostConfig) -> ReplicaId {
     members::number(cfg.server, cfg.incarnation, 0)
 }
 
+/// A replica's number as stored: 0 is the server's first.
+pub(super) fn or_own(cfg: &HostConfig, replica: ReplicaId) -> ReplicaId {
+    if replica == 0 { own(cfg) } else { replica }
+}
+
 /// The replicas that a group begins with: one on each server that it is placed on, with its first disk.
 pub(crate) fn first_members(cfg: &HostConfig, group: GroupId) -> Members {
     let number = |server| if server == cfg.server { own(cfg) } else { members::number(server, 1, 0) };
