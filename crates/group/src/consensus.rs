@@ -6,6 +6,8 @@
 //! an item means, nor links.
 
 mod check;
+#[cfg(test)]
+mod joint;
 mod lease;
 mod log;
 pub(crate) mod members;
@@ -148,6 +150,10 @@ pub(crate) struct Consensus {
     members: Members,
     /// All that vote, in order.
     voters: Vec<ReplicaId>,
+    /// The newest change of the configuration in the log.
+    changed_at: u64,
+    /// Once an item after this index is committed, a majority has on its disk that the configuration is committed.
+    settled_after: u64,
     /// The latest time that was told.
     now: Millis,
     lease: Lease,
@@ -205,6 +211,7 @@ impl Consensus {
             max_uncommitted_size: 64 << 20,
             ..Config::default()
         };
+        let changed_at = newest_change(&start.items).unwrap_or(0);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let log = MemLog::new(&start.members, hard, (applied, applied_term), start.items);
         let node = RawNode::new(&config, log, &logger)?;
@@ -221,6 +228,8 @@ impl Consensus {
             lease: Lease::default(),
             members: start.members,
             voters: Vec::new(),
+            changed_at,
+            settled_after: last,
             now: start.now,
             // What an earlier process has promised is not known any more.
             promised: start.now.saturating_add(PROMISE),
@@ -300,6 +309,7 @@ impl Consensus {
         if raft.state == StateRole::Leader && self.lease.term() != raft.term {
             self.since.get_or_insert(raft.term);
             self.lease.begin(raft.term);
+            self.settled_after = self.last();
             self.node.ping();
         }
     }
@@ -463,8 +473,8 @@ impl Consensus {
     /// What is to be sent now; in order for each receiver, lost without harm.
     pub(crate) fn take_messages(&mut self) -> Vec<ReplicaMessage> {
         let said = std::mem::take(&mut self.outbox);
-        // Whoever is no replica of the group, as far as it knows, says nothing.
-        if self.is_member() { said } else { Vec::new() }
+        // Whoever knows nothing says nothing. One that was taken from the group answers those that do not know of it yet.
+        if self.members.is_blank() { Vec::new() } else { said }
     }
 
     /// The configuration, as far as it is applied.
@@ -485,6 +495,19 @@ impl Consensus {
         }
         let payload = crate::codec::encode_change(change);
         self.node.propose_conf_change(payload.to_vec(), change.to_library()).is_ok()
+    }
+
+    /// Whether this replica leads and a majority of the present voters has on its disk that they are the voters: those from before are
+    /// needed no more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.leads() && !self.members.is_joint() && self.applied > self.settled_after
+    }
+
+    /// Sees to it that it will be.
+    pub(crate) fn settle(&mut self) {
+        if self.leads() && !self.members.is_joint() && self.last() == self.settled_after {
+            self.propose(&Bytes::new());
+        }
     }
 
     /// A joint configuration whose leader has gone before its end is ended by the next.
@@ -512,6 +535,13 @@ impl Consensus {
         }
         self.members.changed(change, &now);
         self.members_changed();
+        self.settled_after = self.last();
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader && !raft.promotable() {
+            // It was elected by those of before, and has told the others.
+            let term = raft.term;
+            raft.become_follower(term, INVALID_ID);
+        }
         Ok(())
     }
 
@@ -544,9 +574,14 @@ impl Consensus {
         }
         let mut ready = self.node.ready();
         let mut out = Drained { number: ready.number(), ..Drained::default() };
+        let entries = ready.take_entries();
+        out.items = entries.iter().map(log::item).collect();
+        self.changed_at = newest_change(&out.items).unwrap_or(self.changed_at);
         if let Some(hs) = ready.hs() {
             let hard = Hard { term: hs.term, vote: hs.vote, commit: hs.commit };
-            if hard.term != self.stored.term || hard.vote != self.stored.vote {
+            // Who decides is known after a restart too, without those that do not decide any more.
+            let settles = self.stored.commit < self.changed_at && hard.commit >= self.changed_at;
+            if hard.term != self.stored.term || hard.vote != self.stored.vote || settles {
                 self.stored = hard;
                 out.hard = (!self.faults.vote_not_stored).then_some(hard);
             }
@@ -574,8 +609,6 @@ impl Consensus {
         if snapshot.index > 0 {
             self.node.mut_store().restart((snapshot.index, snapshot.term));
         }
-        let entries = ready.take_entries();
-        out.items = entries.iter().map(log::item).collect();
         self.node.mut_store().append(entries);
         let early = if self.faults.changes_at_append { out.items.clone() } else { Vec::new() };
         out.committed = ready.take_committed_entries().iter().map(log::item).collect();
@@ -707,6 +740,11 @@ impl Consensus {
 fn sure(items: &[LogItem], last: u64) -> u64 {
     let change = items.iter().find(|item| crate::codec::is_change(&item.payload));
     change.map_or(last, |item| item.index)
+}
+
+/// Where the newest change of the configuration stands among these items.
+fn newest_change(items: &[LogItem]) -> Option<u64> {
+    items.iter().rev().find(|item| crate::codec::is_change(&item.payload)).map(|item| item.index)
 }
 
 /// Whether a replica is the only one that decides.

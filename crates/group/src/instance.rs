@@ -468,10 +468,9 @@ impl Instance {
         while let Some(drained) = self.consensus.drain() {
             any = true;
             let before = records.len();
-            if let Some(hard) = drained.hard {
-                records.push(self.hard_record(hard));
-            }
             records.extend(drained.items.into_iter().map(|item| checkpoint::item_record(self.group, item)));
+            // Behind the items: what it says to be committed is there, if the batch is torn.
+            records.extend(drained.hard.map(|hard| self.hard_record(hard)));
             let bare = records.len() == before;
             if let Some(restoring) = self.restoring.as_mut().filter(|restoring| bare || restoring.drain == 0) {
                 // It is as good as synced when the checkpoint is, which is written after the log.

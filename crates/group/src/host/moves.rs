@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 
 /// Interval at which a server asks for what it has no copy of.
 const ASK: Millis = 500;
+/// Disks of one server that can be told apart.
+const MOST_DISKS: u64 = 0xffff;
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -24,8 +26,6 @@ pub(super) struct Moves {
     /// Whether groups that this disk does not have may be created here: the pool is as it was when it began.
     pub(super) founds: bool,
     asked: Millis,
-    /// Groups of which it was told that this server's disk is an older one.
-    old: BTreeSet<GroupId>,
 }
 
 impl Moves {
@@ -66,6 +66,9 @@ impl Host {
             |instance: &&Instance| !instance.is_alone() && replicas::incarnation(instance.number()) < incarnation;
         let gone: Vec<GroupId> = self.groups.values().filter(of_before).map(|instance| instance.group).collect();
         gone.into_iter().for_each(|group| self.forget(group));
+        // What was told of later ones before this start.
+        let latest = self.groups.values().map(|instance| replicas::incarnation(instance.number())).max();
+        self.cfg.incarnation = incarnation.max(latest.unwrap_or_default());
         let as_ever = self.groups.values().all(|instance| instance.is_as_founded(&self.cfg));
         self.moves.founds &= as_ever || self.cfg.servers.len() < 2;
     }
@@ -92,7 +95,6 @@ impl Host {
             return;
         }
         self.moves.asked = now.mono;
-        self.forget_removed();
         let incarnation = self.cfg.incarnation;
         for group in self.moves.expected.clone() {
             let body = match self.groups.get(&group) {
@@ -106,13 +108,6 @@ impl Host {
                 self.out.push_back(HostOutput::Send { link: *link, frame: Frame::Member { group, body } });
             }
         }
-    }
-
-    /// Copies that found in their own log that they are none any more.
-    fn forget_removed(&mut self) {
-        let removed: Vec<GroupId> =
-            self.groups.iter().filter(|(_, instance)| instance.was_removed()).map(|(group, _)| *group).collect();
-        removed.into_iter().for_each(|group| self.remove(group));
     }
 
     /// This server is no replica of a group any more: it ends what waits there, and lets everything go.
@@ -149,14 +144,23 @@ impl Host {
                 }
             }
             MemberBody::Old { incarnation } => {
-                if incarnation > self.cfg.incarnation
-                    && !self.groups.contains_key(&group)
-                    && self.moves.old.insert(group)
-                {
-                    self.out.push_back(HostOutput::Alarm(Alarm::OldDisk { group, incarnation }));
-                }
+                self.on_old(group, incarnation);
             }
         }
+    }
+
+    /// The others remember this disk's number, or a later one, and there is nothing on it: it comes in under one that was never used.
+    fn on_old(&mut self, group: GroupId, incarnation: u64) {
+        let empty = self.groups.get(&group).is_none_or(Instance::is_blank);
+        if !empty || incarnation < self.cfg.incarnation || incarnation >= MOST_DISKS {
+            return;
+        }
+        if self.groups.contains_key(&group) {
+            self.forget(group);
+        }
+        self.cfg.incarnation = incarnation + 1;
+        self.moves.asked = 0;
+        self.out.push_back(HostOutput::Alarm(Alarm::OldDisk { group, incarnation }));
     }
 
     /// A leader speaks to a replica that this server does not have yet: an empty copy is created under that number.

@@ -178,7 +178,8 @@ impl Instance {
     /// Whether this copy has to ask whether it still is one, or waits for a copy of the state.
     pub(crate) fn seeks(&self, now: Now) -> bool {
         let lost = now.mono >= self.quiet_since.saturating_add(LOST);
-        !self.consensus.is_alone() && self.copy_in.is_none() && self.restoring.is_none() && (self.is_blank() || lost)
+        let doubts = self.is_blank() || self.was_removed() || lost;
+        !self.consensus.is_alone() && self.copy_in.is_none() && self.restoring.is_none() && doubts
     }
 
     /// When a leader was last known.
@@ -200,7 +201,8 @@ impl Instance {
         members.changes == 0 && *members == replicas::first_members(cfg, self.group)
     }
 
-    /// Whether it has found that it is no replica of the group any more.
+    /// Whether it has found that it is no replica of the group any more. It keeps its copy and votes until a leader says that a majority of
+    /// the others knows that: should some of them be lost before, it may be needed once more.
     pub(crate) fn was_removed(&self) -> bool {
         !self.is_blank() && !self.consensus.is_member() && !self.replaying
     }
@@ -219,17 +221,25 @@ impl Instance {
         let lenient = replicas::faults(cx.cfg).old_number_accepted;
         let members = self.consensus.members();
         if replica != 0 && members.contains(replica) {
+            if leads && blank && members.deciding().contains(&replica) {
+                // It had everything once, and has lost it: it may not come back under this number.
+                return Some(MemberBody::Old { incarnation: members::age(replica).0 });
+            }
             if leads && blank {
                 self.offer_copy(cx, replica);
             }
             return None;
         }
-        if replica != 0 {
-            let gone = (members.is_gone(replica) && !lenient) || leads;
-            return gone.then_some(MemberBody::Gone { replica });
-        }
         if !leads {
             return None;
+        }
+        if replica != 0 {
+            let kept = lenient && members.is_gone(replica);
+            if !self.consensus.is_settled() {
+                self.consensus.settle();
+                return None;
+            }
+            return (!kept).then_some(MemberBody::Gone { replica });
         }
         if members.next_number(from, incarnation).is_none() && !lenient {
             let highest = members.highest.get(&from).copied().unwrap_or_default();

@@ -192,7 +192,7 @@ impl Instance {
 
     /// A stopped copy among several says nothing more, so that the others go on without it; nor does one whose state is not on disk.
     pub(super) fn takes_part(&self) -> bool {
-        self.consensus.is_alone() || !(self.is_stopped() || self.restoring.is_some() || self.was_removed())
+        self.consensus.is_alone() || !(self.is_stopped() || self.restoring.is_some())
     }
 
     /// A change of the configuration is committed.

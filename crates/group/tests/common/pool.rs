@@ -256,6 +256,12 @@ impl Pool {
         self.members[at].cfg.incarnation += 1;
     }
 
+    /// A killed server gets an empty disk, and has the number of its first.
+    pub fn empty(&mut self, at: usize) {
+        self.members[at].disk = Disk::default();
+        (self.members[at].cfg.incarnation, self.members[at].cfg.joins) = (1, true);
+    }
+
     /// A server that comes to the first pool; the others have to be told.
     pub fn add(&mut self) -> usize {
         let mut cfg = self.members[0].cfg.clone();
