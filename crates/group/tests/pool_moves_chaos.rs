@@ -286,10 +286,18 @@ fn lose_in_a_move(seed: u64) -> Option<Result<Met, String>> {
         chaos.change_servers();
     }
     chaos.pool.delay = true;
-    for _ in 0..chaos.rng.below(120) {
-        match chaos.rng.below(4) {
-            0 => chaos.pool.run(50),
-            1 => chaos.propose(chaos.pool.leader().unwrap_or(0)),
+    for _ in 0..chaos.rng.below(200) {
+        match chaos.rng.below(12) {
+            0..3 => chaos.pool.run(50),
+            3..6 => chaos.propose(chaos.pool.leader().unwrap_or(0)),
+            // The leader does not reach one of the others for a while.
+            6 => {
+                let (leader, other) = (chaos.pool.leader().unwrap_or(0), chaos.rng.below(chaos.count()));
+                if leader != other && chaos.pool.linked(leader, other) {
+                    chaos.pool.cut(leader, other);
+                }
+            }
+            7 => (0..chaos.count()).for_each(|at| chaos.pool.rejoin(at)),
             _ => {
                 let place = chaos.rng.below(chaos.pool.waiting().max(1));
                 chaos.pool.deliver(place);

@@ -215,6 +215,11 @@ impl Pool {
         self.links[&ends(a, b)]
     }
 
+    /// Whether there is one.
+    pub fn linked(&self, a: usize, b: usize) -> bool {
+        self.links.contains_key(&ends(a, b))
+    }
+
     /// The number of a server's replicas.
     pub fn replica(&self, at: usize) -> ReplicaId {
         u64::from(self.members[at].cfg.server.0) << 16 | self.members[at].cfg.incarnation
