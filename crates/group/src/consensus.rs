@@ -191,11 +191,8 @@ impl Consensus {
         let last = next - 1;
         let alone = is_alone(&start.members, start.replica);
         let sure = sure(&start.items, last);
-        let commit = if alone {
-            sure.max(start.hard.commit).clamp(applied, last)
-        } else {
-            start.hard.commit.clamp(applied, last)
-        };
+        let known = if alone { sure.max(start.hard.commit) } else { start.hard.commit };
+        let commit = known.clamp(applied, last);
         let hard = Hard { term: start.hard.term.max(term), commit, ..start.hard };
         let seed = mix(start.seed ^ (u64::from(group.pool.0) << 32) ^ (u64::from(group.index) << 8));
         let config = Config {
