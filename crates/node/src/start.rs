@@ -111,6 +111,7 @@ fn host(
         server: config.server,
         servers: config.topology.servers_of(pool).iter().map(|server| server.id).collect(),
         incarnation: 1,
+        joins: false,
         seed: u64::from_le_bytes(seed),
         groups,
         cms_home: config.topology.deployment.management_store == pool,
