@@ -250,7 +250,12 @@ impl Cx for TaskCx {
             let left = self.with(|core| until.saturating_sub(core.now.mono));
             let there = self.with(|core| elsewhere(core, group).filter(|at| core.way_to(*at).is_some()));
             let Some(at) = there else {
-                if left > 0 && matches!(refusal, Refusal::NotLeader(_)) {
+                let waits = match refusal {
+                    Refusal::NotLeader(_) => true,
+                    Refusal::NoSuchGroup => self.with(|core| group.pool == core.pool),
+                    _ => false,
+                };
+                if left > 0 && waits {
                     self.leader_changed(until).await;
                     continue;
                 }
