@@ -91,6 +91,13 @@ impl Disk {
         self.purged.insert(group, through);
     }
 
+    /// Nothing of that group is on it any more.
+    fn forget(&mut self, group: GroupId) {
+        self.log.retain(|record| record.group != group);
+        self.checkpoints.remove(&group);
+        self.purged.remove(&group);
+    }
+
     fn resolve(&mut self, group: GroupId, fork: Position, resolved: &[(Position, Resolution)]) {
         if self.lose_marks {
             return;
