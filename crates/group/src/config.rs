@@ -26,10 +26,11 @@ pub struct HostConfig {
     /// All servers of the pool, this one too, in any order: each group has copies on three of them
     /// ([`crate::placement`]).
     pub servers: Vec<ServerId>,
-    /// Rises each time the server's disk was wiped or replaced; peers remember it.
+    /// Rises each time that what is on the server's disk is not to be believed any more: 1 unless somebody says so. That a disk was emptied
+    /// the others find out, and have its server come in under a higher one.
     pub incarnation: u64,
-    /// Whether the server came to a pool that was there already: it creates no groups, but asks for them. So does one whose disk is not its
-    /// first, in a pool of several.
+    /// Whether the pool may be there already: in one of several servers this one creates groups that its disk does not have only once all
+    /// others have said that they have nothing of them either. Otherwise it knows that the pool is new.
     pub joins: bool,
     /// Seed of the consensus timeouts.
     pub seed: u64,

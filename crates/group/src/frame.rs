@@ -237,8 +237,8 @@ pub enum Frame {
         /// What.
         body: CopyBody,
     },
-    /// Goes with a canary from a server that is not alone in its pool: the groups that it leads there, whoever serves them. So the partner
-    /// knows to whom it has to speak.
+    /// The groups that a server leads in its pool, whoever serves them. It goes with each canary to the partner, so that this one knows to
+    /// whom it has to speak; and to the other servers of the pool, for those that have no copy.
     Leads {
         /// Which groups.
         groups: Vec<GroupId>,
@@ -321,11 +321,13 @@ pub enum MemberBody {
         /// Its number.
         replica: ReplicaId,
     },
-    /// The others remember a later disk of that server.
+    /// The others remember this disk of that server, or a later one, and it is empty: it has to come in under a number above this.
     Old {
         /// Which.
         incarnation: u64,
     },
+    /// There is nothing of that group at that server, and as far as it knows there never was.
+    Nothing,
 }
 
 impl Frame {

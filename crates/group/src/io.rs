@@ -400,7 +400,8 @@ pub enum Alarm {
         /// Which group.
         group: GroupId,
     },
-    /// The others remember a later disk of this server: it may not take part with this one.
+    /// The others remember this disk of this server, or a later one, and there is nothing of the group on it: it was emptied, or is an old
+    /// one. The server comes in anew, under a number that was never used.
     OldDisk {
         /// Which group.
         group: GroupId,

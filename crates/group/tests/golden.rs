@@ -136,6 +136,7 @@ fn frames_within() -> Vec<Frame> {
         Frame::Member { group, body: MemberBody::Ask { replica: (4 << 16) | 1, incarnation: 2, blank: true } },
         Frame::Member { group, body: MemberBody::Gone { replica: (4 << 16) | 1 } },
         Frame::Member { group, body: MemberBody::Old { incarnation: 3 } },
+        Frame::Member { group, body: MemberBody::Nothing },
     ]
 }
 

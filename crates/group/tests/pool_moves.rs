@@ -128,6 +128,74 @@ fn a_disk_that_its_server_does_not_trust_any_more_is_read_no_more() {
     pool.assert_equal();
 }
 
+fn asking(cfg: &mut HostConfig) {
+    (cfg.joins, cfg.cms_home, cfg.groups) = (true, true, 4);
+}
+
+#[test]
+fn a_pool_begins_once_all_its_servers_have_said_that_they_have_nothing() {
+    let mut pool = Pool::with(3, 5, asking);
+    for seed in 0..3 {
+        pool = Pool::with(3, seed, asking);
+        live(&mut pool, 3_000);
+        let leader = pool.leader().expect("all said so");
+        pool.committed(leader, "a", "1");
+        let all = pool.host(leader).groups();
+        assert!(all.len() == 5 && (0..3).all(|at| pool.host(at).groups() == all));
+        assert!(pool.members.iter().all(|member| member.alarms.is_empty()), "nobody had to be told of its disk");
+    }
+    // One of them is missing: it might have everything.
+    pool.isolate(2);
+    for at in 0..2 {
+        pool.crash(at, 0);
+        pool.empty(at);
+        pool.restart(at);
+    }
+    live(&mut pool, 5_000);
+    assert_eq!(pool.with_copy(), [2]);
+    assert_eq!((pool.host(0).awaited(), pool.host(2).awaited()), (5, 0));
+}
+
+#[test]
+fn a_crash_at_the_beginning_is_made_up_for() {
+    for cut in 0..40 {
+        let mut pool = Pool::with(3, 9, asking);
+        pool.run(cut * 50);
+        for at in 0..3 {
+            pool.crash(at, usize::try_from(cut).unwrap() % 3);
+        }
+        for at in 0..3 {
+            pool.restart(at);
+        }
+        live(&mut pool, 9_000);
+        let leader = pool.leader().unwrap_or_else(|| panic!("nobody leads after a crash at {cut}"));
+        pool.committed(leader, "a", "1");
+        pool.run(200);
+        assert_eq!(pool.with_copy(), [0, 1, 2]);
+        pool.assert_equal();
+    }
+}
+
+#[test]
+fn a_server_without_a_copy_knows_who_leads() {
+    let mut pool = Pool::with(5, 7, |cfg| (cfg.joins, cfg.groups) = (true, 4));
+    live(&mut pool, 5_000);
+    for _ in 0..2 {
+        let leader = pool.leader().unwrap();
+        let server = pool.members[leader].cfg.server;
+        for at in 0..5 {
+            assert_eq!(pool.host(at).leader(GROUP), Some(server), "at {at}");
+        }
+        let bare = (0..5).find(|at| pool.host(*at).group(GROUP).is_none()).unwrap();
+        let changes = pool.members[bare].changes;
+        pool.crash(leader, 0);
+        pool.run(2_000);
+        assert!(pool.host(bare).leader(GROUP).is_some_and(|now| now != server) && pool.members[bare].changes > changes);
+        pool.restart(leader);
+        live(&mut pool, 6_000);
+    }
+}
+
 #[test]
 fn a_pool_grows_from_one_server_to_five_and_back() {
     for seed in 0..6 {

@@ -217,7 +217,9 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
         Alarm::OldDisk { group, incarnation } => (
             "old-disk",
             format!(
-                "group {group}: the other servers remember disk {incarnation} of this server, and this is an older one"
+                "group {group}: the other servers remember disk {incarnation} of this server, and this one is empty or older: what is on \
+                 it does not count, and this server takes copies anew as disk {}",
+                incarnation + 1
             ),
         ),
         Alarm::TailFrontLost { group, entries, made } => (

@@ -107,3 +107,32 @@ fn users_of_a_dead_pool_are_guests_at_any_server_of_the_other_and_found_by_all_o
         message(&mut pair, &mut Phone::udp("alice", host(at, 1)), at, &bob, 4);
     }
 }
+
+#[test]
+fn in_pools_of_five_most_servers_have_no_copy_and_all_serve_everybody() {
+    let mut pair = Pool::paired(5);
+    for (user, pool) in [("alice", "east"), ("bob", "east"), ("carol", "west")] {
+        let password = "a long password".to_owned();
+        let add = Command::UserAdd { user: user.into(), password, display_name: None, pool: Some(pool.into()) };
+        pair.must(1, add);
+    }
+    pair.run(1_000);
+    let mut alices: Vec<Phone> = (0..10).map(|at| Phone::udp("alice", host(at, 1))).collect();
+    let mut carols: Vec<Phone> = (0..10).map(|at| Phone::udp("carol", host(at, 2))).collect();
+    let mut bob = Phone::tcp("bob", host(3, 0));
+    assert_eq!(bob.register(&mut pair, 3), Some(200));
+    let round = |pair: &mut Pool, alices: &mut [Phone], carols: &mut [Phone], bob: &Phone| {
+        for at in (0..10).filter(|at| *at != 2) {
+            message(pair, &mut alices[at], at, bob, 3);
+            message(pair, &mut carols[at], at, bob, 3);
+        }
+    };
+    round(&mut pair, &mut alices, &mut carols, &bob);
+    move_groups(&mut pair, 8, false);
+    pair.kill(2);
+    pair.run(3_000);
+    round(&mut pair, &mut alices, &mut carols, &bob);
+    assert_eq!(bob.register(&mut pair, 3), Some(200));
+    move_groups(&mut pair, 4, true);
+    round(&mut pair, &mut alices, &mut carols, &bob);
+}

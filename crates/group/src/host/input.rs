@@ -184,7 +184,7 @@ impl Host {
             id.is_cms() || id.pool == own || partner.is_some_and(|(pool, groups)| id.pool == pool && id.index < groups)
         };
         let gone: Vec<GroupId> = self.groups.keys().filter(|id| !kept(id)).copied().collect();
-        self.moves.expected.retain(kept);
+        self.moves.expected.retain(|id, _| kept(id));
         for group in gone {
             self.forget(group);
         }

@@ -21,6 +21,7 @@ impl Host {
         if peer == self.cfg.pool {
             self.peers.insert(server, link);
             self.even.linked.entry(server).or_insert(self.now.mono);
+            self.met(server);
         } else if Some(peer) == self.partner() {
             self.use_link(server, Some(link));
         }
@@ -41,6 +42,7 @@ impl Host {
                 None => {
                     self.peers.remove(&gone.1);
                     self.even.linked.remove(&gone.1);
+                    self.parted(gone.1);
                     self.each(|instance, _| instance.lost_server(gone.1));
                 }
             }
@@ -224,6 +226,7 @@ impl Host {
                 }
             }
             Frame::Member { group, body } if pool == self.cfg.pool => self.on_member(link, server, group, body),
+            Frame::Leads { groups } if pool == self.cfg.pool => self.on_led(server, groups),
             frame if Some(pool) != self.partner() || frame.check().is_err() => {}
             frame => {
                 // The two sides may prefer different ones of several connections: what the partner says counts on each.

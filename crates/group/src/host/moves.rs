@@ -1,7 +1,9 @@
 //! Servers that come and go, and disks that were replaced.
 //!
 //! Owns which groups this server should have a copy of, the asking for them, and the forgetting of those that it is no replica of any more.
-//! One server at a time is let in by each leader. Does not own the changes themselves (`instance::moves`).
+//! One server at a time is let in by each leader. A group is begun only where every other server of the pool has said that it has nothing of
+//! it, so that a disk that was emptied never votes as if it had not acknowledged anything. Does not own the changes themselves
+//! (`instance::moves`), nor who leads where (`led`).
 
 use super::{Host, cx};
 use crate::consensus::{ReplicaBody, ReplicaId, ReplicaMessage};
@@ -11,7 +13,7 @@ use crate::instance::moves::Wanted;
 use crate::instance::{Instance, replicas};
 use crate::io::{Alarm, HostOutput};
 use crate::placement;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Interval at which a server asks for what it has no copy of.
 const ASK: Millis = 500;
@@ -21,11 +23,14 @@ const MOST_DISKS: u64 = 0xffff;
 /// What is known of it.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
-    /// Groups of which some server of this pool has copies.
-    pub(super) expected: BTreeSet<GroupId>,
-    /// Whether groups that this disk does not have may be created here: the pool is as it was when it began.
+    /// Groups of which servers of this pool have copies, and how one is opened that nobody has yet.
+    pub(super) expected: BTreeMap<GroupId, Option<bool>>,
+    /// Whether groups that this disk does not have are created here without asking: the pool is as it was when it began.
     pub(super) founds: bool,
-    asked: Millis,
+    /// When the others were last asked.
+    pub(super) asked: Option<Millis>,
+    /// Which of them have said that they have nothing of a group, on the links that are up.
+    nothing: BTreeMap<GroupId, BTreeSet<ServerId>>,
 }
 
 impl Moves {
@@ -91,12 +96,13 @@ impl Host {
                 busy |= instance.move_on(cx, &wanted, !busy);
             });
         }
-        if now.mono < self.moves.asked.saturating_add(ASK) {
+        self.tick_led();
+        if self.moves.asked.is_some_and(|asked| now.mono < asked.saturating_add(ASK)) {
             return;
         }
-        self.moves.asked = now.mono;
+        self.moves.asked = Some(now.mono);
         let incarnation = self.cfg.incarnation;
-        for group in self.moves.expected.clone() {
+        for group in self.moves.expected.keys().copied().collect::<Vec<_>>() {
             let body = match self.groups.get(&group) {
                 Some(instance) if instance.seeks(now) => {
                     MemberBody::Ask { replica: instance.number(), incarnation, blank: instance.is_blank() }
@@ -130,13 +136,18 @@ impl Host {
     pub(super) fn on_member(&mut self, link: LinkId, from: ServerId, group: GroupId, body: MemberBody) {
         match body {
             MemberBody::Ask { replica, incarnation, blank } => {
-                let Some(instance) = self.groups.get_mut(&group) else { return };
-                let answer = instance.asked(&mut cx!(self, group), from, (replica, incarnation, blank));
+                let nothing = self.groups.get(&group).is_none_or(Instance::is_void);
+                let answer = match self.groups.get_mut(&group) {
+                    _ if nothing => (replica == 0).then_some(MemberBody::Nothing),
+                    Some(instance) => instance.asked(&mut cx!(self, group), from, (replica, incarnation, blank)),
+                    None => None,
+                };
                 self.touched.insert(group);
                 if let Some(body) = answer {
                     self.out.push_back(HostOutput::Send { link, frame: Frame::Member { group, body } });
                 }
             }
+            MemberBody::Nothing => self.on_nothing(from, group),
             MemberBody::Gone { replica } => {
                 let own = self.groups.get(&group).is_some_and(|instance| instance.number() == replica);
                 if own && self.groups.get(&group).is_some_and(|instance| instance.seeks(self.now)) {
@@ -151,22 +162,60 @@ impl Host {
 
     /// The others remember this disk's number, or a later one, and there is nothing on it: it comes in under one that was never used.
     fn on_old(&mut self, group: GroupId, incarnation: u64) {
-        let empty = self.groups.get(&group).is_none_or(Instance::is_blank);
-        if !empty || incarnation < self.cfg.incarnation || incarnation >= MOST_DISKS {
-            return;
-        }
-        if self.groups.contains_key(&group) {
+        if let Some(instance) = self.groups.get(&group) {
+            if !instance.is_blank() || replicas::incarnation(instance.number()) > incarnation {
+                return;
+            }
             self.forget(group);
         }
-        self.cfg.incarnation = incarnation + 1;
-        self.moves.asked = 0;
-        self.out.push_back(HostOutput::Alarm(Alarm::OldDisk { group, incarnation }));
+        self.moves.asked = None;
+        if (self.cfg.incarnation..MOST_DISKS).contains(&incarnation) {
+            self.cfg.incarnation = incarnation + 1;
+            self.out.push_back(HostOutput::Alarm(Alarm::OldDisk { group, incarnation }));
+        }
+    }
+
+    /// Another server has nothing of a group. If all others have said so, nobody has ever acknowledged anything of it.
+    fn on_nothing(&mut self, from: ServerId, group: GroupId) {
+        if self.groups.contains_key(&group) || !self.moves.expected.contains_key(&group) {
+            return;
+        }
+        let said = self.moves.nothing.entry(group).or_default();
+        said.insert(from);
+        let own = self.cfg.server;
+        let all = self.cfg.servers.iter().all(|server| *server == own || said.contains(server));
+        if all
+            && self.cfg.incarnation == 1
+            && replicas::first_members(&self.cfg, group).contains(replicas::own(&self.cfg))
+        {
+            self.found(group);
+        }
+    }
+
+    /// Groups that this server should have a copy of, and of which it does not have anything yet.
+    pub fn awaited(&self) -> usize {
+        let here = |group: &GroupId| self.groups.get(group).is_some_and(|instance| !instance.is_blank());
+        self.moves.expected.keys().filter(|group| replicas::has(&self.cfg, **group) && !here(group)).count()
+    }
+
+    /// A link to another server of the pool is up: it is asked at once.
+    pub(super) fn met(&mut self, server: ServerId) {
+        self.moves.asked = None;
+        self.tell_led(server);
+    }
+
+    /// No link to another server of the pool is left: what it said may not be so any more.
+    pub(super) fn parted(&mut self, server: ServerId) {
+        self.moves.nothing.values_mut().for_each(|said| {
+            said.remove(&server);
+        });
+        self.led.gone(server);
     }
 
     /// A leader speaks to a replica that this server does not have yet: an empty copy is created under that number.
     pub(super) fn come(&mut self, group: GroupId, message: &ReplicaMessage) {
         let leads = matches!(message.body, ReplicaBody::Heartbeat { .. } | ReplicaBody::Append { .. });
-        if self.groups.contains_key(&group) || !leads || !self.moves.expected.contains(&group) {
+        if self.groups.contains_key(&group) || !leads || !self.moves.expected.contains_key(&group) {
             return;
         }
         let to: ReplicaId = message.to;
@@ -178,7 +227,7 @@ impl Host {
         // Where there is a partner, the leader says with its heartbeats whether its authority is confirmed.
         instance.confirmed = !self.is_paired();
         self.groups.insert(group, instance);
-        self.moves.asked = 0;
+        self.moves.asked = None;
         self.want();
     }
 }

@@ -195,6 +195,16 @@ impl Instance {
         self.consensus.members().is_blank()
     }
 
+    /// Whether nothing ever stood in it, here or, as far as this copy was told, anywhere.
+    pub(crate) fn is_void(&self) -> bool {
+        !self.is_blank() && self.consensus.last() == 0 && self.applied.0 == 0 && self.consensus.leader().is_none()
+    }
+
+    /// Whether this copy is one of the group's, as far as it knows.
+    pub(crate) fn is_replica(&self) -> bool {
+        self.consensus.is_member()
+    }
+
     /// Whether the group has the replicas that it began with.
     pub(crate) fn is_as_founded(&self, cfg: &HostConfig) -> bool {
         let members = self.consensus.members();

@@ -9,6 +9,7 @@ mod pairing;
 mod pools;
 mod procedure;
 mod proof;
+mod publishing;
 mod server;
 mod status;
 mod users;
@@ -100,6 +101,7 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         | Command::ProcedureAbort { .. }
         | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
+        Command::TopologyPublish { document, dry_run } => publishing::publish(cx, &document, dry_run).await,
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
         Command::UserProve { authorization, method, target } => {
             proof::execute(cx, authorization.as_deref(), &method, &target).await
@@ -255,6 +257,7 @@ fn privileged(command: &Command) -> bool {
             | Command::ProcedureShow { .. }
             | Command::Preflight { .. }
             | Command::TopologyShow
+            | Command::TopologyPublish { dry_run: true, .. }
             | Command::ServerStatus
             | Command::FenceAnswer { .. }
     )
@@ -280,6 +283,7 @@ fn label(command: &Command) -> String {
         Command::ServerRestart { server } => format!("restart of server {server}"),
         Command::PoolSync { pool } => format!("pool sync {pool}"),
         Command::PoolVerify { pool } => format!("pool verify {pool}"),
+        Command::TopologyPublish { .. } => "topology publish".to_owned(),
         Command::PoolPair { a, b, .. } => format!("pool pair {a} {b}"),
         Command::PoolUnpair { a, b } => format!("pool unpair {a} {b}"),
         Command::PoolFailover { pool, disaster, dry_run, .. } => {

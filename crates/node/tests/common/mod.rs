@@ -106,6 +106,13 @@ impl Disk {
         self.tails.iter().filter(asked).filter(open).cloned().collect()
     }
 
+    /// Nothing of that group is on it any more.
+    fn forget(&mut self, group: GroupId) {
+        self.log.retain(|record| record.group != group);
+        self.checkpoints.remove(&group);
+        self.purged.remove(&group);
+    }
+
     fn resolve(&mut self, group: GroupId, fork: Position, resolved: &[(Position, Resolution)]) {
         if self.lose_marks {
             return;

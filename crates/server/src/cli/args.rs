@@ -115,6 +115,11 @@ pub enum ServerCommand {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
         deadline: u64,
     },
+    /// Create certificate, key and configuration of a server that the published topology has and the data folder has not.
+    Create {
+        /// Its name in the topology.
+        name: String,
+    },
     /// Take a drain back.
     Undrain {
         /// Its name in the topology.
@@ -324,6 +329,14 @@ pub enum PreflightCommand {
 pub enum TopologyCommand {
     /// Print the published topology as TOML.
     Show,
+    /// Publish a topology in the place of the present one: `topology show`, edited.
+    Publish {
+        /// The document, as TOML.
+        file: PathBuf,
+        /// Print what would change, and which server does what; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `pairline policy …`.
