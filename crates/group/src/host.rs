@@ -426,6 +426,12 @@ impl Host {
         self.partner.map(|(pool, _)| pool)
     }
 
+    /// The server of the partner pool that leads the copies of a group there, as far as it has shown that; where only one is linked, that
+    /// one.
+    pub fn partner_leader(&self, group: GroupId) -> Option<ServerId> {
+        partner_for(self.partner, group).and(self.partners.server(group))
+    }
+
     /// Whether the partner, by any of its servers, was heard on a link a short while ago.
     pub fn live_link(&self) -> bool {
         self.partners.heard_since(self.now.mono.saturating_sub(self.cfg.limits.link_dead))

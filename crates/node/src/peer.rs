@@ -4,6 +4,8 @@
 //! Does not own what replication frames or heartbeats contain.
 
 use crate::command::Actor;
+use crate::copies::Copy;
+use crate::orders::Order;
 use bytes::Bytes;
 use pairline_group::io::{Done, Proposal};
 use pairline_group::{GroupId, Key, Kind, Record, ServerId};
@@ -123,6 +125,50 @@ pub enum PeerFrame {
     Known {
         /// The request.
         call: u64,
+    },
+    /// A procedure at another server of this pool wants something of a group that is led here.
+    Order {
+        /// Echoed in the answer.
+        call: u64,
+        /// Which group.
+        group: GroupId,
+        /// What.
+        order: Order,
+    },
+    /// Its answer.
+    Ordered {
+        /// The request.
+        call: u64,
+        /// How it ended.
+        done: Done,
+    },
+    /// Whoever leads a group has applied an entry of a procedure's step.
+    Stepped {
+        /// Which group.
+        group: GroupId,
+        /// The entry as it is stored.
+        entry: Bytes,
+    },
+    /// The copy that whoever leads a group has refuses to be activated by a handover.
+    HandoverRefused {
+        /// Which group.
+        group: GroupId,
+        /// Why.
+        reason: String,
+    },
+    /// Asks another server of this pool for all its copies.
+    Copies {
+        /// Echoed in the answer.
+        call: u64,
+    },
+    /// Its answer.
+    HasCopies {
+        /// The request.
+        call: u64,
+        /// One per group.
+        copies: Vec<Copy>,
+        /// The procedure that runs there.
+        runs: Option<u128>,
     },
 }
 

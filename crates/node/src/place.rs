@@ -40,7 +40,7 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
         return Place::Here { group };
     }
     let serving = core.host.serving(group).map_or(group.pool, |(pool, _)| pool);
-    if serving == core.pool && neighbours::has_several(core) {
+    if is_for_this_pool(core, group) {
         return in_this_pool(core, group);
     }
     // Only the partner stands in for a pool that is not heard.
@@ -51,20 +51,31 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
         Some(Role::Active) => Place::Unavailable { group, pool: serving },
         Some(Role::Backup | Role::Fenced) if serving != core.pool => {
             // Heartbeats decide before the link does: a frozen server keeps its connection open.
+            let at = at_other(core, group, serving);
             if limited {
                 Place::Resiliency { group }
-            } else if core.peer_flow(Peer::Pool(serving)).is_some() {
-                Place::Elsewhere { group, at: Peer::Pool(serving) }
+            } else if core.peer_flow(at).is_some() {
+                Place::Elsewhere { group, at }
             } else {
                 Place::Unavailable { group, pool: serving }
             }
         }
         Some(_) => Place::Unavailable { group, pool: serving },
+        // Who has a copy knows who serves.
+        None if core.partner() == Some(group.pool) && asked_for(core, group).is_some() => in_this_pool(core, group),
         None if core.peer_flow(Peer::Pool(group.pool)).is_some() => {
             Place::Elsewhere { group, at: Peer::Pool(group.pool) }
         }
         None => Place::Unavailable { group, pool: group.pool },
     }
+}
+
+/// Whom to ask of another pool that serves a group: the server that leads it there, if that is known and it can be reached; else any,
+/// which passes on.
+fn at_other(core: &Core, group: GroupId, serving: PoolId) -> Peer {
+    let several = neighbours::is_of_several(core, serving) && core.host.partner() == Some(serving);
+    let leader = core.host.partner_leader(group).filter(|_| several).map(Peer::Server);
+    leader.filter(|at| core.way_to(*at).is_some()).unwrap_or(Peer::Pool(serving))
 }
 
 /// Where a group is served that this pool of several servers serves: by the one that leads it. While none does that can be reached, its
@@ -80,6 +91,12 @@ fn in_this_pool(core: &Core, group: GroupId) -> Place {
         },
         None => Place::Unavailable { group, pool: core.pool },
     }
+}
+
+/// Whether another server of this pool may lead a group: the pool serves it and has several.
+pub fn is_for_this_pool(core: &Core, group: GroupId) -> bool {
+    let serving = core.host.serving(group).map_or(group.pool, |(pool, _)| pool);
+    serving == core.pool && neighbours::has_several(core)
 }
 
 /// The other server of this pool that is asked for a group: who leads it, as far as is known here, whether there is a copy here or not.

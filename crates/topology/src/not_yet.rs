@@ -1,36 +1,26 @@
 //! What this build cannot do yet with pools of several servers, and therefore refuses.
 //!
-//! Owns these refusals and nothing that stays: the file goes away with [`check`]'s and [`changes`]' two calls once pools of several
-//! servers ship to each other, and one of one server can become one of several. None of them can be overridden.
+//! Owns these refusals and nothing that stays: the file goes away with [`check`]'s and [`changes`]' two calls once the management store is
+//! followed by pools of several servers, and a pool of one server can become one of several. None of them can be overridden.
 
-use crate::model::{Edition, Topology};
+use crate::model::{Edition, Pool, Topology};
 use crate::reader::Findings;
 
 /// What a document may not say yet.
 pub(crate) fn check(f: &mut Findings, t: &Topology) {
-    for (n, pairing) in t.pairing.iter().enumerate() {
-        for pool in [pairing.a, pairing.b] {
-            let servers = t.servers_of(pool).len();
-            if servers > 1 {
-                let problem = format!(
-                    "{} has {servers} servers; only pools of one server ship to each other yet",
-                    t.pool_name(pool)
-                );
-                f.add(format!("pairing[{n}]"), problem, "leave the pairing out; this cannot be overridden");
-            }
-        }
-    }
-    // The management store is followed from one server by one server.
-    if let Some(pool) = t.pool.iter().find(|p| p.edition == Edition::Enterprise).filter(|_| t.pool.len() > 1) {
+    // Pools that are not paired follow the management store from one server to one server.
+    let alone = |pool: &&Pool| pool.edition == Edition::Enterprise && t.pool.len() > 1 && t.partner(pool.id).is_none();
+    if let Some(pool) = t.pool.iter().find(alone) {
         let problem = format!(
-            "{} is an Enterprise pool, which cannot share the management store with another pool yet",
+            "{} is an Enterprise pool, which cannot share the management store with a pool that it is not paired with yet",
             pool.name
         );
-        f.add(
-            "pool",
-            problem,
-            "make it the deployment's only pool, or use Standard Edition pools; this cannot be overridden",
-        );
+        f.add("pool", problem, "pair it, or make it the deployment's only pool; this cannot be overridden");
+    }
+    if let Some(pool) = t.pool.iter().find(|p| p.edition == Edition::Enterprise).filter(|_| t.pool.len() > 2) {
+        let problem =
+            format!("{} is an Enterprise pool, which shares the management store with its partner only", pool.name);
+        f.add("pool", problem, "use at most two pools in the deployment; this cannot be overridden");
     }
 }
 

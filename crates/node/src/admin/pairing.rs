@@ -33,7 +33,8 @@ pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
         (new.pairing.len() != before).then_some(new)
     });
     if new.is_some() {
-        cx.with(|core| may_unpair(core))?;
+        let groups = crate::copies::of_pool(cx).await.statuses();
+        cx.with(|core| may_unpair(core, &groups))?;
     }
     match new {
         Some(new) => publish(cx, new).await,
@@ -48,8 +49,7 @@ pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
 }
 
 /// A pairing ends when both sides can learn of it and neither holds anything that only the pairing can bring home.
-fn may_unpair(core: &Core) -> Result<(), Problem> {
-    let all: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
+fn may_unpair(core: &Core, all: &[GroupStatus]) -> Result<(), Problem> {
     let moved = all.iter().filter(|group| !group.group.is_cms() && group.serving != group.group.pool).count();
     let tails: u64 = all.iter().map(|group| group.tail).sum();
     let refused = |kind: &str, detail: String, remedy: &str| {
