@@ -171,7 +171,11 @@ impl Asking {
             Top::Topology(TopologyCommand::Publish { file, dry_run }) => {
                 let document =
                     std::fs::read_to_string(&file).map_err(|source| RunError::Read { path: file, source })?;
-                self.plain(Command::TopologyPublish { document, dry_run }, Prefer::Any).await
+                let published = self.plain(Command::TopologyPublish { document, dry_run }, Prefer::Any).await?;
+                if !dry_run {
+                    self.keep_topology().await?;
+                }
+                Ok(published)
             }
             Top::Server(ServerArgs { command: Some(ServerCommand::Create { name }), .. }) => self.create(&name).await,
             Top::Server(ServerArgs { command: Some(command), .. }) => {
@@ -186,6 +190,19 @@ impl Asking {
                 Ok(true)
             }
         }
+    }
+
+    /// What is published is what the folder's servers begin with, should one of them be started with an empty disk.
+    async fn keep_topology(&mut self) -> Result<(), RunError> {
+        let layout = crate::up::layout::Layout::new(&self.common.data);
+        if !matches!(layout.look(), Ok(crate::up::layout::Found::Deployment)) {
+            return Ok(());
+        }
+        if let Reply::Text { text } = self.session.call(&Command::TopologyShow, &Prefer::Any).await? {
+            crate::tls::files::write_public(&layout.topology(), text.as_bytes())
+                .map_err(crate::up::create::CreateError::from)?;
+        }
+        Ok(())
     }
 
     /// Creates what a new server needs, from the published topology and the folder's authority.

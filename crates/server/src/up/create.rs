@@ -96,8 +96,8 @@ fn build(new: &Layout, final_place: &Layout, topology: &Topology) -> Result<(), 
     Ok(new.mark()?)
 }
 
-/// Gives a server that came to the published topology what it needs: certificate, key, configuration, and the topology that it begins
-/// with. The place of the configuration comes back.
+/// Gives a server that came to the published topology what it needs: certificate, key and configuration; the folder's topology, with which it
+/// begins, becomes the published one. The place of the configuration comes back.
 ///
 /// # Errors
 /// [`CreateError`]; nothing that was there is touched.
@@ -117,10 +117,8 @@ pub fn add_server(layout: &Layout, published: &str, name: &str) -> Result<PathBu
     let authority = Authority::load_or_create(&layout.authority(), &topology.deployment.id)?;
     let names = certificate_names(&topology, server);
     authority.issue(&names)?.write(&folder.join("server.pem"), &folder.join("server.key"))?;
-    let own = folder.join("topology.toml");
-    files::write_public(&own, published.as_bytes())?;
-    let text = ServerConfig { topology: own, ..server_config(layout, server) }.to_toml();
-    files::write_public(&config, text.as_bytes())?;
+    files::write_public(&layout.topology(), published.as_bytes())?;
+    files::write_public(&config, server_config(layout, server).to_toml().as_bytes())?;
     Ok(config)
 }
 
