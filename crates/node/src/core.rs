@@ -54,6 +54,8 @@ pub enum WaitResult {
     Tails(Vec<StoredTail>),
     /// Statuses of the other pool's copies.
     Statuses(Vec<pairline_group::io::GroupStatus>),
+    /// Copies of another server of this pool, and the procedure that runs there.
+    Copies(Vec<crate::copies::Copy>, Option<u128>),
     /// Records of a group that another server leads, or who leads it.
     Records(Result<Vec<(Key, Record)>, Option<ServerId>>),
     /// A sleep is over, or the wait was given up.
@@ -92,6 +94,8 @@ pub enum TicketOwner {
     PeerProposal(LinkId, u64),
     /// A handover that the partner's runner asked for.
     PeerHandover(LinkId, u64),
+    /// An order that a procedure at another server of this pool gave.
+    PeerOrder(LinkId, u64),
     /// A request that is decided in one step.
     Quick(u32),
     /// The runner of a procedure, with its own ticket.
@@ -376,10 +380,8 @@ impl Core {
 
     /// The same, if they are heard on it.
     pub fn way_to(&self, at: Peer) -> Option<(LinkId, Link)> {
-        self.link_at(at).filter(|(_, link)| match link.pool == self.pool {
-            true => !link.silent,
-            false => self.modes.hears(link.pool, self.now.mono),
-        })
+        let hears = |pool| pool == self.pool || self.modes.hears(pool, self.now.mono);
+        self.link_at(at).filter(|(_, link)| !link.silent && hears(link.pool))
     }
 
     /// The paired pool.
@@ -404,6 +406,37 @@ impl Core {
     /// Sends a frame on a link.
     pub fn send_on(&mut self, link: LinkId, frame: &PeerFrame) {
         self.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
+    }
+
+    /// Answers on a link, unless it has gone meanwhile.
+    pub fn answer_on(&mut self, link: LinkId, frame: &PeerFrame) {
+        if self.links.contains_key(&link) {
+            self.send_on(link, frame);
+        }
+    }
+
+    /// Sends a frame to every linked server of a pool.
+    pub fn tell_pool(&mut self, pool: PoolId, frame: &PeerFrame) {
+        let to = self.servers_linked(pool);
+        to.into_values().for_each(|link| self.send_on(link, frame));
+    }
+
+    /// The linked servers of a pool, each with its youngest link.
+    pub fn servers_linked(&self, pool: PoolId) -> BTreeMap<ServerId, LinkId> {
+        self.links.iter().filter(|(_, link)| link.pool == pool).map(|(id, link)| (link.server, *id)).collect()
+    }
+
+    /// Whether those are other servers of this pool.
+    pub fn is_near(&self, at: Peer) -> bool {
+        match at {
+            Peer::Pool(pool) => pool == self.pool,
+            Peer::Server(server) => self.topology.server(server).is_some_and(|server| server.pool == self.pool),
+        }
+    }
+
+    /// Whether this server leads its pool's copies of a group.
+    pub fn is_led_here(&self, group: GroupId) -> bool {
+        self.host.leads(group)
     }
 
     /// Sends a SIP message where its flow leads: to the shell, or to the partner inside the link.

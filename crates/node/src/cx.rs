@@ -150,6 +150,30 @@ impl TaskCx {
         self.with(|core| crate::neighbours::waited(core, wait));
     }
 
+    /// Commits what another pool passed on to this one: here, or at whichever server of this pool leads the group, and nowhere else.
+    pub async fn commit_within(&self, group: GroupId, proposal: Proposal) -> Done {
+        let until = self.with(|core| core.now.mono + PARK_MS);
+        loop {
+            let left = self.with(|core| until.saturating_sub(core.now.mono));
+            let there = self.with(|core| crate::place::asked_for(core, group));
+            let done = match there {
+                Some(server) if !self.with(|core| core.host.can_commit(group)) => {
+                    self.commit_there(Peer::Server(server), group, proposal.clone(), left.max(1)).await
+                }
+                _ => self.commit_here(group, proposal.clone()).await,
+            };
+            match &done {
+                Done::Refused(Refusal::NotLeader(_) | Refusal::NoSuchGroup) if left > 0 => {
+                    match there {
+                        Some(_) => self.sleep(PARK_RETRY_MS).await,
+                        None => self.leader_changed(until).await,
+                    };
+                }
+                _ => return done,
+            }
+        }
+    }
+
     async fn commit_there(&self, at: Peer, group: GroupId, proposal: Proposal, patience: u64) -> Done {
         let Some((link, to)) = self.with(|core| core.way_to(at)) else {
             return Done::Refused(Refusal::NotNow("the link to the serving server is down".into()));
@@ -171,6 +195,14 @@ fn elsewhere(core: &Core, group: GroupId) -> Option<Peer> {
     }
     let pool = core.host.serving(group).map(|(pool, _)| pool).filter(|pool| *pool != core.pool);
     pool.or_else(|| core.partner()).map(Peer::Pool)
+}
+
+/// Who serves a group of which there is no copy here, as a server of this pool says that has one.
+fn told_of(core: &Core, refusal: &Refusal) -> Option<Peer> {
+    match refusal {
+        Refusal::NotActive(_, pool) if *pool != core.pool => Some(Peer::Pool(*pool)),
+        _ => None,
+    }
 }
 
 /// Whether another server may answer what was refused here.
@@ -240,6 +272,7 @@ impl Cx for TaskCx {
 
     async fn commit(&self, group: GroupId, proposal: Proposal) -> Done {
         let until = self.with(|core| core.now.mono + PARK_MS);
+        let mut hint = None;
         loop {
             let done = self.commit_here(group, proposal.clone()).await;
             let Done::Refused(refusal) = &done else { return done };
@@ -248,9 +281,15 @@ impl Cx for TaskCx {
             }
             // All tries together stay within the bound, the last one's wait included.
             let left = self.with(|core| until.saturating_sub(core.now.mono));
-            let there = self.with(|core| elsewhere(core, group).filter(|at| core.way_to(*at).is_some()));
+            let way = |at: &Peer| self.with(|core| core.way_to(*at).is_some());
+            let there = hint.take().filter(way).or_else(|| self.with(|core| elsewhere(core, group)).filter(way));
             let Some(at) = there else {
-                if left > 0 && matches!(refusal, Refusal::NotLeader(_)) {
+                let waits = match refusal {
+                    Refusal::NotLeader(_) => true,
+                    Refusal::NoSuchGroup => self.with(|core| group.pool == core.pool),
+                    _ => false,
+                };
+                if left > 0 && waits {
                     self.leader_changed(until).await;
                     continue;
                 }
@@ -262,9 +301,14 @@ impl Cx for TaskCx {
             let done = self.commit_there(at, group, proposal.clone(), left).await;
             match &done {
                 Done::Refused(refusal) if moved(refusal) && self.with(|core| core.now.mono < until) => {
-                    self.sleep(PARK_RETRY_MS).await;
+                    hint = self.with(|core| told_of(core, refusal)).filter(|other| *other != at);
+                    if hint.is_none() {
+                        self.sleep(PARK_RETRY_MS).await;
+                    }
                 }
-                Done::Committed(position) | Done::Duplicate(position) if matches!(at, Peer::Server(_)) => {
+                Done::Committed(position) | Done::Duplicate(position)
+                    if self.with(|core| crate::place::is_for_this_pool(core, group)) =>
+                {
                     self.caught_up(group, *position).await;
                     return done;
                 }
@@ -288,14 +332,16 @@ impl Cx for TaskCx {
         }
         let (group, writable) = self.with(|core| {
             let group = crate::place::guest_group(core, core.pool, user);
-            (group, group.is_some_and(|group| core.host.can_commit(group)))
+            let near =
+                |group| matches!(crate::place::of_group(core, group), Place::Elsewhere { at, .. } if core.is_near(at));
+            (group, group.is_some_and(|group| core.host.can_commit(group) || near(group)))
         });
         if let (Some(group), true) = (group, writable) {
             let home = self.with(|core| crate::place::home_of(core, user.as_str())).unwrap_or_default();
             let key = records::guest_key(user.as_str(), home, &item);
             let write = Write::Put { key, class: WriteClass::Soft { lives: lives_ms }, value: binding.encode() };
             let proposal = Proposal { writes: vec![write], ..Proposal::default() };
-            let done = self.commit_here(group, proposal).await;
+            let done = self.commit_within(group, proposal).await;
             return !matches!(done, Done::Refused(_));
         }
         self.with(|core| {

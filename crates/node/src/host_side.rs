@@ -35,6 +35,7 @@ fn handle(core: &mut Core, output: HostOutput) {
                 watched.push((group, std::sync::Arc::clone(&entry)));
             }
             crate::procedures::applied(core, group, &entry);
+            crate::orders::step_applied(core, group, &entry);
             crate::population::noted(core, group, &entry);
             crate::stand_ins::noted(core, group, &entry);
             applied(core, group, &entry);
@@ -75,12 +76,9 @@ pub fn finished(core: &mut Core, ticket: Ticket, done: Done) {
     match core.tickets.remove(&ticket) {
         Some(TicketOwner::Task(task, wait)) => core.resolve(task, wait, WaitResult::Done(done)),
         Some(TicketOwner::Quick(slot)) => crate::quick::done(core, slot, &done),
-        Some(TicketOwner::PeerProposal(link, ticket)) => {
-            answer(core, link, &PeerFrame::Proposed { ticket, done });
-        }
-        Some(TicketOwner::PeerHandover(link, call)) => {
-            answer(core, link, &PeerFrame::HandedOver { call, done });
-        }
+        Some(TicketOwner::PeerProposal(link, ticket)) => core.answer_on(link, &PeerFrame::Proposed { ticket, done }),
+        Some(TicketOwner::PeerHandover(link, call)) => core.answer_on(link, &PeerFrame::HandedOver { call, done }),
+        Some(TicketOwner::PeerOrder(link, call)) => core.answer_on(link, &PeerFrame::Ordered { call, done }),
         Some(TicketOwner::Runner(ticket)) => crate::procedures::answered(core, ticket, done),
         Some(TicketOwner::Nobody) | None => {}
     }
@@ -102,12 +100,6 @@ pub fn disk(core: &mut Core, full: bool) {
         .collect();
     for ticket in caught {
         finished(core, ticket, Done::Refused(Refusal::DiskFull));
-    }
-}
-
-fn answer(core: &mut Core, link: LinkId, frame: &PeerFrame) {
-    if core.links.contains_key(&link) {
-        core.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
     }
 }
 
@@ -183,6 +175,8 @@ fn role_changed(core: &mut Core, group: GroupId) {
 fn raise(core: &mut Core, alarm: &Alarm) {
     if let Alarm::HandoverRefused { group, reason } = alarm {
         crate::procedures::handover_refused(core, *group, reason);
+        let frame = PeerFrame::HandoverRefused { group: *group, reason: reason.to_string() };
+        core.tell_pool(core.pool, &frame);
     }
     let (name, text) = describe(alarm);
     core.alarm(name, text);
@@ -217,6 +211,17 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
             "divergent-tail",
             format!("group {group}: {entries} entries were never shipped and are kept; see `pairline pool divergence`"),
         ),
+        Alarm::ReplicaRemoved { group } => {
+            ("replica-removed", format!("group {group}: this server is no replica any more; its copy is forgotten"))
+        }
+        Alarm::OldDisk { group, incarnation } => (
+            "old-disk",
+            format!(
+                "group {group}: the other servers remember disk {incarnation} of this server, and this one is empty or older: what is on \
+                 it does not count, and this server takes copies anew as disk {}",
+                incarnation + 1
+            ),
+        ),
         Alarm::TailFrontLost { group, entries, made } => (
             "tail-front-lost",
             format!(
@@ -229,7 +234,11 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
 
 /// A link went away: nobody there waits for answers any more.
 pub fn link_down(core: &mut Core, link: LinkId) {
-    core.tickets.retain(
-        |_, owner| !matches!(owner, TicketOwner::PeerProposal(l, _) | TicketOwner::PeerHandover(l, _) if *l == link),
-    );
+    let waits = |owner: &TicketOwner| match owner {
+        TicketOwner::PeerProposal(on, _) | TicketOwner::PeerHandover(on, _) | TicketOwner::PeerOrder(on, _) => {
+            *on == link
+        }
+        _ => false,
+    };
+    core.tickets.retain(|_, owner| !waits(owner));
 }

@@ -7,7 +7,7 @@ use crate::event::Level;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
 use pairline_group::io::{GroupStatus, Now, Role};
-use pairline_group::{Epoch, Millis, PoolId};
+use pairline_group::{Epoch, Millis, PoolId, ServerId};
 use pairline_resilience::heartbeat::{ClockEstimate, Heartbeat, Serves};
 use pairline_resilience::mode::{Mode, ModeChange, ModeEvent, ModeMachine, ModeReason, OperatorEvent, Ownership, View};
 use pairline_topology::Topology;
@@ -27,12 +27,12 @@ pub struct Described {
 pub struct Modes {
     machines: BTreeMap<PoolId, ModeMachine>,
     reasons: BTreeMap<PoolId, (Millis, ModeReason)>,
-    /// The partner's last heartbeat, with its arrival (monotonic, wall).
-    pub heard: Option<(Heartbeat, Millis, Millis)>,
+    /// The last heartbeat of each server of the partner, with its arrival (monotonic, wall).
+    heard: BTreeMap<ServerId, (Heartbeat, Millis, Millis)>,
     /// Users by home pool.
     pub population: crate::population::Population,
-    /// Clock offset to the partner.
-    pub clock: ClockEstimate,
+    /// Clock offset to each server of the partner.
+    clocks: BTreeMap<ServerId, ClockEstimate>,
     number: u64,
     next_send: Millis,
     interval: Millis,
@@ -54,9 +54,9 @@ impl Modes {
         Modes {
             machines,
             reasons: BTreeMap::new(),
-            heard: None,
+            heard: BTreeMap::new(),
             population: crate::population::Population::default(),
-            clock: ClockEstimate::new(),
+            clocks: BTreeMap::new(),
             number: 0,
             next_send: now.mono,
             interval: u64::from(policy.heartbeat_ms).max(10),
@@ -89,6 +89,26 @@ impl Modes {
         self.machines.get(&pool).is_none_or(|machine| {
             !machine.is_away() || now.saturating_sub(machine.last_heard()) < self.interval.saturating_mul(3)
         })
+    }
+
+    /// When a heartbeat last came, from whichever server of the partner.
+    pub fn last_heard(&self) -> Option<Millis> {
+        self.heard.values().map(|(_, at, _)| *at).max()
+    }
+
+    /// The last heartbeats of a pool's servers that have not been silent while others spoke, the latest first.
+    pub fn heartbeats(&self, pool: PoolId) -> Vec<&Heartbeat> {
+        let last = self.last_heard().unwrap_or(0);
+        let fresh = |at: Millis| last.saturating_sub(at) <= self.interval.saturating_mul(3);
+        let of_pool = self.heard.values().filter(|(beat, at, _)| beat.pool == pool && fresh(*at));
+        let mut all: Vec<&(Heartbeat, Millis, Millis)> = of_pool.collect();
+        all.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
+        all.into_iter().map(|(beat, _, _)| beat).collect()
+    }
+
+    /// The largest offset of a clock of the partner's servers to this one's.
+    pub fn clock_offset(&self) -> Option<i64> {
+        self.clocks.values().filter_map(ClockEstimate::offset).max_by_key(|offset| offset.unsigned_abs())
     }
 
     /// The mode of a pool in words.
@@ -126,8 +146,6 @@ fn send(core: &mut Core) {
     crate::population::refresh(core, false);
     core.modes.number += 1;
     let now = core.now;
-    let echo =
-        core.modes.heard.as_ref().map(|(heartbeat, mono, wall)| heartbeat.echo(*wall, now.mono.saturating_sub(*mono)));
     let facts = &core.facts;
     let free = facts.disk_free.saturating_mul(100).checked_div(facts.disk_total).unwrap_or(100);
     let heartbeat = Heartbeat {
@@ -139,7 +157,7 @@ fn send(core: &mut Core) {
         serves: serves(core, partner),
         wall: now.wall,
         mono: now.mono,
-        echo,
+        echo: None,
         load_permille: u16::try_from(core.states.iter().flatten().count() * 1_000 / crate::core::MAX_TASKS)
             .unwrap_or(u16::MAX),
         free_disk_percent: u8::try_from(free).unwrap_or(100),
@@ -147,7 +165,12 @@ fn send(core: &mut Core) {
         certificate_days: u16::try_from(facts.certificate_days.max(0)).unwrap_or(u16::MAX),
         version: core.config.version.as_str().into(),
     };
-    core.send_peer(partner, &PeerFrame::Heartbeat(heartbeat.encode()));
+    for (server, link) in core.servers_linked(partner) {
+        let heard = core.modes.heard.get(&server);
+        let echo = heard.map(|(beat, mono, wall)| beat.echo(*wall, now.mono.saturating_sub(*mono)));
+        let heartbeat = Heartbeat { echo, ..heartbeat.clone() };
+        core.send_on(link, &PeerFrame::Heartbeat(heartbeat.encode()));
+    }
 }
 
 fn serves(core: &Core, partner: PoolId) -> Serves {
@@ -172,13 +195,13 @@ pub fn statuses(core: &Core) -> Vec<GroupStatus> {
     core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect()
 }
 
-/// A heartbeat arrived over a link of that pool.
-pub fn heartbeat(core: &mut Core, pool: PoolId, bytes: &Bytes) {
+/// A heartbeat arrived over a link of that server.
+pub fn heartbeat(core: &mut Core, (pool, server): (PoolId, ServerId), bytes: &Bytes) {
     match Heartbeat::decode(bytes) {
         Ok(heartbeat) if heartbeat.pool == pool => {
             let now = core.now;
-            core.modes.clock.heard(&heartbeat, now.mono, now.wall);
-            core.modes.heard = Some((heartbeat, now.mono, now.wall));
+            core.modes.clocks.entry(server).or_default().heard(&heartbeat, now.mono, now.wall);
+            core.modes.heard.insert(server, (heartbeat, now.mono, now.wall));
             feed(core, pool, ModeEvent::Heartbeat);
             feed(core, core.pool, ModeEvent::Heartbeat);
         }
@@ -249,6 +272,11 @@ pub fn policy_changed(core: &mut Core) {
             core.modes.reasons.remove(pool);
         }
     }
+    // What servers said that are none of the partner's any more.
+    let topology = std::rc::Rc::clone(&core.topology);
+    let still = |server: &ServerId| topology.server(*server).is_some_and(|server| watched.contains(&server.pool));
+    core.modes.heard.retain(|server, _| still(server));
+    core.modes.clocks.retain(|server, _| still(server));
     core.modes.dirty = true;
 }
 

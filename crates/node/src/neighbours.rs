@@ -1,12 +1,13 @@
-//! The other servers of the pool: which are heard, and what waits while they choose who leads a group.
+//! The other servers of the pool, and those of a partner that has several: which are heard, and what waits while they choose who leads
+//! a group.
 //!
-//! Owns liveness inside the pool and the waiting for a leader. Who leads is replication's to say (`group`); where a user is served
+//! Owns the liveness of servers, and the waiting for a leader. Whether a pool is heard is its heartbeats' affair (`modes`). Who leads is replication's to say (`group`); where a user is served
 //! follows from it in `place`.
 
 use crate::core::{Core, Link, WaitResult};
 use crate::executor::TaskId;
 use crate::peer::PeerFrame;
-use pairline_group::{GroupId, LinkId, Millis};
+use pairline_group::{GroupId, LinkId, Millis, PoolId};
 use std::collections::BTreeMap;
 
 /// Interval at which a server that has nothing else to say says that it is there, in milliseconds.
@@ -72,18 +73,30 @@ pub fn waited(core: &mut Core, wait: u64) {
 
 /// Whether this pool has several servers.
 pub fn has_several(core: &Core) -> bool {
-    core.topology.servers_of(core.pool).len() > 1
+    is_of_several(core, core.pool)
+}
+
+/// Whether a pool has several servers, so that another one can be asked where one is silent.
+pub fn is_of_several(core: &Core, pool: PoolId) -> bool {
+    core.topology.servers_of(pool).len() > 1
 }
 
 /// Time passes.
 pub fn tick(core: &mut Core) {
     let now = core.now.mono;
-    if now < core.neighbours.due || !has_several(core) {
+    if now < core.neighbours.due {
         return;
     }
     core.neighbours.due = now + ALIVE_MS;
-    let own: Vec<(LinkId, Link)> =
-        core.links.iter().filter(|(_, link)| link.pool == core.pool).map(|(id, link)| (*id, *link)).collect();
+    let own: Vec<(LinkId, Link)> = core
+        .links
+        .iter()
+        .filter(|(_, link)| has_several(core) || is_of_several(core, link.pool))
+        .map(|(id, link)| (*id, *link))
+        .collect();
+    if own.is_empty() && !has_several(core) {
+        return;
+    }
     let mut any = false;
     for (id, link) in own {
         core.send_on(id, &PeerFrame::Alive);
@@ -91,7 +104,7 @@ pub fn tick(core: &mut Core) {
             // A link that is too full lets frames fall; without an answer nothing asked on it would be done again.
             core.send_on(id, &PeerFrame::Awake { call });
         }
-        let silent = now.saturating_sub(link.heard) > SILENT_MS;
+        let silent = now.saturating_sub(link.heard) > SILENT_MS && is_of_several(core, link.pool);
         if silent == link.silent {
             continue;
         }
@@ -126,8 +139,8 @@ pub fn stood_still(core: &mut Core, ms: Millis) {
     if ms < STOOD_STILL_MS || !has_several(core) {
         return;
     }
-    let own: Vec<LinkId> = core.links.iter().filter(|(_, link)| link.pool == core.pool).map(|(id, _)| *id).collect();
-    for id in own {
+    let all: Vec<LinkId> = core.links.keys().copied().collect();
+    for id in all {
         let call = core.fresh();
         if let Some(link) = core.links.get_mut(&id) {
             link.awaking = Some(call);
@@ -168,7 +181,7 @@ pub fn has_waited(core: &mut Core, link: LinkId, message: &[u8]) -> bool {
 fn look(core: &mut Core) {
     let now = core.now.mono;
     let without: Vec<GroupId> =
-        core.host.groups().into_iter().filter(|group| crate::place::is_leaderless(core, *group)).collect();
+        crate::place::groups(core).into_iter().filter(|group| crate::place::is_leaderless(core, *group)).collect();
     let before = std::mem::take(&mut core.neighbours.leaderless);
     core.neighbours.leaderless =
         without.into_iter().map(|group| (group, before.get(&group).copied().unwrap_or(now))).collect();

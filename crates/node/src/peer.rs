@@ -4,6 +4,8 @@
 //! Does not own what replication frames or heartbeats contain.
 
 use crate::command::Actor;
+use crate::copies::Copy;
+use crate::orders::Order;
 use bytes::Bytes;
 use pairline_group::io::{Done, Proposal};
 use pairline_group::{GroupId, Key, Kind, Record, ServerId};
@@ -124,6 +126,50 @@ pub enum PeerFrame {
         /// The request.
         call: u64,
     },
+    /// A procedure at another server of this pool wants something of a group that is led here.
+    Order {
+        /// Echoed in the answer.
+        call: u64,
+        /// Which group.
+        group: GroupId,
+        /// What.
+        order: Order,
+    },
+    /// Its answer.
+    Ordered {
+        /// The request.
+        call: u64,
+        /// How it ended.
+        done: Done,
+    },
+    /// Whoever leads a group has applied an entry of a procedure's step.
+    Stepped {
+        /// Which group.
+        group: GroupId,
+        /// The entry as it is stored.
+        entry: Bytes,
+    },
+    /// The copy that whoever leads a group has refuses to be activated by a handover.
+    HandoverRefused {
+        /// Which group.
+        group: GroupId,
+        /// Why.
+        reason: String,
+    },
+    /// Asks another server of this pool for all its copies.
+    Copies {
+        /// Echoed in the answer.
+        call: u64,
+    },
+    /// Its answer.
+    HasCopies {
+        /// The request.
+        call: u64,
+        /// One per group.
+        copies: Vec<Copy>,
+        /// The procedure that runs there.
+        runs: Option<u128>,
+    },
     /// A REGISTER that a client has sent to a server of the same pool, as it came, for the one that leads its user's group.
     Register {
         /// Echoed in the answer.
@@ -235,8 +281,8 @@ pub fn groups_in(frame: &[u8]) -> Option<impl Iterator<Item = Result<&[u8], Peer
 
 /// The places of the frames that carry SIP messages, as they stand in the second byte of an encoded one.
 const SIP: u8 = 2;
-const REGISTER: u8 = 18;
-const REGISTERED: u8 = 19;
+const REGISTER: u8 = 24;
+const REGISTERED: u8 = 25;
 
 /// The SIP message in an encoded frame, if there is one; all other frames are told by one byte.
 pub fn sip_in(frame: &[u8]) -> Option<Bytes> {
@@ -265,11 +311,11 @@ mod tests {
             message: message.clone(),
         };
         // Frozen: servers of two versions stand side by side while a pool is restarted.
-        let sample = [&b"\x01\x12\x03\x04flow\x03MD5\x15"[..], &message].concat();
+        let sample = [&b"\x01\x18\x03\x04flow\x03MD5\x15"[..], &message].concat();
         assert_eq!(register.encode(), sample);
         assert_eq!(sip_in(&sample), Some(message.clone()));
         let registered = PeerFrame::Registered { call: 3, response: Some(message.clone()) };
-        let sample = [&b"\x01\x13\x03\x01\x15"[..], &message].concat();
+        let sample = [&b"\x01\x19\x03\x01\x15"[..], &message].concat();
         assert_eq!(registered.encode(), sample);
         assert_eq!(sip_in(&sample), Some(message.clone()));
         assert_eq!(sip_in(&PeerFrame::Registered { call: 3, response: None }.encode()), None);

@@ -11,8 +11,8 @@ use crate::io::Output;
 use crate::node::Node;
 use crate::peer::{self, PeerFrame};
 use bytes::Bytes;
-use pairline_group::io::{Done, HostInput};
-use pairline_group::{LinkId, PoolId, ServerId, Ticket};
+use pairline_group::io::{Done, HostInput, Proposal};
+use pairline_group::{GroupId, LinkId, PoolId, ServerId};
 
 /// A link is up.
 pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
@@ -27,6 +27,7 @@ pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     }
     crate::modes::link_changed(core, pool);
     crate::procedures::link_changed(core, true);
+    crate::neighbours::changed(core);
 }
 
 /// A link is gone.
@@ -45,6 +46,7 @@ pub fn down(core: &mut Core, link: LinkId) {
     }
     crate::modes::link_changed(core, gone.pool);
     crate::procedures::link_changed(core, core.link_to(gone.pool).is_some());
+    crate::neighbours::changed(core);
 }
 
 /// Nothing that was sent to a server will be answered: requests fail at once, and who waits for an answer learns that none will
@@ -96,6 +98,9 @@ pub fn frame(node: &mut Node, link: LinkId, bytes: &Bytes) {
         PeerFrame::Sip(message) if crate::neighbours::has_waited(&mut shared.borrow_mut(), link, &message) => {}
         PeerFrame::Sip(message) => crate::sip_side::received(node, peer_flow_of(pool, server), message),
         PeerFrame::Command { call, actor, command } => run_command(node, link, call, actor, &command),
+        PeerFrame::Look { call } => crate::copies::looked_at(node, link, call),
+        PeerFrame::Handover { call, group, step } => crate::orders::hand_over(node, link, call, group, step),
+        PeerFrame::Propose { ticket, group, proposal } => propose(node, link, ticket, group, proposal),
         other => handle(&mut shared.borrow_mut(), link, pool, other),
     }
 }
@@ -118,8 +123,6 @@ fn replication(core: &mut Core, link: LinkId, pool: PoolId, bytes: &[u8]) {
 /// What only servers of one pool say to each other; gives back anything else.
 fn inside(core: &mut Core, link: LinkId, frame: PeerFrame) -> Option<PeerFrame> {
     match frame {
-        PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
-        PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
         PeerFrame::Read { call, group, owner, kind } => {
             let found = crate::reads::answer(core, group, &owner, kind);
             core.send_on(link, &PeerFrame::Records { call, found });
@@ -134,72 +137,86 @@ fn inside(core: &mut Core, link: LinkId, frame: PeerFrame) -> Option<PeerFrame> 
 }
 
 fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
-    let now = core.now;
     let own = pool == core.pool;
     let Some(frame) = (if own { inside(core, link, frame) } else { Some(frame) }) else { return };
     match frame {
         PeerFrame::Group(bytes) => replication(core, link, pool, &bytes),
-        PeerFrame::Heartbeat(bytes) => crate::modes::heartbeat(core, pool, &bytes),
-        PeerFrame::Propose { ticket, group, proposal } => {
-            if crate::config::planted!(core.config, AckOnArrival) {
-                let done = Done::Committed(core.host.position(group).unwrap_or_default());
-                core.send_on(link, &PeerFrame::Proposed { ticket, done });
-            }
-            core.propose(TicketOwner::PeerProposal(link, ticket), group, proposal);
+        PeerFrame::Heartbeat(bytes) => {
+            let Some(from) = core.links.get(&link).map(|link| (link.pool, link.server)) else { return };
+            crate::modes::heartbeat(core, from, &bytes);
         }
-        PeerFrame::Proposed { ticket, done } => {
-            if let Some(task) = core.waits.remove(&ticket) {
-                core.forwarded.remove(&ticket);
-                core.resolve(task, ticket, WaitResult::Done(done));
-            }
+        PeerFrame::Proposed { ticket: call, done } | PeerFrame::Ordered { call, done } => {
+            ended(core, call, WaitResult::Done(done));
         }
         PeerFrame::CommandReply { call, reply } => {
-            if let Some(task) = core.waits.remove(&call) {
-                core.forwarded.remove(&call);
-                let reply = serde_json::from_slice::<Result<Reply, Problem>>(&reply);
-                let reply = reply.unwrap_or_else(|_| Err(Problem::bad_peer_answer()));
-                core.resolve(task, call, WaitResult::Reply(Box::new(reply)));
-            }
-        }
-        PeerFrame::Handover { call, group, step } => {
-            if let Err(refusal) = crate::procedures::may_hand_over(core, &step) {
-                let frame = PeerFrame::HandedOver { call, done: Done::Refused(refusal) };
-                core.out.push_back(Output::PeerFrame { link, frame: frame.encode() });
-                return;
-            }
-            let ticket = Ticket(core.fresh());
-            core.tickets.insert(ticket, TicketOwner::PeerHandover(link, call));
-            core.host.handle(now, HostInput::Handover { ticket, group, to: pool, step });
+            let reply = serde_json::from_slice::<Result<Reply, Problem>>(&reply);
+            let reply = reply.unwrap_or_else(|_| Err(Problem::bad_peer_answer()));
+            ended(core, call, WaitResult::Reply(Box::new(reply)));
         }
         PeerFrame::HandedOver { call, done } => crate::procedures::handed_over(core, call, done),
-        PeerFrame::Look { call } => {
-            let statuses = crate::modes::statuses(core);
-            core.out.push_back(Output::PeerFrame { link, frame: PeerFrame::Looked { call, statuses }.encode() });
+        PeerFrame::Looked { call, statuses } => ended(core, call, WaitResult::Statuses(statuses)),
+        PeerFrame::HasCopies { call, copies, runs } => ended(core, call, WaitResult::Copies(copies, runs)),
+        PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
+        PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
+        PeerFrame::Order { call, group, order } if pool == core.pool => {
+            crate::orders::ordered(core, link, call, group, order);
         }
-        PeerFrame::Looked { call, statuses } => {
-            if let Some(task) = core.waits.remove(&call) {
-                core.forwarded.remove(&call);
-                core.resolve(task, call, WaitResult::Statuses(statuses));
-            }
+        PeerFrame::Stepped { group, entry } if pool == core.pool => crate::orders::stepped(core, group, &entry),
+        PeerFrame::HandoverRefused { group, reason } if pool == core.pool => {
+            crate::procedures::handover_refused(core, group, &reason);
         }
-        PeerFrame::Records { call, found } => {
-            if let Some(task) = core.waits.remove(&call) {
-                core.forwarded.remove(&call);
-                core.resolve(task, call, WaitResult::Records(found));
-            }
+        PeerFrame::Copies { call } if pool == core.pool => {
+            let (copies, runs) = (crate::copies::own(core), crate::copies::runs(core));
+            core.send_on(link, &PeerFrame::HasCopies { call, copies, runs });
         }
+        PeerFrame::Records { call, found } => ended(core, call, WaitResult::Records(found)),
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
         // Taken before, nothing that another pool may ask, or no frame that is sent as such.
         PeerFrame::Sip(_)
         | PeerFrame::Command { .. }
+        | PeerFrame::Look { .. }
+        | PeerFrame::Handover { .. }
+        | PeerFrame::Propose { .. }
         | PeerFrame::Groups
         | PeerFrame::Alive
-        | PeerFrame::Awake { .. }
-        | PeerFrame::Known { .. }
         | PeerFrame::Register { .. }
         | PeerFrame::Registered { .. }
+        | PeerFrame::Order { .. }
+        | PeerFrame::Stepped { .. }
+        | PeerFrame::HandoverRefused { .. }
+        | PeerFrame::Copies { .. }
         | PeerFrame::Read { .. } => {}
     }
+}
+
+/// What another server was asked is answered.
+fn ended(core: &mut Core, call: u64, result: WaitResult) {
+    if let Some(task) = core.waits.remove(&call) {
+        core.forwarded.remove(&call);
+        core.resolve(task, call, result);
+    }
+}
+
+/// A change that another server passes on. What another pool passes on to any server of this one, goes on to whoever leads the group;
+/// never back, and within the pool only once.
+fn propose(node: &mut Node, link: LinkId, ticket: u64, group: GroupId, proposal: Proposal) {
+    let shared = node.core();
+    {
+        let mut core = shared.borrow_mut();
+        if crate::config::planted!(core.config, AckOnArrival) {
+            let done = Done::Committed(core.host.position(group).unwrap_or_default());
+            core.send_on(link, &PeerFrame::Proposed { ticket, done });
+        }
+        let within = core.links.get(&link).is_some_and(|from| from.pool == core.pool);
+        if within || core.host.can_commit(group) || !crate::place::is_for_this_pool(&core, group) {
+            core.propose(TicketOwner::PeerProposal(link, ticket), group, proposal);
+            return;
+        }
+    }
+    node.spawn(move |cx| async move {
+        let done = cx.commit_within(group, proposal).await;
+        cx.with(|core| core.answer_on(link, &PeerFrame::Proposed { ticket, done }));
+    });
 }
 
 /// A command that another server passed on: it runs here as a task and is answered over the same link.

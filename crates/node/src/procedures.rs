@@ -9,10 +9,11 @@ use crate::cx::TaskCx;
 use crate::event::Level;
 use crate::io::Output;
 use crate::modes;
+use crate::orders::Order;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
-use pairline_group::io::{Done, HostInput, Proposal, Refusal, Write, WriteClass};
-use pairline_group::{Entry, GroupId, Key, Millis, OpId, PoolId, Position, StepRef, Ticket};
+use pairline_group::io::{Done, GroupStatus, Proposal, Refusal, Write, WriteClass};
+use pairline_group::{Body, Effect, Entry, GroupId, Key, Millis, OpId, PoolId, Position, StepRef, Ticket};
 use pairline_resilience::journal::{self, FenceOutcome, Procedure, ProcedureState};
 use pairline_resilience::mode::OperatorEvent;
 use pairline_resilience::plan::FencePath;
@@ -28,6 +29,12 @@ const LOOK_MS: Millis = 200;
 /// How long the source may take to stand down by order over the link; within the runner's own bound.
 const FENCE_MS: Millis = 2_500;
 
+/// How often it is looked whether a procedure of this pool still runs somewhere, in milliseconds.
+const WATCH_MS: Millis = 1_000;
+
+/// How long after the last record of its journal a procedure is taken over, in milliseconds.
+const RECENT_MS: Millis = 60_000;
+
 /// Work of the runner that has to wait for something; it runs as a task.
 pub enum Background {
     /// Commit a journal record wherever the management store is active.
@@ -39,16 +46,34 @@ pub enum Background {
         /// The procedure whose record it is.
         procedure: u128,
     },
-    /// Order a pool over the link to stand down.
+    /// Order a pool to stand down.
     Fence {
         /// The runner's ticket.
         ticket: Ticket,
         /// Whom.
         pool: PoolId,
-        /// The order.
-        order: Command,
+        /// By which way.
+        path: FencePath,
+        /// The procedure.
+        procedure: u128,
+        /// What is to stand down.
+        groups: Vec<GroupId>,
     },
-    /// Ask the other pool for the statuses of its copies.
+    /// Have whoever leads a group in this pool do something.
+    Order {
+        /// The runner's ticket.
+        ticket: Ticket,
+        /// Which group.
+        group: GroupId,
+        /// What.
+        order: Order,
+    },
+    /// Go on with a procedure of this pool, if no server of it does.
+    TakeOver {
+        /// Which.
+        procedure: u128,
+    },
+    /// Ask a pool for the statuses of its copies: the other one, or the servers of this one.
     Look {
         /// Whom.
         pool: PoolId,
@@ -76,6 +101,12 @@ pub struct Procedures {
     pub sign_ins: crate::sign_in::SignIns,
     /// What procedures left in the groups.
     pub traces: crate::traces::Traces,
+    /// Orders to stand down that servers were given by their admin APIs.
+    pub fences: crate::fence_tries::FenceTries,
+    /// The procedure of this pool of which the journal was last seen to be written here, and when (monotonic).
+    seen: Option<(u128, Millis)>,
+    /// When it is next looked whether it still runs somewhere.
+    next_watch: Millis,
     awaited: BTreeSet<(PoolId, GroupId)>,
     next_look: Option<Millis>,
 }
@@ -84,7 +115,8 @@ impl Procedures {
     /// When the runner wants to be called.
     pub fn next_timeout(&self) -> Option<Millis> {
         let runner = self.runner.as_ref().and_then(Runner::next_timeout);
-        [runner, self.next_look].into_iter().flatten().min()
+        let watch = self.seen.map(|_| self.next_watch);
+        [runner, self.next_look, watch].into_iter().flatten().min()
     }
 
     /// Whether a procedure runs here.
@@ -112,17 +144,63 @@ pub fn tell(core: &mut Core, event: Event) {
 /// Time passes.
 pub fn tick(core: &mut Core) {
     if !core.procedures.busy() {
-        return;
+        return watch(core);
     }
     look_at_lock(core);
     tell(core, Event::Tick);
     let now = core.now.mono;
     if core.procedures.next_look.is_some_and(|at| at <= now) {
+        // How a copy here stands is told when it changes.
+        let told = |(pool, group): &&(PoolId, GroupId)| *pool == core.pool && core.host.role(*group).is_some();
         let pools: BTreeSet<PoolId> =
-            core.procedures.awaited.iter().map(|(pool, _)| *pool).filter(|p| *p != core.pool).collect();
+            core.procedures.awaited.iter().filter(|awaited| !told(awaited)).map(|(pool, _)| *pool).collect();
         core.procedures.next_look = (!pools.is_empty()).then(|| now + LOOK_MS);
         for pool in pools {
             core.procedures.background.push_back(Background::Look { pool, lags: Vec::new() });
+        }
+    }
+}
+
+/// In a pool of several servers one that runs a procedure may be lost, and the procedure is not: whoever leads the management store's
+/// copies then goes on with it. Only with one whose journal was written a moment ago; one that was interrupted long ago may have
+/// been overtaken by what happened since, and is an administrator's to judge.
+fn watch(core: &mut Core) {
+    let now = core.now.mono;
+    let Some((procedure, at)) = core.procedures.seen.filter(|_| now >= core.procedures.next_watch) else { return };
+    core.procedures.next_watch = now + WATCH_MS;
+    if now.saturating_sub(at) > RECENT_MS {
+        core.procedures.seen = None;
+    } else if core.is_led_here(GroupId::CMS) && crate::neighbours::has_several(core) {
+        core.procedures.background.push_back(Background::TakeOver { procedure });
+    }
+}
+
+/// The journal's record of a procedure, if it is one of this pool that is not over and has not stopped.
+fn running_record(core: &Core, procedure: u128) -> Option<Procedure> {
+    let record = core.host.get(GroupId::CMS, &journal::key(procedure))?;
+    let record = Procedure::decode(&record.value).ok()?;
+    (record.plan.target == core.pool && record.state == ProcedureState::Running).then_some(record)
+}
+
+/// Goes on with a procedure whose server is lost.
+fn take_over(core: &mut Core, id: u128) {
+    if core.procedures.busy() {
+        return;
+    }
+    let Some(record) = running_record(core, id) else {
+        core.procedures.seen = None;
+        return;
+    };
+    let what = record.plan.command.name();
+    match Runner::resume(record, lock_holder(core), core.now) {
+        Ok(runner) => {
+            let text = format!("{what}: the server that ran it does not answer; this one goes on with it");
+            core.event(Level::Warn, "procedure-taken-over", text);
+            begin(core, runner);
+        }
+        Err(error) => {
+            core.procedures.seen = None;
+            core.event(Level::Error, "procedure-not-taken-over", format!("{what}: {error}"));
         }
     }
 }
@@ -144,21 +222,17 @@ fn act(core: &mut Core, action: Action) {
         Action::ObserveLag { from, groups } => observe_lag(core, from, groups),
         Action::RequestHandover { ticket, at, group, to, step } => {
             if at == core.pool {
-                let own = own_ticket(core, ticket);
-                let now = core.now;
-                core.host.handle(now, HostInput::Handover { ticket: own, group, to, step });
+                order(core, ticket, group, Order::Handover { to, step });
             } else if !core.send_peer(at, &PeerFrame::Handover { call: ticket.0, group, step }) {
                 tell(core, Event::Unreachable { ticket });
             }
         }
         Action::Promote { ticket, group, step, operator, plan } => {
-            let own = own_ticket(core, ticket);
-            let now = core.now;
-            core.host.handle(now, HostInput::Promote { ticket: own, group, step, operator, plan });
+            order(core, ticket, group, Order::Promote { step, operator, plan });
         }
         Action::AwaitActive { group, at } => {
             core.procedures.awaited.insert((at, group));
-            if at == core.pool {
+            if at == core.pool && core.host.role(group).is_some() {
                 tell_status(core, group);
             } else {
                 core.procedures.next_look = Some(core.now.mono);
@@ -166,8 +240,8 @@ fn act(core: &mut Core, action: Action) {
         }
         Action::SetMode { pool, event } => {
             modes::operator(core, pool, event);
-            if let Some(partner) = core.partner() {
-                core.send_peer(partner, &PeerFrame::Mode { pool, event: code(event) });
+            for to in [Some(core.pool), core.partner()].into_iter().flatten() {
+                core.tell_pool(to, &PeerFrame::Mode { pool, event: code(event) });
             }
         }
         Action::MoveClients { from, to } => {
@@ -233,16 +307,30 @@ fn look_at_lock(core: &mut Core) {
         let record = core.host.get(GroupId::CMS, &journal::key(id))?;
         Procedure::decode(&record.value).ok().map(|p| matches!(p.state, ProcedureState::Superseded { .. }))
     };
-    let taken = if holder.is_some() { !mine.contains(&holder) } else { replaced() == Some(true) };
+    let resumed = runner.procedure().resumed;
+    let goes_on = || {
+        let record = core.host.get(GroupId::CMS, &journal::key(id))?;
+        Procedure::decode(&record.value).ok().map(|other| other.resumed > resumed)
+    };
+    let taken = match holder {
+        Some(_) if !mine.contains(&holder) => true,
+        // Another server of this pool has taken it over while this one stood still.
+        _ if crate::neighbours::has_several(core) && goes_on() == Some(true) => true,
+        Some(_) => false,
+        None => replaced() == Some(true),
+    };
     if taken {
         tell(core, Event::LockLost);
     }
 }
 
-fn own_ticket(core: &mut Core, ticket: Ticket) -> Ticket {
-    let own = Ticket(core.fresh());
-    core.tickets.insert(own, TicketOwner::Runner(ticket));
-    own
+/// Has whoever leads a group in this pool do something for the runner.
+fn order(core: &mut Core, ticket: Ticket, group: GroupId, order: Order) {
+    if core.is_led_here(group) || !crate::neighbours::has_several(core) {
+        crate::orders::here(core, TicketOwner::Runner(ticket), group, order);
+    } else {
+        core.procedures.background.push_back(Background::Order { ticket, group, order });
+    }
 }
 
 fn finish(core: &mut Core, report: Report, stopped: Option<String>) {
@@ -271,18 +359,11 @@ fn finish(core: &mut Core, report: Report, stopped: Option<String>) {
 
 fn try_fence(core: &mut Core, ticket: Ticket, pool: PoolId, path: FencePath) {
     let Some(plan) = core.procedures.runner.as_ref().map(|runner| &runner.procedure().plan) else { return };
-    let (id, groups) = (plan.id, plan.groups());
-    let order = crate::admin::fence_order(core, id, &groups);
-    let admin = core.topology.servers_of(pool).first().map(|server| server.admin);
-    match (path, admin) {
-        (FencePath::Link, _) if core.link_to(pool).is_some() => {
-            core.procedures.background.push_back(Background::Fence { ticket, pool, order });
-        }
-        (FencePath::Admin, Some(admin)) => core.out.push_back(Output::TryFence { id: ticket.0, admin, order }),
-        (FencePath::Link, _) | (FencePath::Admin, None) => {
-            tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer });
-        }
+    let (procedure, groups) = (plan.id, plan.groups());
+    if path == FencePath::Link && core.link_to(pool).is_none() {
+        return tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer });
     }
+    core.procedures.background.push_back(Background::Fence { ticket, pool, path, procedure, groups });
 }
 
 /// What a server's admin API answered.
@@ -292,19 +373,13 @@ pub fn fence_answer(core: &mut Core, id: u64, alive: bool, fenced: bool) {
         (true, false) => FenceOutcome::Refused,
         (false, _) => FenceOutcome::NoAnswer,
     };
-    tell(core, Event::FenceTried { ticket: Ticket(id), outcome });
+    if let Some((ticket, outcome)) = core.procedures.fences.answered(id, outcome) {
+        tell(core, Event::FenceTried { ticket, outcome });
+    }
 }
 
 fn observe_lag(core: &mut Core, from: PoolId, groups: Vec<GroupId>) {
-    if from != core.pool {
-        core.procedures.background.push_back(Background::Look { pool: from, lags: groups });
-        return;
-    }
-    for group in groups {
-        if let Some(status) = core.host.group(group) {
-            tell(core, Event::LagObserved { group, lag: status.lag });
-        }
-    }
+    core.procedures.background.push_back(Background::Look { pool: from, lags: groups });
 }
 
 /// A request of the runner to the own host ended.
@@ -333,10 +408,27 @@ fn tell_status(core: &mut Core, group: GroupId) {
 
 /// An entry was applied here.
 pub fn applied(core: &mut Core, group: GroupId, entry: &Arc<Entry>) {
+    if group.is_cms() {
+        note_journal(core, entry);
+    }
     core.procedures.traces.note(group, entry);
     crate::sign_in::applied(core, group, entry);
     if entry.step.is_some() && core.procedures.busy() {
         tell(core, Event::Applied { group, entry: Arc::clone(entry) });
+    }
+}
+
+/// A record of the journal was written.
+fn note_journal(core: &mut Core, entry: &Entry) {
+    let Body::Effects(effects) = &entry.body else { return };
+    for effect in effects {
+        let Effect::Put { key, value, .. } = effect else { continue };
+        let ours = || Procedure::decode(value).ok().filter(|procedure| procedure.plan.target == core.pool);
+        if key.kind == journal::KIND_PROCEDURE
+            && let Some(procedure) = ours()
+        {
+            core.procedures.seen = Some((procedure.plan.id, core.now.mono));
+        }
     }
 }
 
@@ -399,17 +491,25 @@ pub async fn background(cx: TaskCx, work: Background) {
                 tell(core, Event::JournalWritten { ticket, result });
             });
         }
-        Background::Fence { ticket, pool, order } => {
-            let answer = crate::admin::pass_on_within(&cx, Peer::Pool(pool), Actor::Server, order, FENCE_MS).await;
-            let outcome = match answer {
-                Ok(_) => FenceOutcome::Fenced,
-                Err(problem) if matches!(problem.status, 503 | 504) => FenceOutcome::NoAnswer,
-                Err(_) => FenceOutcome::Refused,
-            };
-            cx.with(|core| tell(core, Event::FenceTried { ticket, outcome }));
+        Background::Fence { ticket, pool, path, procedure, groups } => {
+            let known = crate::copies::of_pool(&cx).await.statuses();
+            let order = cx.with(|core| crate::admin::fence_order(core, procedure, &groups, &known));
+            match path {
+                FencePath::Link => fence_by_link(&cx, ticket, pool, order).await,
+                FencePath::Admin => cx.with(|core| fence_by_admin(core, ticket, pool, &order)),
+            }
+        }
+        Background::TakeOver { procedure } => {
+            if crate::copies::of_pool(&cx).await.runs.is_none() {
+                cx.with(|core| take_over(core, procedure));
+            }
+        }
+        Background::Order { ticket, group, order } => {
+            let done = crate::orders::at_leader(&cx, group, order).await;
+            cx.with(|core| answered(core, ticket, done));
         }
         Background::Look { pool, lags } => {
-            let Some(statuses) = crate::admin::look_at(&cx, Peer::Pool(pool)).await else { return };
+            let Some(statuses) = look_at(&cx, pool).await else { return };
             cx.with(|core| {
                 for status in statuses {
                     let group = status.group;
@@ -422,5 +522,35 @@ pub async fn background(cx: TaskCx, work: Background) {
                 }
             });
         }
+    }
+}
+
+async fn look_at(cx: &TaskCx, pool: PoolId) -> Option<Vec<GroupStatus>> {
+    match cx.with(|core| core.pool == pool) {
+        true => Some(crate::copies::of_pool(cx).await.statuses()),
+        false => crate::admin::look_at(cx, Peer::Pool(pool)).await,
+    }
+}
+
+async fn fence_by_link(cx: &TaskCx, ticket: Ticket, pool: PoolId, order: Command) {
+    let answer = crate::admin::pass_on_within(cx, Peer::Pool(pool), Actor::Server, order, FENCE_MS).await;
+    let outcome = match answer {
+        Ok(_) => FenceOutcome::Fenced,
+        Err(problem) if matches!(problem.status, 503 | 504) => FenceOutcome::NoAnswer,
+        Err(_) => FenceOutcome::Refused,
+    };
+    cx.with(|core| tell(core, Event::FenceTried { ticket, outcome }));
+}
+
+/// Every server of the pool is asked: any that answers passes the order on to those that lead.
+fn fence_by_admin(core: &mut Core, ticket: Ticket, pool: PoolId, order: &Command) {
+    let servers: Vec<std::net::SocketAddr> = core.topology.servers_of(pool).iter().map(|server| server.admin).collect();
+    if servers.is_empty() {
+        return tell(core, Event::FenceTried { ticket, outcome: FenceOutcome::NoAnswer });
+    }
+    for admin in servers {
+        let id = core.fresh();
+        core.procedures.fences.asked(id, ticket);
+        core.out.push_back(Output::TryFence { id, admin, order: order.clone() });
     }
 }

@@ -108,10 +108,13 @@ fn host(
     let groups = config.topology.pool(pool).map_or(1, |pool| pool.routing_groups);
     let mut seed = [0_u8; 8];
     seed.copy_from_slice(&config.seed[..8]);
+    let servers = publish::servers(&config.topology, pool);
     let host = HostConfig {
         pool,
         server: config.server,
-        servers: config.topology.servers_of(pool).iter().map(|server| server.id).collect(),
+        // Whether the pool is new, or this server's disk is, the others know.
+        joins: servers.len() > 1,
+        servers,
         incarnation: 1,
         seed: u64::from_le_bytes(seed),
         groups,

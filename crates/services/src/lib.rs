@@ -20,7 +20,7 @@ pub mod events;
 pub mod forward;
 pub mod gruu;
 pub mod ident;
-mod join;
+pub mod join;
 pub mod messaging;
 pub mod metrics;
 pub mod privacy;

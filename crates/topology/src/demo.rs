@@ -1,5 +1,4 @@
-//! The demonstration's deployments, everything on loopback addresses: two sites with two paired Standard Edition pools, or one
-//! with an Enterprise pool.
+//! The demonstration's deployments, everything on loopback addresses: two sites with two paired pools, of Standard Edition or Enterprise.
 //!
 //! Owns its names, addresses and short intervals. Users and certificates are made elsewhere.
 
@@ -46,11 +45,18 @@ pub fn two_pools(east: IpAddr, west: IpAddr, sip_port: u16) -> Topology {
 /// Front Ends of each pool of [`enterprise_topology`].
 const FRONT_ENDS: u8 = 3;
 
-/// The deployment that `pairline up --enterprise` creates: east with three Front Ends, on 127.0.1.1 to 127.0.1.3.
+/// The deployment that `pairline up --enterprise` creates: two sites with three Front Ends each, east on 127.0.1.1 to 127.0.1.3, west on
+/// 127.0.2.1 to 127.0.2.3.
 pub fn enterprise_topology() -> Topology {
     let address = |third, n| IpAddr::V4(Ipv4Addr::new(127, 0, third, n));
-    // West joins in (127.0.2.1 to 127.0.2.3) with its line here, once pools of several servers can be paired.
-    enterprise(&[(EAST, "east", (1..=FRONT_ENDS).map(|n| address(1, n)).collect())], 5060)
+    let site = |third| (1..=FRONT_ENDS).map(|n| address(third, n)).collect();
+    enterprise(&[(EAST, "east", site(1)), (WEST, "west", site(2))], 5060)
+}
+
+/// The same with so many Front Ends.
+pub fn enterprise_of(servers: u8) -> Topology {
+    let address = |n| IpAddr::V4(Ipv4Addr::new(127, 0, 1, n));
+    enterprise(&[(EAST, "east", (1..=servers).map(address).collect())], 5060)
 }
 
 /// The same with other addresses and another SIP port, for tests. Pools are paired two by two, in their order.

@@ -6,7 +6,8 @@
 
 mod words;
 
-use crate::command::{Actor, Problem, Reply};
+use super::Passed;
+use crate::command::{Actor, Command, Problem, Reply};
 use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::event::Level;
@@ -17,7 +18,7 @@ use pairline_group::io::{Done, HostInput, Proposal, Refusal, Role};
 use pairline_group::tail::Resolution;
 use pairline_group::{Entry, GroupId, Key, Kind, OpId, PoolId, Position};
 use pairline_resilience::divergence::{self, Applied, Lookup, Progress, Verdict};
-use pairline_services::cx::Cx;
+use pairline_services::cx::{Cx, Peer};
 use pairline_services::records;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,9 +43,37 @@ pub enum What {
     Settle,
 }
 
+impl What {
+    fn command(self, pool: &str) -> Command {
+        let pool = pool.to_owned();
+        match self {
+            What::List => Command::PoolDivergence { pool, apply: false },
+            What::Apply => Command::PoolDivergence { pool, apply: true },
+            What::Settle => Command::PoolDivergenceSettle { pool },
+        }
+    }
+}
+
 /// Lists what is open in the tails that lie here, and applies or gives up as asked.
-pub async fn execute(cx: &TaskCx, actor: &Actor, pool: &str, what: What) -> Result<Reply, Problem> {
+/// Tails lie at the server that found them: the others of the pool are asked for theirs, one after the other, so that what one applied
+/// is seen by the next.
+pub async fn execute(cx: &TaskCx, actor: &Actor, pool: &str, what: What, passed: Passed) -> Result<Reply, Problem> {
     super::pool_named(cx, pool)?;
+    let mut view = here(cx, actor, pool, what).await?;
+    if passed == Passed::ByServer {
+        return Ok(Reply::Divergence(view));
+    }
+    let command = what.command(pool);
+    for server in cx.with(|core| core.servers_linked(core.pool)).into_keys() {
+        let theirs = super::pass_on(cx, Peer::Server(server), actor.clone(), command.clone()).await;
+        if let Ok(Reply::Divergence(theirs)) = theirs {
+            view.entries.extend(theirs.entries);
+        }
+    }
+    Ok(Reply::Divergence(view))
+}
+
+async fn here(cx: &TaskCx, actor: &Actor, pool: &str, what: What) -> Result<DivergenceView, Problem> {
     let tails = read(cx).await?;
     let mut view = DivergenceView { pool: pool.to_owned(), entries: Vec::new() };
     let mut given_up = 0;
@@ -64,7 +93,7 @@ pub async fn execute(cx: &TaskCx, actor: &Actor, pool: &str, what: What) -> Resu
     } else {
         cx.with(|core| tell_open(core, &tails));
     }
-    Ok(Reply::Divergence(view))
+    Ok(view)
 }
 
 /// Counts of open entries that are to be read from the tails' files.

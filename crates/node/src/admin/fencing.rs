@@ -6,8 +6,10 @@
 use crate::command::{Actor, Command, Problem, Reply};
 use crate::core::{Core, TicketOwner, WaitResult};
 use crate::cx::TaskCx;
-use pairline_group::io::{Done, HostInput};
-use pairline_group::{Epoch, GroupId, PoolId, Ticket};
+use crate::orders::{self, Order};
+use pairline_group::io::{Done, GroupStatus};
+use pairline_group::{Epoch, GroupId, PoolId};
+use pairline_services::join::join_all;
 
 /// Most groups of one order: every group that a pair can have.
 const MOST_GROUPS: usize = 4_096;
@@ -26,9 +28,10 @@ fn read(word: &str) -> Option<(GroupId, Epoch)> {
     Some((group, Epoch { number: number.parse().ok()?, granted_by: PoolId(granted_by.parse().ok()?) }))
 }
 
-/// The order of a procedure that runs here: its groups, with their epochs as they are known here.
-pub fn order(core: &Core, procedure: u128, groups: &[GroupId]) -> Command {
-    let words = groups.iter().filter_map(|group| core.host.group(*group).map(|status| word(*group, status.epoch)));
+/// The order of a procedure that runs here: its groups, with their epochs as they are known in this pool.
+pub fn order(core: &Core, procedure: u128, groups: &[GroupId], known: &[GroupStatus]) -> Command {
+    let wanted = known.iter().filter(|status| groups.contains(&status.group));
+    let words = wanted.map(|status| word(status.group, status.epoch));
     let (procedure, by, groups) = (format!("{procedure:032x}"), core.pool.0, words.collect::<Vec<String>>());
     let proof = proof(core, &procedure, by, &groups);
     Command::Fence { procedure, by, groups, proof }
@@ -60,24 +63,10 @@ pub async fn execute(cx: &TaskCx, procedure: &str, by: u16, groups: &[String]) -
     let known = known.filter(|all| !all.is_empty() && all.len() <= MOST_GROUPS).ok_or_else(unreadable)?;
     let by = PoolId(by);
     let name = cx.with(|core| core.topology.pool_name(by));
-    let waits: Vec<u64> = known
-        .iter()
-        .map(|(group, epoch)| {
-            cx.with(|core| {
-                let (wait, ticket) = (core.fresh(), Ticket(core.fresh()));
-                core.tickets.insert(ticket, TicketOwner::Task(cx.task(), wait));
-                let now = core.now;
-                core.host.handle(now, HostInput::Fence { ticket, group: *group, epoch: *epoch, by });
-                wait
-            })
-        })
-        .collect();
-    let mut refused = Vec::new();
-    for (wait, (group, _)) in waits.into_iter().zip(&known) {
-        if let WaitResult::Done(Done::Refused(refusal)) = cx.wait(wait).await {
-            refused.push(format!("{group}: {refusal}"));
-        }
-    }
+    let refused = match cx.with(|core| crate::neighbours::has_several(core)) {
+        true => at_leaders(cx, by, &known).await,
+        false => here(cx, by, &known).await,
+    };
     let stood = known.len() - refused.len();
     cx.with(|core| {
         core.alarm(
@@ -96,6 +85,39 @@ pub async fn execute(cx: &TaskCx, procedure: &str, by: u16, groups: &[String]) -
             "switch the pool off before its groups are promoted elsewhere",
         )),
     }
+}
+
+/// All at once: the fences of one server's groups reach the disk together.
+async fn here(cx: &TaskCx, by: PoolId, known: &[(GroupId, Epoch)]) -> Vec<String> {
+    let order = |(group, epoch): &(GroupId, Epoch)| {
+        cx.with(|core| {
+            let wait = core.fresh();
+            orders::here(core, TicketOwner::Task(cx.task(), wait), *group, Order::Fence { epoch: *epoch, by });
+            wait
+        })
+    };
+    let waits: Vec<u64> = known.iter().map(order).collect();
+    let mut refused = Vec::new();
+    for (wait, (group, _)) in waits.into_iter().zip(known) {
+        if let WaitResult::Done(Done::Refused(refusal)) = cx.wait(wait).await {
+            refused.push(format!("{group}: {refusal}"));
+        }
+    }
+    refused
+}
+
+/// Each by whoever leads the group. A group without a leader cannot be fenced, and may have one again.
+async fn at_leaders(cx: &TaskCx, by: PoolId, known: &[(GroupId, Epoch)]) -> Vec<String> {
+    let each = known.iter().map(|(group, epoch)| {
+        let order = Order::Fence { epoch: *epoch, by };
+        async move { (*group, orders::at_leader(cx, *group, order).await) }
+    });
+    let ended = join_all(each.collect()).await;
+    let refused = |(group, done)| match done {
+        Done::Refused(refusal) => Some(format!("{group}: {refusal}")),
+        _ => None,
+    };
+    ended.into_iter().filter_map(refused).collect()
 }
 
 fn unreadable() -> Problem {

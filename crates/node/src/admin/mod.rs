@@ -9,6 +9,7 @@ mod pairing;
 mod pools;
 mod procedure;
 mod proof;
+mod publishing;
 mod server;
 mod status;
 mod users;
@@ -22,8 +23,9 @@ use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::peer::PeerFrame;
 use bytes::Bytes;
-use pairline_group::PoolId;
+use pairline_group::{PoolId, ServerId};
 use pairline_services::cx::Peer;
+use pairline_services::join::join_all;
 
 /// How long a command that was passed on may take.
 const PASS_ON_MS: u64 = 120_000;
@@ -50,12 +52,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
     let work = place_of_work(cx, &command).await?;
-    match work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead))) {
-        Some(at @ Peer::Pool(pool)) if passed == Passed::Not && pool != cx.with(|core| core.pool) => {
-            return pass_on(cx, at, actor, command).await;
-        }
-        Some(at @ Peer::Server(_)) if passed != Passed::ByServer => return pass_on(cx, at, actor, command).await,
-        _ => {}
+    let work = work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead)));
+    if let Some(at) = work.filter(|at| cx.with(|core| passes_on(core, *at, passed))) {
+        return pass_on(cx, at, actor, command).await;
     }
     let passed_on = passed != Passed::Not;
     match command {
@@ -73,22 +72,22 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         | Command::ContactRemove { .. }
         | Command::SettingsGet { .. }
         | Command::SettingsPut { .. } => users::execute(cx, command).await,
-        Command::PoolStatus => pools::status(cx, passed_on).await,
+        Command::PoolStatus => pools::status(cx, passed).await,
         Command::ServerDrain { seconds, .. } => server::drain(cx, seconds).await,
         Command::ServerUndrain { .. } => Ok(server::undrain(cx)),
         Command::ServerRestart { .. } => server::restart(cx),
         Command::PoolHealth { pool, part } => health::execute(cx, pool.as_deref(), part, passed_on).await,
         Command::PoolSync { pool } => pools::sync(cx, &pool).await,
-        Command::PoolVerify { pool } => pools::verify(cx, &pool).await,
+        Command::PoolVerify { pool } => pools::verify(cx, &pool, passed).await,
         Command::PoolPair { a, b, accept_unsupported } => pairing::pair(cx, &a, &b, accept_unsupported).await,
         Command::PoolUnpair { a, b } => pairing::unpair(cx, &a, &b).await,
-        Command::PoolAssertActive { pool, reason } => pools::assert_active(cx, &actor, &pool, reason).await,
+        Command::PoolAssertActive { pool, reason } => pools::assert_active(cx, &actor, &pool, reason, passed).await,
         Command::PoolDivergence { pool, apply } => {
             let what = if apply { divergence::What::Apply } else { divergence::What::List };
-            divergence::execute(cx, &actor, &pool, what).await
+            divergence::execute(cx, &actor, &pool, what, passed).await
         }
         Command::PoolDivergenceSettle { pool } => {
-            divergence::execute(cx, &actor, &pool, divergence::What::Settle).await
+            divergence::execute(cx, &actor, &pool, divergence::What::Settle, passed).await
         }
         Command::PoolFailover { .. }
         | Command::PoolFailback { .. }
@@ -97,8 +96,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         | Command::ProcedureShow { .. }
         | Command::ProcedureResume { .. }
         | Command::ProcedureAbort { .. }
-        | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed_on).await,
+        | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
+        Command::TopologyPublish { document, dry_run } => publishing::publish(cx, &document, dry_run).await,
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
         Command::UserProve { authorization, method, target } => {
             proof::execute(cx, authorization.as_deref(), &method, &target).await
@@ -108,6 +108,15 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
             cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
             Ok(Reply::Ok { message: "noted".to_owned() })
         }
+    }
+}
+
+/// Whether a command goes on to these servers. What another pool has passed on goes no further than to a server of this one.
+fn passes_on(core: &Core, at: Peer, passed: Passed) -> bool {
+    match (core.is_near(at), at) {
+        (false, _) => passed == Passed::Not,
+        (true, Peer::Server(_)) => passed != Passed::ByServer,
+        (true, Peer::Pool(_)) => false,
     }
 }
 
@@ -121,6 +130,24 @@ pub async fn ask_partner(cx: &TaskCx, command: Command) -> Option<Reply> {
     let partner =
         cx.with(|core| core.partner().filter(|pool| core.link_to(*pool).is_some() && !core.modes.away(*pool)))?;
     pass_on_within(cx, Peer::Pool(partner), Actor::Server, command, QUESTION_MS).await.ok()
+}
+
+/// Asks another server of this pool for its part of an answer; `None` if it does not give it at once.
+pub async fn ask_server(cx: &TaskCx, server: ServerId, command: Command) -> Option<Reply> {
+    pass_on_within(cx, Peer::Server(server), Actor::Server, command, QUESTION_MS).await.ok()
+}
+
+/// Asks all other servers of this pool that are heard for their parts of an answer, all at once.
+pub async fn ask_neighbours(cx: &TaskCx, actor: &Actor, command: &Command, millis: u64) -> Vec<Result<Reply, Problem>> {
+    let servers: Vec<ServerId> = cx.with(|core| {
+        let linked = core.servers_linked(core.pool).into_keys();
+        linked.filter(|server| core.way_to(Peer::Server(*server)).is_some()).collect()
+    });
+    let asked = servers
+        .into_iter()
+        .map(|server| pass_on_within(cx, Peer::Server(server), actor.clone(), command.clone(), millis))
+        .collect();
+    join_all(asked).await
 }
 
 /// The same with a bound of its own in milliseconds.
@@ -212,7 +239,7 @@ async fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<Peer>, P
         | Command::ManagementFailover { .. }
         | Command::ProcedureResume { .. }
         | Command::ProcedureAbort { .. }
-        | Command::Preflight { .. } => Ok(procedure::place_of_work(cx, command)?.map(Peer::Pool)),
+        | Command::Preflight { .. } => procedure::place_of_work(cx, command).await,
         _ => Ok(None),
     }
 }
@@ -236,6 +263,7 @@ fn privileged(command: &Command) -> bool {
             | Command::ProcedureShow { .. }
             | Command::Preflight { .. }
             | Command::TopologyShow
+            | Command::TopologyPublish { dry_run: true, .. }
             | Command::ServerStatus
             | Command::FenceAnswer { .. }
     )
@@ -261,6 +289,7 @@ fn label(command: &Command) -> String {
         Command::ServerRestart { server } => format!("restart of server {server}"),
         Command::PoolSync { pool } => format!("pool sync {pool}"),
         Command::PoolVerify { pool } => format!("pool verify {pool}"),
+        Command::TopologyPublish { .. } => "topology publish".to_owned(),
         Command::PoolPair { a, b, .. } => format!("pool pair {a} {b}"),
         Command::PoolUnpair { a, b } => format!("pool unpair {a} {b}"),
         Command::PoolFailover { pool, disaster, dry_run, .. } => {

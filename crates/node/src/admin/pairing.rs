@@ -33,7 +33,8 @@ pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
         (new.pairing.len() != before).then_some(new)
     });
     if new.is_some() {
-        cx.with(|core| may_unpair(core))?;
+        let groups = crate::copies::of_pool(cx).await.statuses();
+        cx.with(|core| may_unpair(core, &groups))?;
     }
     match new {
         Some(new) => publish(cx, new).await,
@@ -48,8 +49,7 @@ pub async fn unpair(cx: &TaskCx, a: &str, b: &str) -> Result<Reply, Problem> {
 }
 
 /// A pairing ends when both sides can learn of it and neither holds anything that only the pairing can bring home.
-fn may_unpair(core: &Core) -> Result<(), Problem> {
-    let all: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
+fn may_unpair(core: &Core, all: &[GroupStatus]) -> Result<(), Problem> {
     let moved = all.iter().filter(|group| !group.group.is_cms() && group.serving != group.group.pool).count();
     let tails: u64 = all.iter().map(|group| group.tail).sum();
     let refused = |kind: &str, detail: String, remedy: &str| {
@@ -73,7 +73,8 @@ fn may_unpair(core: &Core) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
+/// Commits a new topology document.
+pub async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
     let old = cx.with(|core| std::rc::Rc::clone(&core.topology));
     let plan = plan_publish(&old, &new).map_err(|errors| refused(&errors))?;
     let key = stored::topology_key();
@@ -90,7 +91,8 @@ async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
     }
 }
 
-fn refused(errors: &[ConfigError]) -> Problem {
+/// A document that breaks rules.
+pub fn refused(errors: &[ConfigError]) -> Problem {
     let detail: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Problem::new(
         409,

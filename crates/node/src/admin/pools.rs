@@ -2,33 +2,60 @@
 //!
 //! Owns how per-group facts are summed up for people. The facts are replication's.
 
+use super::Passed;
 use crate::command::{Actor, Command, Problem, Reply};
+use crate::copies;
 use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::event::Level;
 use crate::view::{PoolView, PoolsView, ShippingView, VerifyView};
 use pairline_group::io::{ExportState, GroupStatus, HostInput, ImportState, Lag, Role};
 use pairline_group::{GroupId, PoolId, Position};
+use pairline_services::join::join2;
 
 /// How long a verification or a sync may take before it says so.
 const SLOW_MS: u64 = 60_000;
 
+/// How long another server of the pool may take to tell its part.
+const PART_MS: u64 = 1_000;
+
+/// How long the partner may take to compare one group.
+const VERIFY_MS: u64 = 15_000;
+
 /// Both directions, as far as they can be seen: the own side's facts, and the partner's while the link is up.
-pub async fn status(cx: &TaskCx, passed_on: bool) -> Result<Reply, Problem> {
-    let mut view = cx.with(|core| own_view(core));
-    if !passed_on && let Some(Reply::Pools(theirs)) = super::ask_partner(cx, Command::PoolStatus).await {
+pub async fn status(cx: &TaskCx, passed: Passed) -> Result<Reply, Problem> {
+    let groups = match passed {
+        Passed::ByServer => cx.with(|core| crate::modes::statuses(core)),
+        _ => copies::of_pool(cx).await.statuses(),
+    };
+    let mut view = cx.with(|core| own_view(core, &groups));
+    if passed != Passed::Not {
+        // Who puts the parts together has to say whose each alarm is.
+        let seen_by = view.seen_by.clone();
+        view.alarms.iter_mut().for_each(|alarm| *alarm = format!("{seen_by}: {alarm}"));
+    }
+    if passed == Passed::ByServer {
+        return Ok(Reply::Pools(view));
+    }
+    for theirs in super::ask_neighbours(cx, &Actor::Server, &Command::PoolStatus, PART_MS).await {
+        if let Ok(Reply::Pools(theirs)) = theirs {
+            view.alarms.extend(theirs.alarms);
+        }
+    }
+    if passed == Passed::Not
+        && let Some(Reply::Pools(theirs)) = super::ask_partner(cx, Command::PoolStatus).await
+    {
         let partner = cx.with(|core| core.partner().map(|pool| core.topology.pool_name(pool)));
         merge(&mut view, theirs, &partner.unwrap_or_default());
     }
     Ok(Reply::Pools(view))
 }
 
-fn own_view(core: &Core) -> PoolsView {
-    let groups: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
+fn own_view(core: &Core, groups: &[GroupStatus]) -> PoolsView {
     PoolsView {
         seen_by: core.topology.server(core.config.server).map(|server| server.name.clone()).unwrap_or_default(),
-        pools: core.topology.pool.iter().map(|pool| pool_view(core, pool.id, &groups)).collect(),
-        shipping: shipping(core, &groups),
+        pools: core.topology.pool.iter().map(|pool| pool_view(core, pool.id, groups)).collect(),
+        shipping: shipping(core, groups),
         exclusions: exclusions(),
         alarms: core.alarms.iter().map(|(_, text)| text.clone()).collect(),
     }
@@ -185,26 +212,26 @@ fn merge(ours: &mut PoolsView, theirs: PoolsView, partner: &str) {
             }
         }
     }
-    let named: Vec<String> = theirs.alarms.into_iter().map(|alarm| format!("{}: {alarm}", theirs.seen_by)).collect();
-    ours.alarms.extend(named);
+    ours.alarms.extend(theirs.alarms);
 }
 
 /// Waits until the partner has acknowledged all that this pool had committed when the command came.
 pub async fn sync(cx: &TaskCx, pool: &str) -> Result<Reply, Problem> {
-    let wanted: Vec<(GroupId, u64)> = cx.with(|core| {
-        let active = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
-        active.filter(|group| group.role == Role::Active).map(|group| (group.group, group.position.seq)).collect()
-    });
+    let active = copies::of_pool(cx).await.statuses().into_iter().filter(|group| group.role == Role::Active);
+    let wanted: Vec<(GroupId, u64)> = active.map(|group| (group.group, group.position.seq)).collect();
     let until = cx.with(|core| core.now.mono) + SLOW_MS;
     loop {
-        let behind = cx.with(|core| {
-            let short = |(group, seq): &&(GroupId, u64)| {
-                core.host
-                    .group(*group)
-                    .is_none_or(|status| status.position.seq.saturating_sub(status.behind_entries) < *seq)
-            };
-            wanted.iter().filter(short).count()
-        });
+        let now = copies::of_pool(cx).await.copies;
+        // What a copy says that only follows is not what the partner has.
+        let has = |(group, seq): &&(GroupId, u64)| {
+            now.iter().any(|copy| {
+                let status = &copy.status;
+                status.group == *group
+                    && copy.leads
+                    && status.position.seq.saturating_sub(status.behind_entries) >= *seq
+            })
+        };
+        let behind = wanted.iter().filter(|wanted| !has(wanted)).count();
         if behind == 0 {
             return Ok(Reply::Ok {
                 message: format!("the partner of {pool} has everything that was committed before this command"),
@@ -217,20 +244,59 @@ pub async fn sync(cx: &TaskCx, pool: &str) -> Result<Reply, Problem> {
     }
 }
 
-/// Compares both copies of all groups of a pool.
-pub async fn verify(cx: &TaskCx, pool: &str) -> Result<Reply, Problem> {
+/// Compares both copies of all groups of a pool: each server those that it leads.
+pub async fn verify(cx: &TaskCx, pool: &str, passed: Passed) -> Result<Reply, Problem> {
     let home = super::pool_named(cx, pool)?;
     if cx.with(|core| core.partner().is_none() || core.topology.partner(home).is_none()) {
         let detail = format!("pool {pool} has no partner, so there is no other copy to compare with");
         return Err(Problem::new(409, "not-paired", "not paired", detail, "pair it first: `pairline pool pair A B`"));
     }
+    if passed == Passed::ByServer {
+        return Ok(Reply::Verify(verify_here(cx, home, pool).await));
+    }
+    let command = Command::PoolVerify { pool: pool.to_owned() };
+    let (mut view, theirs) =
+        join2(verify_here(cx, home, pool), super::ask_neighbours(cx, &Actor::Server, &command, VERIFY_MS + PART_MS))
+            .await;
+    for theirs in theirs {
+        if let Ok(Reply::Verify(theirs)) = theirs {
+            view.groups += theirs.groups;
+            view.equal += theirs.equal;
+            view.unequal.extend(theirs.unequal);
+            view.skipped.extend(theirs.skipped);
+        }
+    }
+    not_led(&mut view, cx.with(|core| groups_of(core, home)).len());
+    Ok(Reply::Verify(view))
+}
+
+/// Groups that nobody compared.
+fn not_led(view: &mut VerifyView, all: usize) {
+    let all = u32::try_from(all).unwrap_or(u32::MAX);
+    let missing = all.saturating_sub(view.groups);
+    if missing > 0 {
+        view.groups = all;
+        let why = "no server of the pool that answers leads them".to_owned();
+        view.skipped.push((format!("{missing} groups"), why));
+    }
+}
+
+/// The groups at home in a pool, and the management store if that is its.
+fn groups_of(core: &Core, home: PoolId) -> Vec<GroupId> {
+    let mut groups = core.topology.groups_of(home);
+    groups.extend((core.topology.deployment.management_store == home).then_some(GroupId::CMS));
+    groups
+}
+
+async fn verify_here(cx: &TaskCx, home: PoolId, pool: &str) -> VerifyView {
+    let several = cx.with(|core| crate::neighbours::has_several(core));
     let groups: Vec<GroupId> = cx.with(|core| {
-        let with_cms = core.topology.deployment.management_store == home;
-        core.host.groups().into_iter().filter(|group| group.pool == home || (with_cms && group.is_cms())).collect()
+        let here = groups_of(core, home).into_iter().filter(|group| core.host.role(*group).is_some());
+        here.filter(|group| !several || core.is_led_here(*group)).collect()
     });
     let mut waits = Vec::new();
     for group in groups {
-        let wait = cx.start_wait(15_000);
+        let wait = cx.start_wait(VERIFY_MS);
         cx.with(|core| {
             core.verifying.entry(group).or_default().push((cx.task(), wait));
             let now = core.now;
@@ -247,7 +313,7 @@ pub async fn verify(cx: &TaskCx, pool: &str) -> Result<Reply, Problem> {
             _ => view.skipped.push((group.to_string(), "the partner did not answer in time".to_owned())),
         }
     }
-    Ok(Reply::Verify(view))
+    view
 }
 
 fn unequal(view: &mut VerifyView, group: GroupId, position: Position, ranges: Vec<u16>) {
@@ -255,12 +321,23 @@ fn unequal(view: &mut VerifyView, group: GroupId, position: Position, ranges: Ve
 }
 
 /// The administrator asserts that this pool holds the current epochs.
-pub async fn assert_active(cx: &TaskCx, actor: &Actor, pool: &str, reason: Option<String>) -> Result<Reply, Problem> {
+pub async fn assert_active(
+    cx: &TaskCx,
+    actor: &Actor,
+    pool: &str,
+    reason: Option<String>,
+    passed: Passed,
+) -> Result<Reply, Problem> {
     let home = super::pool_named(cx, pool)?;
     if home != cx.with(|core| core.pool) {
         return Err(Problem::unreachable(pool));
     }
-    let waiting = cx.with(|core| unconfirmed(core));
+    let waiting = copies::of_pool(cx).await.copies.iter().filter(|copy| is_unconfirmed(&copy.status)).count();
+    let why = reason.clone().unwrap_or_else(|| "no reason given".to_owned());
+    if passed == Passed::ByServer {
+        cx.with(|core| assert_here(core, actor, pool, &why));
+        return Ok(Reply::Ok { message: "asserted".to_owned() });
+    }
     if waiting == 0 {
         return Err(Problem::new(
             409,
@@ -270,15 +347,21 @@ pub async fn assert_active(cx: &TaskCx, actor: &Actor, pool: &str, reason: Optio
             "see `pairline pool status`",
         ));
     }
-    let left = cx.with(|core| {
-        let who = format!("{actor:?}");
-        let why = reason.unwrap_or_else(|| "no reason given".to_owned());
-        core.event(Level::Warn, "assert-active", format!("{who} asserts that pool {pool} is current: {why}"));
-        let now = core.now;
-        core.host.handle(now, HostInput::AssertActive);
-        crate::modes::ownership_changed(core);
-        unconfirmed(core)
-    });
+    cx.with(|core| assert_here(core, actor, pool, &why));
+    let command = Command::PoolAssertActive { pool: pool.to_owned(), reason };
+    super::ask_neighbours(cx, actor, &command, PART_MS).await;
+    let left = copies::of_pool(cx).await.copies.iter().filter(|copy| is_unconfirmed(&copy.status)).count();
+    asserted(pool, waiting, left)
+}
+
+fn assert_here(core: &mut Core, actor: &Actor, pool: &str, why: &str) {
+    core.event(Level::Warn, "assert-active", format!("{actor:?} asserts that pool {pool} is current: {why}"));
+    let now = core.now;
+    core.host.handle(now, HostInput::AssertActive);
+    crate::modes::ownership_changed(core);
+}
+
+fn asserted(pool: &str, waiting: usize, left: usize) -> Result<Reply, Problem> {
     let asserted = waiting.saturating_sub(left);
     let behind = format!("{left} groups stay as they are: the partner is known to have more of them than this disk");
     if asserted == 0 {
@@ -299,10 +382,9 @@ pub async fn assert_active(cx: &TaskCx, actor: &Actor, pool: &str, reason: Optio
     })
 }
 
-/// Groups that this pool holds as active and that nobody has confirmed since the restart.
-fn unconfirmed(core: &Core) -> usize {
-    let all = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
-    all.filter(|group| group.role == Role::Active && !group.confirmed).count()
+/// Whether this pool holds a group as active that nobody has confirmed since the restart.
+fn is_unconfirmed(status: &GroupStatus) -> bool {
+    status.role == Role::Active && !status.confirmed
 }
 
 /// What is not replicated, in words: shown by status, in plans and in reports.

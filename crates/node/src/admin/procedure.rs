@@ -3,14 +3,18 @@
 //! Owns the commands. Preflight, planner and runner are `resilience`'s; this file gathers what they look at and shows what
 //! they say.
 
+use super::Passed;
 use crate::command::{Actor, Command, Problem, Reply};
+use crate::copies;
 use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
+use crate::neighbours;
 use crate::peer::PeerFrame;
+use crate::place;
 use crate::procedures;
 use crate::view::{FindingView, PlanView, ProcedureView, ReportView};
 use pairline_group::io::GroupStatus;
-use pairline_group::{GroupId, PoolId};
+use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_resilience::journal::{self, Procedure, ProcedureState};
 use pairline_resilience::plan::{Command as Order, Plan};
 use pairline_resilience::planner::{self, Refused};
@@ -22,8 +26,27 @@ use pairline_services::cx::Peer;
 /// How long a command waits for its procedure before it answers that it goes on.
 const WATCH_MS: u64 = 2_000;
 
+/// The servers that execute a command of this family: in the pool that runs the procedure, the one where it runs; else the one that
+/// leads the pool's copies of the management store, where the journal is at hand.
+pub async fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<Peer>, Problem> {
+    let Some(pool) = pool_of_work(cx, command)? else { return Ok(None) };
+    if pool != cx.with(|core| core.pool) || !cx.with(|core| neighbours::has_several(core)) {
+        return Ok(Some(Peer::Pool(pool)));
+    }
+    Ok(server_of_work(cx).await.map(Peer::Server))
+}
+
+/// The other server of this pool where a procedure runs, or would; `None` where that is this one.
+async fn server_of_work(cx: &TaskCx) -> Option<ServerId> {
+    let running = copies::of_pool(cx).await.runs.map(|(server, _)| server);
+    cx.with(|core| {
+        let leads = || if core.is_led_here(GroupId::CMS) { None } else { place::asked_for(core, GroupId::CMS) };
+        running.or_else(leads).filter(|server| *server != core.config.server)
+    })
+}
+
 /// The pool that runs a procedure: the one that will serve in the end.
-pub fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Problem> {
+fn pool_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Problem> {
     match command {
         Command::PoolFailover { pool, .. } | Command::Preflight { pool } => {
             let affected = super::pool_named(cx, pool)?;
@@ -58,10 +81,10 @@ fn not_paired(pool: &str) -> Problem {
 }
 
 /// Executes one command of this family.
-pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command, passed_on: bool) -> Result<Reply, Problem> {
+pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command, passed: Passed) -> Result<Reply, Problem> {
     match command {
-        Command::ProcedureList => Ok(Reply::Procedures { procedures: list(cx, passed_on).await }),
-        Command::ProcedureShow { id } => show(cx, &id, passed_on).await,
+        Command::ProcedureList => Ok(Reply::Procedures { procedures: list(cx, passed).await }),
+        Command::ProcedureShow { id } => show(cx, &id, passed).await,
         Command::ProcedureResume { id } => resume(cx, &id).await,
         Command::ProcedureAbort { id, reclaim } => abort(cx, actor, &id, reclaim).await,
         Command::Preflight { pool } => {
@@ -81,13 +104,28 @@ pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command, passed_on: bo
     }
 }
 
-/// All procedures, newest first. How far one is, is known where it runs: the partner is asked for those that run there.
-async fn list(cx: &TaskCx, passed_on: bool) -> Vec<ProcedureView> {
-    let theirs = if passed_on { None } else { super::ask_partner(cx, Command::ProcedureList).await };
+/// All procedures, newest first. How far one is, is known where it runs: the others are asked for those that run there.
+async fn list(cx: &TaskCx, passed: Passed) -> Vec<ProcedureView> {
+    let mut others = Vec::new();
+    if passed != Passed::ByServer
+        && let Some(server) = server_running(cx).await
+        && let Some(Reply::Procedures { procedures }) = super::ask_server(cx, server, Command::ProcedureList).await
+    {
+        let running = procedures.into_iter().filter(|procedure| procedure.state == "running");
+        others.extend(running);
+    }
     let (mut all, partner) = cx.with(|core| {
         let all: Vec<ProcedureView> = stored(core).iter().map(|procedure| view(core, procedure)).collect();
         (all, core.partner().map(|pool| core.topology.pool_name(pool)).unwrap_or_default())
     });
+    for live in others {
+        all.retain(|ours| ours.id != live.id);
+        all.push(live);
+    }
+    let theirs = match passed {
+        Passed::Not => super::ask_partner(cx, Command::ProcedureList).await,
+        _ => None,
+    };
     if let Some(Reply::Procedures { procedures }) = theirs {
         for other in procedures {
             match all.iter_mut().find(|ours| ours.id == other.id) {
@@ -101,17 +139,35 @@ async fn list(cx: &TaskCx, passed_on: bool) -> Vec<ProcedureView> {
     all
 }
 
-async fn show(cx: &TaskCx, id: &str, passed_on: bool) -> Result<Reply, Problem> {
+/// The other server of this pool at which a procedure runs now.
+async fn server_running(cx: &TaskCx) -> Option<ServerId> {
+    if !cx.with(|core| neighbours::has_several(core)) {
+        return None;
+    }
+    let running = copies::of_pool(cx).await.runs.map(|(server, _)| server);
+    cx.with(|core| running.filter(|server| *server != core.config.server))
+}
+
+async fn show(cx: &TaskCx, id: &str, passed: Passed) -> Result<Reply, Problem> {
     let found = find(cx, id);
+    let asked = found.as_ref().map_or_else(|_| id.to_owned(), |procedure| format!("{:032x}", procedure.plan.id));
     let elsewhere = match &found {
         Ok(procedure) => procedure.plan.target != cx.with(|core| core.pool),
         Err(_) => true,
     };
-    if elsewhere && !passed_on {
-        let asked = found.as_ref().map_or_else(|_| id.to_owned(), |procedure| format!("{:032x}", procedure.plan.id));
-        if let Some(reply @ Reply::Procedure(_)) = super::ask_partner(cx, Command::ProcedureShow { id: asked }).await {
-            return Ok(reply);
-        }
+    if passed != Passed::ByServer
+        && let Some(server) = server_running(cx).await
+        && let Some(Reply::Procedure(shown)) =
+            super::ask_server(cx, server, Command::ProcedureShow { id: asked.clone() }).await
+        && shown.state == "running"
+    {
+        return Ok(Reply::Procedure(shown));
+    }
+    if elsewhere
+        && passed == Passed::Not
+        && let Some(reply @ Reply::Procedure(_)) = super::ask_partner(cx, Command::ProcedureShow { id: asked }).await
+    {
+        return Ok(reply);
     }
     found.map(|procedure| Reply::Procedure(cx.with(|core| view(core, &procedure))))
 }
@@ -379,10 +435,12 @@ async fn observe(cx: &TaskCx) -> Observed {
         Some(pool) => look_at(cx, Peer::Pool(pool)).await.map(|statuses| (pool, statuses)),
         None => None,
     };
+    let ours = copies::of_pool(cx).await.copies;
     cx.with(|core| {
         crate::population::refresh(core, true);
+        let unequal = ours.iter().filter(|copy| copy.unequal).map(|copy| copy.status.group).collect();
         let mut groups: Vec<GroupSight> =
-            crate::modes::statuses(core).into_iter().map(|status| GroupSight { at: core.pool, status }).collect();
+            ours.into_iter().map(|copy| GroupSight { at: core.pool, status: copy.status }).collect();
         let heard = theirs.is_some();
         if let Some((at, statuses)) = theirs {
             groups.extend(statuses.into_iter().map(|status| GroupSight { at, status }));
@@ -390,12 +448,12 @@ async fn observe(cx: &TaskCx) -> Observed {
         Observed {
             here: core.pool,
             link_up: core.partner().is_some_and(|pool| core.link_to(pool).is_some()) && heard,
-            silent_for: core.modes.heard.as_ref().map(|(_, at, _)| core.now.mono.saturating_sub(*at)),
+            silent_for: core.modes.last_heard().map(|at| core.now.mono.saturating_sub(at)),
             pools: core.topology.pool.iter().map(|pool| sight(core, pool.id, heard)).collect(),
             groups,
-            clock_offset_ms: core.modes.clock.offset(),
+            clock_offset_ms: core.modes.clock_offset(),
             running: running(core),
-            unequal: core.unequal.iter().copied().collect(),
+            unequal,
             bounds: core.topology.policies.procedure.clone(),
             not_replicated: super::pools::exclusions(),
         }
@@ -404,7 +462,9 @@ async fn observe(cx: &TaskCx) -> Observed {
 
 fn sight(core: &Core, pool: PoolId, heard: bool) -> PoolSight {
     let own = pool == core.pool;
-    let beat = core.modes.heard.as_ref().map(|(heartbeat, _, _)| heartbeat).filter(|heartbeat| heartbeat.pool == pool);
+    // A pool of several servers is as well off as the worst of them.
+    let beats = core.modes.heartbeats(pool);
+    let beat = beats.first();
     let document = core.topology.pool(pool);
     let facts = &core.facts;
     let free = facts.disk_free.saturating_mul(100).checked_div(facts.disk_total).and_then(|p| u8::try_from(p).ok());
@@ -413,14 +473,14 @@ fn sight(core: &Core, pool: PoolId, heard: bool) -> PoolSight {
         name: core.topology.pool_name(pool),
         partner: core.topology.partner(pool).map(|partner| partner.id),
         reachable: own || (heard && core.link_to(pool).is_some() && !core.modes.away(pool)),
-        mode: if own { core.modes.mode(pool) } else { beat.map_or_else(|| core.modes.mode(pool), |b| b.mode) },
+        mode: beat.filter(|_| !own).map_or_else(|| core.modes.mode(pool), |beat| beat.mode),
         version: if own { Some(core.config.version.clone()) } else { beat.map(|b| b.version.to_string()) },
         certificate_days: if own {
             u16::try_from(facts.certificate_days.max(0)).ok()
         } else {
-            beat.map(|b| b.certificate_days)
+            beats.iter().map(|beat| beat.certificate_days).min()
         },
-        free_disk_percent: if own { free } else { beat.map(|b| b.free_disk_percent) },
+        free_disk_percent: if own { free } else { beats.iter().map(|beat| beat.free_disk_percent).min() },
         users: core.modes.population.of(pool),
         capacity_users: document.and_then(|pool| pool.capacity_users),
         next_hops: Vec::new(),

@@ -13,7 +13,7 @@ use pairline_group::io::{
     CheckpointDelta, GroupCheckpoint, GroupStatus, LogBatch, LogKind, LogRecord, Now, RecoveredGroup,
 };
 use pairline_group::tail::Resolution;
-use pairline_group::{GroupId, Key, LinkId, Position, Record, ServerId};
+use pairline_group::{Entry, GroupId, Key, LinkId, PoolId, Position, Record, ServerId};
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::event::Event;
 use pairline_node::executor::Order;
@@ -25,6 +25,7 @@ use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::Flow;
 use pairline_topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 pub const EAST: usize = 0;
 pub const WEST: usize = 1;
@@ -90,6 +91,26 @@ impl Disk {
 
     fn purge(&mut self, group: GroupId, through: u64) {
         self.purged.insert(group, through);
+    }
+
+    fn store_tail(&mut self, group: GroupId, fork: Position, entries: Vec<Arc<Entry>>) {
+        if !self.tails.iter().any(|tail| tail.group == group && tail.fork == fork) {
+            let resolutions = vec![Resolution::Open; entries.len()];
+            self.tails.push(StoredTail { group, fork, entries, resolutions });
+        }
+    }
+
+    fn open_tails(&self, pool: PoolId) -> Vec<StoredTail> {
+        let asked = |tail: &&StoredTail| tail.group.pool == pool || tail.group.is_cms();
+        let open = |tail: &&StoredTail| tail.resolutions.iter().any(|resolution| !resolution.is_settled());
+        self.tails.iter().filter(asked).filter(open).cloned().collect()
+    }
+
+    /// Nothing of that group is on it any more.
+    fn forget(&mut self, group: GroupId) {
+        self.log.retain(|record| record.group != group);
+        self.checkpoints.remove(&group);
+        self.purged.remove(&group);
     }
 
     fn resolve(&mut self, group: GroupId, fork: Position, resolved: &[(Position, Resolution)]) {
@@ -318,10 +339,7 @@ impl Pair {
             }
             Output::Purge { group, through } => site.disk.purge(group, through),
             Output::StoreTail { group, fork, entries } => {
-                if !site.disk.tails.iter().any(|tail| tail.group == group && tail.fork == fork) {
-                    let resolutions = vec![Resolution::Open; entries.len()];
-                    site.disk.tails.push(StoredTail { group, fork, entries, resolutions });
-                }
+                site.disk.store_tail(group, fork, entries);
                 if site.withhold_tails {
                     site.withheld.push(group);
                 } else {
@@ -329,9 +347,7 @@ impl Pair {
                 }
             }
             Output::ReadTails { id, pool } => {
-                let asked = |tail: &&StoredTail| tail.group.pool == pool || tail.group.is_cms();
-                let open = |tail: &&StoredTail| tail.resolutions.iter().any(|resolution| !resolution.is_settled());
-                let tails = site.disk.tails.iter().filter(asked).filter(open).cloned().collect();
+                let tails = site.disk.open_tails(pool);
                 self.take(at, Input::Tails { id, tails });
             }
             Output::ResolveTail { group, fork, resolved } => site.disk.resolve(group, fork, &resolved),

@@ -1,4 +1,4 @@
-//! One pool of several nodes with memory disks and a link between each two, under virtual time.
+//! One pool of several nodes, or two paired ones, with memory disks and a link between each two, under virtual time.
 //!
 //! Owns the shell's part of the contract, as for a pair. A server may die, stand still (it gets nothing until it goes on), or be cut
 //! off from the others. Decides nothing.
@@ -6,20 +6,25 @@
 
 use super::{Disk, config};
 use bytes::Bytes;
-use pairline_group::io::Now;
+use pairline_group::io::{GroupStatus, Now, Role};
 use pairline_group::{GroupId, LinkId, PoolId, ServerId};
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::executor::Order;
-use pairline_node::io::{Input, Output};
+use pairline_node::io::{Facts, Input, Output};
+use pairline_node::view::PoolHealthView;
 use pairline_node::{Node, NodeConfig};
+use pairline_resilience::journal::{self, Procedure};
 use pairline_sip::flow::Flow;
-use pairline_topology::Topology;
-use std::collections::{BTreeMap, VecDeque};
+use pairline_topology::{Server, Topology};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 
 const START_WALL: u64 = 1_795_000_000_000;
 const TICK: u64 = 20;
-/// The pool.
+/// The pool, or the first of two.
 pub const POOL: PoolId = PoolId(1);
+/// The second of two.
+pub const WEST: PoolId = PoolId(2);
 
 /// One server.
 #[derive(Default)]
@@ -46,32 +51,108 @@ pub struct Pool {
     frames: VecDeque<(usize, LinkId, Bytes)>,
     /// Frames that servers have sent each other, oldest first.
     pub seen: Vec<Bytes>,
+    /// Orders to stand down that were given by an admin API: who asked, and under which number.
+    fences: BTreeMap<u64, (usize, u64)>,
+    /// Servers that no admin API reaches, and that reach none.
+    pub isolated: BTreeSet<usize>,
+    /// No link between the pools comes up.
+    parted: bool,
+    /// How long a sync takes.
+    pub disk_ms: u64,
+    syncs: VecDeque<(u64, usize, u64, u64)>,
+}
+
+/// The n-th server of a pool, like its first.
+fn nth(first: &Server, n: usize) -> Server {
+    let mut server = first.clone();
+    server.id = ServerId(u32::try_from(n).unwrap());
+    server.name = format!("fe{n}.east.pairline.test");
+    let ip = format!("127.0.1.{n}").parse().unwrap();
+    server.admin.set_ip(ip);
+    server.link.set_ip(ip);
+    server.dns.iter_mut().for_each(|dns| dns.set_ip(ip));
+    server.listener.iter_mut().for_each(|listener| listener.address.set_ip(ip));
+    server
 }
 
 impl Pool {
+    /// A server that the document has from the next publish on; to be started.
+    pub fn add(&mut self) -> usize {
+        let server = nth(&self.topology.server[0], self.fronts.len() + 1);
+        self.topology.server.push(server);
+        self.fronts.push(Front::default());
+        self.fronts.len() - 1
+    }
+
+    /// The document without a server.
+    pub fn without(&self, at: usize) -> Topology {
+        let mut topology = self.topology.clone();
+        topology.server.remove(at);
+        topology
+    }
+
+    /// Publishes a document through a server.
+    pub fn publish(&mut self, at: usize, topology: &Topology) -> Result<Reply, Problem> {
+        let document = pairline_topology::to_toml(&Topology { revision: 0, ..topology.clone() });
+        self.ask(at, Command::TopologyPublish { document, dry_run: false })
+    }
+
+    /// The present document.
+    pub fn topology(&self) -> Topology {
+        self.topology.clone()
+    }
+
+    /// A server's process ends, and its disk is emptied.
+    pub fn wipe(&mut self, at: usize) {
+        self.kill(at);
+        self.fronts[at].disk = Disk::default();
+    }
+
+    /// The pool's health as a server sees it.
+    pub fn health(&mut self, at: usize) -> PoolHealthView {
+        match self.must(at, Command::PoolHealth { pool: None, part: false }) {
+            Reply::Health(mut view) => view.pools.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until the pool is healthy as a server sees it.
+    pub fn healthy(&mut self, at: usize) -> PoolHealthView {
+        for _ in 0..100 {
+            let view = self.health(at);
+            if view.state == "healthy" {
+                return view;
+            }
+            self.run(500);
+        }
+        panic!("not healthy: {:#?}", self.health(at));
+    }
+
     /// So many servers, up, linked, and every group led.
     pub fn of(servers: usize) -> Pool {
-        Pool::with(servers, |_| {})
+        Pool::changed(servers, |_| {})
     }
 
     /// The same with a topology that is changed before the start.
-    pub fn with(servers: usize, change: impl FnOnce(&mut Topology)) -> Pool {
-        let mut topology = pairline_topology::enterprise_topology();
+    pub fn changed(servers: usize, change: impl FnOnce(&mut Topology)) -> Pool {
+        Pool::with(&[(POOL, "east", servers)], change)
+    }
+
+    /// Two paired pools with so many servers each: east's first, then west's.
+    pub fn paired(servers: usize) -> Pool {
+        let mut pair = Pool::with(&[(POOL, "east", servers), (WEST, "west", servers)], |_| {});
+        pair.run(5_000);
+        pair
+    }
+
+    fn with(pools: &[(PoolId, &str, usize)], change: impl FnOnce(&mut Topology)) -> Pool {
+        let address = |pool: PoolId, n: usize| format!("127.0.{}.{n}", pool.0).parse().unwrap();
+        let places: Vec<(PoolId, &str, Vec<IpAddr>)> =
+            pools.iter().map(|(id, name, n)| (*id, *name, (1..=*n).map(|n| address(*id, n)).collect())).collect();
+        let mut topology = pairline_topology::demo::enterprise(&places, 5060);
+        topology.pool.iter_mut().for_each(|pool| pool.routing_groups = 6);
         change(&mut topology);
-        let first = topology.server[0].clone();
-        topology.server = (1..=servers)
-            .map(|n| {
-                let mut server = first.clone();
-                server.id = ServerId(u32::try_from(n).unwrap());
-                server.name = format!("fe{n}.east.pairline.test");
-                let ip = format!("127.0.1.{n}").parse().unwrap();
-                server.admin.set_ip(ip);
-                server.link.set_ip(ip);
-                server.listener.iter_mut().for_each(|listener| listener.address.set_ip(ip));
-                server
-            })
-            .collect();
-        topology.pool[0].routing_groups = 6;
+        let servers = topology.server.len();
         let mut pool = Pool {
             fronts: (0..servers).map(|_| Front::default()).collect(),
             now: 1_000,
@@ -81,6 +162,11 @@ impl Pool {
             requests: 0,
             frames: VecDeque::new(),
             seen: Vec::new(),
+            fences: BTreeMap::new(),
+            isolated: BTreeSet::new(),
+            parted: false,
+            disk_ms: 0,
+            syncs: VecDeque::new(),
         };
         (0..servers).for_each(|at| pool.start(at));
         pool.run(3_000);
@@ -105,8 +191,17 @@ impl Pool {
         };
         let recovered = front.disk.recovered();
         self.fronts[at].node = Some(Node::start_up(config, self.clocks(at), recovered).unwrap());
+        let facts = Facts {
+            disk_free: 50 << 30,
+            disk_total: 100 << 30,
+            certificate_days: 300,
+            version: "0.1.0".to_owned(),
+            log_bytes: 0,
+        };
+        self.give(at, Input::Facts(facts));
         for other in 0..self.fronts.len() {
-            if other != at && self.fronts[other].node.is_some() {
+            let parted = self.parted && self.topology.server[other].pool != self.topology.server[at].pool;
+            if other != at && self.fronts[other].node.is_some() && !parted {
                 self.connect(at, other);
             }
         }
@@ -139,8 +234,8 @@ impl Pool {
         let link = LinkId(self.last);
         self.links.insert((a.min(b), a.max(b)), link);
         for (at, to) in [(a, b), (b, a)] {
-            let server = self.topology.server[to].id;
-            self.give(at, Input::LinkUp { link, pool: POOL, server });
+            let other = self.topology.server[to].clone();
+            self.give(at, Input::LinkUp { link, pool: other.pool, server: other.id });
         }
     }
 
@@ -200,26 +295,83 @@ impl Pool {
             Output::Append(batch) => {
                 let number = batch.batch;
                 front.disk.append(batch);
-                self.take(at, Input::Synced { batch: number });
+                match self.disk_ms {
+                    0 => self.take(at, Input::Synced { batch: number }),
+                    late => self.syncs.push_back((self.now + late, at, front.boot, number)),
+                }
             }
             Output::Checkpoint { id, groups } => {
                 front.disk.checkpoint(groups);
                 self.take(at, Input::CheckpointDone { id });
             }
             Output::Purge { group, through } => front.disk.purge(group, through),
+            Output::Forget { group } => front.disk.forget(group),
             Output::PeerFrame { link, frame } => {
                 let ends = self.links.iter().find(|(_, live)| **live == link).map(|(ends, _)| *ends);
                 let Some((a, b)) = ends else { return };
                 self.seen.push(frame.clone());
                 self.frames.push_back((if a == at { b } else { a }, link, frame));
             }
-            Output::AdminReply { request, reply } => {
-                front.replies.insert(request, reply);
+            Output::AdminReply { request, reply } => match self.fences.remove(&request) {
+                Some((by, id)) => {
+                    let command = Command::FenceAnswer { id, alive: true, fenced: reply.is_ok() };
+                    self.take(by, Input::Admin { request: 0, actor: Actor::Server, command });
+                }
+                None => {
+                    front.replies.insert(request, reply);
+                }
+            },
+            Output::StoreTail { group, fork, entries } => {
+                front.disk.store_tail(group, fork, entries);
+                self.take(at, Input::TailStored { group });
             }
+            Output::ReadTails { id, pool } => {
+                let tails = front.disk.open_tails(pool);
+                self.take(at, Input::Tails { id, tails });
+            }
+            Output::ResolveTail { group, fork, resolved } => front.disk.resolve(group, fork, &resolved),
+            Output::TryFence { id, admin, order } => self.fence(at, id, admin, order),
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("server {at}: {reason}"),
             Output::Sip { flow, message } => front.sip.push((flow, message)),
             _ => {}
+        }
+    }
+
+    /// An order to stand down reaches the server with that address, if it runs; the answer comes when it comes.
+    fn fence(&mut self, by: usize, id: u64, admin: SocketAddr, order: Command) {
+        let to = self.topology.server.iter().position(|server| server.admin == admin).unwrap();
+        let cut = self.isolated.contains(&to) || self.isolated.contains(&by);
+        if self.fronts[to].node.is_none() || self.fronts[to].frozen || cut {
+            let command = Command::FenceAnswer { id, alive: false, fenced: false };
+            return self.take(by, Input::Admin { request: 0, actor: Actor::Server, command });
+        }
+        self.requests += 1;
+        let request = self.requests;
+        self.fences.insert(request, (by, id));
+        self.take(to, Input::Admin { request, actor: Actor::Administrator("the order".to_owned()), command: order });
+    }
+
+    /// All links between the two pools go, in both directions.
+    pub fn part(&mut self) {
+        self.parted = true;
+        let of = |at: usize| self.topology.server[at].pool;
+        let between: Vec<(usize, usize)> = self.links.keys().copied().filter(|(a, b)| of(*a) != of(*b)).collect();
+        between.into_iter().for_each(|(a, b)| self.cut(a, b));
+    }
+
+    /// They come back between all servers that run.
+    pub fn join(&mut self) {
+        self.parted = false;
+        let of = |at: usize| self.topology.server[at].pool;
+        let all: Vec<(usize, usize)> = (0..self.fronts.len())
+            .flat_map(|a| (0..a).map(move |b| (b, a)))
+            .filter(|(a, b)| of(*a) != of(*b))
+            .collect();
+        for (a, b) in all {
+            if self.fronts[a].node.is_some() && self.fronts[b].node.is_some() {
+                self.connect(a, b);
+            }
         }
     }
 
@@ -228,6 +380,12 @@ impl Pool {
         let end = self.now + millis;
         while self.now < end {
             self.now += TICK;
+            while self.syncs.front().is_some_and(|(due, ..)| *due <= self.now) {
+                let Some((_, at, boot, batch)) = self.syncs.pop_front() else { break };
+                if self.fronts[at].boot == boot {
+                    self.give(at, Input::Synced { batch });
+                }
+            }
             (0..self.fronts.len()).for_each(|at| self.give(at, Input::Tick));
         }
     }
@@ -256,6 +414,23 @@ impl Pool {
         panic!("no answer in a virtual minute");
     }
 
+    /// A command whose answer nobody waits for.
+    pub fn begin(&mut self, at: usize, command: Command) {
+        self.requests += 1;
+        let (request, actor) = (self.requests, Actor::Administrator("anna".to_owned()));
+        self.give(at, Input::Admin { request, actor, command });
+    }
+
+    /// Whether the journal at a server has a procedure in that state.
+    pub fn stored(&self, at: usize, state: &str) -> bool {
+        let node = self.fronts[at].node.as_ref().unwrap();
+        node.inspect(|core| {
+            let records = core.host.scan(GroupId::CMS, journal::OWNER, Some(journal::KIND_PROCEDURE));
+            let mut all = records.filter_map(|(_, record)| Procedure::decode(&record.value).ok());
+            all.any(|procedure| format!("{:?}", procedure.state).to_ascii_lowercase().starts_with(state))
+        })
+    }
+
     /// The same, of a command that must succeed.
     pub fn must(&mut self, at: usize, command: Command) -> Reply {
         self.ask(at, command.clone()).unwrap_or_else(|problem| panic!("{command:?}: {problem:?}"))
@@ -270,8 +445,39 @@ impl Pool {
         (0..self.fronts.len()).filter(leads).collect()
     }
 
-    /// The group of a user.
+    /// How a group's copies stand at the servers that lead it, one in each pool.
+    pub fn led(&self, group: GroupId) -> Vec<(usize, GroupStatus)> {
+        let status = |at: usize| {
+            let node = self.fronts[at].node.as_ref().filter(|_| !self.fronts[at].frozen)?;
+            node.inspect(|core| core.host.group(group).filter(|_| core.host.leads(group))).map(|status| (at, status))
+        };
+        (0..self.fronts.len()).filter_map(status).collect()
+    }
+
+    /// All groups of both pools.
+    pub fn all_groups(&self) -> Vec<GroupId> {
+        let pools = self.topology.pool.iter().flat_map(|pool| self.topology.groups_of(pool.id));
+        pools.chain([GroupId::CMS]).collect()
+    }
+
+    /// Whether every group is active at a pool, led, and the copy there has been confirmed.
+    pub fn serves(&self, pool: PoolId, groups: &[GroupId]) -> bool {
+        groups.iter().all(|group| {
+            let led = self.led(*group);
+            let here = |(at, status): &(usize, GroupStatus)| {
+                self.topology.server[*at].pool == pool && status.role == Role::Active && status.confirmed
+            };
+            led.iter().filter(|one| here(one)).count() == 1
+        })
+    }
+
+    /// The group of a user at home in a pool.
+    pub fn group_at(&self, home: PoolId, user: &str) -> GroupId {
+        self.topology.group_of(home, &format!("sip:{user}@pairline.test")).unwrap()
+    }
+
+    /// The group of a user of the first pool.
     pub fn group_of(&self, user: &str) -> GroupId {
-        self.topology.group_of(POOL, &format!("sip:{user}@pairline.test")).unwrap()
+        self.group_at(POOL, user)
     }
 }

@@ -116,7 +116,9 @@ impl Greeting<'_> {
         let enterprise = self.topology.pool.iter().any(|pool| pool.edition == Edition::Enterprise);
         if enterprise {
             let _ = writeln!(text, "  {program}{data} pool health");
-            if let Some((_, process)) = self.processes.last() {
+            let first = self.topology.pool.first().map(|pool| self.topology.servers_of(pool.id)).unwrap_or_default();
+            let victim = first.last().and_then(|last| self.processes.iter().find(|(name, _)| *name == last.name));
+            if let Some((_, process)) = victim {
                 let _ = writeln!(text, "  kill -9 {process}        # a Front End dies; the others go on");
                 let _ = writeln!(text, "  {program}{data} pool health");
             }
@@ -128,7 +130,7 @@ impl Greeting<'_> {
             format!("pool failover {pool} --reason rehearsing"),
             format!("pool failback {pool}"),
             "procedure list".to_owned(),
-            "drill".to_owned(),
+            if enterprise { "drill --enterprise".to_owned() } else { "drill".to_owned() },
         ];
         for command in paired.iter().filter(|_| !self.topology.pairing.is_empty()) {
             let _ = writeln!(text, "  {program}{data} {command}");

@@ -38,8 +38,13 @@ fn the_greeting_names_every_front_end_and_how_to_lose_one() {
         assert!(text.contains(&format!("admin API https://127.0.1.{n}:7443; DNS 127.0.1.{n}:5353")), "{text}");
     }
     assert!(text.contains("kill -9 13 "), "{text}");
+    for pair in ["pool failover east", "drill --enterprise", "pool verify east"] {
+        assert!(text.contains(pair), "{pair}: {text}");
+    }
+    let mut alone = enterprise_topology();
+    alone.pairing.clear();
     for pair in ["failover", "drill", "pool verify"] {
-        assert!(!text.contains(pair), "nothing is paired: {text}");
+        assert!(!greeting(&alone).contains(pair), "nothing is paired");
     }
     assert!(!greeting(&demo_topology()).contains("process"), "of one server a pool it is plain");
     let commands: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("pairline ")).collect();
@@ -51,7 +56,8 @@ fn the_greeting_names_every_front_end_and_how_to_lose_one() {
 fn servers_are_called_by_their_pool_where_that_is_enough() {
     let labels = |t: &Topology| t.server.iter().map(|server| label(t, server)).collect::<Vec<_>>();
     assert_eq!(labels(&demo_topology()), ["east", "west"]);
-    assert_eq!(labels(&enterprise_topology()), ["fe1.east", "fe2.east", "fe3.east"]);
+    let all = ["fe1.east", "fe2.east", "fe3.east", "fe1.west", "fe2.west", "fe3.west"];
+    assert_eq!(labels(&enterprise_topology()), all);
     let endpoints = endpoints_of(&enterprise_topology());
     assert_eq!(endpoints[2].server.as_deref(), Some("fe3.east.pairline.test"));
 }
