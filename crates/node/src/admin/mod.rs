@@ -52,12 +52,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
     let work = place_of_work(cx, &command).await?;
-    match work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead))) {
-        Some(at @ Peer::Pool(pool)) if passed == Passed::Not && pool != cx.with(|core| core.pool) => {
-            return pass_on(cx, at, actor, command).await;
-        }
-        Some(at @ Peer::Server(_)) if passed != Passed::ByServer => return pass_on(cx, at, actor, command).await,
-        _ => {}
+    let work = work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead)));
+    if let Some(at) = work.filter(|at| cx.with(|core| passes_on(core, *at, passed))) {
+        return pass_on(cx, at, actor, command).await;
     }
     let passed_on = passed != Passed::Not;
     match command {
@@ -111,6 +108,15 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
             cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
             Ok(Reply::Ok { message: "noted".to_owned() })
         }
+    }
+}
+
+/// Whether a command goes on to these servers. What another pool has passed on goes no further than to a server of this one.
+fn passes_on(core: &Core, at: Peer, passed: Passed) -> bool {
+    match (core.is_near(at), at) {
+        (false, _) => passed == Passed::Not,
+        (true, Peer::Server(_)) => passed != Passed::ByServer,
+        (true, Peer::Pool(_)) => false,
     }
 }
 

@@ -1,4 +1,5 @@
-//! A pool of several Front Ends: what a registration costs, what a server's death costs, what a restart of them all costs, and what silence costs.
+//! A pool of several Front Ends: what a registration costs, what a server's death costs, what a restart of them all costs, what silence costs, and how
+//! sixteen of them come and go.
 //!
 //! Owns the options, the choice of parts, and the report's frame. Each part has a module that measures it and says what it found.
 
@@ -8,6 +9,7 @@ mod faults_report;
 mod front_ends;
 mod idle;
 mod journal;
+mod many;
 mod network;
 mod register;
 mod rolling;
@@ -19,7 +21,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// The parts, in the order of the report.
-const PARTS: [&str; 4] = ["register", "faults", "rolling", "idle"];
+const PARTS: [&str; 5] = ["register", "faults", "rolling", "idle", "many"];
 
 /// Options.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,7 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
             "register" => register::run(binaries, folder, options)?,
             "faults" => faults::run(binaries, folder, options)?,
             "rolling" => rolling::run(binaries, folder, options)?,
+            "many" => many::run(binaries, folder)?,
             _ => idle::run(binaries, folder)?,
         };
         parts.push((name, part));
