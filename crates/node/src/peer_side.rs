@@ -60,6 +60,7 @@ pub fn server_lost(core: &mut Core, pool: PoolId, server: ServerId) {
         core.waits.remove(&wait);
         core.resolve(task, wait, WaitResult::Elapsed);
     }
+    crate::onward::lost(core, server);
 }
 
 fn name_of(core: &Core, pool: PoolId, server: ServerId) -> String {
@@ -155,6 +156,12 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
             core.send_on(link, &PeerFrame::Records { call, found });
         }
         PeerFrame::Records { call, found } => ended(core, call, WaitResult::Records(found)),
+        PeerFrame::Register { call, client, algorithm, message } if pool == core.pool => {
+            crate::onward::asked(core, (link, call), &client, &algorithm, message);
+        }
+        PeerFrame::Registered { call, response } if pool == core.pool => {
+            crate::onward::answered(core, link, call, response);
+        }
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
         // Taken before, or no frame that is sent as such, or a pool's own affair.
         PeerFrame::Sip(_)
@@ -168,6 +175,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         | PeerFrame::Stepped { .. }
         | PeerFrame::HandoverRefused { .. }
         | PeerFrame::Copies { .. }
+        | PeerFrame::Register { .. }
+        | PeerFrame::Registered { .. }
         | PeerFrame::Read { .. } => {}
     }
 }
