@@ -7,8 +7,10 @@ use super::DrillError;
 use super::arena::Arena;
 use super::ask;
 use super::board::{Counts, Side, What};
+use super::front_ends;
 use super::kills;
 use super::ledger::{Change, State};
+use super::maintenance;
 use super::phones::{self, Phone};
 use super::proofs::{self, Proof};
 use super::returning;
@@ -48,9 +50,6 @@ const fn seconds(count: u64) -> Duration {
 /// # Errors
 /// The deployment cannot be created or started, or its users cannot be added.
 pub async fn run(data: &Path, args: &DrillArgs, json: bool) -> Result<bool, DrillError> {
-    if args.enterprise {
-        return Err(DrillError::Enterprise);
-    }
     let mut stop = Stop::new()?;
     let mut arena = Arena::create(data, args)?;
     let folder = arena.layout.root().to_owned();
@@ -92,6 +91,10 @@ pub async fn run(data: &Path, args: &DrillArgs, json: bool) -> Result<bool, Dril
 async fn play(course: &mut Course, phones: &mut Vec<Phone>) -> Result<(), DrillError> {
     sign_in(course, phones).await?;
     normal(course).await?;
+    if course.args.enterprise {
+        front_ends::play(course).await?;
+        maintenance::play(course).await?;
+    }
     let killed = kill(course).await?;
     resiliency(course, &killed).await?;
     let failed_over = failover(course, &killed, phones).await?;
