@@ -34,6 +34,9 @@ const LONGER_MS: u64 = 200;
 /// Until all of them are answered.
 const SET_UP: Duration = Duration::from_millis(1_500);
 
+/// Between two clients that begin anew.
+const BETWEEN: Duration = Duration::from_millis(4);
+
 /// Results of calls.
 pub type Calls = JoinSet<Result<(), String>>;
 
@@ -254,16 +257,12 @@ async fn anew(course: &mut Course) -> Result<(), DrillError> {
     course.stage("clients begin anew");
     for user in 0..course.swarm.people.len() {
         course.swarm.order(user, super::agent::Order::Anew);
+        // Not all in one moment: that would be another drill.
+        tokio::time::sleep(BETWEEN).await;
     }
     let home = |swarm: &super::swarm::Swarm| {
-        let first = |who: &&super::agent::Persona| {
-            let at = swarm.board.at(who.number);
-            at.is_some() && at == who.targets.first().map(|(at, _)| *at)
-        };
-        let count = swarm.people.iter().filter(first).count();
-        (count == swarm.people.len(), format!("{count} of {}", swarm.people.len()))
+        let there = swarm.people.iter().filter(|who| swarm.board.side_of(who.number) == Some(who.home)).count();
+        (there == swarm.people.len(), format!("{there} of {}", swarm.people.len()))
     };
-    // Orders are taken before the registrations that were there are looked at.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    course.until("every user signed in at its first server", Duration::from_secs(60), home).await
+    course.until("every user signed in at home", Duration::from_secs(60), home).await
 }

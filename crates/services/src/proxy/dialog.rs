@@ -78,8 +78,12 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
         consumed: false,
         record_route: false,
     };
-    if let Some(hop) = kept(&cx, &request, flow, &routes) {
+    if let Some(mut hop) = kept(&cx, &request, flow, &routes) {
         replies::trying(&cx, &request);
+        if hop.flow.transport == Transport::Peer && hop.alternates.is_empty() {
+            // The owner may have lost the flow since, by a restart: a device that has come back is found by its GRUU.
+            hop.alternates.extend(device(&cx, &request, &routes).await);
+        }
         return Fork::new(&cx, job, None).run(vec![hop]).await;
     }
     // A remote target that is an address of record of ours goes to that user's devices.
