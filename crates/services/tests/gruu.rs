@@ -5,7 +5,7 @@ mod common;
 
 use common::sip::{Client, client, contacts, device, last, statuses};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};
-use pairline_services::cx::{Peer, Place};
+use pairline_services::cx::{Peer, Place, TaskEvent};
 use pairline_services::gruu::{self, Target};
 use pairline_services::ident::{Whose, classify};
 use pairline_services::settings::Secret;
@@ -118,6 +118,28 @@ fn a_device_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
     let (_, hop, sent) = fake.0.borrow().sent[1].clone();
     assert_eq!((hop, sent.request_uri()), (bob.flow, &b"sip:bob@127.0.0.1:7102"[..]));
     task.respond(1, 200, &[]);
+    assert_eq!(last(&fake).0, 200);
+}
+
+/// The end of a call waits for a device whose connection has just gone: nobody can tell it later.
+#[test]
+fn a_bye_waits_for_a_device_that_is_about_to_come_back() {
+    let fake = Fake::new();
+    let mut bob = phone(7101);
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 5);
+    let (public, _) = register(&fake, &mut bob, &contact(7101, URN));
+    assert_eq!(call(&fake, &public), Ok(vec![7101]));
+    let route = fake.0.borrow().sent[0].2.record_routes().next().map(|r| format!("Route: {}", text(r.raw()))).unwrap();
+    fake.0.borrow_mut().stranded.insert(5);
+    fake.0.borrow_mut().sent.clear();
+    let bye = client("alice").message("BYE", &public, "<sip:bob@pairline.test>;tag=d", &[&route], "");
+    let mut task = Task::start(&fake, bye, udp("127.0.0.1:7001"));
+    assert!(task.is_running() && fake.0.borrow().sent.is_empty());
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7102", 6);
+    register(&fake, &mut bob, &contact(7102, URN));
+    task.deliver(TaskEvent::BindingsChanged);
+    assert_eq!(fake.0.borrow().sent[0].1, bob.flow);
+    task.respond(0, 200, &[]);
     assert_eq!(last(&fake).0, 200);
 }
 

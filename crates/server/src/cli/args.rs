@@ -384,6 +384,9 @@ pub struct DrillArgs {
     /// site is lost.
     #[arg(long, conflicts_with = "kills")]
     pub enterprise: bool,
+    /// With --enterprise: one Front End and the site only, and shorter looks; for tests.
+    #[arg(long, hide = true, requires = "enterprise")]
+    pub brief: bool,
     /// Leave out the real baresip clients even if they are installed.
     #[arg(long)]
     pub no_baresip: bool,

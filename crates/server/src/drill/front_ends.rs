@@ -48,15 +48,17 @@ struct Loss {
     returns: &'static str,
 }
 
-/// A Front End of each pool dies, then the one that leads most groups of east.
+/// A Front End of each pool dies, then the one that leads most groups of east; in a brief drill only that one.
 ///
 /// # Errors
 /// A stage does not reach its end.
 pub async fn play(course: &mut Course) -> Result<(), DrillError> {
-    for (side, dies, returns) in [
+    let each = [
         (Side::East, "a Front End of east dies", "east's returns"),
         (Side::West, "a Front End of west dies", "west's returns"),
-    ] {
+    ];
+    let count = if course.args.brief { 0 } else { each.len() };
+    for (side, dies, returns) in each.into_iter().take(count) {
         let server = course.arena.of(side).get(1).cloned().unwrap_or_default();
         lose(course, Loss { side, server, dies, returns }).await?;
     }

@@ -140,8 +140,14 @@ pub fn applied(tail: &DivergenceView) -> Proof {
 
 /// All groups of both pools are equal on both sides.
 pub fn equal(views: &[VerifyView]) -> Proof {
-    let figures: Vec<String> =
-        views.iter().map(|view| format!("{}: {} of {} groups", view.pool, view.equal, view.groups)).collect();
+    let figures: Vec<String> = views
+        .iter()
+        .map(|view| {
+            let first = view.unequal.first().map(|(group, at, _)| format!(" ({group} differs at {at})"));
+            let first = first.or(view.skipped.first().map(|(group, why)| format!(" ({group}: {why})")));
+            format!("{}: {} of {} groups{}", view.pool, view.equal, view.groups, first.unwrap_or_default())
+        })
+        .collect();
     let holds = !views.is_empty() && views.iter().all(crate::cli::render_pool::verified_all);
     Proof::new("both copies of all groups are equal by digest", holds, figures.join(", "))
 }

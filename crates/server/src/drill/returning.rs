@@ -28,10 +28,12 @@ const SIGN_IN_MS: u64 = 20_000;
 /// They are not signed in within the deadline.
 pub async fn aware(course: &mut Course, killed: &Killed, failed_over: &FailedOver) -> Result<(), DrillError> {
     let aware = course.swarm.of(Side::East, Some(true));
+    let partners = course.swarm.of(Side::West, Some(true));
     course
         .until("users aware of their dead flow signed in", Duration::from_secs(30), |swarm| {
             let count = swarm.signed_in(&aware, Some(Side::West));
-            (count == aware.len(), format!("{count} of {}", aware.len()))
+            let all = count == aware.len() && swarm.signed_in(&partners, None) == partners.len();
+            (all, format!("{count} of {}", aware.len()))
         })
         .await?;
     let statuses = course.swarm.board.statuses();
