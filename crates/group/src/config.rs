@@ -26,8 +26,12 @@ pub struct HostConfig {
     /// All servers of the pool, this one too, in any order: each group has copies on three of them
     /// ([`crate::placement`]).
     pub servers: Vec<ServerId>,
-    /// Rises each time the server's disk was wiped or replaced; peers remember it.
+    /// Rises each time that what is on the server's disk is not to be believed any more: 1 unless somebody says so. That a disk was emptied
+    /// the others find out, and have its server come in under a higher one.
     pub incarnation: u64,
+    /// Whether the pool may be there already: in one of several servers this one creates groups that its disk does not have only once all
+    /// others have said that they have nothing of them either. Otherwise it knows that the pool is new.
+    pub joins: bool,
     /// Seed of the consensus timeouts.
     pub seed: u64,
     /// Routing groups of this pool (1 to 4096; fixed when the pool is created).
@@ -51,6 +55,7 @@ impl HostConfig {
             server,
             servers: vec![server],
             incarnation: 1,
+            joins: false,
             seed: 0,
             groups: 32,
             cms_home: false,
@@ -59,6 +64,11 @@ impl HostConfig {
             #[cfg(feature = "planted")]
             planted: None,
         }
+    }
+
+    /// Whether this server may be one of those with which its pool began.
+    pub(crate) fn founds(&self) -> bool {
+        self.servers.len() < 2 || (!self.joins && self.incarnation <= 1)
     }
 
     /// Whether a group that this disk does not have may be opened without asking anybody: nobody else can have it.

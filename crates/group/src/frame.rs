@@ -237,8 +237,8 @@ pub enum Frame {
         /// What.
         body: CopyBody,
     },
-    /// Goes with a canary from a server that is not alone in its pool: the groups that it leads there, whoever serves them. So the partner
-    /// knows to whom it has to speak.
+    /// The groups that a server leads in its pool, whoever serves them. It goes with each canary to the partner, so that this one knows to
+    /// whom it has to speak; and to the other servers of the pool, for those that have no copy.
     Leads {
         /// Which groups.
         groups: Vec<GroupId>,
@@ -253,6 +253,13 @@ pub enum Frame {
         to: ReplicaId,
         /// What.
         body: LeadBody,
+    },
+    /// Who is a replica of a group; between servers of a pool.
+    Member {
+        /// Which group.
+        group: GroupId,
+        /// What.
+        body: MemberBody,
     },
 }
 
@@ -297,6 +304,32 @@ pub enum CopyBody {
     },
 }
 
+/// What is said of who is a replica of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberBody {
+    /// A server has no copy and should, or does not hear a leader.
+    Ask {
+        /// Its replica's number; 0 if it has no copy.
+        replica: ReplicaId,
+        /// Which of its disks this is.
+        incarnation: u64,
+        /// Whether it needs a copy of the state.
+        blank: bool,
+    },
+    /// That replica was taken from the group.
+    Gone {
+        /// Its number.
+        replica: ReplicaId,
+    },
+    /// The others remember this disk of that server, or a later one, and it is empty: it has to come in under a number above this.
+    Old {
+        /// Which.
+        incarnation: u64,
+    },
+    /// There is nothing of that group at that server, and as far as it knows there never was.
+    Nothing,
+}
+
 impl Frame {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         let fine = match self {
@@ -321,6 +354,7 @@ impl Frame {
             | Frame::Underway { .. }
             | Frame::Replica { .. }
             | Frame::Lead { .. }
+            | Frame::Member { .. }
             | Frame::Copy { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }

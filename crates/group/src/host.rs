@@ -6,7 +6,9 @@
 
 mod even;
 mod input;
+mod led;
 mod link;
+mod moves;
 mod partner;
 
 use crate::config::{HostConfig, Others};
@@ -19,6 +21,8 @@ use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, ReplicaS
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
 use even::Even;
+use led::Led;
+use moves::Moves;
 use partner::Partners;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -60,6 +64,8 @@ pub struct Host {
     /// The linked servers of the partner pool.
     partners: Partners,
     even: Even,
+    moves: Moves,
+    led: Led,
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
@@ -132,12 +138,14 @@ impl Host {
             let group = from.group;
             let instance =
                 Instance::recover(&cx!(host, group), from).map_err(|source| RecoverError::Group { group, source })?;
+            host.moves.expected.insert(group, None);
             if host.groups.insert(group, instance).is_some() {
                 return Err(RecoverError::Twice(group));
             }
         }
+        host.doubt();
         let own = host.cfg.pool;
-        let paired = host.cfg.others == Others::Partner || host.groups.keys().any(|id| !id.is_cms() && id.pool != own);
+        let paired = host.is_paired();
         let mut missing: Vec<GroupId> = (0..host.cfg.groups).map(|index| GroupId { pool: own, index }).collect();
         missing.extend(host.cfg.cms_home.then_some(GroupId::CMS));
         missing.retain(|id| !host.groups.contains_key(id));
@@ -161,7 +169,14 @@ impl Host {
         Ok(host)
     }
 
+    /// Whether another pool has copies of this one's groups, as far as is known.
+    fn is_paired(&self) -> bool {
+        let own = self.cfg.pool;
+        self.cfg.others == Others::Partner || self.groups.keys().any(|id| !id.is_cms() && id.pool != own)
+    }
+
     fn empty(cfg: HostConfig, now: Now) -> Host {
+        let founds = cfg.founds();
         Host {
             cfg,
             now,
@@ -171,6 +186,8 @@ impl Host {
             peers: BTreeMap::new(),
             partners: Partners::default(),
             even: Even::default(),
+            moves: Moves::of(founds),
+            led: Led::default(),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
             hello: BTreeSet::new(),
@@ -189,9 +206,16 @@ impl Host {
     /// Creates a copy that this server does not have: opened active here (at once, or when nobody else has it), or an empty
     /// backup.
     fn create(&mut self, id: GroupId, open: Option<bool>) {
-        if self.groups.contains_key(&id) || !replicas::has(&self.cfg, id) {
-            return;
+        self.moves.expected.entry(id).or_insert(open);
+        let first = || replicas::first_members(&self.cfg, id).contains(replicas::own(&self.cfg));
+        if !self.groups.contains_key(&id) && self.moves.founds && first() {
+            self.found(id);
         }
+    }
+
+    /// Begins a group that nobody has yet.
+    fn found(&mut self, id: GroupId) {
+        let open = self.moves.expected.get(&id).copied().flatten();
         let Ok(mut instance) = checkpoint::fresh(&self.cfg, id, self.now) else {
             return;
         };
@@ -357,9 +381,12 @@ impl Host {
     }
 
     /// The server that leads the replicas of a group in this pool, as far as this copy knows: this server only while
-    /// [`Host::leads`]. `None` if nobody is known to lead, or if there is no copy here.
+    /// [`Host::leads`]. `None` if nobody is known to lead. Of a group that has no copy here, or none that counts, as its leader has told.
     pub fn leader(&self, group: GroupId) -> Option<ServerId> {
-        self.groups.get(&group)?.leader(self.now)
+        match self.groups.get(&group) {
+            Some(instance) if instance.is_replica() => instance.leader(self.now),
+            _ => self.led.leader(group),
+        }
     }
 
     /// Whether this server leads the group's replicas and nobody else can: a majority has heard it a moment ago by this server's clock,

@@ -217,7 +217,7 @@ fn what_is_acknowledged_survives_whatever_happens_to_one_server_after_another() 
         acknowledged += met.acknowledged;
         copies += met.copies;
     }
-    assert!(acknowledged > 1_000, "something was acknowledged: {acknowledged}");
+    assert!(acknowledged > 900, "something was acknowledged: {acknowledged}");
     assert!(copies > 10, "copies were taken over: {copies}");
 }
 

@@ -277,6 +277,14 @@ pub enum Command {
     },
     /// The published topology, as TOML.
     TopologyShow,
+    /// Publishes a topology document in the place of the present one.
+    TopologyPublish {
+        /// As TOML.
+        document: String,
+        /// Print the plan, change nothing.
+        #[serde(default)]
+        dry_run: bool,
+    },
     /// Health and metrics of the answering server, for `/metrics` and `/health`.
     ServerStatus,
     /// From a disaster procedure at the partner: stop serving these groups. Over the link, or proven by the deployment's secret.

@@ -284,7 +284,12 @@ impl Cx for TaskCx {
             let way = |at: &Peer| self.with(|core| core.way_to(*at).is_some());
             let there = hint.take().filter(way).or_else(|| self.with(|core| elsewhere(core, group)).filter(way));
             let Some(at) = there else {
-                if left > 0 && matches!(refusal, Refusal::NotLeader(_)) {
+                let waits = match refusal {
+                    Refusal::NotLeader(_) => true,
+                    Refusal::NoSuchGroup => self.with(|core| group.pool == core.pool),
+                    _ => false,
+                };
+                if left > 0 && waits {
                     self.leader_changed(until).await;
                     continue;
                 }

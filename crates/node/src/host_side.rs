@@ -211,6 +211,17 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
             "divergent-tail",
             format!("group {group}: {entries} entries were never shipped and are kept; see `pairline pool divergence`"),
         ),
+        Alarm::ReplicaRemoved { group } => {
+            ("replica-removed", format!("group {group}: this server is no replica any more; its copy is forgotten"))
+        }
+        Alarm::OldDisk { group, incarnation } => (
+            "old-disk",
+            format!(
+                "group {group}: the other servers remember disk {incarnation} of this server, and this one is empty or older: what is on \
+                 it does not count, and this server takes copies anew as disk {}",
+                incarnation + 1
+            ),
+        ),
         Alarm::TailFrontLost { group, entries, made } => (
             "tail-front-lost",
             format!(

@@ -181,7 +181,7 @@ pub fn has_waited(core: &mut Core, link: LinkId, message: &[u8]) -> bool {
 fn look(core: &mut Core) {
     let now = core.now.mono;
     let without: Vec<GroupId> =
-        core.host.groups().into_iter().filter(|group| crate::place::is_leaderless(core, *group)).collect();
+        crate::place::groups(core).into_iter().filter(|group| crate::place::is_leaderless(core, *group)).collect();
     let before = std::mem::take(&mut core.neighbours.leaderless);
     core.neighbours.leaderless =
         without.into_iter().map(|group| (group, before.get(&group).copied().unwrap_or(now))).collect();

@@ -79,12 +79,16 @@ fn at_other(core: &Core, group: GroupId, serving: PoolId) -> Peer {
 }
 
 /// Where a group is served that this pool of several servers serves: by the one that leads it. While none does that can be reached, its
-/// users wait for a short while; then they are served in limits from the copy here.
+/// users wait for a short while; then they are served in limits from the copy here, or from one that another server has.
 fn in_this_pool(core: &Core, group: GroupId) -> Place {
     let limited = || core.modes.resiliency(core.pool) || is_long_leaderless(core, group);
     match asked_for(core, group) {
         Some(server) => Place::Elsewhere { group, at: Peer::Server(server) },
         None if core.host.role(group).is_some() && limited() => Place::Resiliency { group },
+        None if limited() => match with_copy(core, group) {
+            Some(server) => Place::Elsewhere { group, at: Peer::Server(server) },
+            None => Place::Unavailable { group, pool: core.pool },
+        },
         None => Place::Unavailable { group, pool: core.pool },
     }
 }
@@ -95,14 +99,26 @@ pub fn is_for_this_pool(core: &Core, group: GroupId) -> bool {
     serving == core.pool && neighbours::has_several(core)
 }
 
-/// The other server of this pool that is asked for a group: who leads it; where no copy is here, one that has a copy and knows.
+/// The other server of this pool that is asked for a group: who leads it, as far as is known here, whether there is a copy here or not.
 pub fn asked_for(core: &Core, group: GroupId) -> Option<ServerId> {
-    let heard = |server: &ServerId| *server != core.config.server && core.way_to(Peer::Server(*server)).is_some();
-    if core.host.role(group).is_some() {
-        return core.host.leader(group).filter(heard);
-    }
-    let servers: Vec<ServerId> = core.topology.servers_of(core.pool).iter().map(|server| server.id).collect();
-    placement::of(group, &servers).into_iter().find(heard)
+    core.host.leader(group).filter(|server| is_heard(core, *server))
+}
+
+/// A server that should have a copy of a group that this one should not have.
+fn with_copy(core: &Core, group: GroupId) -> Option<ServerId> {
+    let placed = placement::of(group, &crate::publish::servers(&core.topology, core.pool));
+    // One that should have it waits for it, and sends nobody in a circle.
+    let bare = !placed.contains(&core.config.server);
+    placed.into_iter().find(|server| bare && is_heard(core, *server))
+}
+
+fn is_heard(core: &Core, server: ServerId) -> bool {
+    server != core.config.server && core.way_to(Peer::Server(server)).is_some()
+}
+
+/// Groups that this pool serves, as far as is known here: all that have a copy here, and its own.
+pub fn groups(core: &Core) -> BTreeSet<GroupId> {
+    core.host.groups().into_iter().chain(core.topology.groups_of(core.pool)).collect()
 }
 
 /// Whether nobody who can be reached leads a group that this pool serves.
@@ -147,7 +163,12 @@ pub fn guests(core: &Core, user: &Aor) -> Vec<Binding> {
 
 /// Whether the pool may hold one more binding.
 pub fn room_for_bindings(core: &Core) -> bool {
-    core.census.at_most() < u64::from(core.topology.policies.limits.bindings_per_pool)
+    let own = core.topology.groups_of(core.pool);
+    let here = own.iter().filter(|group| core.host.role(**group) == Some(Role::Active)).count();
+    let share = |count: usize| u64::try_from(count).unwrap_or(u64::MAX).max(1);
+    // Users are spread evenly: the groups that have no copy here hold as many as those that have one.
+    let all = core.census.at_most().saturating_mul(share(own.len())) / share(here);
+    all < u64::from(core.topology.policies.limits.bindings_per_pool)
 }
 
 /// How a binding's flow can be used now (DESIGN §8, "a surviving binding is not a reachable phone").

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::event::Level;
 use crate::io::Output;
 use pairline_group::io::HostInput;
-use pairline_group::{GroupId, PoolId};
+use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_services::settings::{
     AuthRule, DeploymentView, Domain, Listener, OwnNames, PartnerNames, PoolInfo, ProxyPolicy, RegistrarPolicy,
 };
@@ -45,13 +45,32 @@ pub fn adopt_replaced(core: &mut Core) {
     adopt_stored(core);
 }
 
+/// The servers of a pool.
+pub fn servers(topology: &Topology, pool: PoolId) -> Vec<ServerId> {
+    topology.servers_of(pool).iter().map(|server| server.id).collect()
+}
+
+/// This server is not part of the deployment any more: its groups move off it, and it goes on as it was until it is stopped.
+fn taken_out(core: &mut Core, topology: &Topology) {
+    let text = format!("revision {} of the topology does not have this server: stop it", topology.revision);
+    core.alarm("server-removed", text);
+    let now = core.now;
+    core.host.handle(now, HostInput::Servers(servers(topology, core.pool)));
+}
+
 fn enforce(core: &mut Core, topology: Topology) {
+    if topology.server(core.config.server).is_none() {
+        return taken_out(core, &topology);
+    }
     core.topology_in_force = true;
     let changed = *core.topology != topology;
     core.topology = Rc::new(topology);
     core.view = Rc::new(view(&core.config, &core.topology));
     core.admission.set_policy(&core.topology.policies.overload);
+    let now = core.now;
+    core.host.handle(now, HostInput::Servers(servers(&core.topology, core.pool)));
     pair(core);
+    crate::neighbours::changed(core);
     crate::modes::policy_changed(core);
     if changed {
         let text = format!("topology revision {} is in force", core.topology.revision);

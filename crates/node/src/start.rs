@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use pairline_group::GroupId;
 use pairline_group::io::{Now, Proposal, RecoveredGroup, Write, WriteClass};
 use pairline_group::{Host, HostConfig, Others, RecoverError};
-use pairline_services::admission::Admission;
+use pairline_services::admission::{Admission, Doors};
 use pairline_sip::auth::NonceWindow;
 use pairline_sip::target::Resting;
 use pairline_sip::transaction::{Layer, Timers};
@@ -67,6 +67,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         streams: BTreeSet::new(),
         verified: BTreeMap::new(),
         local_guests: BTreeMap::new(),
+        doors: Doors::Open,
         admission,
         resting: Resting::default(),
         nonces: NonceWindow::new(NONCE_WINDOW),
@@ -106,10 +107,13 @@ fn host(
     let groups = config.topology.pool(pool).map_or(1, |pool| pool.routing_groups);
     let mut seed = [0_u8; 8];
     seed.copy_from_slice(&config.seed[..8]);
+    let servers = publish::servers(&config.topology, pool);
     let host = HostConfig {
         pool,
         server: config.server,
-        servers: config.topology.servers_of(pool).iter().map(|server| server.id).collect(),
+        // Whether the pool is new, or this server's disk is, the others know.
+        joins: servers.len() > 1,
+        servers,
         incarnation: 1,
         seed: u64::from_le_bytes(seed),
         groups,

@@ -240,6 +240,9 @@ pub struct CopyView {
     /// If it leads: what each other server's copy is not known to have (number of the server, items).
     #[serde(default)]
     pub behind: Vec<(u32, u64)>,
+    /// If it leads: the servers whose copies vote; none where one of an earlier build says it.
+    #[serde(default)]
+    pub voters: Vec<u32>,
     /// If it has stopped: why.
     #[serde(default)]
     pub stopped: Option<String>,

@@ -159,3 +159,26 @@ fn small_pools_say_what_they_are() {
     assert_eq!(two.survives, "no server may fail: a majority of two copies is both");
     assert_eq!(two.state, "healthy", "it is all that it can be");
 }
+
+#[test]
+fn copies_that_are_not_where_they_should_be_are_on_their_way() {
+    let mut sight = pool(4);
+    let ids: Vec<ServerId> = sight.servers.iter().map(|(id, _)| *id).collect();
+    let group = sight.groups[0];
+    let placed = placement::of(group, &ids);
+    let other = *ids.iter().find(|id| !placed.contains(id)).unwrap();
+    let leader = placement::leaders(&sight.groups, &ids)[&group];
+    let newcomer = *placed.iter().find(|id| **id != leader).unwrap();
+    let voters: Vec<u32> = placed.iter().map(|id| if *id == newcomer { other.0 } else { id.0 }).collect();
+    // The newcomer has a copy and does not decide yet; the one that has it still does.
+    let copies = of(&mut sight.heard, leader.0);
+    copies.iter_mut().find(|copy| (copy.pool, copy.index) == (1, 0)).unwrap().voters = voters;
+    of(&mut sight.heard, other.0).push(CopyView { pool: 1, index: 0, sequence: 1_000, ..CopyView::default() });
+    let view = judge(&sight);
+    assert_eq!((view.state.as_str(), view.troubled[0].state.as_str()), ("degraded", "moving"));
+    assert_eq!(
+        view.next,
+        ["copies are on their way: one group is not yet where they should be (group 0); they move by themselves"]
+    );
+    assert!(view.survives.starts_with("any one of"), "{view:?}");
+}

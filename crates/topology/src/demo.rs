@@ -53,6 +53,12 @@ pub fn enterprise_topology() -> Topology {
     enterprise(&[(EAST, "east", site(1)), (WEST, "west", site(2))], 5060)
 }
 
+/// The same with so many Front Ends.
+pub fn enterprise_of(servers: u8) -> Topology {
+    let address = |n| IpAddr::V4(Ipv4Addr::new(127, 0, 1, n));
+    enterprise(&[(EAST, "east", (1..=servers).map(address).collect())], 5060)
+}
+
 /// The same with other addresses and another SIP port, for tests. Pools are paired two by two, in their order.
 pub fn enterprise(pools: &[(PoolId, &str, Vec<IpAddr>)], sip_port: u16) -> Topology {
     let mut topology = two_pools(IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST), sip_port);

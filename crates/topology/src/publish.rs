@@ -53,8 +53,8 @@ impl fmt::Display for Does {
             }
             Does::Unpair { partner } => write!(f, "stops shipping to pool {} and drops its backup", partner.0),
             Does::Restart { because } => write!(f, "needs a restart ({because})"),
-            Does::Join => write!(f, "joins"),
-            Does::Leave => write!(f, "leaves and stops"),
+            Does::Join => write!(f, "joins once it is started: copies move to it by themselves"),
+            Does::Leave => write!(f, "leaves: copies move off it by themselves; stop it"),
         }
     }
 }
@@ -161,6 +161,18 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
         if old.partner(pool.id).is_some() {
             let remedy = "publish the document without the pairing first";
             f.add(format!("pool {}", pool.name), "is still paired and cannot be removed", remedy);
+        }
+    }
+    // Who is gone from the document is cut off at once; what is left has to have a majority of each group.
+    for pool in new.pool.iter().filter(|pool| old.pool(pool.id).is_some()) {
+        let before = old.servers_of(pool.id);
+        let gone = before.iter().filter(|server| new.server(server.id).is_none()).count();
+        if gone > 1 || (gone == 1 && before.len() < 3) {
+            let problem =
+                format!("would lose {gone} of its {} servers at once, and a majority with them", before.len());
+            let remedy =
+                "remove one of three or more at a time, and wait until `pairline pool health` is healthy again";
+            f.add(format!("pool {}", pool.name), problem, remedy);
         }
     }
     // A pair is changed in two publishes, so that at no time two partners claim the same backup.

@@ -46,19 +46,25 @@ pub async fn execute(cx: &TaskCx, pool: Option<&str>, part: bool, passed_on: boo
 /// The copies of this server and what it knows of them.
 fn copies(core: &Core) -> Vec<CopyView> {
     let all = core.host.groups().into_iter().filter_map(|id| core.host.group(id));
-    all.map(|status| CopyView {
-        pool: status.group.pool.0,
-        index: status.group.index,
-        leads: core.host.leads(status.group),
-        sequence: status.position.seq,
-        behind: core.host.replicas(status.group).iter().map(|replica| (replica.server.0, replica.behind)).collect(),
-        stopped: status.stopped.map(String::from),
+    all.map(|status| {
+        let replicas = core.host.replicas(status.group);
+        let leads = core.host.leads(status.group);
+        let voters = replicas.iter().filter(|replica| leads && replica.voter).map(|replica| replica.server.0).collect();
+        CopyView {
+            pool: status.group.pool.0,
+            index: status.group.index,
+            leads,
+            sequence: status.position.seq,
+            behind: replicas.iter().map(|replica| (replica.server.0, replica.behind)).collect(),
+            voters,
+            stopped: status.stopped.map(String::from),
+        }
     })
     .collect()
 }
 
 /// The own pool, from what its servers say.
-async fn own(cx: &TaskCx) -> PoolHealthView {
+pub async fn own(cx: &TaskCx) -> PoolHealthView {
     let command = Command::PoolHealth { pool: None, part: true };
     let (me, others) = cx.with(|core| {
         let links: BTreeMap<ServerId, LinkId> = core.links.iter().map(|(id, link)| (link.server, *id)).collect();

@@ -9,6 +9,7 @@ mod pairing;
 mod pools;
 mod procedure;
 mod proof;
+mod publishing;
 mod server;
 mod status;
 mod users;
@@ -51,12 +52,9 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
     let work = place_of_work(cx, &command).await?;
-    match work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead))) {
-        Some(at @ Peer::Pool(pool)) if passed == Passed::Not && pool != cx.with(|core| core.pool) => {
-            return pass_on(cx, at, actor, command).await;
-        }
-        Some(at @ Peer::Server(_)) if passed != Passed::ByServer => return pass_on(cx, at, actor, command).await,
-        _ => {}
+    let work = work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead)));
+    if let Some(at) = work.filter(|at| cx.with(|core| passes_on(core, *at, passed))) {
+        return pass_on(cx, at, actor, command).await;
     }
     let passed_on = passed != Passed::Not;
     match command {
@@ -100,6 +98,7 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
         | Command::ProcedureAbort { .. }
         | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
+        Command::TopologyPublish { document, dry_run } => publishing::publish(cx, &document, dry_run).await,
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
         Command::UserProve { authorization, method, target } => {
             proof::execute(cx, authorization.as_deref(), &method, &target).await
@@ -109,6 +108,15 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
             cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
             Ok(Reply::Ok { message: "noted".to_owned() })
         }
+    }
+}
+
+/// Whether a command goes on to these servers. What another pool has passed on goes no further than to a server of this one.
+fn passes_on(core: &Core, at: Peer, passed: Passed) -> bool {
+    match (core.is_near(at), at) {
+        (false, _) => passed == Passed::Not,
+        (true, Peer::Server(_)) => passed != Passed::ByServer,
+        (true, Peer::Pool(_)) => false,
     }
 }
 
@@ -255,6 +263,7 @@ fn privileged(command: &Command) -> bool {
             | Command::ProcedureShow { .. }
             | Command::Preflight { .. }
             | Command::TopologyShow
+            | Command::TopologyPublish { dry_run: true, .. }
             | Command::ServerStatus
             | Command::FenceAnswer { .. }
     )
@@ -280,6 +289,7 @@ fn label(command: &Command) -> String {
         Command::ServerRestart { server } => format!("restart of server {server}"),
         Command::PoolSync { pool } => format!("pool sync {pool}"),
         Command::PoolVerify { pool } => format!("pool verify {pool}"),
+        Command::TopologyPublish { .. } => "topology publish".to_owned(),
         Command::PoolPair { a, b, .. } => format!("pool pair {a} {b}"),
         Command::PoolUnpair { a, b } => format!("pool unpair {a} {b}"),
         Command::PoolFailover { pool, disaster, dry_run, .. } => {

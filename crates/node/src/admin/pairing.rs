@@ -73,7 +73,8 @@ fn may_unpair(core: &Core, all: &[GroupStatus]) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
+/// Commits a new topology document.
+pub async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
     let old = cx.with(|core| std::rc::Rc::clone(&core.topology));
     let plan = plan_publish(&old, &new).map_err(|errors| refused(&errors))?;
     let key = stored::topology_key();
@@ -90,7 +91,8 @@ async fn publish(cx: &TaskCx, new: Topology) -> Result<Reply, Problem> {
     }
 }
 
-fn refused(errors: &[ConfigError]) -> Problem {
+/// A document that breaks rules.
+pub fn refused(errors: &[ConfigError]) -> Problem {
     let detail: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Problem::new(
         409,

@@ -47,10 +47,11 @@ pub fn of_server(core: &Core) -> StatusView {
     StatusView {
         server: server.map(|server| server.name.clone()).unwrap_or_default(),
         pool: core.topology.pool_name(core.pool),
-        healthy: groups
-            .iter()
-            .filter(|group| group.role == Role::Active)
-            .all(|group| group.confirmed && group.stopped.is_none()),
+        healthy: (!groups.is_empty() || core.host.awaited() == 0)
+            && groups
+                .iter()
+                .filter(|group| group.role == Role::Active)
+                .all(|group| group.confirmed && group.stopped.is_none()),
         start: core.config.boot,
         drained: core.host.drained().0,
         samples,

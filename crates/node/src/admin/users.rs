@@ -55,10 +55,10 @@ pub async fn execute(cx: &TaskCx, command: Command) -> Result<Reply, Problem> {
             ))
         }
         Command::UserImport { rows } => import(cx, &rows).await,
-        Command::UserList { after, limit } => Ok(cx.with(|core| list(core, after.as_deref(), limit))),
+        Command::UserList { after, limit } => Ok(list(cx, after.as_deref(), limit).await),
         Command::UserShow { user } => {
             let info = users::show(cx, &who(&user)?).await?;
-            Ok(Reply::Users { users: vec![cx.with(|core| user_view(core, info.user.as_str(), info.home))], next: None })
+            Ok(Reply::Users { users: vec![user_view(cx, info.user.as_str(), info.home).await], next: None })
         }
         Command::UserRemove { user } => {
             let user = who(&user)?;
@@ -193,20 +193,27 @@ fn page(core: &Core, after: Option<&str>, limit: u32) -> (Vec<(String, PoolId)>,
     (users, next)
 }
 
-fn list(core: &Core, after: Option<&str>, limit: u32) -> Reply {
-    let (users, next) = page(core, after, limit);
-    Reply::Users { users: users.iter().map(|(user, home)| user_view(core, user, *home)).collect(), next }
+async fn list(cx: &TaskCx, after: Option<&str>, limit: u32) -> Reply {
+    let (users, next) = cx.with(|core| page(core, after, limit));
+    let mut views = Vec::with_capacity(users.len());
+    for (user, home) in users {
+        views.push(user_view(cx, &user, home).await);
+    }
+    Reply::Users { users: views, next }
 }
 
-fn user_view(core: &Core, user: &str, home: PoolId) -> UserView {
-    let group = crate::place::group_of(core, home, user);
-    let settings = group.and_then(|group| core.host.get(group, &settings_key(user)));
+async fn user_view(cx: &TaskCx, user: &str, home: PoolId) -> UserView {
+    let (key, pool) = (settings_key(user), cx.with(|core| core.topology.pool_name(home)));
+    let group = cx.with(|core| crate::place::group_of(core, home, user));
+    // The copy here will do, if there is one: a name is shown, nothing is decided.
+    let here = cx.with(|core| group.filter(|group| core.host.role(*group).is_some()));
+    let settings = match (here, group) {
+        (Some(group), _) => cx.glance(group, &key),
+        (None, Some(group)) if home == cx.with(|core| core.pool) => cx.read(group, &key).await,
+        _ => None,
+    };
     let settings = settings.and_then(|record| Settings::decode(&record.value).ok());
-    UserView {
-        user: user.to_owned(),
-        home: core.topology.pool_name(home),
-        display_name: settings.and_then(|settings| settings.display_name),
-    }
+    UserView { user: user.to_owned(), home: pool, display_name: settings.and_then(|settings| settings.display_name) }
 }
 
 fn where_view(core: &Core, found: &WhereIs) -> WhereView {

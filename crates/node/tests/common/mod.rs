@@ -5,6 +5,7 @@
 //! the answer back that a tail is stored.
 #![allow(dead_code)]
 
+pub mod phone;
 pub mod pool;
 
 use bytes::Bytes;
@@ -103,6 +104,13 @@ impl Disk {
         let asked = |tail: &&StoredTail| tail.group.pool == pool || tail.group.is_cms();
         let open = |tail: &&StoredTail| tail.resolutions.iter().any(|resolution| !resolution.is_settled());
         self.tails.iter().filter(asked).filter(open).cloned().collect()
+    }
+
+    /// Nothing of that group is on it any more.
+    fn forget(&mut self, group: GroupId) {
+        self.log.retain(|record| record.group != group);
+        self.checkpoints.remove(&group);
+        self.purged.remove(&group);
     }
 
     fn resolve(&mut self, group: GroupId, fork: Position, resolved: &[(Position, Resolution)]) {

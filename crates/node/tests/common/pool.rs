@@ -7,14 +7,15 @@
 use super::{Disk, config};
 use bytes::Bytes;
 use pairline_group::io::{GroupStatus, Now, Role};
-use pairline_group::{GroupId, LinkId, PoolId};
+use pairline_group::{GroupId, LinkId, PoolId, ServerId};
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::executor::Order;
 use pairline_node::io::{Facts, Input, Output};
+use pairline_node::view::PoolHealthView;
 use pairline_node::{Node, NodeConfig};
 use pairline_resilience::journal::{self, Procedure};
 use pairline_sip::flow::Flow;
-use pairline_topology::Topology;
+use pairline_topology::{Server, Topology};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,7 +60,72 @@ pub struct Pool {
     syncs: VecDeque<(u64, usize, u64, u64)>,
 }
 
+/// The n-th server of a pool, like its first.
+fn nth(first: &Server, n: usize) -> Server {
+    let mut server = first.clone();
+    server.id = ServerId(u32::try_from(n).unwrap());
+    server.name = format!("fe{n}.east.pairline.test");
+    let ip = format!("127.0.1.{n}").parse().unwrap();
+    server.admin.set_ip(ip);
+    server.link.set_ip(ip);
+    server.dns.iter_mut().for_each(|dns| dns.set_ip(ip));
+    server.listener.iter_mut().for_each(|listener| listener.address.set_ip(ip));
+    server
+}
+
 impl Pool {
+    /// A server that the document has from the next publish on; to be started.
+    pub fn add(&mut self) -> usize {
+        let server = nth(&self.topology.server[0], self.fronts.len() + 1);
+        self.topology.server.push(server);
+        self.fronts.push(Front::default());
+        self.fronts.len() - 1
+    }
+
+    /// The document without a server.
+    pub fn without(&self, at: usize) -> Topology {
+        let mut topology = self.topology.clone();
+        topology.server.remove(at);
+        topology
+    }
+
+    /// Publishes a document through a server.
+    pub fn publish(&mut self, at: usize, topology: &Topology) -> Result<Reply, Problem> {
+        let document = pairline_topology::to_toml(&Topology { revision: 0, ..topology.clone() });
+        self.ask(at, Command::TopologyPublish { document, dry_run: false })
+    }
+
+    /// The present document.
+    pub fn topology(&self) -> Topology {
+        self.topology.clone()
+    }
+
+    /// A server's process ends, and its disk is emptied.
+    pub fn wipe(&mut self, at: usize) {
+        self.kill(at);
+        self.fronts[at].disk = Disk::default();
+    }
+
+    /// The pool's health as a server sees it.
+    pub fn health(&mut self, at: usize) -> PoolHealthView {
+        match self.must(at, Command::PoolHealth { pool: None, part: false }) {
+            Reply::Health(mut view) => view.pools.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until the pool is healthy as a server sees it.
+    pub fn healthy(&mut self, at: usize) -> PoolHealthView {
+        for _ in 0..100 {
+            let view = self.health(at);
+            if view.state == "healthy" {
+                return view;
+            }
+            self.run(500);
+        }
+        panic!("not healthy: {:#?}", self.health(at));
+    }
+
     /// So many servers, up, linked, and every group led.
     pub fn of(servers: usize) -> Pool {
         Pool::with(&[(POOL, "east", servers)])
@@ -224,6 +290,7 @@ impl Pool {
                 self.take(at, Input::CheckpointDone { id });
             }
             Output::Purge { group, through } => front.disk.purge(group, through),
+            Output::Forget { group } => front.disk.forget(group),
             Output::PeerFrame { link, frame } => {
                 let ends = self.links.iter().find(|(_, live)| **live == link).map(|(ends, _)| *ends);
                 let Some((a, b)) = ends else { return };
@@ -388,8 +455,13 @@ impl Pool {
         })
     }
 
+    /// The group of a user at home in a pool.
+    pub fn group_at(&self, home: PoolId, user: &str) -> GroupId {
+        self.topology.group_of(home, &format!("sip:{user}@pairline.test")).unwrap()
+    }
+
     /// The group of a user of the first pool.
     pub fn group_of(&self, user: &str) -> GroupId {
-        self.topology.group_of(POOL, &format!("sip:{user}@pairline.test")).unwrap()
+        self.group_at(POOL, user)
     }
 }

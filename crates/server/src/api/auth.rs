@@ -83,6 +83,7 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         Command::ServerRestart { server } => ("server-restart", server.clone()),
         Command::PoolSync { pool } => ("pool-sync", pool.clone()),
         Command::PoolVerify { pool } => ("pool-verify", pool.clone()),
+        Command::TopologyPublish { dry_run, .. } => ("topology-publish", format!("dry_run={dry_run}")),
         Command::PoolPair { a, b, .. } => ("pool-pair", format!("{a} {b}")),
         Command::PoolUnpair { a, b } => ("pool-unpair", format!("{a} {b}")),
         Command::PoolFailover { pool, disaster, dry_run, force, .. } => {

@@ -267,6 +267,11 @@ pub fn topology_show(_: &Params) -> Built {
     Ok(Command::TopologyShow)
 }
 
+/// `PUT /topology`.
+pub fn topology_publish(p: &Params) -> Built {
+    Ok(Command::TopologyPublish { document: p.need("document")?, dry_run: p.flag("dry_run")? })
+}
+
 /// `GET /status`.
 pub fn server_status(_: &Params) -> Built {
     Ok(Command::ServerStatus)

@@ -416,5 +416,12 @@ pub const ROUTES: &[Route] = &[
         Action::Trace(traces::stop),
     ),
     get("/api/v1/topology", "The published topology, as TOML", build::topology_show),
+    act(
+        Verb::Put,
+        "/api/v1/topology",
+        "Publish a topology in the place of the present one",
+        &[need("document", Kind::Text, "the whole document, as TOML"), DRY_RUN],
+        build::topology_publish,
+    ),
     get("/api/v1/status", "Health and numbers of the answering server", build::server_status),
 ];

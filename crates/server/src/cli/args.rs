@@ -95,6 +95,9 @@ pub struct UpArgs {
     /// One pool of three Front Ends instead of two pools of one server.
     #[arg(long, conflicts_with = "topology")]
     pub enterprise: bool,
+    /// With --enterprise: so many Front Ends.
+    #[arg(long, value_name = "N", requires = "enterprise", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub servers: u8,
     /// Bring up the deployment that this file describes instead of the demo.
     #[arg(long, value_name = "FILE")]
     pub topology: Option<PathBuf>,
@@ -114,6 +117,11 @@ pub enum ServerCommand {
         /// Seconds that it may take.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
         deadline: u64,
+    },
+    /// Create certificate, key and configuration of a server that the published topology has and the data folder has not.
+    Create {
+        /// Its name in the topology.
+        name: String,
     },
     /// Take a drain back.
     Undrain {
@@ -324,6 +332,14 @@ pub enum PreflightCommand {
 pub enum TopologyCommand {
     /// Print the published topology as TOML.
     Show,
+    /// Publish a topology in the place of the present one: `topology show`, edited.
+    Publish {
+        /// The document, as TOML.
+        file: PathBuf,
+        /// Print what would change, and which server does what; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `pairline policy …`.

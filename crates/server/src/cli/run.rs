@@ -60,6 +60,9 @@ pub enum RunError {
     /// A rolling restart stopped.
     #[error(transparent)]
     Rolling(#[from] rolling::RollingError),
+    /// Nothing was created for a server.
+    #[error(transparent)]
+    Create(#[from] crate::up::create::CreateError),
     /// A preflight could not look.
     #[error(transparent)]
     Preflight(#[from] crate::preflight::PreflightError),
@@ -165,8 +168,19 @@ impl Asking {
                 self.plain(Command::Preflight { pool: name.clone() }, Prefer::PartnerOf(name)).await
             }
             Top::Topology(TopologyCommand::Show) => self.plain(Command::TopologyShow, Prefer::Any).await,
+            Top::Topology(TopologyCommand::Publish { file, dry_run }) => {
+                let document =
+                    std::fs::read_to_string(&file).map_err(|source| RunError::Read { path: file, source })?;
+                let published = self.plain(Command::TopologyPublish { document, dry_run }, Prefer::Any).await?;
+                if !dry_run {
+                    self.keep_topology().await?;
+                }
+                Ok(published)
+            }
+            Top::Server(ServerArgs { command: Some(ServerCommand::Create { name }), .. }) => self.create(&name).await,
             Top::Server(ServerArgs { command: Some(command), .. }) => {
                 let command = match command {
+                    ServerCommand::Create { .. } => return Ok(true),
                     ServerCommand::Drain { name, deadline } => Command::ServerDrain { server: name, seconds: deadline },
                     ServerCommand::Undrain { name } => Command::ServerUndrain { server: name },
                 };
@@ -176,6 +190,31 @@ impl Asking {
                 Ok(true)
             }
         }
+    }
+
+    /// What is published is what the folder's servers begin with, should one of them be started with an empty disk.
+    async fn keep_topology(&mut self) -> Result<(), RunError> {
+        let layout = crate::up::layout::Layout::new(&self.common.data);
+        if !matches!(layout.look(), Ok(crate::up::layout::Found::Deployment)) {
+            return Ok(());
+        }
+        if let Reply::Text { text } = self.session.call(&Command::TopologyShow, &Prefer::Any).await? {
+            crate::tls::files::write_public(&layout.topology(), text.as_bytes())
+                .map_err(crate::up::create::CreateError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Creates what a new server needs, from the published topology and the folder's authority.
+    async fn create(&mut self, name: &str) -> Result<bool, RunError> {
+        let reply = self.session.call(&Command::TopologyShow, &Prefer::Any).await?;
+        let Reply::Text { text } = reply else { return Ok(false) };
+        let root = std::path::absolute(&self.common.data).map_err(RunError::Runtime)?;
+        let layout = crate::up::layout::Layout::new(&root);
+        let config = crate::up::create::add_server(&layout, &text, name)?;
+        let (program, config) = (crate::up::program::name(), crate::up::program::quoted(&config));
+        out(&format!("{name} has certificate and configuration. Start it:\n  {program} server --config {config}\n"));
+        Ok(true)
     }
 
     /// Asks, prints, and says whether the answer is a good one.

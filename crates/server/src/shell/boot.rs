@@ -1,6 +1,8 @@
 //! The start number of this server's process: rises at each start, durably before anything uses it.
 //!
-//! Owns the file `boot` in the server's data folder: one line, format version and number.
+//! Owns the file `boot` in the server's data folder: one line, format version and number. In an empty folder it begins with the time in
+//! seconds: a folder that was emptied must not count again what was counted before, or what its server once told of its connections would be
+//! taken for what is open now.
 
 use crate::tls::files::{self, FileError};
 use std::path::Path;
@@ -28,7 +30,7 @@ pub fn next(folder: &Path) -> Result<u64, BootError> {
         let number = text.trim_end().strip_prefix("1 ").ok_or(BootError::Malformed)?;
         number.parse().map_err(|_| BootError::Malformed)?
     } else {
-        0_u64
+        super::clock::wall_millis() / 1_000
     };
     let next = last.saturating_add(1);
     files::write_private(&path, format!("1 {next}\n").as_bytes())?;

@@ -99,6 +99,7 @@ fn patience(command: &Command) -> Duration {
         | Command::PoolVerify { .. }
         | Command::PoolPair { .. }
         | Command::PoolUnpair { .. }
+        | Command::TopologyPublish { .. }
         | Command::PoolFailover { .. }
         | Command::PoolFailback { .. }
         | Command::ManagementFailover { .. }

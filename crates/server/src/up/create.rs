@@ -8,7 +8,7 @@ use crate::tls::authority::{Authority, AuthorityError, CertificateNames};
 use crate::tls::files::{self, FileError};
 use crate::tls::{PeerIdentity, RandomFailed, fill_random};
 use pairline_topology::server_config::LogFormat;
-use pairline_topology::{CaptureConfig, Server, ServerConfig, SipConfig, Topology, to_toml};
+use pairline_topology::{CaptureConfig, ConfigError, Server, ServerConfig, SipConfig, Topology, to_toml};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,22 @@ pub enum CreateError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomFailed),
+    /// The published topology cannot be used.
+    #[error("the published topology cannot be read by this build: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Topology(Vec<ConfigError>),
+    /// It does not have the server.
+    #[error(
+        "the published topology has no server {0}; see `pairline topology show`, and publish one that has it first"
+    )]
+    NoSuchServer(String),
+    /// The server is there already.
+    #[error(
+        "{0} is there already; nothing was touched. A server whose disk was replaced is started with the configuration that it had"
+    )]
+    Exists(PathBuf),
+    /// Not here.
+    #[error("{0} is not there: run this where the deployment was created, or with --data DIR")]
+    NoAuthority(PathBuf),
     /// The folder could not be made or renamed.
     #[error("{path}: {source}")]
     Io {
@@ -78,6 +94,32 @@ fn build(new: &Layout, final_place: &Layout, topology: &Topology) -> Result<(), 
         std::fs::create_dir_all(&data).map_err(io(&data))?;
     }
     Ok(new.mark()?)
+}
+
+/// Gives a server that came to the published topology what it needs: certificate, key and configuration; the folder's topology, with which it
+/// begins, becomes the published one. The place of the configuration comes back.
+///
+/// # Errors
+/// [`CreateError`]; nothing that was there is touched.
+pub fn add_server(layout: &Layout, published: &str, name: &str) -> Result<PathBuf, CreateError> {
+    let topology = pairline_topology::parse("the published topology", published).map_err(CreateError::Topology)?;
+    let known = topology.server.iter().find(|server| server.name == name);
+    let server = known.ok_or_else(|| CreateError::NoSuchServer(name.to_owned()))?;
+    if !layout.authority_certificate().exists() {
+        return Err(CreateError::NoAuthority(layout.authority_certificate()));
+    }
+    let (folder, config) = (layout.server(name), layout.server_config(name));
+    if config.exists() {
+        return Err(CreateError::Exists(config));
+    }
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).map_err(io(&data))?;
+    let authority = Authority::load_or_create(&layout.authority(), &topology.deployment.id)?;
+    let names = certificate_names(&topology, server);
+    authority.issue(&names)?.write(&folder.join("server.pem"), &folder.join("server.key"))?;
+    files::write_public(&layout.topology(), published.as_bytes())?;
+    files::write_public(&config, server_config(layout, server).to_toml().as_bytes())?;
+    Ok(config)
 }
 
 /// The names that a server's certificate carries: SIP domains, its own, its pool's and the partner's (clients check the name

@@ -146,6 +146,7 @@ fn lock(layout: &Layout) -> Result<std::fs::File, UpError> {
 /// The topology that a new folder is to have.
 fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
     let mut topology = match &args.topology {
+        None if args.enterprise && args.servers != 3 => pairline_topology::demo::enterprise_of(args.servers),
         None if args.enterprise => enterprise_topology(),
         None => demo_topology(),
         Some(path) => {

@@ -58,6 +58,8 @@ fn commands_of_the_documentation_are_understood() {
         "pairline procedure abort ab12 --reclaim",
         "pairline preflight pool east",
         "pairline topology show",
+        "pairline topology publish new.toml --dry-run",
+        "pairline server create fe4.east.pairline.test",
         "pairline drill --users 200 --rate 50 --keep --json",
     ] {
         parse(line);

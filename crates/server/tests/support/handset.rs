@@ -1,4 +1,5 @@
 //! A SIP phone over UDP for process tests: registers, sends messages, calls; answers whatever comes with 200.
+#![allow(dead_code)]
 
 use crate::support::{PATIENCE, address};
 use pairline_sip::auth;

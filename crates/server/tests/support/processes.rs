@@ -1,4 +1,5 @@
 //! Real server processes of one Enterprise pool, each on a loopback address of its own.
+#![allow(dead_code)]
 
 use crate::support::{Folder, PATIENCE, address};
 use pairline_node::command::{Command, Problem, Reply};
@@ -9,7 +10,7 @@ use pairline_server::up::layout::Layout;
 use pairline_topology::Topology;
 use pairline_topology::demo::{self, EAST};
 use rustix::process::{Pid, Signal, kill_process};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,6 +71,48 @@ impl Pool {
         child.wait().unwrap();
     }
 
+    /// Empties the disk of one server that does not run.
+    pub fn wipe(&self, n: usize) {
+        assert!(self.servers[n].is_none());
+        std::fs::remove_dir_all(self.layout.server(&self.topology.server[n].name).join("data")).unwrap();
+    }
+
+    /// Publishes a topology by the command line.
+    pub fn publish(&mut self, topology: Topology) {
+        let file = self.layout.root().join("new.toml");
+        let document = pairline_topology::to_toml(&Topology { revision: 0, ..topology.clone() });
+        std::fs::write(&file, document).unwrap();
+        let output = self.command(&["topology", "publish", file.to_str().unwrap()]).wait_while(|| {});
+        assert!(output.status.success(), "{output:?}\n{}", self.logs());
+        self.access = Access::find(&[], self.layout.root(), None, None).unwrap();
+        self.topology = topology;
+    }
+
+    /// So many servers more: published, created, started.
+    pub fn grow(&mut self, servers: usize) {
+        let mut addresses: Vec<IpAddr> = self.topology.server.iter().map(|server| server.admin.ip()).collect();
+        addresses.extend((0..servers).map(|_| address()));
+        self.publish(demo::enterprise(&[(EAST, "east", addresses)], 5060));
+        for n in self.servers.len()..self.topology.server.len() {
+            let name = self.topology.server[n].name.clone();
+            let output = self.command(&["server", "create", &name]).wait_while(|| {});
+            assert!(output.status.success(), "{output:?}\n{}", self.logs());
+            self.servers.push(None);
+            self.launch(n);
+        }
+    }
+
+    /// The last server is taken out, and then stopped.
+    pub fn shrink(&mut self) {
+        let last = self.servers.len() - 1;
+        let mut topology = self.topology.clone();
+        topology.server.truncate(last);
+        self.publish(topology);
+        let mut child = self.servers.pop().unwrap().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Freezes one server, or thaws it.
     pub fn signal(&self, n: usize, signal: Signal) {
         let id = self.servers[n].as_ref().unwrap().id();
@@ -102,7 +145,16 @@ impl Pool {
 
     /// Waits until one server sees the pool in a state; with the last view and the servers' logs if it does not come.
     pub fn wait(&self, state: &str, at: usize) -> HealthView {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_within(state, at, PATIENCE)
+    }
+
+    /// Waits until all copies are where they should be, as one server sees it.
+    pub fn settled(&self, at: usize) -> HealthView {
+        self.wait_within("healthy", at, PATIENCE * 5)
+    }
+
+    fn wait_within(&self, state: &str, at: usize, patience: Duration) -> HealthView {
+        let deadline = Instant::now() + patience;
         loop {
             let view = self.health(at);
             if let Some(view) = view.as_ref().filter(|view| view.pools[0].state == state) {

@@ -40,6 +40,8 @@ struct Group {
     id: GroupId,
     /// Servers that should have a copy.
     placed: Vec<ServerId>,
+    /// Servers whose copies decide: those, but while copies move.
+    voters: Vec<ServerId>,
     leader: Option<ServerId>,
     /// Copies that take part: their servers are up and they have not stopped.
     there: Vec<ServerId>,
@@ -52,10 +54,15 @@ impl Group {
     fn of(sight: &Sight, id: GroupId) -> Group {
         let servers: Vec<ServerId> = sight.servers.iter().map(|(id, _)| *id).collect();
         let placed = placement::of(id, &servers);
-        let copies: BTreeMap<ServerId, &CopyView> =
-            placed.iter().filter_map(|s| Some((*s, copy(sight, *s, id)?))).collect();
+        let all: BTreeMap<ServerId, &CopyView> =
+            servers.iter().filter_map(|s| Some((*s, copy(sight, *s, id)?))).collect();
+        let leader = all.iter().filter(|(_, copy)| copy.leads && copy.stopped.is_none());
+        let leader = leader.max_by_key(|(_, copy)| copy.sequence).map(|(server, copy)| (*server, *copy));
+        let told = leader.map(|(_, copy)| copy.voters.iter().copied().map(ServerId).collect::<Vec<_>>());
+        let voters = told.filter(|told| !told.is_empty()).unwrap_or_else(|| placed.clone());
+        let counts = |server: &ServerId| placed.contains(server) || voters.contains(server);
+        let copies: BTreeMap<ServerId, &CopyView> = all.into_iter().filter(|(server, _)| counts(server)).collect();
         let running = || copies.iter().filter(|(_, copy)| copy.stopped.is_none());
-        let leader = running().filter(|(_, copy)| copy.leads).max_by_key(|(_, copy)| copy.sequence);
         let first = running().map(|(_, copy)| copy.sequence).max().unwrap_or(0);
         let told: BTreeMap<u32, u64> =
             leader.map(|(_, copy)| copy.behind.iter().copied().collect()).unwrap_or_default();
@@ -66,22 +73,34 @@ impl Group {
         };
         Group {
             id,
-            leader: leader.map(|(server, _)| *server),
+            leader: leader.map(|(server, _)| server),
             there: running().map(|(server, _)| *server).collect(),
             behind: running().filter(|(server, copy)| behind(server, copy)).map(|(server, _)| *server).collect(),
             stopped: copies.iter().filter_map(|(s, copy)| Some((*s, copy.stopped.clone()?))).collect(),
             placed,
+            voters,
         }
     }
 
     /// Copies that a majority is.
     fn needed(&self) -> usize {
-        self.placed.len() / 2 + 1
+        self.voters.len() / 2 + 1
     }
 
     /// Whether a majority takes part: as far as is heard, or because there is a leader that has one.
     fn majority(&self) -> bool {
-        self.there.len() >= self.needed() || self.leader.is_some()
+        self.there.iter().filter(|server| self.voters.contains(server)).count() >= self.needed()
+            || self.leader.is_some()
+    }
+
+    /// Whether its copies are not yet where they should be.
+    fn moves(&self) -> bool {
+        self.voters.len() != self.placed.len() || self.voters.iter().any(|voter| !self.placed.contains(voter))
+    }
+
+    /// Copies that are there and where they should be.
+    fn in_place(&self) -> usize {
+        self.placed.iter().filter(|server| self.there.contains(server)).count()
     }
 
     fn missing(&self) -> Vec<ServerId> {
@@ -93,15 +112,16 @@ impl Group {
 
     /// Copies that could go on without waiting for anything, if this server failed.
     fn left_without(&self, failed: ServerId) -> usize {
-        self.there.iter().filter(|server| **server != failed && !self.behind.contains(server)).count()
+        let counts = |server: &&ServerId| self.voters.contains(server) && !self.behind.contains(server);
+        self.there.iter().filter(counts).filter(|server| **server != failed).count()
     }
 
     fn bears_loss_of(&self, failed: ServerId) -> bool {
-        !self.placed.contains(&failed) || self.left_without(failed) >= self.needed()
+        !self.voters.contains(&failed) || self.left_without(failed) >= self.needed()
     }
 
     fn whole(&self) -> bool {
-        self.leader.is_some() && self.there.len() == self.placed.len() && self.behind.is_empty()
+        self.leader.is_some() && self.in_place() == self.placed.len() && self.behind.is_empty() && !self.moves()
     }
 }
 
@@ -139,7 +159,7 @@ fn server(sight: &Sight, groups: &[Group], id: ServerId, name: &str) -> ServerHe
         up: matches!(sight.heard.get(&id), Some(Heard::Says(_))),
         heard: heard_words(sight.heard.get(&id)).to_owned(),
         leads: count(&|group| group.leader == Some(id)),
-        copies: count(&|group| group.there.contains(&id)),
+        copies: count(&|group| group.there.contains(&id) && group.placed.contains(&id)),
         of_copies: count(&|group| group.placed.contains(&id)),
         behind: count(&|group| group.behind.contains(&id)),
     }
@@ -158,14 +178,15 @@ fn troubled(sight: &Sight, group: &Group) -> GroupHealthView {
     let state = match () {
         () if !group.majority() => "no-majority",
         () if group.leader.is_none() => "no-leader",
-        () if group.there.len() < group.placed.len() => "fewer-copies",
+        () if group.in_place() < group.placed.len() => "fewer-copies",
+        () if group.behind.is_empty() => "moving",
         () => "behind",
     };
     GroupHealthView {
         group: if group.id.is_cms() { "management store".to_owned() } else { group.id.to_string() },
         state: state.to_owned(),
         leader: group.leader.map(|server| short(sight, server)),
-        copies: u32::try_from(group.there.len()).unwrap_or(u32::MAX),
+        copies: u32::try_from(group.in_place()).unwrap_or(u32::MAX),
         of_copies: u32::try_from(group.placed.len()).unwrap_or(u32::MAX),
         missing: names(&group.missing()),
         behind: names(&group.behind),
@@ -222,8 +243,8 @@ fn survives(sight: &Sight, groups: &[Group]) -> String {
 fn why_not(critical: &[&Group]) -> String {
     let mut by_count: BTreeMap<(usize, usize), Vec<GroupId>> = BTreeMap::new();
     for group in critical {
-        let good = group.there.len() - group.behind.len();
-        by_count.entry((good, group.placed.len())).or_default().push(group.id);
+        let good = group.left_without(ServerId(0));
+        by_count.entry((good, group.voters.len())).or_default().push(group.id);
     }
     let parts = by_count.iter().map(|((good, of), ids)| {
         let has = if ids.len() == 1 { "has" } else { "have" };
@@ -295,6 +316,14 @@ fn next(sight: &Sight, groups: &[Group]) -> Vec<String> {
         let bears = lost.iter().all(|group| !group.placed.contains(server));
         let rest = if bears { "its groups go on without it; " } else { "" };
         all.push(format!("{}: {rest}{how}, and it takes what it missed by itself", short(sight, *server)));
+    }
+    let moving = of(&|group| group.moves() && group.leader.is_some());
+    if !moving.is_empty() {
+        let what = numbers(&ids(&moving));
+        let left = if moving.len() == 1 { "one group is".to_owned() } else { format!("{} groups are", moving.len()) };
+        all.push(format!(
+            "copies are on their way: {left} not yet where they should be ({what}); they move by themselves"
+        ));
     }
     let choosing = of(&|group| group.majority() && group.leader.is_none());
     if !choosing.is_empty() {

@@ -1,0 +1,159 @@
+//! Pools whose servers have copies of only some groups, through whole nodes: servers come, go, and lose their disks.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::pool::Pool;
+use pairline_node::command::{Command, Reply};
+
+const PASSWORD: &str = "a long password";
+const USERS: usize = 10;
+
+fn add_users(pool: &mut Pool) {
+    for n in 0..USERS {
+        let at = n % pool.fronts.len();
+        pool.must(
+            at,
+            Command::UserAdd {
+                user: format!("user{n}"),
+                password: PASSWORD.to_owned(),
+                display_name: Some(format!("User {n}")),
+                pool: None,
+            },
+        );
+    }
+}
+
+fn contact(n: usize, number: usize) -> Command {
+    let op = Some((format!("test-{n}"), u64::try_from(number).unwrap()));
+    let contact = format!("sip:friend{number}@pairline.test");
+    Command::ContactPut { user: format!("user{n}"), contact, name: String::new(), groups: vec![], op }
+}
+
+fn contacts(pool: &mut Pool, at: usize, n: usize) -> usize {
+    match pool.must(at, Command::ContactList { user: format!("user{n}") }) {
+        Reply::Contacts { contacts, read_only: false } => contacts.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Every user is found, changed and read by its whole record through every server that is up.
+fn all_served(pool: &mut Pool, number: usize) {
+    let up: Vec<usize> = (0..pool.fronts.len()).filter(|at| pool.fronts[*at].node.is_some()).collect();
+    for n in 0..USERS {
+        pool.must(up[n % up.len()], contact(n, number));
+    }
+    for at in &up {
+        for n in 0..USERS {
+            assert_eq!(contacts(pool, *at, n), number + 1, "user{n} through {at}");
+        }
+        let Reply::Users { users, .. } = pool.must(*at, Command::UserList { after: None, limit: 100 }) else {
+            panic!()
+        };
+        let names: Vec<&str> = users.iter().filter_map(|user| user.display_name.as_deref()).collect();
+        assert_eq!(names.len(), USERS, "through {at}: {names:?}");
+    }
+}
+
+#[test]
+fn in_a_pool_of_five_every_group_is_served_through_every_server() {
+    let mut pool = Pool::of(5);
+    add_users(&mut pool);
+    let view = pool.healthy(4);
+    assert_eq!(view.servers.iter().map(|server| server.of_copies).sum::<u32>(), 7 * 3);
+    assert!(view.servers.iter().any(|server| server.copies < 7), "not everything is everywhere");
+    all_served(&mut pool, 0);
+    pool.kill(1);
+    pool.run(2_000);
+    all_served(&mut pool, 1);
+    pool.start(1);
+    // What it follows only, the management store, nobody's health waits for.
+    pool.run(1_000);
+    let view = pool.healthy(0);
+    assert!(view.survives.starts_with("any one of"), "{view:?}");
+    all_served(&mut pool, 2);
+}
+
+#[test]
+fn a_server_whose_disk_was_emptied_comes_back_while_changes_go_on() {
+    for dies in [0, 2] {
+        let mut pool = Pool::of(3);
+        add_users(&mut pool);
+        all_served(&mut pool, 0);
+        pool.run(6_000);
+        pool.wipe(dies);
+        pool.run(1_500);
+        for n in 0..USERS {
+            pool.must((dies + 1) % 3, contact(n, 1));
+        }
+        pool.start(dies);
+        for n in 0..USERS {
+            pool.must((dies + 2) % 3, contact(n, 2));
+        }
+        let view = pool.healthy(dies);
+        assert!(view.servers.iter().all(|server| server.copies == 7 && server.behind == 0), "{view:?}");
+        all_served(&mut pool, 3);
+        // It counts again: with one of the others it is a majority, and it has all.
+        pool.kill((dies + 1) % 3);
+        pool.run(2_000);
+        all_served(&mut pool, 4);
+    }
+}
+
+#[test]
+fn two_servers_come_and_one_goes() {
+    let mut pool = Pool::of(3);
+    add_users(&mut pool);
+    all_served(&mut pool, 0);
+    let (fourth, fifth) = (pool.add(), pool.add());
+    let five = pool.topology();
+    pool.publish(1, &five).unwrap();
+    for at in [fourth, fifth] {
+        pool.start(at);
+    }
+    for n in 0..USERS {
+        pool.must(n % 3, contact(n, 1));
+    }
+    assert!(pool.health(0).next.iter().any(|line| line.starts_with("copies are on their way: ")), "it is said");
+    let view = pool.healthy(0);
+    assert!(view.servers[3].copies > 0 && view.servers[4].copies > 0, "{view:?}");
+    assert!(view.servers.iter().all(|server| server.copies == server.of_copies), "{view:?}");
+    all_served(&mut pool, 2);
+
+    // Not while copies are missing elsewhere.
+    pool.kill(3);
+    pool.run(1_500);
+    let four = pool.without(1);
+    assert_eq!(pool.publish(0, &four).unwrap_err().kind, "copies-missing");
+    pool.start(3);
+    pool.healthy(0);
+    pool.publish(0, &four).unwrap();
+    // Who is gone from the document is cut off.
+    for other in [0, 2, 3, 4] {
+        pool.cut(1, other);
+    }
+    let view = pool.healthy(0);
+    assert_eq!(view.servers.len(), 4);
+    pool.kill(1);
+    all_served(&mut pool, 3);
+    // And any one of those that are left may die.
+    pool.kill(2);
+    pool.run(2_000);
+    all_served(&mut pool, 4);
+}
+
+#[test]
+fn a_dead_server_is_taken_out_and_another_takes_its_place() {
+    let mut pool = Pool::of(3);
+    add_users(&mut pool);
+    all_served(&mut pool, 0);
+    pool.kill(2);
+    pool.run(2_000);
+    let fourth = pool.add();
+    let replaced = pool.without(2);
+    pool.publish(0, &replaced).unwrap();
+    pool.start(fourth);
+    let view = pool.healthy(fourth);
+    assert_eq!(view.servers.len(), 3);
+    all_served(&mut pool, 1);
+}

@@ -1,0 +1,137 @@
+//! Real processes of one Enterprise pool: a server loses its disk and comes back, servers are added by publishing a topology, one is
+//! taken out; users go on.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/handset.rs"]
+mod handset;
+#[path = "support/processes.rs"]
+mod processes;
+mod support;
+
+use handset::Handset;
+use pairline_node::command::{Command, Reply};
+use processes::Pool;
+use std::time::{Duration, Instant};
+use support::{PATIENCE, wait_for};
+
+const PASSWORD: &str = "correct horse";
+const ONE_ANSWER: Duration = Duration::from_secs(2);
+const USERS: usize = 12;
+
+fn contact(user: &str, number: u64) -> Command {
+    Command::ContactPut {
+        user: user.to_owned(),
+        contact: format!("sip:friend{number}@pairline.test"),
+        name: format!("Friend {number}"),
+        groups: vec![],
+        op: Some((format!("test-{user}"), number)),
+    }
+}
+
+fn contacts_at(pool: &Pool, n: usize, user: &str) -> usize {
+    match pool.ask(n, &Command::ContactList { user: user.to_owned() }) {
+        Ok(Reply::Contacts { contacts, read_only: false }) => contacts.len(),
+        other => panic!("contacts of {user} at server {n}: {other:?}\n{}", pool.logs()),
+    }
+}
+
+/// A pool with users that are registered at its servers in turn; each has one contact.
+fn with_phones() -> (Pool, Vec<Handset>) {
+    let pool = Pool::start(3);
+    let mut phones = Vec::new();
+    for n in 0..USERS {
+        let user = format!("user{n}");
+        let command = Command::UserAdd {
+            user: user.clone(),
+            password: PASSWORD.to_owned(),
+            display_name: None,
+            pool: Some("east".to_owned()),
+        };
+        pool.ask(n % 3, &command).unwrap_or_else(|problem| panic!("{user}: {problem:?}\n{}", pool.logs()));
+        let mut phone = Handset::new(&user, PASSWORD);
+        assert_eq!(phone.register(pool.sip((n + 1) % 3), PATIENCE), Some(200), "{user}\n{}", pool.logs());
+        pool.ask((n + 2) % 3, &contact(&user, 0)).unwrap();
+        phones.push(phone);
+    }
+    (pool, phones)
+}
+
+/// One change of each user, through servers in turn; asked again where one is just gone.
+fn change(pool: &Pool, through: &[usize], number: u64) {
+    for n in 0..USERS {
+        let tries = through.iter().cycle().skip(n).copied();
+        let mut tries = tries;
+        wait_for("a change", || pool.ask(tries.next().unwrap(), &contact(&format!("user{n}"), number)).ok());
+    }
+}
+
+/// Every user is registered, reached by message and read whole through each of these servers.
+fn all_served(pool: &Pool, phones: &mut [Handset], through: &[usize], contacts: usize) {
+    for n in 0..USERS {
+        let at = pool.sip(through[n % through.len()]);
+        let status = wait_for("a registration", || phones[n].register(at, ONE_ANSWER).filter(|status| *status == 200));
+        assert_eq!(status, 200);
+    }
+    for n in 0..USERS {
+        let (to, text) = ((n + 1) % USERS, format!("hello-{contacts}-{n}"));
+        let user = phones[to].user.clone();
+        let sent = phones[n].message(pool.sip(through[n % through.len()]), &user, &text, PATIENCE);
+        assert_eq!(sent, Some(200), "a message from {n} to {to}\n{}", pool.logs());
+        phones[to].next(&text);
+        for at in through {
+            assert_eq!(contacts_at(pool, *at, &user), contacts, "{user} at server {at}");
+        }
+    }
+}
+
+#[test]
+fn a_server_whose_disk_was_emptied_has_everything_again_and_counts_again() {
+    let (mut pool, mut phones) = with_phones();
+    pool.kill(1);
+    pool.wipe(1);
+    change(&pool, &[0, 2], 1);
+    let started = Instant::now();
+    pool.launch(1);
+    change(&pool, &[0, 2], 2);
+    change(&pool, &[2, 0], 3);
+    let view = pool.settled(1);
+    println!("all 33 groups again after {:?}", started.elapsed());
+    assert!(view.pools[0].servers.iter().all(|server| server.copies == 33 && server.behind == 0), "{view:?}");
+    change(&pool, &[1], 4);
+    all_served(&pool, &mut phones, &[1, 2, 0], 5);
+    // With one of the others it is a majority.
+    pool.kill(0);
+    change(&pool, &[1, 2], 5);
+    all_served(&pool, &mut phones, &[1, 2], 6);
+}
+
+#[test]
+fn servers_are_added_by_a_topology_and_one_is_taken_out_again() {
+    let (mut pool, mut phones) = with_phones();
+    let started = Instant::now();
+    pool.grow(2);
+    change(&pool, &[0, 1, 2], 1);
+    let view = pool.settled(4);
+    println!("all 33 groups where they should be after {:?}", started.elapsed());
+    let servers = &view.pools[0].servers;
+    assert_eq!(servers.len(), 5);
+    assert!(
+        servers.iter().all(|server| server.up && server.copies == server.of_copies && server.copies > 0),
+        "{view:?}"
+    );
+    assert!(servers.iter().any(|server| server.copies < 33), "they share the groups: {view:?}");
+    all_served(&pool, &mut phones, &[0, 1, 2, 3, 4], 2);
+    // Any of them may die: also where others have no copy.
+    pool.kill(2);
+    change(&pool, &[0, 1, 3, 4], 2);
+    all_served(&pool, &mut phones, &[0, 1, 3, 4], 3);
+    pool.launch(2);
+    pool.settled(0);
+    let started = Instant::now();
+    pool.shrink();
+    let view = pool.settled(0);
+    println!("without the fifth after {:?}", started.elapsed());
+    assert_eq!(view.pools[0].servers.len(), 4);
+    change(&pool, &[0, 1, 2, 3], 3);
+    all_served(&pool, &mut phones, &[0, 1, 2, 3], 4);
+}
