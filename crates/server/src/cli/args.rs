@@ -396,9 +396,13 @@ pub struct DrillArgs {
     /// Keep the drill's data folder and logs.
     #[arg(long)]
     pub keep: bool,
-    /// A deployment of Enterprise pools: not there yet.
-    #[arg(long, hide = true)]
+    /// Two Enterprise pools of three Front Ends each: first single Front Ends die, one is drained and a whole pool restarted, then a
+    /// site is lost.
+    #[arg(long, conflicts_with = "kills")]
     pub enterprise: bool,
+    /// With --enterprise: one Front End and the site only, and shorter looks; for tests.
+    #[arg(long, hide = true, requires = "enterprise")]
+    pub brief: bool,
     /// Leave out the real baresip clients even if they are installed.
     #[arg(long)]
     pub no_baresip: bool,
