@@ -2,6 +2,7 @@
 //!
 //! Owns the bytes of entries, items of the consensus log, hard state and checkpoint meta. Does not own frames (`frame`).
 
+use crate::consensus::{Change, MOST_STEPS, Members, ReplicaId};
 use crate::dedup::Dedup;
 use crate::digest::RANGES;
 use crate::entry::{ChainHash, Entry};
@@ -23,8 +24,12 @@ const TAG_SEED_ABORT: u8 = 5;
 const TAG_FENCE: u8 = 6;
 const TAG_TAIL_STORED: u8 = 7;
 const TAG_RESTORED: u8 = 8;
-/// Version of a checkpoint's meta; those of version 1 end before `restored`.
-const META_VERSION: u8 = 2;
+const TAG_CHANGE: u8 = 9;
+/// Version of a checkpoint's meta; those of version 1 end before `restored`, those of version 2 before `replica`.
+const META_VERSION: u8 = 3;
+const META_BEFORE: u8 = 2;
+/// Version of a hard state that also says whose it is.
+const HARD_VERSION: u8 = 2;
 /// An element of the consensus log that carries nothing.
 const TAG_NOOP: u8 = 0;
 
@@ -257,6 +262,8 @@ pub(crate) enum Item {
     TailStored(TailMark),
     /// What stood in this log at this index and after it is void: a copy of the state was taken over. Only in the log on disk.
     Restored,
+    /// A change of the configuration.
+    Change(Change),
 }
 
 /// Encodes an item; the bytes are the payload of a log record.
@@ -275,6 +282,7 @@ pub(crate) fn encode_item(item: &Item) -> Bytes {
         Item::Swap(swap) => framed(TAG_SWAP, plain(swap)),
         Item::Restored => Bytes::from_static(&[VERSION, TAG_RESTORED]),
         Item::SeedAbort => Bytes::from_static(&[VERSION, TAG_SEED_ABORT]),
+        Item::Change(change) => encode_change(change),
         Item::Fence(fence) => framed(TAG_FENCE, plain(fence)),
         Item::TailStored(mark) => framed(TAG_TAIL_STORED, plain(mark)),
     }
@@ -304,8 +312,25 @@ pub(crate) fn decode_item(bytes: &Bytes) -> Result<Item, DecodeError> {
         TAG_FENCE => Item::Fence(postcard::from_bytes(&rest)?),
         TAG_TAIL_STORED => Item::TailStored(postcard::from_bytes(&rest)?),
         TAG_RESTORED => Item::Restored,
+        TAG_CHANGE => {
+            let change: Change = postcard::from_bytes(&rest)?;
+            if change.steps.len() > MOST_STEPS {
+                return Err(DecodeError::Bounds("steps of a change"));
+            }
+            Item::Change(change)
+        }
         other => return Err(DecodeError::Tag(other)),
     })
+}
+
+/// The bytes of an item that is a change of the configuration.
+pub(crate) fn encode_change(change: &Change) -> Bytes {
+    [&[VERSION, TAG_CHANGE][..], &plain(change)].concat().into()
+}
+
+/// Whether an item is a change of the configuration.
+pub(crate) fn is_change(item: &[u8]) -> bool {
+    item.starts_with(&[VERSION, TAG_CHANGE])
 }
 
 /// Consensus hard state as stored.
@@ -314,6 +339,31 @@ pub(crate) struct Hard {
     pub(crate) term: u64,
     pub(crate) vote: u64,
     pub(crate) commit: u64,
+}
+
+/// A hard state in the log, with whose it is and what its log began with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HardOf {
+    pub(crate) hard: Hard,
+    /// 0: the server's first one.
+    pub(crate) replica: ReplicaId,
+    /// The configuration before the first item of the log; not needed once there is a checkpoint.
+    pub(crate) origin: Option<Members>,
+}
+
+/// The bytes of a hard state.
+pub(crate) fn encode_hard(hard: &HardOf) -> Vec<u8> {
+    let mut out = encode(hard);
+    out[0] = HARD_VERSION;
+    out
+}
+
+/// Understands a hard state, of this version or the one before.
+pub(crate) fn decode_hard(bytes: &[u8]) -> Result<HardOf, DecodeError> {
+    match bytes.split_first() {
+        Some((&HARD_VERSION, rest)) => decode(&[&[VERSION], rest].concat()),
+        _ => Ok(HardOf { hard: decode(bytes)?, ..HardOf::default() }),
+    }
 }
 
 /// Everything of a checkpoint but the records.
@@ -335,6 +385,10 @@ pub(crate) struct Meta {
     pub(crate) heard: Epoch,
     /// The state was taken over from another replica: what the log has from before is void, unless the mark that says so is there.
     pub(crate) restored: bool,
+    /// Whose it is; 0: the server's first one.
+    pub(crate) replica: ReplicaId,
+    /// The configuration there; nothing in older ones.
+    pub(crate) members: Option<Members>,
 }
 
 /// The bytes of a meta.
@@ -344,12 +398,13 @@ pub(crate) fn encode_meta(meta: &Meta) -> Vec<u8> {
     out
 }
 
-/// Understands a meta, of this version or the one before.
+/// Understands a meta, of this version or those before.
 pub(crate) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
     match bytes.split_first() {
         Some((&META_VERSION, rest)) => decode(&[&[VERSION], rest].concat()),
-        // The one field that came since is false.
-        Some((&VERSION, _)) => decode(&[bytes, &[0]].concat()),
+        // The fields that came since are false, 0 and nothing.
+        Some((&META_BEFORE, rest)) => decode(&[&[VERSION], rest, &[0, 0]].concat()),
+        Some((&VERSION, _)) => decode(&[bytes, &[0, 0, 0]].concat()),
         Some((version, _)) => Err(DecodeError::Version(*version)),
         None => Err(DecodeError::Empty),
     }
@@ -400,18 +455,27 @@ mod tests {
             tail: 2,
             heard: Epoch { number: 3, granted_by: PoolId(2) },
             restored: false,
+            replica: 0,
+            members: None,
         };
         let bytes = encode_meta(&meta);
         assert_eq!(decode_meta(&bytes), Ok(meta.clone()));
         let mut before = bytes.clone();
+        before.truncate(before.len() - 2);
+        before[0] = 2;
+        assert_eq!(decode_meta(&before), Ok(meta.clone()), "version 2 ends before whose it is");
         before[0] = 1;
         assert_eq!(before.pop(), Some(0), "what version 1 did not have");
         assert_eq!(decode_meta(&before), Ok(meta.clone()));
-        let restored = Meta { restored: true, ..meta };
+        let hard = Hard { term: 7, vote: 8, commit: 6 };
+        assert_eq!(decode_hard(&encode(&hard)), Ok(HardOf { hard, ..HardOf::default() }), "of the version before");
+        let of = HardOf { hard, replica: 65_537, origin: Some(Members::of([65_537])) };
+        assert_eq!(decode_hard(&encode_hard(&of)), Ok(of));
+        let restored = Meta { restored: true, replica: 9, members: Some(Members::of([9, 65_537])), ..meta };
         assert_eq!(decode_meta(&encode_meta(&restored)), Ok(restored));
         let mut later = bytes;
-        later[0] = 3;
-        assert_eq!(decode_meta(&later), Err(DecodeError::Version(3)));
+        later[0] = 4;
+        assert_eq!(decode_meta(&later), Err(DecodeError::Version(4)));
         assert_eq!(decode_meta(&[]), Err(DecodeError::Empty));
     }
 }

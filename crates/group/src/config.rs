@@ -28,6 +28,9 @@ pub struct HostConfig {
     pub servers: Vec<ServerId>,
     /// Rises each time the server's disk was wiped or replaced; peers remember it.
     pub incarnation: u64,
+    /// Whether the server came to a pool that was there already: it creates no groups, but asks for them. So does one whose disk is not its
+    /// first, in a pool of several.
+    pub joins: bool,
     /// Seed of the consensus timeouts.
     pub seed: u64,
     /// Routing groups of this pool (1 to 4096; fixed when the pool is created).
@@ -51,6 +54,7 @@ impl HostConfig {
             server,
             servers: vec![server],
             incarnation: 1,
+            joins: false,
             seed: 0,
             groups: 32,
             cms_home: false,
@@ -59,6 +63,11 @@ impl HostConfig {
             #[cfg(feature = "planted")]
             planted: None,
         }
+    }
+
+    /// Whether this server may be one of those with which its pool began.
+    pub(crate) fn founds(&self) -> bool {
+        self.servers.len() < 2 || (!self.joins && self.incarnation <= 1)
     }
 
     /// Whether a group that this disk does not have may be opened without asking anybody: nobody else can have it.

@@ -6,11 +6,15 @@
 //! an item means, nor links.
 
 mod check;
+#[cfg(test)]
+mod joint;
 mod lease;
 mod log;
+pub(crate) mod members;
 mod message;
 
 pub use check::Impossible;
+pub(crate) use members::{Change, MOST_STEPS, Members, Step};
 pub use message::{ReplicaBody, ReplicaItem, ReplicaMessage};
 
 use crate::codec::Hard;
@@ -21,7 +25,7 @@ use lease::{Lease, PROMISE};
 use log::MemLog;
 use raft::eraftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Number of a replica in its group: which server, and which of the disks that it has had. Never 0, never used again.
 pub type ReplicaId = u64;
@@ -78,8 +82,8 @@ pub(crate) struct Drained {
 pub(crate) struct Start {
     pub(crate) seed: u64,
     pub(crate) replica: ReplicaId,
-    /// All that vote, this one too.
-    pub(crate) voters: Vec<ReplicaId>,
+    /// The configuration at `applied`; one of nobody for a replica that waits for a copy.
+    pub(crate) members: Members,
     /// Index and term up to which the state is applied.
     pub(crate) applied: (u64, u64),
     pub(crate) hard: Hard,
@@ -101,6 +105,10 @@ pub(crate) struct Faults {
     pub(crate) lease_ignored: bool,
     pub(crate) promise_forgotten: bool,
     pub(crate) passed_on_and_kept: bool,
+    pub(crate) changes_without_joint: bool,
+    pub(crate) changes_at_append: bool,
+    pub(crate) learners_count: bool,
+    pub(crate) old_number_accepted: bool,
 }
 
 /// A campaign that does not wait for the election timeout.
@@ -118,6 +126,10 @@ pub(crate) struct Known {
     pub(crate) replica: ReplicaId,
     /// Items that it is not known to have.
     pub(crate) behind: u64,
+    /// Whether it votes.
+    pub(crate) votes: bool,
+    /// Whether it is known to have anything.
+    pub(crate) has_some: bool,
     /// Since when it has been heard, if it was a moment ago; this replica hears itself.
     pub(crate) heard: Option<Millis>,
 }
@@ -135,13 +147,20 @@ pub(crate) struct Consensus {
     floor: Option<u64>,
     keep: u64,
     faults: Faults,
+    members: Members,
     /// All that vote, in order.
     voters: Vec<ReplicaId>,
+    /// The newest change of the configuration in the log.
+    changed_at: u64,
+    /// Once an item after this index is committed, a majority has on its disk that the configuration is committed.
+    settled_after: u64,
     /// The latest time that was told.
     now: Millis,
     lease: Lease,
     /// No vote is given before: a leader counts on it.
     promised: Millis,
+    /// When a leader was last heard.
+    heard: Millis,
     /// The first term in which this process heard a leader, or led.
     since: Option<u64>,
     /// The link to the leader's server is down: campaign then, if no leader is heard before.
@@ -170,14 +189,16 @@ impl Consensus {
             term = item.term;
         }
         let last = next - 1;
-        let alone = start.voters == [start.replica];
-        let commit = if alone { last } else { start.hard.commit.clamp(applied, last) };
+        let alone = is_alone(&start.members, start.replica);
+        let sure = sure(&start.items, last);
+        let known = if alone { sure.max(start.hard.commit) } else { start.hard.commit };
+        let commit = known.clamp(applied, last);
         let hard = Hard { term: start.hard.term.max(term), commit, ..start.hard };
         let seed = mix(start.seed ^ (u64::from(group.pool.0) << 32) ^ (u64::from(group.index) << 8));
         let config = Config {
             id: start.replica,
             election_tick: ELECTION_TICKS,
-            max_election_tick: 4 * ELECTION_TICKS + start.voters.len(),
+            max_election_tick: 4 * ELECTION_TICKS + start.members.voters.len(),
             heartbeat_tick: HEARTBEAT_TICKS,
             applied,
             max_size_per_msg: 1 << 20,
@@ -187,10 +208,9 @@ impl Consensus {
             max_uncommitted_size: 64 << 20,
             ..Config::default()
         };
+        let changed_at = newest_change(&start.items).unwrap_or(0);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let mut voters = start.voters.clone();
-        voters.sort_unstable();
-        let log = MemLog::new(start.voters, hard, (applied, applied_term), start.items);
+        let log = MemLog::new(&start.members, hard, (applied, applied_term), start.items);
         let node = RawNode::new(&config, log, &logger)?;
         let mut consensus = Consensus {
             node,
@@ -202,11 +222,15 @@ impl Consensus {
             floor: None,
             keep: start.keep,
             faults: start.faults,
-            lease: Lease::among(voters.len()),
-            voters,
+            lease: Lease::default(),
+            members: start.members,
+            voters: Vec::new(),
+            changed_at,
+            settled_after: last,
             now: start.now,
             // What an earlier process has promised is not known any more.
             promised: start.now.saturating_add(PROMISE),
+            heard: start.now,
             since: None,
             hurry: None,
             yields: false,
@@ -214,6 +238,7 @@ impl Consensus {
             outbox: Vec::new(),
             held: VecDeque::new(),
         };
+        consensus.members_changed();
         consensus.set_timeout();
         if alone {
             consensus.node.campaign()?;
@@ -281,6 +306,7 @@ impl Consensus {
         if raft.state == StateRole::Leader && self.lease.term() != raft.term {
             self.since.get_or_insert(raft.term);
             self.lease.begin(raft.term);
+            self.settled_after = self.last();
             self.node.ping();
         }
     }
@@ -291,7 +317,7 @@ impl Consensus {
         let lost = std::mem::replace(&mut raft.leader_id, INVALID_ID);
         let turn = mix(self.seed ^ mix(self.node.raft.term));
         let place = Millis::try_from(self.place(turn, |voter| voter != lost)).unwrap_or(0);
-        if self.yields {
+        if self.yields || !self.node.raft.promotable() {
             return;
         }
         let due = self.now.max(self.promised).saturating_add(MARGIN + place * APART);
@@ -323,6 +349,16 @@ impl Consensus {
     /// Whether this replica leads and has applied an entry of its own term, so that its state is complete.
     pub(crate) fn leads(&self) -> bool {
         self.leads_in().is_some()
+    }
+
+    /// When a leader was last heard; at the start at the latest.
+    pub(crate) fn heard_at(&self) -> Millis {
+        self.heard
+    }
+
+    /// Whether this replica was elected, applied or not what it has to.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
     }
 
     /// The term in which it leads and has applied an entry.
@@ -357,6 +393,8 @@ impl Consensus {
         let known = raft.prs().iter().map(|(id, progress)| Known {
             replica: *id,
             behind: last.saturating_sub(progress.matched),
+            votes: self.members.voters.contains(id),
+            has_some: progress.matched > 0,
             heard: heard(*id),
         });
         let mut known: Vec<Known> = known.collect();
@@ -384,6 +422,13 @@ impl Consensus {
         let committed = (log.committed, log.term(log.committed).unwrap_or_default());
         let (replica, term, last) = (self.replica, self.node.raft.term, log.last_index());
         check::check(&Standing { replica, term, last, committed }, &message)?;
+        if self.members.is_gone(message.from) && !self.faults.old_number_accepted {
+            return Err(Impossible::Gone);
+        }
+        if self.members.is_blank() {
+            // It has to have a copy first, and to know that it does not vote: it may have had this number before.
+            return Err(Impossible::Blank);
+        }
         let mut note = None;
         match &message.body {
             ReplicaBody::Heartbeat { context, .. } if message.term >= term => {
@@ -409,12 +454,13 @@ impl Consensus {
     /// Whether this replica leads, and a voter speaks of that.
     fn counts(&self, message: &ReplicaMessage) -> bool {
         let raft = &self.node.raft;
-        raft.state == StateRole::Leader && raft.term == message.term && self.voters.contains(&message.from)
+        raft.state == StateRole::Leader && raft.term == message.term && self.members.contains(message.from)
     }
 
     /// A leader is heard: it may count on this replica for a while.
     fn promise(&mut self, term: u64) {
         self.since.get_or_insert(term);
+        self.heard = self.now;
         self.hurry = None;
         if !self.faults.promise_forgotten {
             self.promised = self.now.saturating_add(PROMISE);
@@ -423,7 +469,86 @@ impl Consensus {
 
     /// What is to be sent now; in order for each receiver, lost without harm.
     pub(crate) fn take_messages(&mut self) -> Vec<ReplicaMessage> {
-        std::mem::take(&mut self.outbox)
+        let said = std::mem::take(&mut self.outbox);
+        // Whoever knows nothing says nothing. One that was taken from the group answers those that do not know of it yet.
+        if self.members.is_blank() { Vec::new() } else { said }
+    }
+
+    /// The configuration, as far as it is applied.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Whether this replica is one of the group's.
+    pub(crate) fn is_member(&self) -> bool {
+        self.members.contains(self.replica)
+    }
+
+    /// Proposes a change of the configuration; whether it could. Only one at a time, and none while the configuration is joint.
+    pub(crate) fn propose_change(&mut self, change: &Change) -> bool {
+        let free = self.leads() && !self.node.raft.has_pending_conf() && self.lease.given_up().is_none();
+        if !free || self.members.is_joint() != change.steps.is_empty() {
+            return false;
+        }
+        let payload = crate::codec::encode_change(change);
+        self.node.propose_conf_change(payload.to_vec(), change.to_library()).is_ok()
+    }
+
+    /// Whether this replica leads and a majority of the present voters has on its disk that they are the voters: those from before are
+    /// needed no more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.leads() && !self.members.is_joint() && self.applied > self.settled_after
+    }
+
+    /// Sees to it that it will be.
+    pub(crate) fn settle(&mut self) {
+        if self.leads() && !self.members.is_joint() && self.last() == self.settled_after {
+            self.propose(&Bytes::new());
+        }
+    }
+
+    /// A joint configuration whose leader has gone before its end is ended by the next.
+    pub(crate) fn leave_joint(&mut self) {
+        if self.members.is_joint() {
+            self.propose_change(&Change::default());
+        }
+    }
+
+    /// A change of the configuration is committed, and takes effect.
+    ///
+    /// # Errors
+    /// If it does not fit to the configuration.
+    pub(crate) fn apply_change(&mut self, change: &Change) -> Result<(), ConsensusError> {
+        if self.faults.changes_at_append {
+            return Ok(());
+        }
+        self.take_effect(change)
+    }
+
+    fn take_effect(&mut self, change: &Change) -> Result<(), ConsensusError> {
+        let mut now = self.node.apply_conf_change(&change.to_library())?;
+        if self.faults.changes_without_joint && !change.steps.is_empty() {
+            now = self.node.apply_conf_change(&Change::default().to_library())?;
+        }
+        self.members.changed(change, &now);
+        self.members_changed();
+        self.settled_after = self.last();
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader && !raft.promotable() {
+            // It was elected by those of before, and has told the others.
+            let term = raft.term;
+            raft.become_follower(term, INVALID_ID);
+        }
+        Ok(())
+    }
+
+    /// Draws the conclusions from a new configuration.
+    fn members_changed(&mut self) {
+        let members = &self.members;
+        self.voters = members.deciding().into_iter().collect();
+        self.alone = is_alone(members, self.replica);
+        let extra = if self.faults.learners_count { members.learners.clone() } else { BTreeSet::new() };
+        self.lease.among(self.replica, [&members.voters, &members.outgoing], &extra);
     }
 
     /// Proposes an item; returns the index that it will have, or `None` if this replica cannot propose now.
@@ -446,9 +571,14 @@ impl Consensus {
         }
         let mut ready = self.node.ready();
         let mut out = Drained { number: ready.number(), ..Drained::default() };
+        let entries = ready.take_entries();
+        out.items = entries.iter().map(log::item).collect();
+        self.changed_at = newest_change(&out.items).unwrap_or(self.changed_at);
         if let Some(hs) = ready.hs() {
             let hard = Hard { term: hs.term, vote: hs.vote, commit: hs.commit };
-            if hard.term != self.stored.term || hard.vote != self.stored.vote {
+            // Who decides is known after a restart too, without those that do not decide any more.
+            let settles = self.stored.commit < self.changed_at && hard.commit >= self.changed_at;
+            if hard.term != self.stored.term || hard.vote != self.stored.vote || settles {
                 self.stored = hard;
                 out.hard = (!self.faults.vote_not_stored).then_some(hard);
             }
@@ -476,11 +606,15 @@ impl Consensus {
         if snapshot.index > 0 {
             self.node.mut_store().restart((snapshot.index, snapshot.term));
         }
-        let entries = ready.take_entries();
-        out.items = entries.iter().map(log::item).collect();
         self.node.mut_store().append(entries);
+        let early = if self.faults.changes_at_append { out.items.clone() } else { Vec::new() };
         out.committed = ready.take_committed_entries().iter().map(log::item).collect();
         self.node.advance_append_async(ready);
+        for item in early {
+            if let Ok(crate::codec::Item::Change(change)) = crate::codec::decode_item(&item.payload) {
+                let _ = self.take_effect(&change);
+            }
+        }
         Some(out)
     }
 
@@ -500,7 +634,8 @@ impl Consensus {
         let kept = index.saturating_sub(self.keep);
         let most = index.saturating_sub(self.keep.saturating_mul(FOR_COPY));
         let kept = self.floor.map_or(kept, |floor| kept.min(floor)).max(most);
-        let through = if self.alone { index } else { index.min(self.needed()).max(kept) };
+        let through =
+            if self.alone && self.members.learners.is_empty() { index } else { index.min(self.needed()).max(kept) };
         self.node.mut_store().compact(through);
     }
 
@@ -557,13 +692,19 @@ impl Consensus {
     }
 
     /// Takes note that the state is that of another replica at this index and term: what was in the log is void. Whether it is of use.
-    pub(crate) fn restore(&mut self, from: ReplicaId, term: u64, (index, index_term): (u64, u64)) -> bool {
+    pub(crate) fn restore(
+        &mut self,
+        from: (ReplicaId, u64),
+        (index, index_term): (u64, u64),
+        members: &Members,
+    ) -> bool {
+        let (from, term) = from;
         let raft = &self.node.raft;
-        if term < raft.term || index <= raft.raft_log.committed {
+        if term < raft.term || index <= raft.raft_log.committed || !self.may_be_one_of(members) {
             return false;
         }
         let mut metadata = SnapshotMetadata { index, term: index_term, ..SnapshotMetadata::default() };
-        metadata.set_conf_state(raft.prs().conf().to_conf_state());
+        metadata.set_conf_state(members.to_library());
         let mut snapshot = Snapshot::default();
         snapshot.set_metadata(metadata);
         let mut message = Message { from, to: self.replica, term, ..Message::default() };
@@ -571,13 +712,41 @@ impl Consensus {
         message.set_snapshot(snapshot);
         // Where the log has all of it already, the library only takes note of what is committed, and tells the leader what is here.
         let _ = self.node.step(message);
-        self.node.raft.snap().is_some_and(|snapshot| snapshot.get_metadata().index == index)
+        let taken = self.node.raft.snap().is_some_and(|snapshot| snapshot.get_metadata().index == index);
+        if taken {
+            self.members = members.clone();
+            self.members_changed();
+        }
+        taken
+    }
+
+    /// Whether this replica can take over a configuration: one that knows nothing yet may have voted under its number before, and votes only
+    /// where that is decided after it came.
+    fn may_be_one_of(&self, members: &Members) -> bool {
+        let learns = members.learners.contains(&self.replica);
+        learns || (!self.members.is_blank() && members.contains(self.replica))
     }
 
     /// The stored hard state.
     pub(crate) fn hard(&self) -> Hard {
         self.stored
     }
+}
+
+/// What is committed where nobody else decides: all that is here, as far as that is so.
+fn sure(items: &[LogItem], last: u64) -> u64 {
+    let change = items.iter().find(|item| crate::codec::is_change(&item.payload));
+    change.map_or(last, |item| item.index)
+}
+
+/// Where the newest change of the configuration stands among these items.
+fn newest_change(items: &[LogItem]) -> Option<u64> {
+    items.iter().rev().find(|item| crate::codec::is_change(&item.payload)).map(|item| item.index)
+}
+
+/// Whether a replica is the only one that decides.
+fn is_alone(members: &Members, replica: ReplicaId) -> bool {
+    !members.is_joint() && members.voters.len() == 1 && members.voters.contains(&replica)
 }
 
 /// A fixed mixing function (splitmix64's finaliser).

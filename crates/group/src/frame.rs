@@ -254,6 +254,13 @@ pub enum Frame {
         /// What.
         body: LeadBody,
     },
+    /// Who is a replica of a group; between servers of a pool.
+    Member {
+        /// Which group.
+        group: GroupId,
+        /// What.
+        body: MemberBody,
+    },
 }
 
 /// What is said before an orderly change of leader.
@@ -297,6 +304,30 @@ pub enum CopyBody {
     },
 }
 
+/// What is said of who is a replica of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberBody {
+    /// A server has no copy and should, or does not hear a leader.
+    Ask {
+        /// Its replica's number; 0 if it has no copy.
+        replica: ReplicaId,
+        /// Which of its disks this is.
+        incarnation: u64,
+        /// Whether it needs a copy of the state.
+        blank: bool,
+    },
+    /// That replica was taken from the group.
+    Gone {
+        /// Its number.
+        replica: ReplicaId,
+    },
+    /// The others remember a later disk of that server.
+    Old {
+        /// Which.
+        incarnation: u64,
+    },
+}
+
 impl Frame {
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         let fine = match self {
@@ -321,6 +352,7 @@ impl Frame {
             | Frame::Underway { .. }
             | Frame::Replica { .. }
             | Frame::Lead { .. }
+            | Frame::Member { .. }
             | Frame::Copy { .. } => true,
         };
         if fine { Ok(()) } else { Err(DecodeError::Bounds("frame")) }

@@ -7,6 +7,7 @@
 mod even;
 mod input;
 mod link;
+mod moves;
 mod partner;
 
 use crate::config::{HostConfig, Others};
@@ -19,6 +20,7 @@ use crate::io::{GroupStatus, HostOutput, LogBatch, Now, RecoveredGroup, ReplicaS
 use crate::lineage::LineageItem;
 use crate::record::{Key, Kind, Record};
 use even::Even;
+use moves::Moves;
 use partner::Partners;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -60,6 +62,7 @@ pub struct Host {
     /// The linked servers of the partner pool.
     partners: Partners,
     even: Even,
+    moves: Moves,
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
@@ -132,12 +135,14 @@ impl Host {
             let group = from.group;
             let instance =
                 Instance::recover(&cx!(host, group), from).map_err(|source| RecoverError::Group { group, source })?;
+            host.moves.expected.insert(group);
             if host.groups.insert(group, instance).is_some() {
                 return Err(RecoverError::Twice(group));
             }
         }
+        host.doubt();
         let own = host.cfg.pool;
-        let paired = host.cfg.others == Others::Partner || host.groups.keys().any(|id| !id.is_cms() && id.pool != own);
+        let paired = host.is_paired();
         let mut missing: Vec<GroupId> = (0..host.cfg.groups).map(|index| GroupId { pool: own, index }).collect();
         missing.extend(host.cfg.cms_home.then_some(GroupId::CMS));
         missing.retain(|id| !host.groups.contains_key(id));
@@ -161,7 +166,14 @@ impl Host {
         Ok(host)
     }
 
+    /// Whether another pool has copies of this one's groups, as far as is known.
+    fn is_paired(&self) -> bool {
+        let own = self.cfg.pool;
+        self.cfg.others == Others::Partner || self.groups.keys().any(|id| !id.is_cms() && id.pool != own)
+    }
+
     fn empty(cfg: HostConfig, now: Now) -> Host {
+        let founds = cfg.founds();
         Host {
             cfg,
             now,
@@ -171,6 +183,7 @@ impl Host {
             peers: BTreeMap::new(),
             partners: Partners::default(),
             even: Even::default(),
+            moves: Moves::of(founds),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
             hello: BTreeSet::new(),
@@ -189,7 +202,9 @@ impl Host {
     /// Creates a copy that this server does not have: opened active here (at once, or when nobody else has it), or an empty
     /// backup.
     fn create(&mut self, id: GroupId, open: Option<bool>) {
-        if self.groups.contains_key(&id) || !replicas::has(&self.cfg, id) {
+        self.moves.expected.insert(id);
+        let first = || replicas::first_members(&self.cfg, id).contains(replicas::own(&self.cfg));
+        if self.groups.contains_key(&id) || !self.moves.founds || !first() {
             return;
         }
         let Ok(mut instance) = checkpoint::fresh(&self.cfg, id, self.now) else {

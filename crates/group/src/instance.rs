@@ -8,6 +8,7 @@ pub(crate) mod checkpoint;
 mod commit;
 mod copy;
 mod gathered;
+pub(crate) mod moves;
 mod procedure;
 mod propose;
 pub(crate) mod replicas;
@@ -15,7 +16,7 @@ mod status;
 
 use crate::codec::{self, Fence, Item};
 use crate::config::{HostConfig, planted};
-use crate::consensus::{Consensus, ConsensusError, ReplicaId, ReplicaMessage, Start};
+use crate::consensus::{Consensus, ConsensusError, Members, ReplicaId, ReplicaMessage, Start};
 use crate::dedup::Bounds;
 use crate::entry::{Body, ChainHash, Entry, OpId};
 use crate::frame::{Frame, GroupHello};
@@ -144,6 +145,12 @@ pub(crate) struct Instance {
     pub(crate) confirmed: bool,
     /// An administrator, or the absence of a partner, has vouched for what this copy's disk had at the start.
     asserted: bool,
+    /// Servers that asked to come in; for the leader.
+    asked: moves::Asked,
+    /// Since when nobody is known to lead.
+    quiet_since: Millis,
+    /// The configuration before the first item of its log.
+    origin: Members,
     /// A higher epoch is known that this copy's own log does not have.
     pub(crate) fence: Option<Fence>,
     /// While the fence is not committed: the one before.
@@ -209,14 +216,33 @@ impl Instance {
         let start = Start {
             seed: cfg.seed,
             replica: replicas::own(cfg),
-            voters: replicas::voters(cfg, group),
+            members: replicas::first_members(cfg, group),
             keep: cfg.limits.replica_items,
             now: now.mono,
             faults: replicas::faults(cfg),
             ..Start::default()
         };
+        let origin = start.members.clone();
         let consensus = Consensus::start(group, start)?;
-        Ok(Instance::with(cfg, group, consensus))
+        Ok(Instance { origin, ..Instance::with(cfg, group, consensus) })
+    }
+
+    /// A copy that knows nothing and waits for the state of another.
+    pub(crate) fn blank(
+        cfg: &HostConfig,
+        group: GroupId,
+        replica: ReplicaId,
+        now: Now,
+    ) -> Result<Instance, ConsensusError> {
+        let start = Start {
+            seed: cfg.seed,
+            replica,
+            keep: cfg.limits.replica_items,
+            now: now.mono,
+            faults: replicas::faults(cfg),
+            ..Start::default()
+        };
+        Ok(Instance::with(cfg, group, Consensus::start(group, start)?))
     }
 
     fn with(cfg: &HostConfig, group: GroupId, consensus: Consensus) -> Instance {
@@ -234,6 +260,9 @@ impl Instance {
             retained: Retained::default(),
             confirmed: false,
             asserted: false,
+            asked: moves::Asked::new(),
+            quiet_since: 0,
+            origin: Members::default(),
             fence: None,
             unsure_fence: None,
             heard: Epoch::default(),
@@ -439,10 +468,9 @@ impl Instance {
         while let Some(drained) = self.consensus.drain() {
             any = true;
             let before = records.len();
-            if let Some(hard) = drained.hard {
-                records.push(checkpoint::hard_record(self.group, &hard));
-            }
             records.extend(drained.items.into_iter().map(|item| checkpoint::item_record(self.group, item)));
+            // Behind the items: what it says to be committed is there, if the batch is torn.
+            records.extend(drained.hard.map(|hard| self.hard_record(hard)));
             let bare = records.len() == before;
             if let Some(restoring) = self.restoring.as_mut().filter(|restoring| bare || restoring.drain == 0) {
                 // It is as good as synced when the checkpoint is, which is written after the log.

@@ -243,6 +243,9 @@ pub enum HostInput {
         /// Whether it is.
         on: bool,
     },
+    /// The servers of the pool are these from now on: groups move to where they should be, gently. Every server of the pool is told, in any
+    /// order. How far it is: [`crate::Host::moves`].
+    Servers(Vec<ServerId>),
 }
 
 /// What the host tells the shell.
@@ -303,7 +306,8 @@ pub enum HostOutput {
         /// Whether all groups have had their turn since the last round.
         round: bool,
     },
-    /// This pool keeps no copy of this group any more: log, checkpoint and all may go.
+    /// This server keeps no copy of this group any more: log, checkpoint and all may go, also what was appended and is not synced yet. It may
+    /// come back later, empty.
     Forget {
         /// Which group.
         group: GroupId,
@@ -390,6 +394,18 @@ pub enum Alarm {
         entries: u64,
         /// How many were made instead.
         made: u64,
+    },
+    /// This server was a replica of a group, and was taken from it: its copy is forgotten.
+    ReplicaRemoved {
+        /// Which group.
+        group: GroupId,
+    },
+    /// The others remember a later disk of this server: it may not take part with this one.
+    OldDisk {
+        /// Which group.
+        group: GroupId,
+        /// The incarnation that they remember.
+        incarnation: u64,
     },
 }
 
@@ -557,6 +573,8 @@ pub struct GroupStatus {
 pub struct ReplicaStatus {
     /// The server that has it.
     pub server: ServerId,
+    /// Whether it votes; one that does not only follows.
+    pub voter: bool,
     /// Items of the log that it is not known to have on its disk.
     pub behind: u64,
     /// Whether it answered a moment ago.

@@ -71,11 +71,19 @@ pub enum Planted {
     RetriedAfterRinging,
     /// A connection that another server of the pool owns is taken for one of this server.
     ForeignFlowIsOwn,
+    /// New voters decide without the old ones at once.
+    ChangeWithoutJoint,
+    /// A change of the replicas takes effect where it is appended, committed or not.
+    ChangeAtAppend,
+    /// A replica that only follows counts for the leader's lease.
+    LearnerCounted,
+    /// A replica that was taken from the group is heard, and an older disk of a server let in.
+    OldNumberAccepted,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 33] = [
+    pub const ALL: [Planted; 37] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -109,5 +117,9 @@ impl Planted {
         Planted::StaleLocalRead,
         Planted::RetriedAfterRinging,
         Planted::ForeignFlowIsOwn,
+        Planted::ChangeWithoutJoint,
+        Planted::ChangeAtAppend,
+        Planted::LearnerCounted,
+        Planted::OldNumberAccepted,
     ];
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use pairline_group::codec::{decode_entry, encode_entry};
-use pairline_group::frame::{self, CanaryItem, CopyBody, Frame, FrameError, GroupHello, Hello, LeadBody};
+use pairline_group::frame::{self, CanaryItem, CopyBody, Frame, FrameError, GroupHello, Hello, LeadBody, MemberBody};
 use pairline_group::{
     Body, ChainHash, Class, Effect, Entry, Epoch, GroupId, Handover, Key, Kind, LineageItem, OpId, PoolId, Position,
     Promote, Record, ReplicaBody, ReplicaItem, ReplicaMessage, ServerId, StepRef,
@@ -133,6 +133,9 @@ fn frames_within() -> Vec<Frame> {
         copy(CopyBody::Have { copy: 7, parts: 2 }),
         Frame::Leads { groups: vec![group, GroupId::CMS] },
         Frame::Lead { group, from: (4 << 16) | 1, to: (5 << 16) | 2, body: LeadBody::Yes },
+        Frame::Member { group, body: MemberBody::Ask { replica: (4 << 16) | 1, incarnation: 2, blank: true } },
+        Frame::Member { group, body: MemberBody::Gone { replica: (4 << 16) | 1 } },
+        Frame::Member { group, body: MemberBody::Old { incarnation: 3 } },
     ]
 }
 

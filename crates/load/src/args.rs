@@ -71,6 +71,10 @@ pub enum Traffic {
         /// is no answer.
         #[arg(long)]
         elsewhere: bool,
+        /// A new request that a server answers with 503, or not at all, goes to the next one (RFC 3263 §4.3), and its user stays there; it
+        /// has failed when all of them were asked.
+        #[arg(long)]
+        goes_on: bool,
     },
     /// A mix in open loop whose rate changes by steps. Whoever is refused is not heard again: its place in the schedule is another's.
     Mix {

@@ -36,6 +36,12 @@ pub struct Line<'a> {
     /// Seconds that a registrar granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granted: Option<u64>,
+    /// Servers that refused its first request with 503 before it went on to the next.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refused: u8,
+    /// The same: that did not answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub silent: u8,
     /// The step at which an operation failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<&'static str>,
@@ -45,6 +51,11 @@ pub struct Line<'a> {
     /// Of a call that was established: how it went on.
     #[serde(flatten)]
     pub call: Option<CallLine>,
+}
+
+// The signature is serde's.
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 /// An established call.

@@ -171,9 +171,9 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>, started: Instant) -> Result<
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let run = since_1970.as_micros() as u64 ^ u64::from(std::process::id());
     let began = since_1970.saturating_sub(started.elapsed()).as_millis() as u64;
-    let (journal_failures, elsewhere) = match &cli.traffic {
-        Traffic::DrillTraffic { journal_failures, elsewhere, .. } => (*journal_failures, *elsewhere),
-        _ => (false, false),
+    let (journal_failures, elsewhere, goes_on) = match &cli.traffic {
+        Traffic::DrillTraffic { journal_failures, elsewhere, goes_on, .. } => (*journal_failures, *elsewhere, *goes_on),
+        _ => (false, false, false),
     };
     let plan = |thread: u32| Plan {
         common: common.clone(),
@@ -193,6 +193,7 @@ fn plans(cli: &Cli, journal: Option<&Arc<Journal>>, started: Instant) -> Result<
         journal: journal.cloned(),
         journal_failures,
         elsewhere,
+        goes_on,
         began,
     };
     Ok((0..threads).map(plan).collect())

@@ -7,7 +7,7 @@ use crate::event::Level;
 use crate::executor::TaskId;
 use bytes::Bytes;
 use pairline_group::Millis;
-use pairline_services::admission::{Admission, Change, Circumstances, Verdict};
+use pairline_services::admission::{Admission, Change, Circumstances, Doors, Verdict};
 use pairline_services::{emergency, trust};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::glance;
@@ -21,12 +21,14 @@ const REPORT_MS: u64 = 1_000;
 pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
     let view = Rc::clone(&core.view);
     let now = core.now.mono;
-    let Core { admission, layer, links, rng, pool, server_txs, verified, .. } = core;
+    let Core { admission, layer, links, rng, pool, server_txs, verified, doors, .. } = core;
     let around = Circumstances {
         another: links.values().any(|link| link.pool == *pool),
         trusted: flow.transport == Transport::Peer
             || verified.get(&flow.connection).is_some_and(|names| !names.is_empty())
             || trust::is_network_of_peer(&view, flow),
+        // Other servers of the deployment know themselves what is still to be asked here.
+        doors: if flow.transport == Transport::Peer { Doors::Open } else { *doors },
         full: server_txs.len() >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
     };
     if view.proxy.neighbours {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use pairline_group::host::Host;
 use pairline_group::io::{Done, HostInput, Now, Proposal, Refusal};
 use pairline_group::{GroupId, Key, LinkId, Millis, PoolId, Position, Record, ServerId, Ticket};
-use pairline_services::admission::Admission;
+use pairline_services::admission::{Admission, Doors};
 use pairline_services::binding::Binding;
 use pairline_services::cx::{Branch, LocateError, Peer, TaskEvent};
 use pairline_services::settings::DeploymentView;
@@ -198,6 +198,8 @@ pub struct Core {
     pub verified: BTreeMap<u64, Rc<[String]>>,
     /// Guest bindings of a pool that cannot write.
     pub local_guests: BTreeMap<(String, Vec<u8>), LocalGuest>,
+    /// What is taken at all, by a server that is about to end.
+    pub doors: Doors,
     /// What is let in while more comes than can be done.
     pub admission: Admission,
     /// Servers of others that are left alone for a while.

@@ -211,6 +211,15 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
             "divergent-tail",
             format!("group {group}: {entries} entries were never shipped and are kept; see `pairline pool divergence`"),
         ),
+        Alarm::ReplicaRemoved { group } => {
+            ("replica-removed", format!("group {group}: this server is no replica any more; its copy is forgotten"))
+        }
+        Alarm::OldDisk { group, incarnation } => (
+            "old-disk",
+            format!(
+                "group {group}: the other servers remember disk {incarnation} of this server, and this is an older one"
+            ),
+        ),
         Alarm::TailFrontLost { group, entries, made } => (
             "tail-front-lost",
             format!(

@@ -114,6 +114,8 @@ pub enum Input {
         /// Whether it is full.
         full: bool,
     },
+    /// This process is about to end, once what is under way is answered ([`crate::Node::under_way`]): nothing new is taken.
+    Ending,
     /// What only the shell can see; sent at start and every few seconds.
     Facts(Facts),
 }

@@ -12,6 +12,7 @@ use crate::{host_side, modes, neighbours, peer, peer_side, procedures, sip_side}
 use pairline_group::Millis;
 use pairline_group::RecoverError;
 use pairline_group::io::{HostInput, Now, RecoveredGroup};
+use pairline_services::admission::Doors;
 use pairline_services::admission::sieve::Shares;
 use pairline_services::cx::{LocateError, TaskEvent};
 use std::cell::RefCell;
@@ -99,6 +100,12 @@ impl Node {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Requests of clients and servers that wait for their final answer.
+    pub fn under_way(&self) -> usize {
+        let core = self.core.borrow();
+        core.quicks.len() + core.states.iter().flatten().filter(|state| state.asked.is_some()).count()
     }
 
     /// Tasks that have not ended.
@@ -250,6 +257,7 @@ fn take_plain(core: &mut Core, input: Input) {
                 core.resolve(task, id, WaitResult::Located(result));
             }
         }
+        Input::Ending => core.doors = Doors::Shut,
         Input::Facts(facts) => core.facts = facts,
         Input::Tick
         | Input::Sip { .. }

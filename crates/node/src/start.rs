@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use pairline_group::GroupId;
 use pairline_group::io::{Now, Proposal, RecoveredGroup, Write, WriteClass};
 use pairline_group::{Host, HostConfig, Others, RecoverError};
-use pairline_services::admission::Admission;
+use pairline_services::admission::{Admission, Doors};
 use pairline_sip::auth::NonceWindow;
 use pairline_sip::target::Resting;
 use pairline_sip::transaction::{Layer, Timers};
@@ -67,6 +67,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         streams: BTreeSet::new(),
         verified: BTreeMap::new(),
         local_guests: BTreeMap::new(),
+        doors: Doors::Open,
         admission,
         resting: Resting::default(),
         nonces: NonceWindow::new(NONCE_WINDOW),
@@ -111,6 +112,7 @@ fn host(
         server: config.server,
         servers: config.topology.servers_of(pool).iter().map(|server| server.id).collect(),
         incarnation: 1,
+        joins: false,
         seed: u64::from_le_bytes(seed),
         groups,
         cms_home: config.topology.deployment.management_store == pool,

@@ -40,6 +40,12 @@ pub enum Impossible {
     /// An answer speaks of items that were never sent.
     #[error("it speaks of items that were never sent")]
     Ahead,
+    /// Its sender was taken from the group.
+    #[error("its sender is no replica of the group any more")]
+    Gone,
+    /// This replica knows nothing yet, and waits for a copy.
+    #[error("this replica waits for a copy")]
+    Blank,
 }
 
 /// Whether a message can be true.

@@ -7,7 +7,7 @@
 
 use super::ReplicaId;
 use crate::ids::Millis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a leader counts on the last round of heartbeats that a majority has answered.
 pub(super) const LEASE: Millis = 400;
@@ -31,8 +31,8 @@ struct Answer {
 /// What the answers of one term say.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
-    /// How many others make a majority with this replica.
-    others: usize,
+    /// The sets of voters of which each has to have answered by majority, as others and how many of these.
+    sets: Vec<(BTreeSet<ReplicaId>, usize)>,
     term: u64,
     answers: BTreeMap<ReplicaId, Answer>,
     /// When the newest round that a majority has answered was sent.
@@ -42,9 +42,32 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Nothing is known yet.
-    pub(super) fn among(voters: usize) -> Lease {
-        Lease { others: voters / 2, ..Lease::default() }
+    /// A replica's among these sets of voters. What was heard stays. That `extra` ones count is a fault.
+    pub(super) fn among<'a>(
+        &mut self,
+        own: ReplicaId,
+        sets: impl IntoIterator<Item = &'a BTreeSet<ReplicaId>>,
+        extra: &BTreeSet<ReplicaId>,
+    ) {
+        let others = |set: &BTreeSet<ReplicaId>| {
+            let needed = set.len() / 2 + 1 - usize::from(set.contains(&own));
+            (set.union(extra).copied().filter(|voter| *voter != own).collect(), needed)
+        };
+        self.sets = sets.into_iter().filter(|set| !set.is_empty()).map(others).collect();
+        self.confirmed = self.majority();
+    }
+
+    /// When the newest round was sent that a majority of each set has answered.
+    fn majority(&self) -> Option<Millis> {
+        let of_set = |(others, needed): &(BTreeSet<ReplicaId>, usize)| {
+            let Some(last) = needed.checked_sub(1) else { return Some(Millis::MAX) };
+            let mut rounds: Vec<Millis> =
+                others.iter().filter_map(|other| self.answers.get(other)).map(|answer| answer.round).collect();
+            rounds.sort_unstable_by(|a, b| b.cmp(a));
+            rounds.get(last).copied()
+        };
+        // Nothing, if any of them has not.
+        self.sets.iter().map(of_set).min().flatten()
     }
 
     /// The term that the answers are of.
@@ -54,7 +77,7 @@ impl Lease {
 
     /// This replica leads in a new term.
     pub(super) fn begin(&mut self, term: u64) {
-        *self = Lease { others: self.others, term, ..Lease::default() };
+        *self = Lease { sets: std::mem::take(&mut self.sets), term, ..Lease::default() };
     }
 
     /// Another replica is told to lead.
@@ -79,9 +102,7 @@ impl Lease {
             return;
         }
         answer.round = round;
-        let mut rounds: Vec<Millis> = self.answers.values().map(|answer| answer.round).collect();
-        rounds.sort_unstable_by(|a, b| b.cmp(a));
-        self.confirmed = self.others.checked_sub(1).and_then(|last| rounds.get(last).copied());
+        self.confirmed = self.majority();
     }
 
     /// Whether nobody else can lead now.
@@ -117,8 +138,9 @@ mod tests {
 
     use super::*;
 
-    fn lease(voters: usize) -> Lease {
-        let mut lease = Lease::among(voters);
+    fn lease(voters: u64) -> Lease {
+        let mut lease = Lease::default();
+        lease.among(1, [&(1..=voters).collect()], &BTreeSet::new());
         lease.begin(3);
         lease
     }
@@ -139,6 +161,20 @@ mod tests {
         assert!(!five.holds(1_100));
         five.answered(1_100, 3, &context(1_000, b""));
         assert!(five.holds(1_399) && !five.holds(1_400), "the older of the two that are needed counts");
+    }
+
+    #[test]
+    fn in_a_joint_configuration_a_majority_of_the_old_and_of_the_new_voters_is_needed() {
+        let mut lease = lease(3);
+        lease.answered(1_000, 2, &context(1_000, b""));
+        lease.answered(1_000, 9, &context(1_000, b""));
+        assert!(lease.holds(1_000));
+        lease.among(1, [&[1, 2, 3].into(), &[1, 4, 5].into()], &BTreeSet::new());
+        assert!(!lease.holds(1_000), "nobody of the new ones has answered");
+        lease.answered(1_000, 4, &context(1_000, b""));
+        assert!(lease.holds(1_000));
+        lease.among(1, [&[4, 5].into()], &BTreeSet::new());
+        assert!(!lease.holds(1_000), "who does not vote does not count");
     }
 
     #[test]

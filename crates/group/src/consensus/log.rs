@@ -3,16 +3,18 @@
 //! Owns the part after the last compaction. Entries are here as soon as they are drained, before they are synced. Does not
 //! own the log on disk.
 
-use super::{LogItem, ReplicaId};
-use crate::codec::Hard;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use super::LogItem;
+use super::members::{Change, Members};
+use crate::codec::{self, Hard};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::collections::VecDeque;
 
 /// The log behind one consensus replica.
 pub(crate) struct MemLog {
     hard: Hard,
-    voters: Vec<ReplicaId>,
+    /// The configuration that the log begins with.
+    conf: ConfState,
     /// Index and term of the entry before the first one here.
     base: (u64, u64),
     entries: VecDeque<Entry>,
@@ -20,17 +22,29 @@ pub(crate) struct MemLog {
 
 /// Our form of a library entry.
 pub(crate) fn item(entry: &Entry) -> LogItem {
-    LogItem { index: entry.index, term: entry.term, payload: entry.data.clone() }
+    let payload = match entry.entry_type {
+        EntryType::EntryNormal => entry.data.clone(),
+        // The end of a joint configuration is the library's own.
+        _ if entry.context.is_empty() => codec::encode_change(&Change::default()),
+        _ => entry.context.clone(),
+    };
+    LogItem { index: entry.index, term: entry.term, payload }
 }
 
 /// The library's form of an item.
 pub(crate) fn entry(item: LogItem) -> Entry {
-    Entry { index: item.index, term: item.term, data: item.payload, ..Entry::default() }
+    let LogItem { index, term, payload } = item;
+    if codec::is_change(&payload) {
+        // Only its kind matters to the library; what it says is read where it is applied.
+        let entry_type = EntryType::EntryConfChangeV2;
+        return Entry { entry_type, index, term, context: payload, ..Entry::default() };
+    }
+    Entry { index, term, data: payload, ..Entry::default() }
 }
 
 impl MemLog {
-    pub(crate) fn new(voters: Vec<ReplicaId>, hard: Hard, base: (u64, u64), items: Vec<LogItem>) -> MemLog {
-        MemLog { hard, voters, base, entries: items.into_iter().map(entry).collect() }
+    pub(crate) fn new(members: &Members, hard: Hard, base: (u64, u64), items: Vec<LogItem>) -> MemLog {
+        MemLog { hard, conf: members.to_library(), base, entries: items.into_iter().map(entry).collect() }
     }
 
     fn last(&self) -> u64 {
@@ -76,8 +90,7 @@ impl Storage for MemLog {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let Hard { term, vote, commit } = self.hard;
         let hard_state = HardState { term, vote, commit, ..HardState::default() };
-        let conf_state = ConfState { voters: self.voters.clone(), ..ConfState::default() };
-        Ok(RaftState { hard_state, conf_state })
+        Ok(RaftState { hard_state, conf_state: self.conf.clone() })
     }
 
     fn entries(
@@ -98,7 +111,9 @@ impl Storage for MemLog {
         let mut size = 0_u64;
         let mut out = Vec::with_capacity(to - from);
         for entry in self.entries.range(from..to) {
-            size = size.saturating_add(u64::try_from(entry.data.len()).unwrap_or(u64::MAX)).saturating_add(24);
+            size = size
+                .saturating_add(u64::try_from(entry.data.len() + entry.context.len()).unwrap_or(u64::MAX))
+                .saturating_add(24);
             if size > most && !out.is_empty() {
                 break;
             }

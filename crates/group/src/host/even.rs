@@ -145,7 +145,8 @@ impl Host {
 
     fn lead_frame(&mut self, group: GroupId, to: ReplicaId, body: LeadBody) {
         if let Some(link) = self.peers.get(&replicas::server(to)).copied() {
-            let frame = Frame::Lead { group, from: replicas::own(&self.cfg), to, body };
+            let from = self.number(group);
+            let frame = Frame::Lead { group, from, to, body };
             self.out.push_back(HostOutput::Send { link, frame });
         }
     }

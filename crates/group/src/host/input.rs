@@ -42,6 +42,7 @@ impl Host {
             HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
             HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
             HostInput::Drain { on } => self.drain(on),
+            HostInput::Servers(servers) => self.servers(servers),
             HostInput::TailOpen { group, entries } => self.with(group, |instance, _| instance.tail_open(entries)),
         }
     }
@@ -121,6 +122,7 @@ impl Host {
         }
         self.tick_link();
         self.tick_even();
+        self.tick_moves();
     }
 
     /// Takes the copies in turn, from the one behind that which was last, until so many of their records have changed that writing
@@ -182,11 +184,9 @@ impl Host {
             id.is_cms() || id.pool == own || partner.is_some_and(|(pool, groups)| id.pool == pool && id.index < groups)
         };
         let gone: Vec<GroupId> = self.groups.keys().filter(|id| !kept(id)).copied().collect();
+        self.moves.expected.retain(kept);
         for group in gone {
-            self.groups.remove(&group);
-            self.touched.remove(&group);
-            self.hello.remove(&group);
-            self.out.push_back(HostOutput::Forget { group });
+            self.forget(group);
         }
     }
 

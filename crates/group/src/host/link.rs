@@ -172,14 +172,20 @@ impl Host {
     /// What a replica on another server of this pool says: only for itself.
     fn replica(&mut self, link: LinkId, group: GroupId, message: ReplicaMessage) {
         if self.is_of_pool(link, message.from) {
+            self.come(group, &message);
             self.with(group, |instance, cx| instance.hear(cx, message));
         }
     }
 
     fn copy(&mut self, link: LinkId, group: GroupId, (from, to): (ReplicaId, ReplicaId), body: CopyBody) {
-        if self.is_of_pool(link, from) && to == replicas::own(&self.cfg) {
+        if self.is_of_pool(link, from) && to == self.number(group) {
             self.with(group, |instance, cx| instance.on_copy(cx, from, body));
         }
+    }
+
+    /// The number of this server's replica of a group.
+    pub(super) fn number(&self, group: GroupId) -> ReplicaId {
+        self.groups.get(&group).map_or_else(|| replicas::own(&self.cfg), Instance::number)
     }
 
     /// Whether a link leads to the server of a replica in this pool.
@@ -213,10 +219,11 @@ impl Host {
             Frame::Replica { group, message } => self.replica(link, group, *message),
             Frame::Copy { group, from, to, body } => self.copy(link, group, (from, to), body),
             Frame::Lead { group, from, to, body } => {
-                if self.is_of_pool(link, from) && to == replicas::own(&self.cfg) {
+                if self.is_of_pool(link, from) && to == self.number(group) {
                     self.on_lead(group, from, body);
                 }
             }
+            Frame::Member { group, body } if pool == self.cfg.pool => self.on_member(link, server, group, body),
             frame if Some(pool) != self.partner() || frame.check().is_err() => {}
             frame => {
                 // The two sides may prefer different ones of several connections: what the partner says counts on each.
@@ -280,7 +287,7 @@ impl Host {
                 self.exchange(server, group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
             // Said within a pool.
-            Frame::Replica { .. } | Frame::Copy { .. } | Frame::Lead { .. } => {}
+            Frame::Replica { .. } | Frame::Copy { .. } | Frame::Lead { .. } | Frame::Member { .. } => {}
         }
     }
 

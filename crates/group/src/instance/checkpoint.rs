@@ -4,7 +4,7 @@
 
 use super::copy::Restoring;
 use super::{Cx, Head, Instance, replicas};
-use crate::codec::{self, DecodeError, Hard, Item, Meta};
+use crate::codec::{self, DecodeError, Hard, HardOf, Item, Meta};
 use crate::config::{HostConfig, planted};
 use crate::consensus::{Consensus, ConsensusError, LogItem, Start};
 use crate::ids::GroupId;
@@ -46,12 +46,16 @@ pub(super) fn mark(group: GroupId, (index, term): (u64, u64)) -> LogRecord {
     LogRecord { group, kind: LogKind::Item, term, index, payload: codec::encode_item(&Item::Restored) }
 }
 
-/// The log record of a hard state.
-pub(super) fn hard_record(group: GroupId, hard: &Hard) -> LogRecord {
-    LogRecord { group, kind: LogKind::HardState, term: 0, index: 0, payload: codec::encode(hard).into() }
-}
-
 impl Instance {
+    /// The log record of a hard state.
+    pub(super) fn hard_record(&self, hard: Hard) -> LogRecord {
+        // Until there is a checkpoint the log begins there; the last record is the one that counts.
+        let origin = (self.durable == 0).then(|| self.origin.clone());
+        let of = HardOf { hard, replica: self.consensus.replica(), origin };
+        let (group, payload) = (self.group, codec::encode_hard(&of).into());
+        LogRecord { group, kind: LogKind::HardState, term: 0, index: 0, payload }
+    }
+
     /// What changed since the last checkpoint; `None` if nothing did.
     pub(crate) fn checkpoint(&mut self, cfg: &HostConfig, id: u64) -> Option<CheckpointDelta> {
         if self.orphans {
@@ -106,6 +110,8 @@ impl Instance {
             tail: self.tail,
             heard: self.heard,
             restored: self.restoring.is_some(),
+            replica: self.consensus.replica(),
+            members: Some(self.consensus.members().clone()),
         }
     }
 
@@ -135,10 +141,12 @@ impl Instance {
         let cfg = cx.cfg;
         let group = from.group;
         let mut hard = Hard::default();
+        let (mut replica, mut members) = (0, None);
         let (mut state, mut meta) = (State::default(), None);
         if let Some(checkpoint) = from.checkpoint {
             let read = codec::decode_meta(&checkpoint.meta).map_err(GroupRecoverError::Meta)?;
             hard = read.hard;
+            (replica, members) = (read.replica, read.members.clone());
             state = State::restore(&read, checkpoint.records).ok_or(GroupRecoverError::Digest)?;
             meta = Some(read);
         }
@@ -153,10 +161,12 @@ impl Instance {
             let index = record.index;
             match record.kind {
                 LogKind::HardState => {
-                    let read: Hard =
-                        codec::decode(&record.payload).map_err(|source| GroupRecoverError::Record { index, source })?;
-                    if read.term >= hard.term {
-                        hard = read;
+                    let read = codec::decode_hard(&record.payload)
+                        .map_err(|source| GroupRecoverError::Record { index, source })?;
+                    replica = replica.max(read.replica);
+                    members = members.or(read.origin);
+                    if read.hard.term >= hard.term {
+                        hard = read.hard;
                     }
                 }
                 // Of before a copy was taken over.
@@ -165,20 +175,22 @@ impl Instance {
                 LogKind::Item => after.push(LogItem { index, term: record.term, payload: record.payload }),
             }
         }
-        let (replica, voters) = (replicas::own(cfg), replicas::voters(cfg, group));
-        let faults = replicas::faults(cfg);
+        // One of an earlier build has the replicas that it began with, and its first number.
+        let members = members.unwrap_or_else(|| replicas::first_members(cfg, group));
+        let (replica, origin) = (replicas::or_own(cfg, replica), members.clone());
         let start = Start {
             seed: cfg.seed,
             replica,
-            voters,
+            members,
             applied,
             hard,
             items: after,
             keep: cfg.limits.replica_items,
             now: cx.now.mono,
-            faults,
+            faults: replicas::faults(cfg),
         };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);
+        instance.origin = origin;
         instance.replaying = true;
         instance.changed = false;
         instance.applied = applied;
@@ -235,7 +247,7 @@ impl Instance {
                     self.shadow = None;
                     self.retained.clear();
                 }
-                Item::Noop | Item::Fence(_) | Item::TailStored(_) => {}
+                Item::Noop | Item::Fence(_) | Item::TailStored(_) | Item::Change(_) => {}
             }
         }
         let last = self.retained.point(self.state.position.seq);

@@ -40,6 +40,7 @@ impl Instance {
             Item::Seed(chunk) => self.seed_chunk(&chunk),
             Item::Swap(swap) => self.swap(cx, &swap),
             Item::SeedAbort => self.shadow = None,
+            Item::Change(change) => self.change_members(cx, &change),
             Item::Fence(fence) => {
                 self.fenced(fence);
                 let at = self.state.position;

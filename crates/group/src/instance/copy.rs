@@ -83,7 +83,8 @@ impl Instance {
         if self.copy_in.as_ref().is_some_and(|copy| now >= copy.progress.saturating_add(STALL)) {
             self.copy_in = None;
         }
-        if self.follows() || self.is_stopped() {
+        // Also before all of its log is applied: it may be that nothing more is committed before another has a copy.
+        if !self.consensus.is_elected() || self.is_stopped() {
             self.copies.clear();
             return;
         }
@@ -99,10 +100,18 @@ impl Instance {
         self.consensus.keep_from(self.copies.values().map(|copy| copy.at.0).min());
     }
 
+    /// A replica that knows nothing yet asks for a copy.
+    pub(super) fn offer_copy(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
+        if self.copies.len() < AT_ONCE && !self.copies.contains_key(&to) && self.restoring.is_none() {
+            self.begin_copy(cx, to);
+            self.consensus.keep_from(self.copies.values().map(|copy| copy.at.0).min());
+        }
+    }
+
     fn begin_copy(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
         self.copy_number = self.copy_number.max(cx.now.wall).saturating_add(1);
         let (number, meta) = (self.copy_number, codec::encode_meta(&self.meta(cx.cfg)).into());
-        cx.tell_of_copy(self.group, (replicas::own(cx.cfg), to), CopyBody::Begin { copy: number, meta });
+        cx.tell_of_copy(self.group, (self.consensus.replica(), to), CopyBody::Begin { copy: number, meta });
         let copy = CopyOut {
             number,
             state: self.state.clone(),
@@ -121,7 +130,7 @@ impl Instance {
     fn send_parts(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
         let limits = &cx.cfg.limits;
         let (most, window) = (u64::try_from(limits.seed_chunk).unwrap_or(u64::MAX), limits.seed_window);
-        let (group, ends) = (self.group, (replicas::own(cx.cfg), to));
+        let (group, ends) = (self.group, (self.consensus.replica(), to));
         let term = self.consensus.term();
         let Some(copy) = self.copies.get_mut(&to) else { return };
         while !copy.all && copy.sent - copy.arrived < window {
@@ -162,7 +171,7 @@ impl Instance {
                 coming.progress = cx.now.mono;
                 coming.parts += 1;
                 let parts = coming.parts;
-                cx.tell_of_copy(self.group, (replicas::own(cx.cfg), from), CopyBody::Have { copy, parts });
+                cx.tell_of_copy(self.group, (self.consensus.replica(), from), CopyBody::Have { copy, parts });
                 if let Some(term) = last {
                     self.take_over(cx, term);
                 }
@@ -182,7 +191,9 @@ impl Instance {
         let at = (meta.applied, meta.applied_term);
         let Some(state) = State::restore(&meta, records) else { return };
         let last = self.consensus.last();
-        if !self.consensus.restore(from, term, at) {
+        // An older build's copy is of a group that was never changed.
+        let members = meta.members.clone().unwrap_or_else(|| self.consensus.members().clone());
+        if !self.consensus.restore((from, term), at, &members) {
             return;
         }
         self.state = state;

@@ -6,7 +6,9 @@
 use super::{Cx, Instance};
 use crate::codec::{self, Item};
 use crate::config::{HostConfig, planted};
-use crate::consensus::{Faults, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
+pub(crate) use crate::consensus::members::server;
+use crate::consensus::members::{self, Members};
+use crate::consensus::{Change, Faults, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
 use crate::ids::{Epoch, GroupId, Millis, ServerId};
 use crate::io::{Done, Now, Refusal, ReplicaStatus, Role};
 use crate::placement;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 const OVERHEARD: Millis = 1_000;
 
 /// Items that a replica may lack and still be asked to lead.
-const NEAR: u64 = 64;
+pub(super) const NEAR: u64 = 64;
 
 /// What a leader that has a partner says with each heartbeat.
 #[derive(Serialize, Deserialize)]
@@ -29,25 +31,20 @@ struct Word {
     acked: Option<u64>,
 }
 
-/// The number of a server's replica with the disk that has this incarnation.
-fn number(server: ServerId, incarnation: u64) -> ReplicaId {
-    (u64::from(server.0) << 16 | (incarnation & 0xffff)).max(1)
-}
-
-/// The number of this server's replicas.
+/// The number of this server's first replica of any group.
 pub(crate) fn own(cfg: &HostConfig) -> ReplicaId {
-    number(cfg.server, cfg.incarnation)
+    members::number(cfg.server, cfg.incarnation, 0)
 }
 
-/// The server of a replica.
-pub(crate) fn server(replica: ReplicaId) -> ServerId {
-    ServerId(u32::try_from(replica >> 16).unwrap_or(u32::MAX))
+/// A replica's number as stored: 0 is the server's first.
+pub(super) fn or_own(cfg: &HostConfig, replica: ReplicaId) -> ReplicaId {
+    if replica == 0 { own(cfg) } else { replica }
 }
 
 /// The replicas that a group begins with: one on each server that it is placed on, with its first disk.
-pub(crate) fn voters(cfg: &HostConfig, group: GroupId) -> Vec<ReplicaId> {
-    let number = |server| if server == cfg.server { own(cfg) } else { number(server, 1) };
-    placement::of(group, &cfg.servers).into_iter().map(number).collect()
+pub(crate) fn first_members(cfg: &HostConfig, group: GroupId) -> Members {
+    let number = |server| if server == cfg.server { own(cfg) } else { members::number(server, 1, 0) };
+    Members::of(placement::of(group, &cfg.servers).into_iter().map(number))
 }
 
 /// The faults that a test planted.
@@ -59,15 +56,30 @@ pub(super) fn faults(cfg: &HostConfig) -> Faults {
         lease_ignored: planted!(cfg, LeaseIgnored),
         promise_forgotten: planted!(cfg, PromiseForgotten),
         passed_on_and_kept: planted!(cfg, PassedOnAndKept),
+        changes_without_joint: planted!(cfg, ChangeWithoutJoint),
+        changes_at_append: planted!(cfg, ChangeAtAppend),
+        learners_count: planted!(cfg, LearnerCounted),
+        old_number_accepted: planted!(cfg, OldNumberAccepted),
     }
 }
 
 /// Whether this server has a copy of a group.
 pub(crate) fn has(cfg: &HostConfig, group: GroupId) -> bool {
-    placement::of(group, &cfg.servers).contains(&cfg.server)
+    let all = group.is_cms() && cfg.servers.contains(&cfg.server);
+    all || placement::of(group, &cfg.servers).contains(&cfg.server)
+}
+
+/// The disk of its server that a replica is on.
+pub(crate) fn incarnation(replica: ReplicaId) -> u64 {
+    members::age(replica).0
 }
 
 impl Instance {
+    /// The number of this replica.
+    pub(crate) fn number(&self) -> ReplicaId {
+        self.consensus.replica()
+    }
+
     /// Whether another replica leads, or none does yet.
     pub(crate) fn follows(&self) -> bool {
         !self.consensus.is_alone() && !self.consensus.leads()
@@ -109,6 +121,7 @@ impl Instance {
         let leads = self.leads_now(now);
         let status = |known: Known| ReplicaStatus {
             server: server(known.replica),
+            voter: known.votes,
             behind: known.behind,
             heard: known.heard.is_some(),
             leads: leads && known.replica == own,
@@ -155,6 +168,7 @@ impl Instance {
             Err(why @ (Impossible::Lost | Impossible::Forked)) => self.stop(cx, &why.to_string()),
             // Of no consequence, whoever sent it: it is as if it had been lost.
             Err(Impossible::Misdirected | Impossible::Contradiction | Impossible::Ahead) => {}
+            Err(Impossible::Gone | Impossible::Blank) => {}
         }
     }
 
@@ -177,8 +191,15 @@ impl Instance {
     }
 
     /// A stopped copy among several says nothing more, so that the others go on without it; nor does one whose state is not on disk.
-    fn takes_part(&self) -> bool {
+    pub(super) fn takes_part(&self) -> bool {
         self.consensus.is_alone() || !(self.is_stopped() || self.restoring.is_some())
+    }
+
+    /// A change of the configuration is committed.
+    pub(super) fn change_members(&mut self, cx: &mut Cx<'_>, change: &Change) {
+        if let Err(error) = self.consensus.apply_change(change) {
+            self.stop(cx, &error.to_string());
+        }
     }
 
     /// Sends what is to be said to the others.
@@ -209,7 +230,7 @@ impl Instance {
         }
         let known = self.consensus.known(now.mono).into_iter().find(|known| server(known.replica) == to)?;
         let healthy = known.heard.is_some_and(|heard| heard <= since);
-        (healthy && known.behind <= NEAR).then_some(known.replica)
+        (healthy && known.votes && known.behind <= NEAR).then_some(known.replica)
     }
 
     /// Whether this copy would lead, if the one that does asks it to.
@@ -271,6 +292,11 @@ impl Instance {
         }
         self.tell_role(cx);
         leads.is_some()
+    }
+
+    /// This copy is one no more: whoever waits is told.
+    pub(crate) fn ends(&mut self, cx: &mut Cx<'_>) {
+        self.stepped_down(cx);
     }
 
     /// Another replica leads, or will: what was proposed here may yet be committed, or never.

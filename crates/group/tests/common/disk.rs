@@ -77,6 +77,7 @@ impl Disk {
     /// Everything of a group is gone.
     pub fn forget(&mut self, group: GroupId) {
         self.synced.retain(|record| record.group != group);
+        self.unsynced.iter_mut().for_each(|batch| batch.records.retain(|record| record.group != group));
         self.checkpoints.remove(&group);
         self.purged.remove(&group);
         self.last.remove(&group);

@@ -68,6 +68,28 @@ fn ends(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
+impl Member {
+    /// One with an empty disk, not started.
+    fn of(cfg: HostConfig) -> Member {
+        Member {
+            cfg,
+            host: None,
+            disk: Disk::default(),
+            auto_sync: true,
+            done: BTreeMap::new(),
+            alarms: Vec::new(),
+            applied: Vec::new(),
+            swapped: 0,
+            tails: Vec::new(),
+            verified: Vec::new(),
+            changes: 0,
+            born: 0,
+            frozen: false,
+            inbox: VecDeque::new(),
+        }
+    }
+}
+
 impl Pool {
     /// So many fresh servers, all linked.
     pub fn new(servers: u32, seed: u64) -> Pool {
@@ -98,22 +120,7 @@ impl Pool {
             let mut cfg = HostConfig::new(PoolId(pool), *server);
             (cfg.groups, cfg.seed, cfg.servers) = (1, seed, servers.clone());
             change(&mut cfg);
-            Member {
-                cfg,
-                host: None,
-                disk: Disk::default(),
-                auto_sync: true,
-                done: BTreeMap::new(),
-                alarms: Vec::new(),
-                applied: Vec::new(),
-                swapped: 0,
-                tails: Vec::new(),
-                verified: Vec::new(),
-                changes: 0,
-                born: 0,
-                frozen: false,
-                inbox: VecDeque::new(),
-            }
+            Member::of(cfg)
         };
         let mut pool = Pool {
             members: each.map(member).collect(),
@@ -208,9 +215,19 @@ impl Pool {
         self.links[&ends(a, b)]
     }
 
+    /// Whether there is one.
+    pub fn linked(&self, a: usize, b: usize) -> bool {
+        self.links.contains_key(&ends(a, b))
+    }
+
     /// The number of a server's replicas.
     pub fn replica(&self, at: usize) -> ReplicaId {
         u64::from(self.members[at].cfg.server.0) << 16 | self.members[at].cfg.incarnation
+    }
+
+    /// Cuts the link between two servers.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        self.unlink(vec![ends(a, b)]);
     }
 
     /// Cuts a server off from all others.
@@ -236,6 +253,56 @@ impl Pool {
     /// Starts a killed server from its disk.
     pub fn restart(&mut self, at: usize) {
         self.start(at);
+    }
+
+    /// A killed server gets an empty disk.
+    pub fn wipe(&mut self, at: usize) {
+        self.members[at].disk = Disk::default();
+        self.members[at].cfg.incarnation += 1;
+    }
+
+    /// A killed server gets an empty disk, and has the number of its first.
+    pub fn empty(&mut self, at: usize) {
+        self.members[at].disk = Disk::default();
+        (self.members[at].cfg.incarnation, self.members[at].cfg.joins) = (1, true);
+    }
+
+    /// A server that comes to the first pool; the others have to be told.
+    pub fn add(&mut self) -> usize {
+        let mut cfg = self.members[0].cfg.clone();
+        cfg.server = ServerId(u32::try_from(self.members.len()).unwrap() + 1);
+        (cfg.joins, cfg.incarnation) = (true, 1);
+        cfg.servers.push(cfg.server);
+        self.members.push(Member::of(cfg));
+        self.start(self.members.len() - 1);
+        self.members.len() - 1
+    }
+
+    /// All are told that these are the servers of the pool.
+    pub fn servers(&mut self, of: &[usize]) {
+        let servers: Vec<ServerId> = of.iter().map(|at| self.members[*at].cfg.server).collect();
+        for at in 0..self.members.len() {
+            self.members[at].cfg.servers.clone_from(&servers);
+            self.input(at, HostInput::Servers(servers.clone()));
+        }
+        self.settle();
+    }
+
+    /// Servers with a copy of the group.
+    pub fn with_copy(&self) -> Vec<usize> {
+        let has = |at: &usize| self.members[*at].host.as_ref().is_some_and(|host| host.group(GROUP).is_some());
+        (0..self.members.len()).filter(has).collect()
+    }
+
+    /// Servers whose replicas vote, and those whose only follow, as the leader knows.
+    pub fn replicas(&self) -> (BTreeSet<usize>, BTreeSet<usize>) {
+        let leader = self.leader().expect("a leader");
+        let at = |server| self.members.iter().position(|member| member.cfg.server == server).unwrap();
+        let all = self.host(leader).replicas(GROUP);
+        let (voters, learners): (Vec<_>, Vec<_>) = all.into_iter().partition(|status| status.voter);
+        let places =
+            |of: Vec<pairline_group::io::ReplicaStatus>| of.into_iter().map(|status| at(status.server)).collect();
+        (places(voters), places(learners))
     }
 
     pub fn host(&self, at: usize) -> &Host {
@@ -322,7 +389,11 @@ impl Pool {
                 self.input(at, HostInput::TailStored { group });
             }
             HostOutput::Verified { equal, .. } => member.verified.push(equal),
-            HostOutput::Forget { group } => member.disk.forget(group),
+            HostOutput::Forget { group } => {
+                member.disk.forget(group);
+                // An empty disk is not a new one any more.
+                member.cfg.joins = true;
+            }
         }
     }
 

@@ -28,6 +28,13 @@ enum End {
     Disconnected,
 }
 
+/// Why a request goes on to the next server.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Refused,
+    Silent,
+}
+
 impl Worker {
     /// Begins an operation that was due at `due`.
     pub(super) fn begin(&mut self, now: u64, kind: Kind, user: u32, due: u64) {
@@ -45,6 +52,7 @@ impl Worker {
         slot.why.clear();
         (slot.due, slot.sent, slot.serial, slot.cseq, slot.challenged) = (due, now, self.serial, 0, false);
         (slot.made, slot.up, slot.tries, slot.reinvite, slot.granted) = (server, 0, 0, None, None);
+        slot.passed = [0; 2];
         slot.step = match kind {
             Kind::Register => Step::Register,
             Kind::Message => Step::Message,
@@ -139,9 +147,13 @@ impl Worker {
             self.uas.receive(now, port, from, message, |reply| drop(port_.send(from, reply)));
             return;
         };
-        let Some((id, generation)) = scan::branch(message) else {
+        let Some((id, generation, run)) = scan::branch(message) else {
             return;
         };
+        if run != self.plan.run {
+            // An answer that an earlier run from this port did not wait for.
+            return;
+        }
         let current = self.slots.get(id as usize).is_some_and(|s| s.generation == generation && s.step != Step::Free);
         if !current {
             self.acknowledge_again(port, from, status, message);
@@ -176,7 +188,7 @@ impl Worker {
                 return;
             }
         }
-        if step.in_dialog() && status == 503 && self.try_next(now, id) {
+        if status == 503 && self.goes_on(step) && self.try_next(now, id, Why::Refused) {
             return;
         }
         if step == Step::Reinvite {
@@ -292,7 +304,8 @@ impl Worker {
         } else {
             self.slots[id as usize].step = Step::Bye;
         }
-        self.slots[id as usize].challenged = false;
+        let slot = &mut self.slots[id as usize];
+        (slot.challenged, slot.tries) = (false, 0);
         self.send(now, id);
     }
 
@@ -311,18 +324,43 @@ impl Worker {
         slot.server = self.servers[(at + 1) % self.servers.len()];
     }
 
-    /// Sends a request of an established call to the next server, as a client does that has found several by the name in its
-    /// route; false if all of them were asked.
-    fn try_next(&mut self, now: u64, id: u32) -> bool {
+    /// Whether a request that one server does not serve is for the next one.
+    fn goes_on(&self, step: Step) -> bool {
+        step.in_dialog() || self.plan.goes_on
+    }
+
+    /// Sends a request to the next server, as a client does that has found several by the name in its route or by that of its pool;
+    /// false if all of them were asked.
+    fn try_next(&mut self, now: u64, id: u32, why: Why) -> bool {
         let tries = usize::from(self.slots[id as usize].tries) + 1;
         if !self.plan.moves || tries >= self.servers.len() {
             return false;
         }
+        let failed = self.slots[id as usize].server;
         self.go_on_elsewhere(id);
         let slot = &mut self.slots[id as usize];
         (slot.tries, slot.challenged) = (slot.tries + 1, false);
+        if !slot.step.in_dialog() {
+            slot.made = slot.server;
+            slot.passed[why as usize] += 1;
+            self.stays(id, failed);
+        }
         self.send(now, id);
         true
+    }
+
+    /// The user of an operation that went on to another server keeps to that one, and registers there.
+    fn stays(&mut self, id: u32, failed: SocketAddr) {
+        let Slot { user, server, kind, .. } = self.slots[id as usize];
+        let at = self.servers.iter().position(|other| *other == server).unwrap_or(0);
+        let state = self.users.get_mut(user);
+        if self.servers[state.server % self.servers.len()] != failed {
+            return;
+        }
+        state.server = at;
+        if kind != Kind::Register && self.again.len() < self.users.len() as usize * 2 {
+            self.again.push_back(user);
+        }
     }
 
     /// Sends a request again.
@@ -342,7 +380,7 @@ impl Worker {
     /// Gives up an operation.
     pub(super) fn timed_out(&mut self, now: u64, id: u32) {
         let step = self.slots[id as usize].step;
-        if step == Step::Hold || (step.in_dialog() && self.try_next(now, id)) {
+        if step == Step::Hold || (self.goes_on(step) && self.try_next(now, id, Why::Silent)) {
             return;
         }
         if step == Step::Reinvite {
@@ -469,6 +507,8 @@ impl Worker {
             took: milliseconds(now.saturating_sub(slot.sent)),
             to: to.as_deref(),
             granted: slot.granted,
+            refused: slot.passed[0],
+            silent: slot.passed[1],
             step: (!success).then(|| slot.step.name()),
             why: (status >= 300).then_some(slot.why.as_str()),
             call: (slot.up > 0).then_some(CallLine { up, made: slot.made, reinvite: slot.reinvite }),

@@ -77,6 +77,8 @@ pub struct Plan {
     pub journal_failures: bool,
     /// Whether established calls get a re-INVITE, and it and the BYE go to another server first.
     pub elsewhere: bool,
+    /// Whether a new request that a server refuses with 503, or does not answer, goes to the next one.
+    pub goes_on: bool,
     /// When the run began, in milliseconds since 1970.
     pub began: u64,
 }

@@ -112,6 +112,8 @@ pub struct Slot {
     pub up: u64,
     /// Servers that the request of this step was sent to before, without an answer.
     pub tries: u8,
+    /// Servers that refused the operation's first request with 503, and that did not answer it, before it went on to the next.
+    pub passed: [u8; 2],
     /// Final status of the re-INVITE, if there was one; 0: no answer.
     pub reinvite: Option<u16>,
     /// Seconds that a registrar granted.
@@ -142,6 +144,7 @@ impl Slot {
             made: server,
             up: 0,
             tries: 0,
+            passed: [0; 2],
             reinvite: None,
             granted: None,
             why: String::new(),

@@ -25,13 +25,14 @@ pub fn request_line(message: &[u8]) -> Option<(&[u8], &[u8])> {
     (version == b"SIP/2.0" && !method.is_empty()).then_some((method, uri))
 }
 
-/// Slot and generation in the first branch of ours.
-pub fn branch(message: &[u8]) -> Option<(u32, u32)> {
+/// Slot, generation and run in the first branch of ours.
+pub fn branch(message: &[u8]) -> Option<(u32, u32, u64)> {
     let at = find(message, BRANCH)? + BRANCH.len();
-    let rest = &message[at..message.len().min(at + 24)];
+    let rest = &message[at..message.len().min(at + 36)];
     let (slot, rest) = hex(rest)?;
-    let (generation, _) = hex(rest.strip_prefix(b".")?)?;
-    Some((slot, generation))
+    let (generation, rest) = hex(rest.strip_prefix(b".")?)?;
+    let (run, _) = hex(rest.strip_prefix(b".")?)?;
+    Some((slot.try_into().ok()?, generation.try_into().ok()?, run))
 }
 
 /// Seconds that a 200 to REGISTER grants to its first contact.
@@ -117,8 +118,8 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     None
 }
 
-fn hex(bytes: &[u8]) -> Option<(u32, &[u8])> {
+fn hex(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let length = bytes.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let text = std::str::from_utf8(&bytes[..length]).ok()?;
-    Some((u32::from_str_radix(text, 16).ok()?, &bytes[length..]))
+    Some((u64::from_str_radix(text, 16).ok()?, &bytes[length..]))
 }

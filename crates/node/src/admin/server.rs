@@ -9,6 +9,7 @@ use crate::event::Level;
 use crate::io::Output;
 use pairline_group::ServerId;
 use pairline_group::io::HostInput;
+use pairline_services::admission::Doors;
 use pairline_services::cx::Peer;
 
 /// How often it is looked how far a drain is, in milliseconds.
@@ -46,15 +47,20 @@ pub async fn drain(cx: &TaskCx, seconds: u64) -> Result<Reply, Problem> {
         if led == 0 && calls == 0 {
             break;
         }
+        if led == 0 {
+            // Others set new calls up; or there would always be one under way here.
+            cx.with(|core| core.doors = Doors::NoDialogs);
+        }
         if cx.with(|core| core.now.mono) >= until {
             cx.with(|core| set_drained(core, false));
             return Err(not_in_time(led, calls, seconds));
         }
         cx.sleep(LOOK_MS).await;
     }
+    cx.with(|core| core.doors = Doors::NoDialogs);
     let (name, streams) = cx.with(|core| (own_name(core), core.streams.len()));
     let message = format!(
-        "{name} leads no group and sets up no call: it may be stopped; {streams} connections of clients will come back to other servers. \
+        "{name} leads no group, sets up no call and takes no new one: it may be stopped; {streams} connections of clients will come back to other servers. \
          `pairline server undrain {name}` takes that back"
     );
     Ok(Reply::Ok { message })
@@ -88,6 +94,9 @@ pub fn restart(cx: &TaskCx) -> Result<Reply, Problem> {
 
 fn set_drained(core: &mut Core, on: bool) {
     let now = core.now;
+    if core.doors != Doors::Shut {
+        core.doors = Doors::Open;
+    }
     core.host.handle(now, HostInput::Drain { on });
     let text = if on { "this server passes on what it leads" } else { "this server leads groups again" };
     core.event(Level::Info, "drain", text.to_owned());

@@ -388,8 +388,13 @@ impl Pool {
         })
     }
 
+    /// The group of a user at home in a pool.
+    pub fn group_at(&self, home: PoolId, user: &str) -> GroupId {
+        self.topology.group_of(home, &format!("sip:{user}@pairline.test")).unwrap()
+    }
+
     /// The group of a user of the first pool.
     pub fn group_of(&self, user: &str) -> GroupId {
-        self.topology.group_of(POOL, &format!("sip:{user}@pairline.test")).unwrap()
+        self.group_at(POOL, user)
     }
 }

@@ -23,6 +23,10 @@ pub trait NodeLike {
     fn poll(&mut self) -> Option<Output>;
     /// Monotonic milliseconds at which a tick is due at the latest.
     fn next_timeout(&self) -> Option<Millis>;
+    /// Requests that wait for their final answer.
+    fn under_way(&self) -> usize {
+        0
+    }
     /// How much of what is new is to be handed in at all, by class.
     fn shares(&self) -> Shares {
         [WHOLE; Class::ALL.len()]
@@ -47,6 +51,10 @@ impl NodeLike for Node {
 
     fn next_timeout(&self) -> Option<Millis> {
         Node::next_timeout(self)
+    }
+
+    fn under_way(&self) -> usize {
+        Node::under_way(self)
     }
 
     fn shares(&self) -> Shares {

@@ -32,6 +32,9 @@ const MANY: usize = 64;
 const STOP: Millis = 10_000;
 /// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
 const SHIP: Millis = 250;
+/// How long a stop waits for answers to requests that are under way, in milliseconds: longer than a server takes, shorter than a telephone
+/// rings.
+const FINISH: Millis = 2_000;
 
 /// Kinds of clients' messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +115,14 @@ impl NodeLoop {
         self.drain()?;
         loop {
             let worked = self.turn()?;
-            if self.signals.stopping() && self.settled() {
-                self.out.close_disk();
-                return Ok(());
+            if self.signals.stopping() {
+                if self.stopping_since.is_none() {
+                    self.give(Input::Ending);
+                }
+                if self.settled() {
+                    self.out.close_disk();
+                    return Ok(());
+                }
             }
             if !worked {
                 self.park();
@@ -122,13 +130,14 @@ impl NodeLoop {
         }
     }
 
-    /// Whether everything that was begun is durable, and the other pools have had the time to hear of it.
+    /// Whether everything that was begun is durable and answered, and the other pools have had the time to hear of it.
     fn settled(&mut self) -> bool {
         let now = self.clock.now().mono;
         let since = now.saturating_sub(*self.stopping_since.get_or_insert(now));
         let durable = self.synced >= self.out.last_append() && !self.out.is_waiting();
         let told = since >= SHIP || !self.out.is_linked();
-        (durable && told) || self.signals.failed() || since > STOP
+        let answered = since >= FINISH || self.node.under_way() == 0;
+        (durable && told && answered) || self.signals.failed() || since > STOP
     }
 
     fn turn(&mut self) -> Result<bool, String> {
@@ -155,9 +164,7 @@ impl NodeLoop {
         self.drain()?;
         if !self.out.congested() {
             worked |= self.peers()?;
-            if !self.signals.stopping() {
-                worked |= self.clients()?;
-            }
+            worked |= self.clients()?;
         }
         if worked && self.clock.now().mono > self.last_tick {
             self.tick();

@@ -17,7 +17,7 @@ use super::node_loop::NodeLoop;
 use super::options::{ServerOptions, StartError};
 use super::ports::{Errand, Outgoing, Ports};
 use super::running::RunningServer;
-use super::signals::{Ended, Signals, Threads};
+use super::signals::{Deafens, Ended, Signals, Threads};
 use super::sockets::Sockets;
 use super::storage::{self, Storage};
 use super::upkeep::{self, Upkeep};
@@ -345,6 +345,7 @@ impl Parts {
         let (made_in, made) = std_mpsc::sync_channel::<Result<(), String>>(1);
         let signals = self.signals.clone();
         threads.add("node", move || {
+            let _deafens = Deafens(signals.clone());
             let clock = Clock::start();
             let out = Outgoing::new(ports);
             match make(clock.now(), recovered) {
@@ -373,7 +374,7 @@ impl Parts {
             let (listener, inbox) = (listener.clone(), self.inbox.clone());
             let (counters, signals) = (self.counters.clone(), self.signals.clone());
             let zone = zone.clone();
-            threads.add("udp", move || listener.receive_until(signals.stop_flag(), &inbox, &counters, &zone))?;
+            threads.add("udp", move || listener.receive_until(signals.deaf_flag(), &inbox, &counters, &zone))?;
         }
         Ok(())
     }

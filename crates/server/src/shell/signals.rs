@@ -33,6 +33,7 @@ pub enum Ended {
 /// What the threads tell each other.
 pub struct Signals {
     stop: AtomicBool,
+    deaf: AtomicBool,
     restart: AtomicBool,
     failed: AtomicBool,
     runtime_end: Notify,
@@ -48,6 +49,7 @@ impl Signals {
     pub fn new(inbox: Inbox, events: EventHub, on_fatal: OnFatal) -> Signals {
         Signals {
             stop: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             restart: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             runtime_end: Notify::new(),
@@ -81,9 +83,15 @@ impl Signals {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The same, for threads that look at nothing else.
-    pub fn stop_flag(&self) -> &AtomicBool {
-        &self.stop
+    /// The node has ended: nobody is left who could answer. Until then datagrams are taken, also while the server stops: what is under
+    /// way is brought to its end, and the rest is told so.
+    pub fn deafen(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has, for threads that look at nothing else.
+    pub fn deaf_flag(&self) -> &AtomicBool {
+        &self.deaf
     }
 
     /// Whether disk or node have failed, so that nothing is waited for.
@@ -94,6 +102,7 @@ impl Signals {
     /// The process must end, for this reason.
     pub fn fatal(&self, reason: &str) {
         self.failed.store(true, Ordering::Relaxed);
+        self.deafen();
         self.events.emit(Level::Error, "fatal", format!("this server must end: {reason}"));
         if self.on_fatal == OnFatal::Exit {
             std::process::exit(FATAL_STATUS);
@@ -116,6 +125,15 @@ impl Signals {
     /// How the server ended, once it has.
     pub fn ended(&self) -> watch::Receiver<Option<Ended>> {
         self.ended.subscribe()
+    }
+}
+
+/// Makes the end of the node's thread, however it ends, that of those who listen for it.
+pub struct Deafens(pub Arc<Signals>);
+
+impl Drop for Deafens {
+    fn drop(&mut self) {
+        self.0.deafen();
     }
 }
 

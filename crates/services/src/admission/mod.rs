@@ -24,6 +24,9 @@ use pairline_sip::flow::Flow;
 use pairline_sip::glance::{self, Glance};
 use pairline_topology::policy_overload::OverloadPolicy;
 
+/// Least seconds for which a server that is about to end is left alone; most are twice as many.
+const LEAVING_S: u64 = 4;
+
 /// What becomes of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -35,6 +38,28 @@ pub enum Verdict {
     Absorb,
 }
 
+/// What a server takes that is about to end. The rest is for another: 503 says that to whoever has found the pool by SRV (RFC 3263 §4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doors {
+    /// Everything.
+    #[default]
+    Open,
+    /// No new calls and subscriptions: what they begin would outlast this server.
+    NoDialogs,
+    /// Nothing new.
+    Shut,
+}
+
+impl Doors {
+    fn keeps_out(self, class: Class) -> bool {
+        match self {
+            Doors::Open => false,
+            Doors::NoDialogs => matches!(class, Class::Invite | Class::Subscribe),
+            Doors::Shut => class > Class::InDialog,
+        }
+    }
+}
+
 /// What is known besides the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Circumstances {
@@ -42,6 +67,8 @@ pub struct Circumstances {
     pub another: bool,
     /// Whether the tables that hold what is under way are nearly full: only what must never be refused is taken.
     pub full: bool,
+    /// Whether this server is about to end.
+    pub doors: Doors,
     /// Whether the source is one whose word is taken: no limit of its own holds for it.
     pub trusted: bool,
 }
@@ -148,6 +175,14 @@ impl Admission {
         }
         let Some(class) = Class::of(&seen, |uri| emergency::is_call(view, uri)) else { return Verdict::Admit };
         let known = || !flow.transport.reliable() && known(seen.method);
+        let status = if around.another { 503 } else { 500 };
+        if around.doors.keeps_out(class) {
+            return if known() {
+                Verdict::Admit
+            } else {
+                Verdict::Refuse(self.leaving(flow, message, status, random()))
+            };
+        }
         let new = class > Class::InDialog;
         self.sender = (new && !around.trusted).then(|| self.sources.sender(flow, seen.credentials));
         if let Some(Err(_)) = self.sender.map(|sender| self.sources.take(self.now, sender)) {
@@ -160,8 +195,13 @@ impl Admission {
         if let Some(sender) = self.sender {
             self.sources.give_back(self.now, sender);
         }
-        let status = if around.another { 503 } else { 500 };
         Verdict::Refuse(self.refusal(flow, message, status, random()))
+    }
+
+    /// The refusal of a server that is about to end: it is back after some seconds.
+    fn leaving(&self, flow: Flow, message: &[u8], status: u16, random: u64) -> Option<(Flow, Bytes)> {
+        let header = format!("Retry-After: {}\r\n", LEAVING_S + random % LEAVING_S);
+        glance::refusal(message, flow, status, "Server Leaving", header.as_bytes())
     }
 
     fn refusal(&self, flow: Flow, message: &[u8], status: u16, random: u64) -> Option<(Flow, Bytes)> {

@@ -35,6 +35,8 @@ pub enum Pending {
     NewUser(usize),
     /// A server passes on what it leads, or may lead again.
     Drain,
+    /// The same of a server, by its place, that is then started anew.
+    Restart(usize),
     /// A user of the run, by number.
     SetUp(usize),
     /// An operator's command, with the time at which it was given.
@@ -184,7 +186,8 @@ fn drain(world: &mut World, at: usize) {
         true => Command::ServerDrain { server, seconds: 5 },
         false => Command::ServerUndrain { server },
     };
-    world.command(at, command, Pending::Drain);
+    let restarts = matches!(command, Command::ServerDrain { .. }) && world.rng.chance(60);
+    world.command(at, command, if restarts { Pending::Restart(which) } else { Pending::Drain });
 }
 
 /// No server is to be drained any more.
@@ -312,6 +315,10 @@ pub fn answered(world: &mut World, at: usize, what: Pending, reply: &Result<Repl
         }
         (Pending::Script, _) => world.pair.answer = Some(reply.clone()),
         (Pending::Drain, Ok(_)) => world.met("a server was drained"),
+        (Pending::Restart(which), Ok(_)) => {
+            world.met("a server was drained");
+            super::faults::restart(world, which);
+        }
         (Pending::NewUser(count), Ok(_)) => world.clients.new_users[count].acknowledged = true,
         (Pending::SetUp(number), Ok(_)) => {
             world.clients.there.insert(number);

@@ -5,6 +5,9 @@
 use super::world::{Due, World};
 use pairline_store::files::Fault;
 
+/// How long a server that ends waits for answers, in milliseconds, as the shell does.
+const FINISH_MS: u64 = 2_000;
+
 /// What mends a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mend {
@@ -28,6 +31,8 @@ pub enum Mend {
     FastDisk(usize),
     /// The server at which a procedure runs is lost now.
     LoseRunner,
+    /// A server that is about to end, since that time, ends when all that was under way is answered, for one start of the process.
+    End(usize, u64, u64),
 }
 
 /// One drawn fault, and the next one later.
@@ -97,6 +102,7 @@ pub fn mend(world: &mut World, what: Mend) {
         Mend::FastDisk(at) => {
             world.slow_disks.remove(&at);
         }
+        Mend::End(at, boot, since) => end(world, at, boot, since),
     }
 }
 
@@ -124,6 +130,33 @@ pub fn crash(world: &mut World, at: usize) {
     }
     let lasts = *world.rng.pick(&[50, 1_000, 6_000, 15_000]).unwrap_or(&1_000);
     world.after(lasts, Due::Mend(Mend::Start(at)));
+}
+
+/// A drained server is restarted in order, as `pairline pool restart` does it.
+pub fn restart(world: &mut World, at: usize) {
+    if world.healing || !world.servers[at].runs() || !may_go(world, 1) {
+        return;
+    }
+    world.note("leaving", &format!("server {at}"));
+    world.give(at, vec![pairline_node::io::Input::Ending]);
+    let (boot, now) = (world.servers[at].boot, world.now);
+    world.after(250, Due::Mend(Mend::End(at, boot, now)));
+}
+
+fn end(world: &mut World, at: usize, boot: u64, since: u64) {
+    if world.servers[at].boot != boot {
+        return;
+    }
+    let under_way = world.servers[at].node.as_ref().map_or(0, pairline_node::Node::under_way);
+    if (under_way > 0 && world.now < since + FINISH_MS) || !world.servers[at].runs() {
+        return world.after(20, Due::Mend(Mend::End(at, boot, since)));
+    }
+    if under_way == 0 {
+        world.met("a server was restarted in order");
+    }
+    world.stop(at, false);
+    let away = world.rng.between(50, 2_000);
+    world.after(away, Due::Mend(Mend::Start(at)));
 }
 
 /// A majority, or all at once.

@@ -21,7 +21,7 @@ use options::Options;
 use world::{Due, World};
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 27] = [
+pub const SOMETIMES: [&str; 29] = [
     "power was lost",
     "a process died",
     "a majority was down",
@@ -42,6 +42,8 @@ pub const SOMETIMES: [&str; 27] = [
     "a stream client's owner died",
     "a copy by state transfer was needed",
     "a server was drained",
+    "a server was restarted in order",
+    "a request went on to another server",
     "users were served in limits",
     "a change was repeated",
     "a phone registered",

@@ -338,6 +338,25 @@ fn elsewhere(world: &mut World, id: u64) {
     ask_again(world, number, asked.what, Some(next), (asked.tries + 1, asked.probe));
 }
 
+/// A server takes nothing new: the next one is asked (RFC 3263 §4.3), and a stream is made there.
+fn refused(world: &mut World, asked: &Asked) {
+    let number = asked.phone;
+    let next = (asked.server + 1) % world.size();
+    if world.phones.all[number].stream {
+        if let Some((at, _)) = world.phones.all[number].connection {
+            let flow = flow(world, number);
+            world.after(4, Due::StreamEnds(at, flow));
+        }
+        let connection = world.phones.fresh() + 1;
+        let there = world.servers[next].node.is_some().then_some((next, connection));
+        world.phones.all[number].connection = there;
+        if !matches!(asked.what, What::Register(..)) {
+            register(world, number);
+        }
+    }
+    ask_again(world, number, asked.what, Some(next), (asked.tries + 1, asked.probe));
+}
+
 /// The connection of a phone is gone: what it asked on it is asked on another.
 fn hang_up(world: &mut World, number: usize) {
     world.phones.all[number].connection = None;
@@ -415,6 +434,11 @@ fn responded(world: &mut World, id: u64, message: &Message) {
         let challenge = message.header_named(header).map(|value| (value.to_vec(), 0));
         world.phones.all[asked.phone].challenges[at] = challenge;
         return ask_again(world, asked.phone, asked.what, Some(asked.server), (asked.tries + 1, asked.probe));
+    }
+    let new = !matches!(asked.what, What::Inside(..));
+    if status == 503 && new && asked.probe.is_none() && asked.tries < TRIES {
+        world.met("a request went on to another server");
+        return refused(world, &asked);
     }
     if matches!(asked.what, What::Register(..)) && status == 200 && is_guest(message) {
         // In limits it is known to the server that took it, as long as that lives: nothing is promised.

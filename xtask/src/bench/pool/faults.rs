@@ -10,13 +10,13 @@ use super::front_ends::FrontEnds;
 use super::journal::{self, Calls, Failures, Lost, Served, Window};
 use super::network::{Network, SERVERS};
 use super::register::Part;
-use super::traffic::{CHANGED, Rates, Traffic};
+use super::traffic::{CHANGED, Load, Rates, Traffic};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 /// Routing groups, as by default.
-const GROUPS: u32 = 32;
+pub(crate) const GROUPS: u32 = 32;
 /// Seconds of load before a fault, while it lasts, and after it.
 const BEFORE: u32 = 10;
 const LASTS: u32 = 10;
@@ -120,9 +120,9 @@ fn play(
 ) -> Result<Round, String> {
     let own = folder.join(format!("round-{number}"));
     std::fs::create_dir_all(&own).map_err(|e| format!("{}: {e}", own.display()))?;
-    let rates = Rates::of(options.load_percent);
-    let seconds = BEFORE + LASTS + AFTER;
-    let mut traffic = Traffic::start(binaries, pool, &own, number, options.users, rates, seconds)?;
+    let (rates, seconds) = (Rates::of(options.load_percent), BEFORE + LASTS + AFTER);
+    let load = Load { users: options.users, rates, seconds, goes_on: false };
+    let mut traffic = Traffic::start(binaries, pool, &own, number, load)?;
     let began = now();
     traffic.pass(BEFORE)?;
     let hit = now();
@@ -162,7 +162,8 @@ fn play(
     Ok(round)
 }
 
-fn now() -> u64 {
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
     // Milliseconds since 1970 are whole numbers far below 2^53.
     now_ms() as u64
 }

@@ -32,6 +32,10 @@ pub(crate) struct Line {
     made: Option<SocketAddr>,
     reinvite: Option<u16>,
     granted: Option<u64>,
+    #[serde(default)]
+    refused: u8,
+    #[serde(default)]
+    silent: u8,
 }
 
 /// One line of the journal of changes.
@@ -183,6 +187,66 @@ pub(crate) fn calls(lines: &[Line], window: &Window) -> Calls {
         }
     }
     calls
+}
+
+/// New requests of one kind that were sent within a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct New {
+    /// All.
+    pub sent: u64,
+    /// Accepted after a server had refused them with 503.
+    pub refused_first: u64,
+    /// Accepted after a server had not answered them.
+    pub silent_first: u64,
+    /// Accepted by none.
+    pub failed: u64,
+    /// The longest that one waited which was accepted, in milliseconds.
+    pub slowest: u64,
+}
+
+/// What became of requests and calls while servers were away one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Through {
+    /// By kind.
+    pub new: BTreeMap<String, New>,
+    /// Failures of new requests by step, status, words and server.
+    pub failures: BTreeMap<String, u32>,
+    /// Calls that were established before the end and ended after the beginning.
+    pub established: u64,
+    /// Of these: re-INVITE and BYE were accepted.
+    pub kept: u64,
+    /// The others, the first of them by name.
+    pub broken: Vec<String>,
+}
+
+/// Of one round; the window's victim is none in particular.
+pub(crate) fn through(lines: &[Line], window: &Window) -> Through {
+    let mut through = Through::default();
+    for line in lines {
+        if line.sent_within(window) {
+            let new = through.new.entry(line.op.clone()).or_default();
+            new.sent += 1;
+            if let Some(accepted) = line.accepted() {
+                new.refused_first += u64::from(line.refused > 0);
+                new.silent_first += u64::from(line.silent > 0);
+                new.slowest = new.slowest.max(accepted.saturating_sub(line.sent()));
+            } else {
+                new.failed += 1;
+                let (step, why) = (line.step.as_deref().unwrap_or(&line.op), line.why.as_deref().unwrap_or_default());
+                let kind = format!("{step} {} {why} at {}", line.status, line.server);
+                *through.failures.entry(kind).or_default() += 1;
+            }
+        }
+        if line.up.is_some_and(|up| up < window.repaired) && line.at >= window.hit {
+            through.established += 1;
+            if line.status == 200 && line.reinvite.is_some_and(|status| (200..300).contains(&status)) {
+                through.kept += 1;
+            } else if through.broken.len() < NAMED {
+                through.broken.push(broken(line, window));
+            }
+        }
+    }
+    through
 }
 
 fn broken(line: &Line, window: &Window) -> String {

@@ -14,7 +14,8 @@ fn line(op: &str, user: &str, server: &str, status: u16, at: u64, took: u64) -> 
     let (server, to) = (server.parse().unwrap(), (op != "register").then(|| "u2".to_owned()));
     let (step, granted) = ((status != 200).then(|| op.to_owned()), Some(600));
     let (op, user) = (op.to_owned(), user.to_owned());
-    Line { op, user, to, server, status, at, took, step, why: None, up: None, made: None, reinvite: None, granted }
+    let (why, up, made, reinvite, refused, silent) = (None, None, None, None, 0, 0);
+    Line { op, user, to, server, status, at, took, step, why, up, made, reinvite, granted, refused, silent }
 }
 
 fn call(server: &str, up: Option<u64>, at: u64, (reinvite, status): (u16, u16)) -> Line {
@@ -156,4 +157,25 @@ fn each_acknowledged_change_must_be_there() {
     let lost = lost_changes(4, &read(text), &[("u1".to_owned(), 0.0, list)]);
     assert_eq!((lost.looked_for, lost.count), (2, 1));
     assert!(lost.named[0].starts_with("sip:c4-2@pairline.test of u1"), "{:?}", lost.named);
+}
+
+#[test]
+fn requests_that_went_on_to_another_server_are_told_from_those_that_none_accepted() {
+    let refused = Line { refused: 1, ..line("message", "u1", B, 200, 10_500, 100) };
+    let silent = Line { silent: 1, ..call(B, Some(12_100), 18_100, (200, 200)) };
+    let lines = [
+        refused,
+        silent,
+        line("message", "u2", A, 503, 10_600, 5),
+        line("message", "u2", A, 200, 9_600, 5),
+        // Made before the beginning, ended after it; and one that was made later and broke.
+        call(A, Some(9_000), 17_000, (200, 200)),
+        call(A, Some(19_000), 27_000, (200, 0)),
+    ];
+    let through = through(&lines, &window());
+    let message = New { sent: 2, refused_first: 1, silent_first: 0, failed: 1, slowest: 100 };
+    assert_eq!(through.new["message"], message);
+    assert_eq!((through.new["call"].silent_first, through.new["call"].failed), (1, 0));
+    assert_eq!((through.established, through.kept, through.broken.len()), (3, 2, 1));
+    assert_eq!(through.failures, BTreeMap::from([("message 503  at 127.0.0.1:1".to_owned(), 1)]));
 }

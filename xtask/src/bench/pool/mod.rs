@@ -1,4 +1,4 @@
-//! A pool of several Front Ends: what a registration costs, what a server's death costs, and what silence costs.
+//! A pool of several Front Ends: what a registration costs, what a server's death costs, what a restart of them all costs, and what silence costs.
 //!
 //! Owns the options, the choice of parts, and the report's frame. Each part has a module that measures it and says what it found.
 
@@ -10,6 +10,7 @@ mod idle;
 mod journal;
 mod network;
 mod register;
+mod rolling;
 mod traffic;
 
 use super::{Binaries, machine, today, write_report};
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// The parts, in the order of the report.
-const PARTS: [&str; 3] = ["register", "faults", "idle"];
+const PARTS: [&str; 4] = ["register", "faults", "rolling", "idle"];
 
 /// Options.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +103,7 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
         let part = match name {
             "register" => register::run(binaries, folder, options)?,
             "faults" => faults::run(binaries, folder, options)?,
+            "rolling" => rolling::run(binaries, folder, options)?,
             _ => idle::run(binaries, folder)?,
         };
         parts.push((name, part));

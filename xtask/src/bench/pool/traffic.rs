@@ -52,8 +52,20 @@ pub(crate) struct Traffic {
     changes: Option<Child>,
     folder: PathBuf,
     round: u32,
-    rates: Rates,
-    seconds: u32,
+    load: Load,
+}
+
+/// What a round's load is, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Registered users.
+    pub users: u32,
+    /// Offered.
+    pub rates: Rates,
+    /// Seconds.
+    pub seconds: u32,
+    /// A new request that one server refuses with 503, or does not answer, goes to the next one, as by SRV.
+    pub goes_on: bool,
 }
 
 impl Traffic {
@@ -63,15 +75,17 @@ impl Traffic {
         pool: &FrontEnds,
         folder: &Path,
         round: u32,
-        users: u32,
-        rates: Rates,
-        seconds: u32,
+        load: Load,
     ) -> Result<Self, String> {
         let mut command = Command::new(&binaries.load);
         command.args(["drill-traffic", "--json", "--digest", "--user-agent", "SIPp", "--elsewhere"]);
         for server in 0..SERVERS {
             command.args(["--server", &pool.sip(server)?.to_string()]);
         }
+        if load.goes_on {
+            command.arg("--goes-on");
+        }
+        let Load { users, rates, seconds, .. } = load;
         let numbers = [
             ("--users", f64::from(users)),
             ("--registers", rates.registers),
@@ -105,7 +119,7 @@ impl Traffic {
                 }
             }
         });
-        let mut traffic = Self { sip, lines, changes: None, folder: folder.to_owned(), round, rates, seconds };
+        let mut traffic = Self { sip, lines, changes: None, folder: folder.to_owned(), round, load };
         traffic.line(PREPARED, |line| line["phase"] == "measure")?;
         traffic.change(pool)?;
         Ok(traffic)
@@ -120,8 +134,8 @@ impl Traffic {
         let path = format!("/api/v1/users/{{user}}/contacts/{contact}");
         let body = format!(r#"{{"name":"Bench","op":["bench-{}-{}",{{n}}]}}"#, std::process::id(), self.round);
         command.args(["--method", "PUT", "--path", &path, "--body", &body, "--timeout", "2", "--warmup", "0"]);
-        command.args(["--users", &CHANGED.to_string(), "--rate", &self.rates.changes.to_string()]);
-        command.args(["--duration", &self.seconds.to_string(), "--connections", "48", "--journal"]);
+        command.args(["--users", &CHANGED.to_string(), "--rate", &self.load.rates.changes.to_string()]);
+        command.args(["--duration", &self.load.seconds.to_string(), "--connections", "48", "--journal"]);
         command.arg(self.folder.join("changes.journal"));
         let report = fs::File::create(self.folder.join("changes.json")).map_err(|e| e.to_string())?;
         let errors = report.try_clone().map_err(|e| e.to_string())?;
@@ -157,7 +171,7 @@ impl Traffic {
     /// Waits for the end, and gives the notes and the generator's own report.
     pub(crate) fn end(mut self) -> Result<(Vec<Line>, Vec<Change>, Value), String> {
         let report =
-            self.line(Duration::from_secs(u64::from(self.seconds) + 60), |line| line["traffic"].is_string())?;
+            self.line(Duration::from_secs(u64::from(self.load.seconds) + 60), |line| line["traffic"].is_string())?;
         if let Some(mut changes) = self.changes.take() {
             let status = changes.wait().map_err(|e| e.to_string())?;
             if !status.success() {

@@ -1,0 +1,184 @@
+//! Servers that come and go, and disks that were replaced.
+//!
+//! Owns which groups this server should have a copy of, the asking for them, and the forgetting of those that it is no replica of any more.
+//! One server at a time is let in by each leader. Does not own the changes themselves (`instance::moves`).
+
+use super::{Host, cx};
+use crate::consensus::{ReplicaBody, ReplicaId, ReplicaMessage};
+use crate::frame::{Frame, MemberBody};
+use crate::ids::{GroupId, LinkId, Millis, ServerId};
+use crate::instance::moves::Wanted;
+use crate::instance::{Instance, replicas};
+use crate::io::{Alarm, HostOutput};
+use crate::placement;
+use std::collections::BTreeSet;
+
+/// Interval at which a server asks for what it has no copy of.
+const ASK: Millis = 500;
+/// Disks of one server that can be told apart.
+const MOST_DISKS: u64 = 0xffff;
+
+/// What is known of it.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Groups of which some server of this pool has copies.
+    pub(super) expected: BTreeSet<GroupId>,
+    /// Whether groups that this disk does not have may be created here: the pool is as it was when it began.
+    pub(super) founds: bool,
+    asked: Millis,
+}
+
+impl Moves {
+    /// Nothing is known yet.
+    pub(super) fn of(founds: bool) -> Moves {
+        Moves { founds, ..Moves::default() }
+    }
+}
+
+impl Host {
+    /// Where a group should be.
+    fn wanted(&self, group: GroupId) -> Wanted {
+        let voters: BTreeSet<ServerId> = placement::of(group, &self.cfg.servers).into_iter().collect();
+        let others = self.cfg.servers.iter().copied().filter(|server| group.is_cms() && !voters.contains(server));
+        let learners = others.collect();
+        Wanted { voters, learners }
+    }
+
+    /// The servers of the pool are others than before.
+    pub(super) fn servers(&mut self, mut servers: Vec<ServerId>) {
+        servers.sort_unstable();
+        servers.dedup();
+        let mut before = self.cfg.servers.clone();
+        before.sort_unstable();
+        if servers == before || servers.is_empty() {
+            return;
+        }
+        self.cfg.servers = servers;
+        self.moves.founds = false;
+        self.want();
+    }
+
+    /// After a start: copies of an earlier disk are no replicas any more, and where a group has other replicas than it began with, none is
+    /// created anew.
+    pub(super) fn doubt(&mut self) {
+        let incarnation = self.cfg.incarnation;
+        let of_before =
+            |instance: &&Instance| !instance.is_alone() && replicas::incarnation(instance.number()) < incarnation;
+        let gone: Vec<GroupId> = self.groups.values().filter(of_before).map(|instance| instance.group).collect();
+        gone.into_iter().for_each(|group| self.forget(group));
+        // What was told of later ones before this start.
+        let latest = self.groups.values().map(|instance| replicas::incarnation(instance.number())).max();
+        self.cfg.incarnation = incarnation.max(latest.unwrap_or_default());
+        let as_ever = self.groups.values().all(|instance| instance.is_as_founded(&self.cfg));
+        self.moves.founds &= as_ever || self.cfg.servers.len() < 2;
+    }
+
+    /// Groups led here whose replicas are not yet where they should be.
+    pub fn moves(&self) -> usize {
+        let differs = |instance: &&Instance| instance.differs(self.now, &self.wanted(instance.group));
+        self.groups.values().filter(differs).count()
+    }
+
+    /// Lets in, promotes and removes, where this server leads; asks for what it should have.
+    pub(super) fn tick_moves(&mut self) {
+        let now = self.now;
+        let wanted = |host: &Host, group: GroupId| host.wanted(group);
+        let mut busy = self.groups.values().any(|instance| instance.lets_in(now, &wanted(self, instance.group)));
+        for group in self.groups() {
+            let wanted = self.wanted(group);
+            self.with(group, |instance, cx| {
+                instance.note_quiet(now);
+                busy |= instance.move_on(cx, &wanted, !busy);
+            });
+        }
+        if now.mono < self.moves.asked.saturating_add(ASK) {
+            return;
+        }
+        self.moves.asked = now.mono;
+        let incarnation = self.cfg.incarnation;
+        for group in self.moves.expected.clone() {
+            let body = match self.groups.get(&group) {
+                Some(instance) if instance.seeks(now) => {
+                    MemberBody::Ask { replica: instance.number(), incarnation, blank: instance.is_blank() }
+                }
+                None if replicas::has(&self.cfg, group) => MemberBody::Ask { replica: 0, incarnation, blank: true },
+                _ => continue,
+            };
+            for link in self.peers.values() {
+                self.out.push_back(HostOutput::Send { link: *link, frame: Frame::Member { group, body } });
+            }
+        }
+    }
+
+    /// This server is no replica of a group any more: it ends what waits there, and lets everything go.
+    fn remove(&mut self, group: GroupId) {
+        self.with(group, |instance, cx| instance.ends(cx));
+        self.forget(group);
+        self.out.push_back(HostOutput::Alarm(Alarm::ReplicaRemoved { group }));
+        self.out.push_back(HostOutput::RoleChanged { group });
+    }
+
+    /// Lets a copy go.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.groups.remove(&group);
+        self.touched.remove(&group);
+        self.hello.remove(&group);
+        self.out.push_back(HostOutput::Forget { group });
+    }
+
+    /// A server of this pool says something of who is a replica of a group.
+    pub(super) fn on_member(&mut self, link: LinkId, from: ServerId, group: GroupId, body: MemberBody) {
+        match body {
+            MemberBody::Ask { replica, incarnation, blank } => {
+                let Some(instance) = self.groups.get_mut(&group) else { return };
+                let answer = instance.asked(&mut cx!(self, group), from, (replica, incarnation, blank));
+                self.touched.insert(group);
+                if let Some(body) = answer {
+                    self.out.push_back(HostOutput::Send { link, frame: Frame::Member { group, body } });
+                }
+            }
+            MemberBody::Gone { replica } => {
+                let own = self.groups.get(&group).is_some_and(|instance| instance.number() == replica);
+                if own && self.groups.get(&group).is_some_and(|instance| instance.seeks(self.now)) {
+                    self.remove(group);
+                }
+            }
+            MemberBody::Old { incarnation } => {
+                self.on_old(group, incarnation);
+            }
+        }
+    }
+
+    /// The others remember this disk's number, or a later one, and there is nothing on it: it comes in under one that was never used.
+    fn on_old(&mut self, group: GroupId, incarnation: u64) {
+        let empty = self.groups.get(&group).is_none_or(Instance::is_blank);
+        if !empty || incarnation < self.cfg.incarnation || incarnation >= MOST_DISKS {
+            return;
+        }
+        if self.groups.contains_key(&group) {
+            self.forget(group);
+        }
+        self.cfg.incarnation = incarnation + 1;
+        self.moves.asked = 0;
+        self.out.push_back(HostOutput::Alarm(Alarm::OldDisk { group, incarnation }));
+    }
+
+    /// A leader speaks to a replica that this server does not have yet: an empty copy is created under that number.
+    pub(super) fn come(&mut self, group: GroupId, message: &ReplicaMessage) {
+        let leads = matches!(message.body, ReplicaBody::Heartbeat { .. } | ReplicaBody::Append { .. });
+        if self.groups.contains_key(&group) || !leads || !self.moves.expected.contains(&group) {
+            return;
+        }
+        let to: ReplicaId = message.to;
+        if replicas::server(to) != self.cfg.server || replicas::incarnation(to) != self.cfg.incarnation {
+            return;
+        }
+        let Ok(mut instance) = Instance::blank(&self.cfg, group, to, self.now) else { return };
+        instance.yields(self.even.drained);
+        // Where there is a partner, the leader says with its heartbeats whether its authority is confirmed.
+        instance.confirmed = !self.is_paired();
+        self.groups.insert(group, instance);
+        self.moves.asked = 0;
+        self.want();
+    }
+}

@@ -1,0 +1,225 @@
+//! Replicas of a group come and go: disks that were replaced, servers that are added and taken away.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/pool.rs"]
+mod pool;
+
+use pairline_group::io::Alarm;
+use pairline_group::{GroupId, HostConfig, PoolId, ServerId, placement};
+use pool::{GROUP, Pool};
+use std::collections::BTreeSet;
+
+/// Time passes, and every server writes its checkpoints.
+fn live(pool: &mut Pool, millis: u64) {
+    for _ in 0..millis / 1_000 {
+        pool.run(1_000);
+        for at in 0..pool.members.len() {
+            if pool.members[at].host.is_some() {
+                pool.checkpoint(at);
+            }
+        }
+    }
+    pool.run(200);
+}
+
+fn grown(seed: u64) -> Pool {
+    let mut pool = Pool::new(3, seed);
+    live(&mut pool, 3_000);
+    let leader = pool.leader().unwrap();
+    pool.committed(leader, "a", "1");
+    pool
+}
+
+/// The places of the servers that a group should be on.
+fn placed(pool: &Pool, group: GroupId) -> BTreeSet<usize> {
+    let cfg: &HostConfig = &pool.members[pool.leader().unwrap()].cfg;
+    let on = placement::of(group, &cfg.servers);
+    (0..pool.members.len()).filter(|at| on.contains(&pool.members[*at].cfg.server)).collect()
+}
+
+fn removed(pool: &Pool, at: usize) -> bool {
+    pool.members[at].alarms.iter().any(|alarm| matches!(alarm, Alarm::ReplicaRemoved { .. }))
+}
+
+#[test]
+fn a_server_with_an_empty_disk_comes_back_under_a_new_number_and_votes_again() {
+    for seed in 0..10 {
+        let mut pool = grown(seed);
+        for round in 0..3_usize {
+            let dies = if round == 0 { pool.leader().unwrap() } else { round };
+            pool.crash(dies, 0);
+            pool.wipe(dies);
+            live(&mut pool, 3_000);
+            let leader = pool.leader().expect("two are enough");
+            pool.committed(leader, &format!("k{round}"), "x");
+            pool.restart(dies);
+            live(&mut pool, 6_000);
+            assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}, round {round}");
+            pool.assert_equal();
+            assert_eq!(pool.with_copy().len(), 3);
+            // The new replica counts: with one of the others it is a majority.
+            let other = (0..3).find(|at| *at != dies && Some(*at) != pool.leader()).unwrap_or((dies + 1) % 3);
+            pool.crash(other, 0);
+            live(&mut pool, 3_000);
+            let leader = pool.leader().expect("the new one votes");
+            pool.committed(leader, &format!("m{round}"), "y");
+            pool.restart(other);
+            live(&mut pool, 3_000);
+            pool.assert_equal();
+        }
+    }
+}
+
+#[test]
+fn an_older_disk_is_void_and_its_server_comes_back_with_nothing_of_it() {
+    let mut pool = grown(3);
+    let old = pool.members[2].disk.clone();
+    pool.crash(2, 0);
+    pool.wipe(2);
+    pool.restart(2);
+    live(&mut pool, 6_000);
+    assert_eq!(pool.with_copy().len(), 3);
+    pool.crash(2, 0);
+    pool.members[2].disk = old;
+    pool.members[2].cfg.incarnation = 1;
+    pool.restart(2);
+    let leader = pool.leader().unwrap();
+    pool.committed(leader, "b", "2");
+    live(&mut pool, 9_000);
+    assert!(removed(&pool, 2), "it is told");
+    let warned = |alarm: &Alarm| matches!(alarm, Alarm::OldDisk { incarnation: 2, .. });
+    assert!(pool.members[2].alarms.iter().any(warned), "{:?}", pool.members[2].alarms);
+    assert_eq!(pool.replicas().0.len(), 3);
+    pool.assert_equal();
+}
+
+#[test]
+fn a_server_that_does_not_know_that_its_disk_was_emptied_is_told() {
+    for seed in 0..10 {
+        let mut pool = grown(seed);
+        for round in 0..3 {
+            let dies = pool.leader().filter(|_| round == 1).unwrap_or(2);
+            pool.crash(dies, 0);
+            pool.empty(dies);
+            if round == 2 {
+                live(&mut pool, 3_000);
+            }
+            pool.restart(dies);
+            live(&mut pool, 9_000);
+            assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}, round {round}");
+            let leader = pool.leader().unwrap();
+            pool.committed(leader, &format!("k{round}"), "x");
+            pool.run(500);
+            assert_eq!(pool.value(dies, "a").as_deref(), Some("1"));
+            pool.assert_equal();
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_its_server_does_not_trust_any_more_is_read_no_more() {
+    let mut pool = grown(4);
+    pool.crash(1, 0);
+    pool.members[1].cfg.incarnation = 2;
+    pool.restart(1);
+    assert_eq!(pool.with_copy(), [0, 2]);
+    live(&mut pool, 6_000);
+    assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()));
+    pool.assert_equal();
+}
+
+#[test]
+fn a_pool_grows_from_one_server_to_five_and_back() {
+    for seed in 0..6 {
+        let mut pool = Pool::new(1, seed);
+        live(&mut pool, 1_000);
+        pool.committed(0, "a", "1");
+        for count in 2..=5 {
+            pool.add();
+            pool.servers(&(0..count).collect::<Vec<_>>());
+            live(&mut pool, 15_000);
+            let leader = pool.leader().expect("a leader");
+            pool.committed(leader, &format!("s{count}"), "x");
+            pool.run(500);
+            assert_eq!(pool.replicas(), (placed(&pool, GROUP), BTreeSet::new()), "seed {seed}, {count} servers");
+            assert_eq!(pool.with_copy().into_iter().collect::<BTreeSet<_>>(), placed(&pool, GROUP));
+            assert_eq!(pool.host(leader).moves(), 0);
+            pool.assert_equal();
+        }
+        for count in (1..5).rev() {
+            pool.servers(&(0..count).collect::<Vec<_>>());
+            live(&mut pool, 20_000);
+            let leader = pool.leader().expect("a leader");
+            assert_eq!(pool.replicas(), (placed(&pool, GROUP), BTreeSet::new()), "seed {seed}, back to {count}");
+            assert_eq!(pool.with_copy().into_iter().collect::<BTreeSet<_>>(), placed(&pool, GROUP));
+            assert_eq!(pool.value(leader, "s5").as_deref(), Some("x"));
+            pool.assert_equal();
+        }
+    }
+}
+
+#[test]
+fn every_server_follows_the_management_store_and_three_of_them_vote() {
+    let mut pool = Pool::with(5, 7, |cfg| (cfg.cms_home, cfg.groups) = (true, 4));
+    live(&mut pool, 15_000);
+    let leads = (0..5).find(|at| pool.host(*at).leads(GroupId::CMS)).unwrap();
+    let all = pool.host(leads).replicas(GroupId::CMS);
+    assert_eq!((all.len(), all.iter().filter(|status| status.voter).count()), (5, 3), "{all:?}");
+    for at in 0..5 {
+        assert_eq!(pool.host(at).position(GroupId::CMS), pool.host(leads).position(GroupId::CMS));
+        assert_eq!(pool.host(at).leader(GroupId::CMS), Some(pool.members[leads].cfg.server));
+    }
+    let servers: BTreeSet<ServerId> = all.iter().map(|status| status.server).collect();
+    assert_eq!(servers, (1..=5).map(ServerId).collect());
+    assert_eq!(pool.host(0).groups().into_iter().filter(|group| group.pool == PoolId(0)).count(), 1);
+}
+
+/// Whether two servers lead the management store at once, when its leader is cut from the others that vote and not from those that follow.
+fn two_lead(change: impl Fn(&mut HostConfig)) -> bool {
+    let mut pool = Pool::with(5, 8, |cfg| {
+        (cfg.cms_home, cfg.groups) = (true, 1);
+        change(cfg);
+    });
+    live(&mut pool, 15_000);
+    let leads = |pool: &Pool, at: usize| pool.host(at).leads(GroupId::CMS);
+    let leader = (0..5).find(|at| leads(&pool, *at)).unwrap();
+    let all = pool.host(leader).replicas(GroupId::CMS);
+    let voters: Vec<ServerId> = all.iter().filter(|one| one.voter && !one.leads).map(|one| one.server).collect();
+    assert_eq!(voters.len(), 2);
+    for at in 0..5 {
+        if voters.contains(&pool.members[at].cfg.server) {
+            pool.cut(leader, at);
+        }
+    }
+    (0..60).any(|_| {
+        pool.run(50);
+        (0..5).filter(|at| leads(&pool, *at)).count() > 1
+    })
+}
+
+#[test]
+fn those_that_only_follow_do_not_count() {
+    assert!(!two_lead(|_| {}));
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn planted_faults_are_seen() {
+    use pairline_group::planted::Planted;
+    assert!(two_lead(|cfg| cfg.planted = Some(Planted::LearnerCounted)));
+
+    let mut pool = Pool::with(3, 3, |cfg| cfg.planted = Some(Planted::OldNumberAccepted));
+    live(&mut pool, 3_000);
+    let old = pool.members[2].disk.clone();
+    pool.crash(2, 0);
+    pool.wipe(2);
+    pool.restart(2);
+    live(&mut pool, 6_000);
+    pool.crash(2, 0);
+    pool.members[2].disk = old;
+    pool.members[2].cfg.incarnation = 1;
+    pool.restart(2);
+    live(&mut pool, 6_000);
+    let warned = pool.members[2].alarms.iter().any(|alarm| matches!(alarm, Alarm::OldDisk { .. }));
+    assert!(!warned, "an older disk is let in");
+}

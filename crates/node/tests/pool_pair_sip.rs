@@ -1,0 +1,109 @@
+//! Two paired pools of three servers each, through whole nodes, as clients meet them: whichever of the six servers is asked, and whoever
+//! leads, stands still or is dead.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::phone::{Phone, call, in_call, message};
+use common::pool::{POOL, Pool, WEST};
+use pairline_node::command::Command;
+use pairline_sip::method::Method;
+
+/// Alice and bob at home in east, carol in west.
+fn with_users() -> Pool {
+    let mut pair = Pool::paired(3);
+    for (user, pool) in [("alice", "east"), ("bob", "east"), ("carol", "west")] {
+        let password = "a long password".to_owned();
+        let add = Command::UserAdd { user: user.into(), password, display_name: None, pool: Some(pool.into()) };
+        pair.must(1, add);
+    }
+    pair.run(1_000);
+    pair
+}
+
+/// A host number that no other phone of a test has.
+fn host(at: usize, more: usize) -> u8 {
+    u8::try_from(10 + at * 6 + more).unwrap()
+}
+
+fn move_groups(pair: &mut Pool, at: usize, back: bool) {
+    let pool = "east".to_owned();
+    let (dry_run, force, disaster) = (false, false, false);
+    let (confirm, reason) = (None, None);
+    pair.must(
+        at,
+        match back {
+            false => Command::PoolFailover { pool, disaster, dry_run, force, confirm, reason },
+            true => Command::PoolFailback { pool, disaster, dry_run, force, confirm, reason },
+        },
+    );
+    let to = if back { POOL } else { WEST };
+    let east: Vec<_> = pair.all_groups().into_iter().filter(|group| group.pool == POOL).collect();
+    pair.until("the groups have moved", |pair| pair.serves(to, &east));
+}
+
+#[test]
+fn a_message_goes_from_any_server_of_either_pool_to_a_connection_of_any() {
+    let mut pair = with_users();
+    let mut alices: Vec<Phone> = (0..6).map(|at| Phone::udp("alice", host(at, 1))).collect();
+    let mut carols: Vec<Phone> = (0..6).map(|at| Phone::udp("carol", host(at, 2))).collect();
+    for bobs in [0, 2, 3, 5] {
+        let mut bob = Phone::tcp("bob", host(bobs, 0));
+        assert_eq!(bob.register(&mut pair, bobs), Some(200), "at {bobs}");
+        for at in 0..6 {
+            message(&mut pair, &mut alices[at], at, &bob, bobs);
+            message(&mut pair, &mut carols[at], at, &bob, bobs);
+        }
+        bob.ask(&mut pair, bobs, &Method::Register, "bob", &[("Expires", "0")]);
+    }
+}
+
+#[test]
+fn a_leading_server_of_the_other_pool_that_stands_still_or_dies_is_passed_by() {
+    for freezes in [false, true] {
+        let mut pair = with_users();
+        let group = pair.group_at(WEST, "carol");
+        let leader = pair.led(group).into_iter().map(|(at, _)| at).find(|at| *at > 2).unwrap();
+        let carols = 3 + (leader - 3 + 1) % 3;
+        let mut carol = Phone::tcp("carol", host(carols, 0));
+        assert_eq!(carol.register(&mut pair, carols), Some(200));
+        match freezes {
+            true => pair.freeze(leader),
+            false => pair.kill(leader),
+        }
+        let begun = pair.now;
+        message(&mut pair, &mut Phone::udp("alice", host(1, 1)), 1, &carol, carols);
+        assert!(pair.now - begun < 3_500, "after {} ms (stands still: {freezes})", pair.now - begun);
+    }
+}
+
+#[test]
+fn calls_go_on_while_their_groups_move_and_come_back() {
+    let mut pair = with_users();
+    let (mut alice, mut bob) = (Phone::tcp("alice", host(0, 0)), Phone::tcp("bob", host(2, 0)));
+    assert_eq!((alice.register(&mut pair, 0), bob.register(&mut pair, 2)), (Some(200), Some(200)));
+    let mut first = call(&mut pair, (&mut alice, 0), (&bob, 2));
+    move_groups(&mut pair, 4, false);
+    in_call(&mut pair, &Method::Update, &mut first.caller, (&alice, 0), (&bob, 2));
+    assert_eq!(bob.register(&mut pair, 2), Some(200), "by way of west");
+    let mut carol = Phone::tcp("carol", host(3, 0));
+    assert_eq!(carol.register(&mut pair, 3), Some(200));
+    let mut second = call(&mut pair, (&mut carol, 3), (&bob, 2));
+    pair.kill(5);
+    move_groups(&mut pair, 1, true);
+    in_call(&mut pair, &Method::Bye, &mut first.callee, (&bob, 2), (&alice, 0));
+    in_call(&mut pair, &Method::Bye, &mut second.caller, (&carol, 3), (&bob, 2));
+    message(&mut pair, &mut alice, 0, &bob, 2);
+}
+
+#[test]
+fn users_of_a_dead_pool_are_guests_at_any_server_of_the_other_and_found_by_all_of_them() {
+    let mut pair = with_users();
+    (0..3).for_each(|at| pair.kill(at));
+    pair.run(35_000);
+    let mut bob = Phone::tcp("bob", host(4, 0));
+    assert_eq!(bob.register(&mut pair, 4), Some(200));
+    for at in 3..6 {
+        message(&mut pair, &mut Phone::udp("alice", host(at, 1)), at, &bob, 4);
+    }
+}
