@@ -414,7 +414,7 @@ impl World {
             self.trace.update(&entry.position.seq.to_le_bytes());
             self.history.applied(pool, group, &entry, self.now);
             if self.is_paired() {
-                site::epochs::applied(self, group, &entry);
+                site::epochs::applied(self, at, group, &entry);
             }
         }
     }

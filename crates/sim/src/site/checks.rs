@@ -67,7 +67,7 @@ fn lag_is_honest(world: &mut World, at: usize, group: GroupId) {
     let untold = world.servers[at].clocks(world.now).mono.saturating_sub(node.inspect(|core| core.now.mono));
     let said = said + untold;
     let lineage = lineage(world, at, group);
-    let Some(oldest) = world.history.next_after(group, &lineage, status.position.seq) else { return };
+    let Some(oldest) = epochs::told_since(world, group, &lineage, status.position.seq) else { return };
     let real = world.now.saturating_sub(oldest);
     if real > 0 {
         world.met("a backup was behind");
@@ -106,7 +106,8 @@ fn status_is_honest(world: &mut World, at: usize, view: &PoolsView, asked: u64) 
     }
 }
 
-/// The pool that serves a group since before that time, and the age of the oldest entry that no server of the other pool has applied.
+/// The pool that serves a group since before that time, and how long its leader has had the oldest entry that no server of the other pool
+/// has applied. Since when an earlier leader had it, nobody tells a new one.
 fn missing_for(world: &World, group: GroupId, asked: u64) -> Option<(usize, u64)> {
     if world.pair.split.contains_key(&group) {
         return None;
@@ -119,8 +120,9 @@ fn missing_for(world: &World, group: GroupId, asked: u64) -> Option<(usize, u64)
     let pool = world.side[source];
     let there = placed_in(world, 1 - pool, group).into_iter().filter_map(|at| status(world, at, group));
     let most = there.filter(|copy| copy.epoch == last.epoch).map(|copy| copy.position.seq).max()?;
-    let oldest = world.history.next_after(group, &lineage, most)?;
-    (begun < asked).then(|| (pool, world.now.saturating_sub(oldest)))
+    let oldest = epochs::told_since(world, group, &lineage, most)?;
+    let applied = world.pair.applied_at.get(&(source, group))?.get(&(last.epoch, most + 1))?;
+    (begun < asked).then(|| (pool, world.now.saturating_sub(oldest.max(*applied))))
 }
 
 /// A position as reports write it.

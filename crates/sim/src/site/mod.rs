@@ -76,6 +76,10 @@ pub struct Pair {
     pub promoted: BTreeSet<(GroupId, Epoch)>,
     /// Groups that the pool of an older epoch may still serve.
     pub split: BTreeMap<GroupId, Epoch>,
+    /// When entries were first applied by whoever led: not before that anybody is told of them.
+    pub led: BTreeMap<GroupId, BTreeMap<(Epoch, u64), u64>>,
+    /// When each server applied entries in its present life.
+    pub applied_at: BTreeMap<(usize, GroupId), BTreeMap<(Epoch, u64), u64>>,
     /// Since when two pools serve a group and everybody hears everybody.
     pub both_active: BTreeMap<GroupId, u64>,
     /// Whether the admin APIs reach each other while links are cut.
@@ -152,6 +156,9 @@ pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
 
 /// Heals everything; operators finish what is open, and then it must all work.
 fn heal(world: &mut World) {
+    if !world.is_good() {
+        return;
+    }
     pool::faults::heal(world);
     world.after(500, Due::Operator);
     let settled = world.now + HEALING_MS;
