@@ -446,6 +446,9 @@ impl World {
                         self.met("a copy by state transfer was needed");
                         faults::copied(self, at);
                     }
+                    if event.name == "procedure-taken-over" {
+                        self.met("a procedure was taken over");
+                    }
                     if event.name == "group-stopped" {
                         let what = format!("server {at}: {}", event.text);
                         self.history.violate(3, what);

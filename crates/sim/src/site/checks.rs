@@ -118,8 +118,11 @@ fn missing_for(world: &World, group: GroupId, asked: u64) -> Option<(usize, u64)
     let entries = world.history.entries.get(&group)?;
     let begun = entries.get(&(last.epoch, last.first.max(1)))?.at;
     let pool = world.side[source];
-    let there = placed_in(world, 1 - pool, group).into_iter().filter_map(|at| status(world, at, group));
-    let most = there.filter(|copy| copy.epoch == last.epoch).map(|copy| copy.position.seq).max()?;
+    // What the other pool has acknowledged may be applied at a server that is down now.
+    let (low, high) = ((last.epoch, 0), (last.epoch, u64::MAX));
+    let there = placed_in(world, 1 - pool, group).into_iter();
+    let applied = there.filter_map(|at| world.pair.applied_at.get(&(at, group))?.range(low..=high).next_back());
+    let most = applied.map(|((_, seq), _)| *seq).max()?;
     let oldest = epochs::told_since(world, group, &lineage, most)?;
     let applied = world.pair.applied_at.get(&(source, group))?.get(&(last.epoch, most + 1))?;
     (begun < asked).then(|| (pool, world.now.saturating_sub(oldest.max(*applied))))

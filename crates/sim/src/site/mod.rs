@@ -78,7 +78,7 @@ pub struct Pair {
     pub split: BTreeMap<GroupId, Epoch>,
     /// When entries were first applied by whoever led: not before that anybody is told of them.
     pub led: BTreeMap<GroupId, BTreeMap<(Epoch, u64), u64>>,
-    /// When each server applied entries in its present life.
+    /// When each server applied entries, last.
     pub applied_at: BTreeMap<(usize, GroupId), BTreeMap<(Epoch, u64), u64>>,
     /// Since when two pools serve a group and everybody hears everybody.
     pub both_active: BTreeMap<GroupId, u64>,
