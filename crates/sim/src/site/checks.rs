@@ -160,6 +160,37 @@ fn open_procedures(world: &mut World) -> Vec<ProcedureView> {
     }
 }
 
+/// The home pool of a group that nobody serves: its pool has stood down for a promotion that never came.
+fn stranded(world: &World) -> Option<usize> {
+    let alone = |group: &GroupId| crate::pool::checks::committing(world, *group).is_empty();
+    let group = world.groups().into_iter().find(alone)?;
+    let fenced = |pool: &usize| led(world, *pool, group).is_some_and(|(_, copy)| copy.role == Role::Fenced);
+    [0, 1].into_iter().find(fenced)
+}
+
+/// An order to stand down may be carried out when the server that gave it is lost, and nothing of the procedure was written yet. An
+/// administrator sees groups that nobody serves, and gives the command again.
+pub fn nothing_is_stranded(world: &mut World) {
+    for _ in 0..6 {
+        let Some(pool) = stranded(world).filter(|_| world.is_good()) else { return };
+        world.met("a pool stood down and nobody took over");
+        let at = world.pool(1 - pool)[0];
+        let name = world.topology.pool[pool].name.clone();
+        let disaster = Command::PoolFailover {
+            pool: name,
+            disaster: true,
+            dry_run: false,
+            force: true,
+            confirm: Some("yes".to_owned()),
+            reason: Some("nobody serves".to_owned()),
+        };
+        let reply = ask(world, at, disaster);
+        world.note("stranded", &format!("{reply:?}"));
+        let next = world.now + 5_000;
+        world.run_until(next);
+    }
+}
+
 /// Every procedure can be brought to its end.
 pub fn procedures_end(world: &mut World) {
     let mut said = String::new();
@@ -176,6 +207,11 @@ pub fn procedures_end(world: &mut World) {
         world.run_until(next);
     }
     if let Some(first) = open_procedures(world).first().filter(|_| world.is_good()) {
+        for at in 0..world.size() {
+            let node = world.servers[at].node.as_ref();
+            let runner = node.map(|node| node.inspect(|core| format!("{:?}", core.procedures.runner)));
+            world.note("runner", &format!("server {at}: {runner:?}"));
+        }
         let what = format!("after healing the {} {} is {} and cannot be ended: {said}", first.kind, first.id, first.state);
         world.history.violate(6, what);
     }

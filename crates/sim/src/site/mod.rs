@@ -167,7 +167,7 @@ fn heal(world: &mut World) {
     clients::undrain(world);
     let calm = world.now + 5_000;
     world.run_until(calm);
-    for check in [checks::procedures_end, checks::tails_are_applied, pool::probes::run, checks::in_step] {
+    for check in [checks::nothing_is_stranded, checks::procedures_end, checks::tails_are_applied, pool::probes::run, checks::in_step] {
         if world.is_good() {
             check(world);
         }
