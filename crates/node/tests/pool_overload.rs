@@ -32,7 +32,7 @@ fn overload(pool: &mut Pool, at: usize) {
 #[test]
 fn what_the_leader_of_a_group_cannot_do_now_is_refused_as_such_by_whoever_was_asked() {
     let change = |topology: &mut pairline_topology::Topology| topology.policies.overload.min_rate = 10;
-    let mut pool = with_users(Pool::changed(3, change), &USERS);
+    let mut pool = with_users(Pool::with(3, change), &USERS);
     let leads = |pool: &Pool, user: &str| leader(pool, user);
     let (alice, bob) = USERS
         .iter()

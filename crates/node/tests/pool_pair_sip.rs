@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::phone::{Phone, call, in_call, message};
+use common::phone::{Phone, accept, call, in_call, message};
 use common::pool::{POOL, Pool, WEST};
 use pairline_node::command::Command;
+use pairline_node::io::Input;
 use pairline_sip::method::Method;
 
 /// Alice and bob at home in east, carol in west.
@@ -94,6 +95,39 @@ fn calls_go_on_while_their_groups_move_and_come_back() {
     in_call(&mut pair, &Method::Bye, &mut first.callee, (&bob, 2), (&alice, 0));
     in_call(&mut pair, &Method::Bye, &mut second.caller, (&carol, 3), (&bob, 2));
     message(&mut pair, &mut alice, 0, &bob, 2);
+}
+
+/// East's server that is asked does not know yet that the group is home again; west's that asks cannot reach any other.
+#[test]
+fn a_server_that_has_not_heard_of_a_move_waits_for_it_and_sends_nothing_back() {
+    let mut pair = with_users();
+    let group = pair.group_of("bob");
+    move_groups(&mut pair, 4, false);
+    let late = 0;
+    let mut bob = Phone::tcp("bob", host(1, 0));
+    assert_eq!(bob.register(&mut pair, 1), Some(200));
+    for east in 1..3 {
+        pair.cut(late, east);
+    }
+    pair.run(2_000);
+    move_groups(&mut pair, 5, true);
+    let leader = pair.led(group).into_iter().map(|(at, _)| at).find(|at| *at < 3).unwrap();
+    assert_ne!(leader, late);
+    let across: Vec<(usize, usize)> = (1..3).flat_map(|east| (3..6).map(move |west| (east, west))).collect();
+    across.iter().for_each(|(east, west)| pair.cut(*east, *west));
+    let mut carol = Phone::udp("carol", host(3, 0));
+    let first = carol.request(&Method::Message, "bob", &[]);
+    let challenged = carol.answer(&mut pair, 3, first);
+    let again = carol.answer_to(&challenged, &Method::Message, "bob");
+    let (asked, rang) = (pair.fronts[3].sip.len(), pair.fronts[1].sip.len());
+    pair.give(3, Input::Sip { flow: carol.flow, message: again });
+    pair.run(500);
+    let answers = carol.got(&pair, 3, asked);
+    assert!(answers.iter().all(|answer| answer.status() < Some(200)), "not refused: {answers:?}");
+    for east in 1..3 {
+        pair.connect(late, east);
+    }
+    accept(&mut pair, &bob, 1, rang);
 }
 
 #[test]

@@ -4,11 +4,12 @@
 mod common;
 
 use common::sip::{Client, client, contacts, device, last, statuses};
-use common::{Fake, WEST, aor, group_of, peer_flow, udp};
-use pairline_services::cx::{Peer, Place};
+use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};
+use pairline_services::cx::{Peer, Place, TaskEvent};
 use pairline_services::gruu::{self, Target};
 use pairline_services::ident::{Whose, classify};
 use pairline_services::settings::Secret;
+use pairline_sip::flow::Transport;
 use pairline_sip::message::Message;
 use pairline_sip::uri::Uri;
 
@@ -93,6 +94,57 @@ fn a_gruu_rings_its_device_alone() {
     let key = pairline_services::records::settings_key(BOB);
     fake.put(group_of(common::EAST, &user), key, pairline_group::Class::Durable, settings.encode());
     assert_eq!(call(&fake, &public), Ok(vec![7101]));
+}
+
+/// Its server in the dialog was restarted, or the connection was lost: what the call's Route names is no flow any more.
+#[test]
+fn a_device_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
+    let fake = Fake::new();
+    let mut bob = phone(7101);
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 5);
+    let (public, _) = register(&fake, &mut bob, &contact(7101, URN));
+    assert_eq!(call(&fake, &public), Ok(vec![7101]));
+    let route = fake.0.borrow().sent[0].2.record_routes().next().map(|r| format!("Route: {}", text(r.raw()))).unwrap();
+    // From here on it is the owner's neighbour that speaks, and it is there that the device registers anew.
+    fake.edit_view(|view| view.own.pool = WEST);
+    fake.0.borrow_mut().own_pool = WEST;
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7102", 6);
+    register(&fake, &mut bob, &contact(7102, URN));
+    fake.0.borrow_mut().sent.clear();
+    let bye = client("alice").message("BYE", &public, "<sip:bob@pairline.test>;tag=d", &[&route], "");
+    let mut task = Task::start(&fake, bye, udp("127.0.0.1:7001"));
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow(), "the owner is asked first");
+    task.respond(0, 430, &[]);
+    let (_, hop, sent) = fake.0.borrow().sent[1].clone();
+    assert_eq!((hop, sent.request_uri()), (bob.flow, &b"sip:bob@127.0.0.1:7102"[..]));
+    task.respond(1, 200, &[]);
+    assert_eq!(last(&fake).0, 200);
+}
+
+/// The end of a call waits for a device whose connection has just gone: nobody can tell it later.
+#[test]
+fn a_bye_waits_for_a_device_that_is_about_to_come_back() {
+    let fake = Fake::new();
+    let mut bob = phone(7101);
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 5);
+    let (public, _) = register(&fake, &mut bob, &contact(7101, URN));
+    assert_eq!(call(&fake, &public), Ok(vec![7101]));
+    let route = fake.0.borrow().sent[0].2.record_routes().next().map(|r| format!("Route: {}", text(r.raw()))).unwrap();
+    fake.0.borrow_mut().stranded.insert(5);
+    fake.0.borrow_mut().sent.clear();
+    let bye = client("alice").message("BYE", &public, "<sip:bob@pairline.test>;tag=d", &[&route], "");
+    let mut task = Task::start(&fake, bye, udp("127.0.0.1:7001"));
+    assert!(task.is_running() && fake.0.borrow().sent.is_empty());
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7102", 6);
+    register(&fake, &mut bob, &contact(7102, URN));
+    task.deliver(TaskEvent::BindingsChanged);
+    assert_eq!(fake.0.borrow().sent[0].1, bob.flow);
+    task.respond(0, 200, &[]);
+    assert_eq!(last(&fake).0, 200);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]

@@ -49,8 +49,6 @@ pub struct Pool {
     last: u64,
     requests: u64,
     frames: VecDeque<(usize, LinkId, Bytes)>,
-    /// Frames that servers have sent each other, oldest first.
-    pub seen: Vec<Bytes>,
     /// Orders to stand down that were given by an admin API: who asked, and under which number.
     fences: BTreeMap<u64, (usize, u64)>,
     /// Servers that no admin API reaches, and that reach none.
@@ -60,6 +58,8 @@ pub struct Pool {
     /// How long a sync takes.
     pub disk_ms: u64,
     syncs: VecDeque<(u64, usize, u64, u64)>,
+    /// Frames that servers have sent each other, oldest first.
+    pub seen: Vec<Bytes>,
 }
 
 /// The n-th server of a pool, like its first.
@@ -130,22 +130,22 @@ impl Pool {
 
     /// So many servers, up, linked, and every group led.
     pub fn of(servers: usize) -> Pool {
-        Pool::changed(servers, |_| {})
+        Pool::with(servers, |_| {})
     }
 
     /// The same with a topology that is changed before the start.
-    pub fn changed(servers: usize, change: impl FnOnce(&mut Topology)) -> Pool {
-        Pool::with(&[(POOL, "east", servers)], change)
+    pub fn with(servers: usize, change: impl FnOnce(&mut Topology)) -> Pool {
+        Pool::at(&[(POOL, "east", servers)], change)
     }
 
     /// Two paired pools with so many servers each: east's first, then west's.
     pub fn paired(servers: usize) -> Pool {
-        let mut pair = Pool::with(&[(POOL, "east", servers), (WEST, "west", servers)], |_| {});
+        let mut pair = Pool::at(&[(POOL, "east", servers), (WEST, "west", servers)], |_| {});
         pair.run(5_000);
         pair
     }
 
-    fn with(pools: &[(PoolId, &str, usize)], change: impl FnOnce(&mut Topology)) -> Pool {
+    fn at(pools: &[(PoolId, &str, usize)], change: impl FnOnce(&mut Topology)) -> Pool {
         let address = |pool: PoolId, n: usize| format!("127.0.{}.{n}", pool.0).parse().unwrap();
         let places: Vec<(PoolId, &str, Vec<IpAddr>)> =
             pools.iter().map(|(id, name, n)| (*id, *name, (1..=*n).map(|n| address(*id, n)).collect())).collect();
@@ -161,12 +161,12 @@ impl Pool {
             last: 0,
             requests: 0,
             frames: VecDeque::new(),
-            seen: Vec::new(),
             fences: BTreeMap::new(),
             isolated: BTreeSet::new(),
             parted: false,
             disk_ms: 0,
             syncs: VecDeque::new(),
+            seen: Vec::new(),
         };
         (0..servers).for_each(|at| pool.start(at));
         pool.run(3_000);

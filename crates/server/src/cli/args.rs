@@ -95,7 +95,7 @@ pub struct UpArgs {
     /// One pool of three Front Ends instead of two pools of one server.
     #[arg(long, conflicts_with = "topology")]
     pub enterprise: bool,
-    /// With --enterprise: so many Front Ends.
+    /// With --enterprise: so many Front Ends in each pool.
     #[arg(long, value_name = "N", requires = "enterprise", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub servers: u8,
     /// Bring up the deployment that this file describes instead of the demo.
@@ -396,9 +396,13 @@ pub struct DrillArgs {
     /// Keep the drill's data folder and logs.
     #[arg(long)]
     pub keep: bool,
-    /// A deployment of Enterprise pools: not there yet.
-    #[arg(long, hide = true)]
+    /// Two Enterprise pools of three Front Ends each: first single Front Ends die, one is drained and a whole pool restarted, then a
+    /// site is lost.
+    #[arg(long, conflicts_with = "kills")]
     pub enterprise: bool,
+    /// With --enterprise: one Front End and the site only, and shorter looks; for tests.
+    #[arg(long, hide = true, requires = "enterprise")]
+    pub brief: bool,
     /// Leave out the real baresip clients even if they are installed.
     #[arg(long)]
     pub no_baresip: bool,

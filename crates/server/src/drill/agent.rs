@@ -1,9 +1,10 @@
 //! One simulated user: signs in and stays so, calls, sends messages, answers what comes.
 //!
-//! Owns registration and the loop. Calls are in `calls`. A TCP client notices a broken connection and signs in at the
-//! partner at once, with jitter; a UDP client notices a dead pool only when a refresh is not answered.
+//! Owns registration and the loop. Calls are in `calls`. A client knows the servers of its home pool, then those of the
+//! partner, as from SRV records, and goes to the next when one fails it. On TCP it notices a broken connection and signs in at
+//! the next at once, with jitter; on UDP it notices a dead server only when a refresh is not answered.
 
-use super::board::{Board, Side, What};
+use super::board::{At, Board, Side, Ticket, What};
 use super::calls::Calls;
 use super::draft::{Draft, Known, Sender};
 use super::wire::{Came, Wire};
@@ -19,6 +20,9 @@ const TRANSACTIONS: usize = 64;
 
 /// Longest pause between two tries to sign in, in milliseconds.
 const LONGEST_PAUSE: u64 = 4_000;
+
+/// Most that a client waits before it tries the next server of the same pool, in milliseconds.
+const JITTER: u64 = 200;
 
 /// Expiry that is asked for, in seconds; the server grants less.
 const ASKED: u32 = 600;
@@ -36,8 +40,11 @@ pub struct Persona {
     pub domain: String,
     /// Home pool.
     pub home: Side,
-    /// SIP addresses of east and west.
-    pub pools: [SocketAddr; 2],
+    /// The servers that it knows, in the order in which it tries them; at least one.
+    pub targets: Vec<(At, SocketAddr)>,
+    /// Names itself by its GRUU inside dialogs (RFC 5627), and repeats a BYE over its next connection: its calls outlive the
+    /// connection.
+    pub roams: bool,
     /// UDP or TCP.
     pub transport: Transport,
 }
@@ -54,6 +61,8 @@ impl Persona {
 pub enum Order {
     /// Call another user and hang up after so many milliseconds.
     Call {
+        /// Number in the swarm.
+        callee: usize,
         /// Address of record.
         to: String,
         /// How long the call lasts once it is answered.
@@ -61,8 +70,12 @@ pub enum Order {
         /// Told how it went.
         done: Option<oneshot::Sender<Result<(), String>>>,
     },
+    /// Begin anew, at the first server of the list, as a client that is started again.
+    Anew,
     /// Send a message.
     Message {
+        /// Number in the swarm.
+        callee: usize,
         /// Address of record.
         to: String,
         /// Told how it went.
@@ -91,7 +104,7 @@ pub struct Pending {
     /// Challenges answered so far.
     pub challenged: u8,
     /// The stage that it counts for.
-    pub stage: usize,
+    pub ticket: Ticket,
 }
 
 /// The user's task.
@@ -104,7 +117,9 @@ pub struct Agent {
     pub calls: Calls,
     layer: Layer,
     wire: Wire,
-    side: Side,
+    /// Which of its servers it uses.
+    target: usize,
+    gruu: Option<String>,
     pending: BTreeMap<ClientTx, Pending>,
     known: [Option<Known>; 2],
     random: u64,
@@ -135,7 +150,8 @@ impl Agent {
             in_flight: false,
         };
         Agent {
-            side: who.home,
+            target: 0,
+            gruu: None,
             who,
             board,
             calls: Calls::default(),
@@ -158,7 +174,7 @@ impl Agent {
             let sleep = tokio::time::sleep_until(self.board.instant(wake));
             tokio::select! {
                 came = self.wire.receive() => match came {
-                    Came::Message(bytes) => self.received(bytes),
+                    Came::Message(bytes, from) => self.received(bytes, from),
                     Came::Closed => self.broken(),
                 },
                 order = orders.recv() => match order {
@@ -186,12 +202,30 @@ impl Agent {
     }
 
     fn remote(&self) -> SocketAddr {
-        let [east, west] = self.who.pools;
-        if self.side == Side::East { east } else { west }
+        self.who.targets.get(self.target).map_or(super::arena::NOWHERE, |(_, address)| *address)
+    }
+
+    fn at(&self) -> Option<At> {
+        self.who.targets.get(self.target).map(|(at, _)| *at)
+    }
+
+    /// The next server of the list is used from now on; whether it is of another pool.
+    fn next_target(&mut self) -> bool {
+        let before = self.at().map(|at| at.side);
+        self.target = (self.target + 1) % self.who.targets.len().max(1);
+        self.at().map(|at| at.side) != before
+    }
+
+    /// The Contact of its dialogs: it stands for this client wherever it is signed in, if it can.
+    pub fn contact(&self) -> String {
+        match &self.gruu {
+            Some(gruu) => format!("<{gruu}>"),
+            None => self.place(),
+        }
     }
 
     /// The Contact under which this client can be reached now.
-    pub fn contact(&self) -> String {
+    fn place(&self) -> String {
         let transport = self.who.transport.uri_param();
         match self.wire.local() {
             Some(local) => format!("<sip:{}@{local};transport={transport}>", self.who.user),
@@ -227,8 +261,8 @@ impl Agent {
             match opened {
                 Ok(wire) => self.wire = wire,
                 Err(error) => {
-                    let stage = self.board.begin(What::Register);
-                    self.board.end(stage, What::Register, Err(format!("connect: {}", error.kind())));
+                    let ticket = self.board.begin(What::Register, &[self.who.number]);
+                    self.board.end(ticket, What::Register, Err(format!("connect: {}", error.kind())));
                     self.retry_elsewhere(0);
                     return;
                 }
@@ -245,14 +279,14 @@ impl Agent {
             cseq: self.register.cseq,
             routes: Vec::new(),
             headers: vec![
-                ("Contact", format!("{};+sip.instance={instance}", self.contact())),
+                ("Contact", format!("{};+sip.instance={instance}", self.place())),
                 ("Expires", ASKED.to_string()),
-                ("Supported", "path, outbound".into()),
+                ("Supported", if self.who.roams { "path, outbound, gruu" } else { "path, outbound" }.into()),
             ],
             body: None,
         };
-        let stage = self.board.begin(What::Register);
-        self.send(Pending { draft, purpose: Purpose::Register, challenged: 0, stage });
+        let ticket = self.board.begin(What::Register, &[self.who.number]);
+        self.send(Pending { draft, purpose: Purpose::Register, challenged: 0, ticket });
     }
 
     /// Opens a transaction for a request.
@@ -289,8 +323,9 @@ impl Agent {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Call { to, hold, done } => self.call(to, hold, done),
-            Order::Message { to, done } => {
+            Order::Anew => self.anew(),
+            Order::Call { callee, to, hold, done } => self.call(callee, to, hold, done),
+            Order::Message { callee, to, done } => {
                 let call_id = format!("m{:x}{:x}", self.random(), self.random());
                 let draft = Draft {
                     method: Method::Message,
@@ -303,15 +338,15 @@ impl Agent {
                     headers: Vec::new(),
                     body: Some(("text/plain", "drill")),
                 };
-                let stage = self.board.begin(What::Message);
-                self.send(Pending { draft, purpose: Purpose::Message(done), challenged: 0, stage });
+                let ticket = self.board.begin(What::Message, &[self.who.number, callee]);
+                self.send(Pending { draft, purpose: Purpose::Message(done), challenged: 0, ticket });
             }
         }
     }
 
-    fn received(&mut self, bytes: Bytes) {
+    fn received(&mut self, bytes: Bytes, from: SocketAddr) {
         let Ok(message) = Message::parse(bytes) else { return };
-        let (now, flow) = (self.board.now(), self.wire.flow(self.remote()));
+        let (now, flow) = (self.board.now(), self.wire.flow(from));
         match self.layer.receive(now, flow, message) {
             Received::Request { tx, message } => {
                 for (status, reply) in self.answer(&message) {
@@ -357,14 +392,14 @@ impl Agent {
             self.failed_after(pending, why, pause.unwrap_or(0));
             return;
         }
-        let Pending { purpose, stage, .. } = pending;
+        let Pending { purpose, ticket, .. } = pending;
         match purpose {
             Purpose::Register => {
-                self.board.end(stage, What::Register, Ok(()));
+                self.board.end(ticket, What::Register, Ok(()));
                 self.signed_in(message);
             }
             Purpose::Message(done) => {
-                self.board.end(stage, What::Message, Ok(()));
+                self.board.end(ticket, What::Message, Ok(()));
                 tell(done, Ok(()));
             }
             Purpose::Invite(call) => {
@@ -379,7 +414,11 @@ impl Agent {
     fn signed_in(&mut self, message: &Message) {
         let granted =
             message.contacts().filter_map(|contact| contact.expires()).min().or(message.expires()).unwrap_or(ASKED);
-        self.board.signed_in(self.who.number, self.side, granted);
+        if let Some(at) = self.at() {
+            self.board.signed_in(self.who.number, at, granted);
+        }
+        let gruu = message.contacts().find_map(|contact| pub_gruu(contact.raw()));
+        self.gruu = gruu.filter(|_| self.who.roams);
         // Refreshed after 75 to 90 % of what was granted, so that the swarm does not march in step.
         let share = 75 + self.random() % 16;
         self.register.due = self.board.now() + u64::from(granted) * 10 * share;
@@ -393,43 +432,63 @@ impl Agent {
     }
 
     fn failed_after(&mut self, pending: Pending, why: String, retry_after: u64) {
-        let Pending { purpose, stage, .. } = pending;
+        let Pending { purpose, ticket, .. } = pending;
         match purpose {
             Purpose::Register => {
-                self.board.end(stage, What::Register, Err(why));
+                self.board.end(ticket, What::Register, Err(why));
                 self.retry_elsewhere(retry_after);
             }
             Purpose::Message(done) => {
-                self.board.end(stage, What::Message, Err(why.clone()));
+                self.board.end(ticket, What::Message, Err(why.clone()));
                 tell(done, Err(why));
             }
             Purpose::Invite(call) => self.ended(&call, Err(why)),
-            Purpose::Bye(call) => self.ended(&call, Err(format!("BYE: {why}"))),
+            Purpose::Bye(call) => self.bye_failed(&call, &why),
         }
     }
 
-    /// The next try goes to the other pool, after a pause that grows (RFC 5626 §4.5, with a short base).
+    /// The next try goes to the next server: of the same pool at once, with a little jitter; of the other pool after a pause that
+    /// grows (RFC 5626 §4.5, with a short base).
     fn retry_elsewhere(&mut self, retry_after_seconds: u64) {
-        self.register.failures = (self.register.failures + 1).min(6);
-        self.side = self.side.other();
         if self.who.transport != Transport::Udp {
             self.wire = Wire::None;
         }
+        self.register.in_flight = false;
+        if !self.next_target() && retry_after_seconds == 0 {
+            self.register.due = self.board.now() + self.random() % JITTER;
+            return;
+        }
+        self.register.failures = (self.register.failures + 1).min(6);
         let most = (250_u64 << self.register.failures).min(LONGEST_PAUSE);
         let pause = (most / 2 + self.random() % (most / 2 + 1)).max((retry_after_seconds * 1_000).min(LONGEST_PAUSE));
         self.register.due = self.board.now() + pause;
-        self.register.in_flight = false;
     }
 
-    /// The connection is gone: sign in at the partner at once, with a little jitter.
+    /// The connection is gone: sign in at the next server at once, with a little jitter.
     fn broken(&mut self) {
         let flow = self.wire.flow(self.remote());
         self.wire = Wire::None;
         self.board.lost(self.who.number);
-        self.side = self.side.other();
+        self.next_target();
         self.register.in_flight = false;
-        self.register.due = self.board.now() + self.random() % 200;
+        self.register.due = self.board.now() + self.random() % JITTER;
         self.layer.transport_failed(self.board.now(), flow);
+    }
+
+    /// What it was trying is given up, its connection closed.
+    fn anew(&mut self) {
+        let registering =
+            self.pending.extract_if(.., |_, pending| matches!(pending.purpose, Purpose::Register)).collect::<Vec<_>>();
+        for (_, pending) in registering {
+            self.board.end(pending.ticket, What::Register, Err("begun anew".into()));
+        }
+        if self.who.transport != Transport::Udp {
+            self.broken();
+        }
+        self.target = 0;
+        self.register.failures = 0;
+        self.register.in_flight = false;
+        self.register.due = self.board.now() + self.random() % JITTER;
     }
 
     fn stateless(&mut self, bytes: Bytes) {
@@ -461,12 +520,19 @@ impl Agent {
         let Some(pending) = self.pending.remove(&tx) else { return };
         if matches!(pending.purpose, Purpose::Register) && !self.wire.is_open() {
             // `broken` has chosen the next try already.
-            self.board.end(pending.stage, What::Register, Err(why.to_owned()));
+            self.board.end(pending.ticket, What::Register, Err(why.to_owned()));
             self.register.in_flight = false;
             return;
         }
         self.failed(pending, why.to_owned());
     }
+}
+
+/// The public GRUU in a Contact of a registration's answer.
+fn pub_gruu(contact: &[u8]) -> Option<String> {
+    let text = super::draft::text(contact);
+    let (_, value) = text.split_once("pub-gruu=\"")?;
+    Some(value.split_once('"')?.0.to_owned())
 }
 
 /// Tells whoever waits.

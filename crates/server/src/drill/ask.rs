@@ -8,10 +8,10 @@ use super::ledger::{self, Change, State};
 use super::proofs::{self, Proof};
 use super::stages::Course;
 use super::traffic;
-use crate::cli::{procedures, render_pool};
+use crate::cli::{procedures, render_health, render_pool};
 use crate::client::Prefer;
 use pairline_node::command::{Command, Reply};
-use pairline_node::view::{BindingView, DivergenceView, PoolView, ProcedureView, Sample};
+use pairline_node::view::{BindingView, DivergenceView, HealthView, PoolView, ProcedureView, Sample};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -157,18 +157,54 @@ pub async fn settled(course: &Course, limit: Duration) -> Result<(), DrillError>
 }
 
 async fn at_rest(course: &Course) -> Result<bool, DrillError> {
+    let open = |(name, labels, _): &Sample| {
+        name == "pairline_group_role"
+            && labels.iter().any(|(name, role)| name == "role" && matches!(role.as_str(), "fenced" | "unconfirmed"))
+    };
     for side in [Side::East, Side::West] {
-        let Reply::Status(status) = course.arena.ask(side, &Command::ServerStatus).await? else { return Ok(false) };
-        let open = |(name, labels, _): &Sample| {
-            name == "pairline_group_role"
-                && labels.iter().any(|(name, role)| name == "role" && matches!(role.as_str(), "fenced" | "unconfirmed"))
-        };
+        for server in course.arena.of(side) {
+            let answer = course.arena.ask_server(&server, &Command::ServerStatus).await?;
+            let Reply::Status(status) = answer else { return Ok(false) };
+            if status.samples.iter().any(open) {
+                return Ok(false);
+            }
+        }
         let mode = pool(course, side, side.other()).await?.mode;
-        if status.samples.iter().any(open) || matches!(mode.as_str(), "resiliency" | "starting") {
+        if matches!(mode.as_str(), "resiliency" | "starting") {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Health of a side's pool, as any of its servers sees it.
+///
+/// # Errors
+/// No answer.
+pub async fn health(course: &Course, side: Side) -> Result<HealthView, DrillError> {
+    let command = Command::PoolHealth { pool: Some(side.name().into()), part: false };
+    match course.arena.ask(side, &command).await? {
+        Reply::Health(view) => Ok(view),
+        other => Err(strange(&other)),
+    }
+}
+
+/// Waits until every group of both pools has a leader and all its copies.
+///
+/// # Errors
+/// It is not so within the limit.
+pub async fn healthy(course: &Course, limit: Duration) -> Result<(), DrillError> {
+    for side in [Side::East, Side::West] {
+        let whole = async || Ok(render_health::exit_code(&health(course, side).await?) == 0);
+        if !becomes(limit, whole).await {
+            let seen = match health(course, side).await {
+                Ok(view) => render_health::health(&view),
+                Err(error) => error.to_string(),
+            };
+            return Err(course.late("all copies of every group", limit, seen));
+        }
+    }
+    Ok(())
 }
 
 /// Waits until something that is asked for is so; false if it was not within the limit. A question without an answer counts

@@ -3,7 +3,7 @@
 //! Owns the dialogs. Does not own transactions or sockets (`agent`).
 
 use super::agent::{Agent, Pending, Purpose, tell};
-use super::board::What;
+use super::board::{Ticket, What};
 use super::draft::{Draft, SDP, text};
 use bytes::Bytes;
 use pairline_sip::{Message, Method, Reply, RequestBuilder};
@@ -23,6 +23,10 @@ const REPEAT_UNTIL: u64 = 32_000;
 /// has no timer of its own (RFC 3261 §17.1.1.2), and the proxy may die.
 const GIVE_UP: u64 = 35_000;
 
+/// How often a BYE is sent again whose connection was lost, and how many milliseconds later.
+const AGAIN: u32 = 20;
+const AGAIN_AFTER: u64 = 500;
+
 /// A call that this user made.
 struct Made {
     /// When the caller gives up; none once it is answered.
@@ -33,7 +37,9 @@ struct Made {
     hold: u64,
     hang_up_at: Option<u64>,
     done: Option<oneshot::Sender<Result<(), String>>>,
-    stage: usize,
+    ticket: Ticket,
+    /// How often its BYE was sent again, over another connection.
+    again: u32,
 }
 
 /// A call that this user answered.
@@ -122,7 +128,7 @@ impl Calls {
 
 impl Agent {
     /// Starts a call.
-    pub fn call(&mut self, to: String, hold: u64, done: Option<oneshot::Sender<Result<(), String>>>) {
+    pub fn call(&mut self, callee: usize, to: String, hold: u64, done: Option<oneshot::Sender<Result<(), String>>>) {
         let call_id = format!("c{:x}{:x}", self.random(), self.random());
         let draft = Draft {
             method: Method::Invite,
@@ -135,12 +141,20 @@ impl Agent {
             headers: vec![("Contact", self.contact())],
             body: Some(("application/sdp", SDP)),
         };
-        let stage = self.board.begin(What::Call);
-        let give_up_at = Some(self.board.now() + GIVE_UP);
-        let made =
-            Made { give_up_at, draft: draft.clone(), invite: None, ack: None, hold, hang_up_at: None, done, stage };
+        let ticket = self.board.begin(What::Call, &[self.who.number, callee]);
+        let made = Made {
+            give_up_at: Some(self.board.now() + GIVE_UP),
+            draft: draft.clone(),
+            invite: None,
+            ack: None,
+            hold,
+            hang_up_at: None,
+            done,
+            ticket,
+            again: 0,
+        };
         self.calls.made.insert(call_id.clone(), made);
-        self.send(Pending { draft, purpose: Purpose::Invite(call_id), challenged: 0, stage });
+        self.send(Pending { draft, purpose: Purpose::Invite(call_id), challenged: 0, ticket });
     }
 
     /// The INVITE was answered 2xx: returns the ACK.
@@ -195,14 +209,29 @@ impl Agent {
         let Some(made) = self.calls.made.get_mut(&call) else { return };
         made.draft.cseq += 1;
         let draft = Draft { method: Method::Bye, headers: Vec::new(), body: None, ..made.draft.clone() };
-        let stage = made.stage;
-        self.send(Pending { draft, purpose: Purpose::Bye(call), challenged: 0, stage });
+        let ticket = made.ticket;
+        self.send(Pending { draft, purpose: Purpose::Bye(call), challenged: 0, ticket });
+    }
+
+    /// A BYE had no good answer. A client that roams sends it again where its connection was lost, over the next one; if the first
+    /// had arrived, the second finds no call any more, which then is over (RFC 3261 §15.1.1).
+    pub fn bye_failed(&mut self, call: &str, why: &str) {
+        let now = self.board.now();
+        let made = self.calls.made.get_mut(call).filter(|_| self.who.roams);
+        match made {
+            Some(made) if made.again > 0 && why.starts_with("481") => self.ended(call, Ok(())),
+            Some(made) if made.again < AGAIN && why.contains("connection") => {
+                made.again += 1;
+                made.hang_up_at = Some(now + AGAIN_AFTER);
+            }
+            _ => self.ended(call, Err(format!("BYE: {why}"))),
+        }
     }
 
     /// A call is over.
     pub fn ended(&mut self, call: &str, result: Result<(), String>) {
         let Some(made) = self.calls.made.remove(call) else { return };
-        self.board.end(made.stage, What::Call, result.clone());
+        self.board.end(made.ticket, What::Call, result.clone());
         tell(made.done, result);
     }
 

@@ -8,15 +8,14 @@ use super::ask;
 use super::board::Side;
 use super::cold::{self, Way};
 use super::cut;
-use super::ledger::State;
 use super::play::everyone;
-use super::proofs::Proof;
+use super::proofs::{self, Proof};
 use super::rounds::{self, Hit, Round};
 use super::stages::Course;
 use super::watch::Watch;
 use crate::cli::table::millis;
 use pairline_node::command::Command;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// From this number of kills on, some must have fallen into a failover and some into a failback.
@@ -213,24 +212,7 @@ async fn at_the_end(course: &mut Course) -> Result<(), DrillError> {
     let all = course.ledger.all();
     let people: Vec<_> = course.swarm.people.iter().collect();
     let (lists, _) = course.arena.contacts(Side::West, &people).await?;
-    let mut asked: BTreeMap<(usize, &str), &State> = BTreeMap::new();
-    for change in &all {
-        asked.insert((change.user, &change.contact), &change.state);
-    }
-    let there: BTreeSet<(usize, &str)> =
-        lists.iter().flat_map(|(user, list)| list.iter().map(|contact| (*user, contact.as_str()))).collect();
-    let acknowledged = asked.iter().filter(|(_, state)| matches!(state, State::Acknowledged(_)));
-    let missing = acknowledged.clone().filter(|(change, _)| !there.contains(*change)).count();
-    let refused = asked.iter().filter(|(change, state)| **state == &State::Refused && there.contains(*change)).count();
-    let strangers = there.iter().filter(|change| !asked.contains_key(*change)).count();
-    let acknowledged = acknowledged.count();
-    course.prove(Proof::new(
-        "every acknowledged change is there, exactly",
-        acknowledged > 0 && missing + refused + strangers == 0,
-        format!(
-            "{acknowledged} acknowledged, {missing} missing; {refused} there though refused; {strangers} that nobody asked for"
-        ),
-    ));
+    course.prove(proofs::exact(&all, &lists));
     let equal = ask::equal(course).await?;
     course.prove(equal);
     Ok(())

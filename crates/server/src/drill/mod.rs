@@ -10,8 +10,10 @@ pub mod calls;
 pub mod cold;
 pub mod cut;
 pub mod draft;
+pub mod front_ends;
 pub mod kills;
 pub mod ledger;
+pub mod maintenance;
 pub mod phones;
 pub mod play;
 pub mod proofs;
@@ -45,10 +47,10 @@ pub enum DrillError {
     #[error(transparent)]
     Spawn(#[from] SpawnError),
     /// A server did not come up.
-    #[error("{pool} did not come up; its last lines:\n{log}")]
+    #[error("{server} did not come up; its last lines:\n{log}")]
     NotReady {
-        /// Its pool.
-        pool: &'static str,
+        /// Which.
+        server: String,
         /// End of the log.
         log: String,
     },
@@ -81,11 +83,6 @@ pub enum DrillError {
         /// First finding.
         why: String,
     },
-    /// What this build cannot play.
-    #[error(
-        "there is no drill of Enterprise pools yet; `pairline up --enterprise` starts one, and docs/operations/a-front-end-is-down.md says what to try"
-    )]
-    Enterprise,
     /// Signals cannot be listened to.
     #[error("signals: {0}")]
     Signals(std::io::Error),

@@ -101,6 +101,28 @@ pub fn tail(swarm: &Swarm, missing: &[Change], unknown: &[Change], tail: &Diverg
     ]
 }
 
+/// Everything that was acknowledged is in the lists that were read, nothing that was refused, and nothing that nobody asked for.
+pub fn exact(changes: &[Change], lists: &BTreeMap<usize, BTreeSet<String>>) -> Proof {
+    let mut asked: BTreeMap<(usize, &str), &State> = BTreeMap::new();
+    for change in changes {
+        asked.insert((change.user, &change.contact), &change.state);
+    }
+    let there: BTreeSet<(usize, &str)> =
+        lists.iter().flat_map(|(user, list)| list.iter().map(|contact| (*user, contact.as_str()))).collect();
+    let acknowledged = asked.iter().filter(|(_, state)| matches!(state, State::Acknowledged(_)));
+    let missing = acknowledged.clone().filter(|(change, _)| !there.contains(*change)).count();
+    let refused = asked.iter().filter(|(change, state)| **state == &State::Refused && there.contains(*change)).count();
+    let strangers = there.iter().filter(|change| !asked.contains_key(*change)).count();
+    let acknowledged = acknowledged.count();
+    Proof::new(
+        "every acknowledged change is there, exactly",
+        acknowledged > 0 && missing + refused + strangers == 0,
+        format!(
+            "{acknowledged} acknowledged, {missing} missing; {refused} there though refused; {strangers} that nobody asked for"
+        ),
+    )
+}
+
 /// Every durable entry of the tail found its end, none in conflict.
 pub fn applied(tail: &DivergenceView) -> Proof {
     let count = |outcome: &str| tail.entries.iter().filter(|entry| entry.durable && entry.outcome == outcome).count();
@@ -118,8 +140,14 @@ pub fn applied(tail: &DivergenceView) -> Proof {
 
 /// All groups of both pools are equal on both sides.
 pub fn equal(views: &[VerifyView]) -> Proof {
-    let figures: Vec<String> =
-        views.iter().map(|view| format!("{}: {} of {} groups", view.pool, view.equal, view.groups)).collect();
+    let figures: Vec<String> = views
+        .iter()
+        .map(|view| {
+            let first = view.unequal.first().map(|(group, at, _)| format!(" ({group} differs at {at})"));
+            let first = first.or(view.skipped.first().map(|(group, why)| format!(" ({group}: {why})")));
+            format!("{}: {} of {} groups{}", view.pool, view.equal, view.groups, first.unwrap_or_default())
+        })
+        .collect();
     let holds = !views.is_empty() && views.iter().all(crate::cli::render_pool::verified_all);
     Proof::new("both copies of all groups are equal by digest", holds, figures.join(", "))
 }

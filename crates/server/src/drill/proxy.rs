@@ -1,17 +1,19 @@
-//! The line between the two servers' link: a relay that can be held, as a congested line is, or cut.
+//! The line between the two pools: relays before one pool's servers that can be held, as a congested line is, or cut.
 //!
-//! Owns the relay on a thread of its own, so that a busy drill does not slow the link down. Does not own what passes: it
-//! never looks into it.
+//! Owns the relays, each on a thread of its own, so that a busy drill does not slow the links down. Does not own what passes: it
+//! never looks into it. What servers of the pool say to each other by way of a relay is not on the line: that always passes.
 
-use std::net::{SocketAddr, TcpListener};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections at one time; servers keep one, and a new one may come before the old one's end was noticed.
-const CONNECTIONS: usize = 16;
+/// Connections of one relay at one time; each other server keeps one, and a new one may come before the old one's end was noticed.
+const CONNECTIONS: usize = 32;
 
 /// Bytes that the kernel may keep a direction, and that the relay carries at one time. Small, so that little passes a line
 /// that is held.
@@ -38,24 +40,50 @@ struct State {
     generation: u64,
 }
 
-/// The line. Dropping it ends the relay.
+/// A relay: where servers are told to connect, and where the server behind accepts in truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where it leads.
+    pub behind: SocketAddr,
+}
+
+/// What the ends of a relay share.
+#[derive(Clone)]
+struct Way {
+    behind: SocketAddr,
+    inside: Arc<BTreeSet<IpAddr>>,
+    /// What becomes of connections that cross the line, and of those that do not.
+    line: watch::Receiver<State>,
+    within: watch::Receiver<State>,
+}
+
+/// The line. Dropping it ends the relays.
 pub struct Line {
     state: watch::Sender<State>,
+    _within: watch::Sender<State>,
 }
 
 impl Line {
-    /// Relays connections to `listen` on to `behind`.
+    /// Relays connections; those that come from an address in `inside` do not cross the line.
     ///
     /// # Errors
-    /// The address cannot be bound, or there is no thread or runtime to be had.
-    pub fn start(listen: SocketAddr, behind: SocketAddr) -> std::io::Result<Line> {
-        let listener = TcpListener::bind(listen)?;
-        listener.set_nonblocking(true)?;
-        let (state, changes) = watch::channel(State { passing: Passing::All, generation: 0 });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let serve = move || runtime.block_on(serve(listener, behind, changes));
-        std::thread::Builder::new().name("line".into()).spawn(serve)?;
-        Ok(Line { state })
+    /// An address cannot be bound, or there is no thread or runtime to be had.
+    pub fn start(relays: &[Relay], inside: BTreeSet<IpAddr>) -> std::io::Result<Line> {
+        let inside = Arc::new(inside);
+        let (state, line) = watch::channel(State { passing: Passing::All, generation: 0 });
+        let (always, within) = watch::channel(State { passing: Passing::All, generation: 0 });
+        for relay in relays {
+            let listener = TcpListener::bind(relay.listen)?;
+            listener.set_nonblocking(true)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (line, within) = (line.clone(), within.clone());
+            let way = Way { behind: relay.behind, inside: Arc::clone(&inside), line, within };
+            let serve = move || runtime.block_on(serve(listener, way));
+            std::thread::Builder::new().name("line".into()).spawn(serve)?;
+        }
+        Ok(Line { state, _within: always })
     }
 
     /// From now on nothing passes in either direction, and nothing is lost yet.
@@ -79,16 +107,17 @@ impl Line {
     }
 }
 
-async fn serve(listener: TcpListener, behind: SocketAddr, mut changes: watch::Receiver<State>) {
+async fn serve(listener: TcpListener, mut way: Way) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut relays = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((front, _)) if relays.len() < CONNECTIONS => {
+                Ok((front, from)) if relays.len() < CONNECTIONS => {
+                    let changes = if way.inside.contains(&from.ip()) { &way.within } else { &way.line };
                     let state = *changes.borrow();
                     if state.passing != Passing::Broken {
-                        relays.spawn(relay(front, behind, state.generation, changes.clone()));
+                        relays.spawn(relay(front, way.behind, state.generation, changes.clone()));
                     }
                 }
                 // One too many is closed; the servers dial again.
@@ -97,7 +126,7 @@ async fn serve(listener: TcpListener, behind: SocketAddr, mut changes: watch::Re
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             },
             _ = relays.join_next(), if !relays.is_empty() => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = way.line.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -28,10 +28,12 @@ const SIGN_IN_MS: u64 = 20_000;
 /// They are not signed in within the deadline.
 pub async fn aware(course: &mut Course, killed: &Killed, failed_over: &FailedOver) -> Result<(), DrillError> {
     let aware = course.swarm.of(Side::East, Some(true));
+    let partners = course.swarm.of(Side::West, Some(true));
     course
         .until("users aware of their dead flow signed in", Duration::from_secs(30), |swarm| {
             let count = swarm.signed_in(&aware, Some(Side::West));
-            (count == aware.len(), format!("{count} of {}", aware.len()))
+            let all = count == aware.len() && swarm.signed_in(&partners, None) == partners.len();
+            (all, format!("{count} of {}", aware.len()))
         })
         .await?;
     let statuses = course.swarm.board.statuses();
@@ -88,8 +90,10 @@ pub async fn unaware(
 ) -> Result<(), DrillError> {
     let granted = course.swarm.board.statuses().iter().map(|status| u64::from(status.granted)).max().unwrap_or(0);
     let refresh = granted * 1_000 + SLACK;
-    let datagrams = refresh + TIMER_F;
-    simulated(course, killed, datagrams, &formula(granted, true)).await;
+    // A client on UDP waits for each server of the dead pool, and finds the next one only then.
+    let servers = course.arena.of(Side::East).len();
+    let datagrams = refresh + TIMER_F * u64::try_from(servers).unwrap_or(1);
+    simulated(course, killed, datagrams, &formula(granted, servers)).await;
     for phone in phones {
         let udp = phone.transport == "UDP";
         let bound = if udp { datagrams } else { refresh };
@@ -109,7 +113,8 @@ pub async fn unaware(
                 format!("{} after the loss ({service})", millis(after))
             }
         };
-        course.report.figure(&format!("baresip on {}", phone.transport), formula(granted, udp), actual.clone());
+        let waits = if udp { servers } else { 0 };
+        course.report.figure(&format!("baresip on {}", phone.transport), formula(granted, waits), actual.clone());
         let claim = match udp {
             true => "the real client on UDP is back within its formula",
             false => "the real client on TCP is back within its formula",
@@ -120,8 +125,12 @@ pub async fn unaware(
     Ok(())
 }
 
-fn formula(granted: u64, datagrams: bool) -> String {
-    let timer = if datagrams { format!(" + {} s (64 × T1)", TIMER_F / 1_000) } else { String::new() };
+fn formula(granted: u64, waits: usize) -> String {
+    let timer = match waits {
+        0 => String::new(),
+        1 => format!(" + {} s (64 × T1)", TIMER_F / 1_000),
+        _ => format!(" + {waits} × {} s (64 × T1)", TIMER_F / 1_000),
+    };
     format!("≤ {granted} s granted expiry{timer} + {} s slack after the loss", SLACK / 1_000)
 }
 

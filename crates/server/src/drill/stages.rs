@@ -38,8 +38,9 @@ pub struct Course {
 impl Course {
     /// A course on a deployment that runs.
     pub fn new(arena: Arena, swarm: Swarm, args: DrillArgs, quiet: bool) -> Course {
+        let edition = if args.enterprise { "two Enterprise pools of three Front Ends; " } else { "" };
         let setting = format!(
-            "{} users ({} % on UDP), {} contact changes/s, {} calls/s, {} messages/s; line held {} ms before the kill",
+            "{edition}{} users ({} % on UDP), {} contact changes/s, {} calls/s, {} messages/s; line held {} ms before the kill",
             args.users, args.udp, args.rate, args.calls, args.messages, args.hold
         );
         Course {
@@ -72,6 +73,11 @@ impl Course {
     /// Name of the present stage.
     pub fn name(&self) -> &'static str {
         self.stage.map_or("start", |(name, ..)| name)
+    }
+
+    /// Whether a user's client is on a stream, so that it notices the loss of its server.
+    pub fn streams(&self, user: usize) -> bool {
+        self.swarm.people.get(user).is_some_and(|who| who.transport.reliable())
     }
 
     /// Number of the present stage on the board.

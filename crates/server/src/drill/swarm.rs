@@ -76,15 +76,20 @@ impl Swarm {
     /// Has one user call another; how it went.
     pub async fn call(&self, from: usize, to: usize, hold: u64) -> Result<(), String> {
         let (done, outcome) = oneshot::channel();
-        let to = self.people.get(to).map(Persona::aor).unwrap_or_default();
-        self.outcome(from, Order::Call { to, hold, done: Some(done) }, outcome).await
+        let order = Order::Call { callee: to, to: self.aor(to), hold, done: Some(done) };
+        self.outcome(from, order, outcome).await
     }
 
     /// Has one user send another a message; how it went.
     pub async fn message(&self, from: usize, to: usize) -> Result<(), String> {
         let (done, outcome) = oneshot::channel();
-        let to = self.people.get(to).map(Persona::aor).unwrap_or_default();
-        self.outcome(from, Order::Message { to, done: Some(done) }, outcome).await
+        let order = Order::Message { callee: to, to: self.aor(to), done: Some(done) };
+        self.outcome(from, order, outcome).await
+    }
+
+    /// A user's address of record.
+    pub fn aor(&self, user: usize) -> String {
+        self.people.get(user).map(Persona::aor).unwrap_or_default()
     }
 
     async fn outcome(
@@ -112,6 +117,12 @@ impl Swarm {
             })
             .map(|who| who.number)
             .collect()
+    }
+
+    /// Users that are signed in at one server now.
+    pub fn at_server(&self, server: u32) -> Vec<usize> {
+        let there = |user: &usize| self.board.at(*user).is_some_and(|at| at.server == server);
+        (0..self.people.len()).filter(there).collect()
     }
 
     /// How many of these users are signed in now, at a side if one is named.

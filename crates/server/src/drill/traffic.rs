@@ -73,10 +73,9 @@ async fn calls(swarm: Arc<Swarm>, rate: u32) {
     loop {
         pace.tick().await;
         let Some((from, to)) = swarm.pair() else { continue };
-        let to = swarm.people.get(to).map(Persona::aor).unwrap_or_default();
         let hold = u64::try_from(300 + swarm.random(1_500)).unwrap_or(1_000);
         // A user with too many orders is passed over: that is the generator's limit, not a failed call.
-        swarm.order(from, Order::Call { to, hold, done: None });
+        swarm.order(from, Order::Call { callee: to, to: swarm.aor(to), hold, done: None });
     }
 }
 
@@ -85,8 +84,7 @@ async fn messages(swarm: Arc<Swarm>, rate: u32) {
     loop {
         pace.tick().await;
         let Some((from, to)) = swarm.pair() else { continue };
-        let to = swarm.people.get(to).map(Persona::aor).unwrap_or_default();
-        swarm.order(from, Order::Message { to, done: None });
+        swarm.order(from, Order::Message { callee: to, to: swarm.aor(to), done: None });
     }
 }
 
@@ -97,7 +95,7 @@ async fn changes(swarm: Arc<Swarm>, ledger: Arc<Ledger>, access: Access, rate: u
     let base = crate::tls::random_u64().unwrap_or(0);
     for worker in 0..WORKERS {
         let (swarm, ledger) = (Arc::clone(&swarm), Arc::clone(&ledger));
-        let session = Session::with_limit(access.clone(), CHANGE);
+        let session = Session::with_limit(rotated(&access, worker), CHANGE);
         workers.spawn(async move {
             let start = each * u32::try_from(worker).unwrap_or(0) / u32::try_from(WORKERS).unwrap_or(16);
             tokio::time::sleep(start).await;
@@ -105,6 +103,14 @@ async fn changes(swarm: Arc<Swarm>, ledger: Arc<Ledger>, access: Access, rate: u
         });
     }
     while workers.join_next().await.is_some() {}
+}
+
+/// The same servers, begun with another one: those of a pool are used in turn.
+fn rotated(access: &Access, by: u64) -> Access {
+    let mut access = access.clone();
+    let count = access.endpoints.len().max(1);
+    access.endpoints.rotate_left(usize::try_from(by).unwrap_or(0) % count);
+    access
 }
 
 async fn change_worker(swarm: &Swarm, ledger: &Ledger, mut session: Session, each: Duration, name: String) {
@@ -119,14 +125,14 @@ async fn change_worker(swarm: &Swarm, ledger: &Ledger, mut session: Session, eac
         let op: Op = (name.clone(), counter);
         let contact = format!("sip:c{}-{counter}@{}", name.get(12..).unwrap_or(&name), who.domain);
         ledger.asked(op.clone(), user, contact.clone());
-        let stage = swarm.board.begin(What::Change);
+        let ticket = swarm.board.begin(What::Change, &[]);
         let result = change(&mut session, who, &contact, &op).await;
         let state = match &result {
             Ok(()) => State::Acknowledged(swarm.board.now()),
             Err(error) => after(error),
         };
         ledger.answered(&op, state);
-        swarm.board.end(stage, What::Change, result.map_err(|error| reason(&error)));
+        swarm.board.end(ticket, What::Change, result.map_err(|error| reason(&error)));
     }
 }
 

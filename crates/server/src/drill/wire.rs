@@ -15,8 +15,8 @@ const WAIT: Duration = Duration::from_secs(2);
 /// What came.
 #[derive(Debug)]
 pub enum Came {
-    /// A whole message.
-    Message(Bytes),
+    /// A whole message, and who sent it.
+    Message(Bytes, SocketAddr),
     /// The connection is gone.
     Closed,
 }
@@ -104,8 +104,8 @@ impl Wire {
         match self {
             Wire::None => std::future::pending().await,
             Wire::Udp(socket, buffer) => loop {
-                if let Ok((length, _)) = socket.recv_from(buffer).await {
-                    return Came::Message(Bytes::copy_from_slice(&buffer[..length]));
+                if let Ok((length, from)) = socket.recv_from(buffer).await {
+                    return Came::Message(Bytes::copy_from_slice(&buffer[..length]), from);
                 }
             },
             Wire::Tcp(stream) => stream.receive().await,
@@ -118,7 +118,7 @@ impl Stream {
         let mut buffer = [0_u8; 8 * 1024];
         loop {
             match self.framer.next() {
-                Some(Ok(Frame::Message(bytes))) => return Came::Message(bytes),
+                Some(Ok(Frame::Message(bytes))) => return Came::Message(bytes, self.remote),
                 Some(Ok(Frame::Ping | Frame::Pong)) => continue,
                 Some(Err(_)) => return Came::Closed,
                 None => {}

@@ -19,7 +19,7 @@ use crate::trust;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
-use pairline_sip::uri::{Host, Uri};
+use pairline_sip::uri::{Aor, Host, Uri};
 
 /// The flow to the far end, if our own Route names one that can be used (RFC 5626 §5.3.2), here or at the server of this pool that
 /// owns it. The flow that a request came on is its sender's own, unless the Request-URI is at the same end of it: several users of
@@ -78,9 +78,19 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
         consumed: false,
         record_route: false,
     };
-    if let Some(hop) = kept(&cx, &request, flow, &routes) {
+    if let Some(mut hop) = kept(&cx, &request, flow, &routes) {
         replies::trying(&cx, &request);
-        return Fork::new(&cx, job, None).run(vec![hop]).await;
+        let mut hold = None;
+        if hop.flow.transport == Transport::Peer
+            && hop.alternates.is_empty()
+            && let Some(user) = gruu_of(&cx, &request, &routes)
+        {
+            // The owner may have lost the flow since, by a restart: a device that has come back, or is about to, is found by its GRUU.
+            hold = super::waits(&request).then_some(user);
+            hold.iter().for_each(|user| cx.watch_bindings(user));
+            hop.alternates.extend(device(&cx, &request, &routes).await);
+        }
+        return Fork::new(&cx, job, hold).run(vec![hop]).await;
     }
     // A remote target that is an address of record of ours goes to that user's devices.
     if routes.next.is_none()
@@ -95,13 +105,19 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
     Fork::new(&cx, job, None).run(vec![hop]).await;
 }
 
-/// The device that a remote target means which is a GRUU of ours (RFC 5627 §5.3).
-async fn device<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<Hop> {
+/// The user of a remote target that is a GRUU of ours.
+fn gruu_of<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<Aor> {
     let view = cx.view();
     gruu::Target::of(&view.sealing_key, request.request_uri()).filter(|_| routes.next.is_none())?;
-    let Whose::User(user) = classify(&view, request.request_uri()) else {
-        return None;
-    };
+    match classify(&view, request.request_uri()) {
+        Whose::User(user) => Some(user),
+        _ => None,
+    }
+}
+
+/// The device that such a remote target means (RFC 5627 §5.3).
+async fn device<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<Hop> {
+    let user = gruu_of(cx, request, routes)?;
     match targets::find(cx, request, &user).await {
         Found::Hops(hops) => hops.into_iter().next(),
         _ => None,

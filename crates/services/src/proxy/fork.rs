@@ -90,7 +90,7 @@ pub struct Fork<'a, C: Cx> {
 }
 
 impl<'a, C: Cx> Fork<'a, C> {
-    /// A request without legs. With `hold` an INVITE that reaches no device waits for bindings of that user.
+    /// A request without legs. With `hold` it waits for bindings of that user where it reaches no device.
     pub fn new(cx: &'a C, job: Job<'a>, hold: Option<Aor>) -> Self {
         Fork {
             cx,
@@ -434,7 +434,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             if self.hold_until.is_some() && (unreached || self.waking) {
                 return;
             }
-            if self.hold_until.is_some() || self.hold.is_none() || !self.invite || !unreached {
+            if self.hold_until.is_some() || self.hold.is_none() || !unreached {
                 return self.answer();
             }
             if !self.ended.is_empty() {

@@ -112,9 +112,11 @@ async fn to_outside<C: Cx>(cx: &C, job: Job<'_>) {
 
 /// Sends a request to a user of ours, wherever that user is.
 async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
-    // Before the first look, so that no binding slips in between.
     if *job.request.method() == Method::Invite {
         replies::trying(cx, job.request);
+    }
+    // Before the first look, so that no binding slips in between.
+    if waits(job.request) {
         cx.watch_bindings(&user);
     }
     for _ in 0..ATTEMPTS {
@@ -128,7 +130,6 @@ async fn to_user<C: Cx>(cx: &C, job: Job<'_>, user: Aor) {
 /// Sends a request to where the user is now.
 async fn to_user_now<C: Cx>(cx: &C, job: Job<'_>, user: &Aor) -> Went {
     let request = job.request;
-    let invite = *request.method() == Method::Invite;
     match targets::find_and_wake(cx, request, user).await {
         Found::Waking(user, hops) => {
             cx.count(Counter::ProxyWaking);
@@ -136,9 +137,9 @@ async fn to_user_now<C: Cx>(cx: &C, job: Job<'_>, user: &Aor) -> Went {
         }
         Found::Hops(hops) => {
             cx.count(Counter::ProxyForked);
-            return Fork::new(cx, job, hold_for(invite, user)).attempt(hops).await;
+            return Fork::new(cx, job, waits(request).then(|| user.clone())).attempt(hops).await;
         }
-        Found::Stranded(user) if invite => {
+        Found::Stranded(user) if waits(request) => {
             cx.count(Counter::ProxyHeld);
             cx.watch_bindings(&user);
             Fork::new(cx, job, Some(user)).run(Vec::new()).await;
@@ -172,8 +173,13 @@ fn refuse_unfound<C: Cx>(cx: &C, request: &Message, found: &Found) {
     }
 }
 
-fn hold_for(invite: bool, user: &Aor) -> Option<Aor> {
-    invite.then(|| user.clone())
+/// Whether a request waits for a device that is about to come back: a call, and the end of one, which nobody can tell the device later.
+fn waits(request: &Message) -> bool {
+    match request.method() {
+        Method::Invite => true,
+        Method::Bye => request.to().has_param("tag"),
+        _ => false,
+    }
 }
 
 /// A caller whom other servers serve: they authenticate, so the request goes there as it is. A stranger, who only says who it
