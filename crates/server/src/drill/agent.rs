@@ -477,8 +477,10 @@ impl Agent {
 
     /// What it was trying is given up, its connection closed.
     fn anew(&mut self) {
-        let registering =
-            self.pending.extract_if(.., |_, pending| matches!(pending.purpose, Purpose::Register)).collect::<Vec<_>>();
+        let (registering, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|(_, pending)| matches!(pending.purpose, Purpose::Register));
+        self.pending = others.into_iter().collect();
         for (_, pending) in registering {
             self.board.end(pending.ticket, What::Register, Err("begun anew".into()));
         }

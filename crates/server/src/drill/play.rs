@@ -268,7 +268,6 @@ pub struct FailedOver {
 
 async fn failover(course: &mut Course, killed: &Killed, phones: &[Phone]) -> Result<FailedOver, DrillError> {
     course.stage("failover");
-    let down = one_of_west(course).await;
     let asked_at = course.swarm.board.now();
     let asked = Instant::now();
     let command = ask::failover(Side::East, true, "drill: east was killed");
@@ -281,25 +280,8 @@ async fn failover(course: &mut Course, killed: &Killed, phones: &[Phone]) -> Res
     course.report.figure("from kill to failover command", "-", millis(asked_at.saturating_sub(killed.at)));
     course.prove(Proof::new("promotion is done in time", promote <= PROMOTE_MS, millis(promote)));
     returning::aware(course, killed, &failed_over).await?;
-    if let Some(server) = down {
-        course.arena.launch(&server)?;
-        course.arena.wait(&server, false).await?;
-    }
     returning::unaware(course, killed, &failed_over, phones).await?;
     Ok(failed_over)
-}
-
-/// With several servers a pool one of west's dies, too, before the failover is ordered: which.
-async fn one_of_west(course: &mut Course) -> Option<String> {
-    let server = course.arena.of(Side::West).get(2).cloned()?;
-    course.arena.kill_server(&server).await;
-    course.say(&format!("{} is killed (SIGKILL), too: the failover must do without it", course.arena.label(&server)));
-    course.report.figure(
-        "failover: servers of west that took part",
-        "-",
-        "2 of 3; the third was killed before the command",
-    );
-    Some(server)
 }
 
 /// Time in which the management store and the groups were promoted.

@@ -61,6 +61,7 @@ fn commands_of_the_documentation_are_understood() {
         "pairline topology publish new.toml --dry-run",
         "pairline server create fe4.east.pairline.test",
         "pairline drill --users 200 --rate 50 --keep --json",
+        "pairline drill --enterprise --users 60",
     ] {
         parse(line);
     }
@@ -110,6 +111,7 @@ fn wrong_usage_is_exit_code_two() {
         "pairline pool status --wait quiet",
         "pairline server",
         "pairline drill --users 1",
+        "pairline drill --enterprise --kills 5",
         "pairline user list --limit 0",
         "pairline up --listen phone",
     ] {

@@ -1,18 +1,21 @@
 //! Parts of the drill that can be tested alone.
 
 use pairline_node::view::StatusView;
-use pairline_server::drill::board::{Board, Counts, Side, What};
+use pairline_server::drill::board::{At, Board, Counts, Side, What};
 use pairline_server::drill::kills::Dice;
 use pairline_server::drill::ledger::{Ledger, State, missing};
 use pairline_server::drill::phones::netstring;
 use pairline_server::drill::proofs;
-use pairline_server::drill::proxy::Line;
+use pairline_server::drill::proxy::{Line, Relay};
 use pairline_server::drill::report::{Report, StageLine};
 use pairline_server::drill::watch::{Facts, Look};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
+
+const EAST: At = At { side: Side::East, server: 1 };
+const WEST: At = At { side: Side::West, server: 2 };
 
 fn op(counter: u64) -> (String, u64) {
     ("session".to_owned(), counter)
@@ -22,23 +25,41 @@ fn op(counter: u64) -> (String, u64) {
 fn requests_count_for_the_stage_in_which_they_began() {
     let board = Board::new(1);
     board.stage("first");
-    let stage = board.begin(What::Call);
+    let ticket = board.begin(What::Call, &[0]);
     board.stage("second");
-    board.end(stage, What::Call, Err("no answer".into()));
-    assert_eq!(board.counts(stage).bad.get(&What::Call), Some(&1));
+    board.end(ticket, What::Call, Err("no answer".into()));
+    assert_eq!(board.counts(ticket.stage).bad.get(&What::Call), Some(&1));
     assert_eq!(board.counts(board.present()).bad.get(&What::Call), None);
     assert_eq!(board.in_flight(What::Call), 0);
+}
+
+#[test]
+fn what_fails_for_a_client_that_does_not_know_yet_is_counted_apart() {
+    let board = Board::new(2);
+    board.stage("a server dies");
+    board.signed_in(0, EAST, 20);
+    board.unaware(&[0]);
+    let (apart, other) = (board.begin(What::Call, &[1, 0]), board.begin(What::Call, &[1]));
+    assert_eq!(board.counts(1).open, 1);
+    board.end(apart, What::Call, Err("no answer".into()));
+    board.end(other, What::Call, Err("BYE: 481".into()));
+    let counts = board.counts(1);
+    assert_eq!((counts.of(What::Call), counts.apart.get(&What::Call), counts.open), ((0, 2), Some(&1), 0));
+    assert_eq!((counts.last_bad.len(), counts.dropped()), (1, 1));
+    board.signed_in(0, WEST, 20);
+    assert_eq!(board.at(0), Some(WEST));
+    assert!(!board.statuses()[0].unaware);
 }
 
 #[test]
 fn a_binding_ends_with_its_expiry_and_with_its_connection() {
     let board = Board::new(1);
     assert_eq!(board.side_of(0), None);
-    board.signed_in(0, Side::West, 20);
+    board.signed_in(0, WEST, 20);
     assert_eq!(board.side_of(0), Some(Side::West));
     board.lost(0);
     assert_eq!(board.side_of(0), None);
-    board.signed_in(0, Side::East, 0);
+    board.signed_in(0, EAST, 0);
     assert_eq!(board.side_of(0), None, "granted for no time");
 }
 
@@ -46,9 +67,9 @@ fn a_binding_ends_with_its_expiry_and_with_its_connection() {
 fn after_a_mark_only_the_named_side_counts() {
     let board = Board::new(1);
     board.mark(Side::West);
-    board.signed_in(0, Side::East, 20);
+    board.signed_in(0, EAST, 20);
     assert_eq!(board.statuses()[0].first_after_mark, None, "an answer of the dead pool that was still on its way");
-    board.signed_in(0, Side::West, 20);
+    board.signed_in(0, WEST, 20);
     assert!(board.statuses()[0].first_after_mark.is_some());
 }
 
@@ -119,11 +140,15 @@ fn the_watch_accuses_whoever_goes_on_though_it_could_have_heard() {
     assert_eq!(watched(&restarted, Some((1, east))), [true, true, false]);
 }
 
+/// Address of a server on the same side of the line as the one behind it.
+const INSIDE: &str = "127.0.0.9";
+
 fn line() -> (Line, SocketAddr, TcpListener) {
     let behind = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listen = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
-    let line = Line::start(listen, behind.local_addr().expect("bound")).expect("a line");
-    (line, listen, behind)
+    let relay = Relay { listen, behind: behind.local_addr().expect("bound") };
+    let inside = BTreeSet::from([INSIDE.parse().expect("an address")]);
+    (Line::start(&[relay], inside).expect("a line"), listen, behind)
 }
 
 fn connect(listen: SocketAddr, behind: &TcpListener) -> (TcpStream, TcpStream) {
@@ -150,6 +175,22 @@ fn a_held_line_keeps_everything_until_it_is_healed() {
     line.heal();
     back.read_exact(&mut read).expect("passes again");
     assert_eq!(&read, b"other");
+}
+
+#[test]
+fn what_servers_of_one_pool_say_to_each_other_passes_whatever_the_line_does() {
+    let (line, listen, behind) = line();
+    line.cut();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(INSIDE.parse().expect("an address"), 0).into()).expect("a loopback address");
+    socket.connect(&listen.into()).expect("the line listens");
+    let (mut front, mut back) = (TcpStream::from(socket), behind.accept().expect("the line connects").0);
+    line.hold();
+    front.write_all(b"inner").expect("open");
+    let mut read = [0; 5];
+    back.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    back.read_exact(&mut read).expect("passes");
+    assert_eq!(&read, b"inner");
 }
 
 #[test]

@@ -144,6 +144,8 @@ async fn to_user_now<C: Cx>(cx: &C, job: Job<'_>, user: &Aor) -> Went {
             cx.watch_bindings(&user);
             Fork::new(cx, job, Some(user)).run(Vec::new()).await;
         }
+        // Nobody can tell the device later that the call is over.
+        Found::Unavailable if *request.method() == Method::Bye && waits(request) => return Went::Gone,
         other => refuse_unfound(cx, request, &other),
     }
     Went::Answered
