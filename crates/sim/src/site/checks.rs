@@ -169,14 +169,14 @@ fn stranded(world: &World) -> Option<usize> {
 }
 
 /// An order to stand down may be carried out when the server that gave it is lost, and nothing of the procedure was written yet. An
-/// administrator sees groups that nobody serves, and gives the command again.
+/// administrator sees groups that nobody serves, and has the pool take them back.
 pub fn nothing_is_stranded(world: &mut World) {
     for _ in 0..6 {
         let Some(pool) = stranded(world).filter(|_| world.is_good()) else { return };
         world.met("a pool stood down and nobody took over");
-        let at = world.pool(1 - pool)[0];
+        let at = world.pool(pool)[0];
         let name = world.topology.pool[pool].name.clone();
-        let disaster = Command::PoolFailover {
+        let disaster = Command::PoolFailback {
             pool: name,
             disaster: true,
             dry_run: false,
