@@ -133,7 +133,7 @@ impl Instance {
         }
         // Above what is served here and below whatever is granted next, so that the true grant, with the place where the
         // histories part, takes its place when it is heard of.
-        let epoch = Epoch { number: epoch.number, granted_by: PoolId(u16::MAX) };
+        let epoch = epoch.stood_down();
         let fork = self.head.position.seq.max(self.state.position.seq).saturating_add(1);
         Ok(Fence { epoch, pool: by, fork, tail_stored: false })
     }

@@ -394,7 +394,8 @@ pub fn server_stopped(world: &mut World, at: usize, power: bool) {
 
 /// A message of a server for the address of another server: where no link is the way, as inside calls that went to and fro between pools.
 fn between_servers(world: &mut World, from: usize, to: Flow, bytes: Bytes) -> bool {
-    let has = |server: &pairline_topology::model::Server| server.listener.first().is_some_and(|l| l.address == to.remote);
+    let has =
+        |server: &pairline_topology::model::Server| server.listener.first().is_some_and(|l| l.address == to.remote);
     let Some(at) = world.topology.server.iter().position(has) else { return false };
     let own = world.topology.server[from].listener.first().map(|listener| listener.address);
     if let Some(own) = own.filter(|_| !world.mesh.is_cut(from, at)) {
