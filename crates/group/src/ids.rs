@@ -71,6 +71,18 @@ pub struct Epoch {
     pub granted_by: PoolId,
 }
 
+impl Epoch {
+    /// What a copy knows that stood down by order: above the epoch that it served in, and below whatever is granted next.
+    pub(crate) fn stood_down(self) -> Epoch {
+        Epoch { number: self.number, granted_by: PoolId(u16::MAX) }
+    }
+
+    /// Whether some pool has granted it.
+    pub fn is_granted(self) -> bool {
+        self.granted_by != PoolId(u16::MAX)
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.number, self.granted_by.0)

@@ -79,11 +79,23 @@ pub enum Planted {
     LearnerCounted,
     /// A replica that was taken from the group is heard, and an older disk of a server let in.
     OldNumberAccepted,
+    /// An order to stand down is carried out only in the groups that the server leads which got it.
+    FenceAtAskedOnly,
+    /// A handover that the partner asks for is made by the server that was asked, whoever leads.
+    HandoverByFollower,
+    /// Heartbeats of one server of the partner count only: its silence is the pool's.
+    OneServerIsThePool,
+    /// Of a group's copies in a pool the one is shown that has least to tell of its lag, not its leader's.
+    FollowerBelieved,
+    /// A procedure is taken over without a look whether it runs.
+    TakenOverUnasked,
+    /// Tails are applied only at the server that is asked.
+    TailsOfOneServer,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 37] = [
+    pub const ALL: [Planted; 43] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -121,5 +133,11 @@ impl Planted {
         Planted::ChangeAtAppend,
         Planted::LearnerCounted,
         Planted::OldNumberAccepted,
+        Planted::FenceAtAskedOnly,
+        Planted::HandoverByFollower,
+        Planted::OneServerIsThePool,
+        Planted::FollowerBelieved,
+        Planted::TakenOverUnasked,
+        Planted::TailsOfOneServer,
     ];
 }

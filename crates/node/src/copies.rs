@@ -79,6 +79,10 @@ pub async fn of_pool(cx: &TaskCx) -> Together {
             running = running.or(runs.map(|id| (server, id)));
         }
     }
+    let believed = cx.with(|core| crate::config::planted!(core.config, FollowerBelieved));
+    if believed {
+        all.retain(|copy| !copy.leads);
+    }
     Together { copies: merged(all), runs: running }
 }
 

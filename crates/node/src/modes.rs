@@ -202,7 +202,10 @@ pub fn heartbeat(core: &mut Core, (pool, server): (PoolId, ServerId), bytes: &By
             let now = core.now;
             core.modes.clocks.entry(server).or_default().heard(&heartbeat, now.mono, now.wall);
             core.modes.heard.insert(server, (heartbeat, now.mono, now.wall));
-            feed(core, pool, ModeEvent::Heartbeat);
+            let first = core.topology.servers_of(pool).first().is_none_or(|first| first.id == server);
+            if first || !crate::config::planted!(core.config, OneServerIsThePool) {
+                feed(core, pool, ModeEvent::Heartbeat);
+            }
             feed(core, core.pool, ModeEvent::Heartbeat);
         }
         Ok(heartbeat) => {

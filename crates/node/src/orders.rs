@@ -128,7 +128,8 @@ pub fn hand_over(node: &mut Node, link: LinkId, call: u64, group: GroupId, step:
             core.send_on(link, &PeerFrame::HandedOver { call, done: Done::Refused(refusal) });
             return;
         }
-        if core.is_led_here(group) || !crate::neighbours::has_several(&core) {
+        let own = crate::config::planted!(core.config, HandoverByFollower) || core.is_led_here(group);
+        if own || !crate::neighbours::has_several(&core) {
             return here(&mut core, TicketOwner::PeerHandover(link, call), group, Order::Handover { to, step });
         }
     }

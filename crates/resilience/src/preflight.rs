@@ -103,11 +103,13 @@ impl Observed {
     }
 
     /// Who serves a group: the word of the copy that knows the highest epoch. Among equal epochs an active copy's word
-    /// counts, since it is the epoch's holder.
+    /// counts, since it is the epoch's holder. A copy that stood down by order and has not heard of the promotion for which it did so
+    /// is still its pool's to be moved: the server that gave the order may be lost, and then nobody serves the group.
     pub fn serving(&self, group: GroupId) -> Option<(Epoch, PoolId)> {
         let copies = self.groups.iter().filter(|g| g.status.group == group);
         let best = copies.max_by_key(|g| (g.status.epoch, g.status.role == Role::Active))?;
-        Some((best.status.epoch, best.status.serving))
+        let stood_down = best.status.role == Role::Fenced && !best.status.epoch.is_granted();
+        Some((best.status.epoch, if stood_down { best.at } else { best.status.serving }))
     }
 
     /// All groups of which any copy is known, in order.

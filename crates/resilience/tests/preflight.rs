@@ -76,6 +76,18 @@ fn a_pool_that_serves_its_partner_is_failed_back_first() {
 }
 
 #[test]
+fn groups_whose_pool_stood_down_for_a_promotion_that_never_came_can_be_moved() {
+    let mut seen = observed(WEST);
+    for copy in seen.groups.iter_mut().filter(|copy| copy.at == EAST && copy.status.serving == EAST) {
+        copy.status.role = Role::Fenced;
+        copy.status.serving = WEST;
+        copy.status.epoch.granted_by = PoolId(u16::MAX);
+    }
+    rule(disaster(EAST), &seen, Rule::Something, Fine, Fine);
+    assert_eq!(plan(&forced(disaster(EAST)), &seen, "alice", 1, 0).unwrap().groups().first(), Some(&GroupId::CMS));
+}
+
+#[test]
 fn a_disaster_of_a_healthy_pool_needs_force() {
     rule(disaster(EAST), &observed(WEST), Rule::Healthy, Refuse, Warn);
 }

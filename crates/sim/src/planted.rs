@@ -49,6 +49,12 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             "needs a log with more of its own than the copy has, and a death just before the mark: a lease lets nobody write so much alone",
         ),
         Planted::PassedOnAndKept => Some("needs a freeze or a cut in the few milliseconds in which a leader passes on"),
+        Planted::FollowerBelieved => {
+            Some("a follower says that it does not know the lag: what is shown then is less, and not wrong")
+        }
+        Planted::TakenOverUnasked => {
+            Some("the lock in the journal and the count of resumptions end one of the two runs before it has an effect")
+        }
         _ => None,
     }
 }
@@ -74,7 +80,24 @@ pub fn is_of_pool(bug: Planted) -> bool {
     )
 }
 
+/// Whether a bug shows only where two pools of several servers are paired.
+pub fn is_of_site(bug: Planted) -> bool {
+    matches!(
+        bug,
+        Planted::FenceAtAskedOnly
+            | Planted::HandoverByFollower
+            | Planted::OneServerIsThePool
+            | Planted::FollowerBelieved
+            | Planted::TakenOverUnasked
+            | Planted::TailsOfOneServer
+    )
+}
+
 /// Runs a seed of the kind of world in which a bug shows.
 pub fn seed(bug: Planted, seed: u64) -> crate::run::Outcome {
-    if is_of_pool(bug) { crate::pool::seed(seed, |_| {}) } else { crate::run::seed(seed, |_| {}) }
+    match bug {
+        _ if is_of_site(bug) => crate::site::seed(seed, |_| {}),
+        _ if is_of_pool(bug) => crate::pool::seed(seed, |_| {}),
+        _ => crate::run::seed(seed, |_| {}),
+    }
 }

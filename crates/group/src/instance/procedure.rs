@@ -82,7 +82,9 @@ impl Instance {
                 self.may_ship(cx)
             }
             (Change::Handover { .. }, Role::Backup | Role::Fenced) => Err(Refusal::NotActive(epoch, pool)),
-            (Change::Promote { .. }, Role::Active) => not_now("active here already"),
+            // Another procedure's step has done it, which this one need not: whoever orders it has what it wants.
+            (Change::Promote { .. }, Role::Active) if self.confirmed => Err(Refusal::Moved(epoch, pool)),
+            (Change::Promote { .. }, Role::Active) => not_now("active here, and not confirmed"),
             (Change::Promote { .. }, Role::Backup | Role::Fenced) if self.state.position.seq == 0 => {
                 not_now("this copy was never seeded")
             }
@@ -131,7 +133,7 @@ impl Instance {
         }
         // Above what is served here and below whatever is granted next, so that the true grant, with the place where the
         // histories part, takes its place when it is heard of.
-        let epoch = Epoch { number: epoch.number, granted_by: PoolId(u16::MAX) };
+        let epoch = epoch.stood_down();
         let fork = self.head.position.seq.max(self.state.position.seq).saturating_add(1);
         Ok(Fence { epoch, pool: by, fork, tail_stored: false })
     }

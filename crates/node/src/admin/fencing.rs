@@ -61,6 +61,10 @@ pub fn may(core: &Core, actor: &Actor, command: &Command) -> bool {
 pub async fn execute(cx: &TaskCx, procedure: &str, by: u16, groups: &[String]) -> Result<Reply, Problem> {
     let known: Option<Vec<(GroupId, Epoch)>> = groups.iter().map(|text| read(text)).collect();
     let known = known.filter(|all| !all.is_empty() && all.len() <= MOST_GROUPS).ok_or_else(unreadable)?;
+    let known: Vec<(GroupId, Epoch)> = match cx.with(|core| crate::config::planted!(core.config, FenceAtAskedOnly)) {
+        true => known.into_iter().filter(|(group, _)| cx.with(|core| core.is_led_here(*group))).collect(),
+        false => known,
+    };
     let by = PoolId(by);
     let name = cx.with(|core| core.topology.pool_name(by));
     let refused = match cx.with(|core| crate::neighbours::has_several(core)) {

@@ -15,6 +15,9 @@ use std::time::Instant;
 /// Seeds in which each planted bug of a pool must show itself in the regular run.
 const POOL_PLANTED: u64 = 150;
 
+/// The same of two pools.
+const SITE_PLANTED: u64 = 60;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: u64| args.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
@@ -24,7 +27,9 @@ fn main() -> ExitCode {
             let good = seeds(1, number(1, 2_000), true)
                 & crashes(false)
                 & pool(1, number(2, 400), true)
-                & planted(POOL_PLANTED, true);
+                & planted(POOL_PLANTED, Kind::Pool)
+                & site(1, number(3, 200), true)
+                & planted(SITE_PLANTED, Kind::Site);
             println!("{:.0} s", started.elapsed().as_secs_f64());
             good
         }
@@ -35,17 +40,29 @@ fn main() -> ExitCode {
         Some("site") => site(number(1, 1), number(2, 100), false),
         Some("site-replay") => site_replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
-        Some("planted") => planted(number(1, 100), false),
-        Some("pool-planted") => planted(number(1, POOL_PLANTED), true),
+        Some("planted") => planted(number(1, 100), Kind::Any),
+        Some("pool-planted") => planted(number(1, POOL_PLANTED), Kind::Pool),
+        Some("site-planted") => planted(number(1, SITE_PLANTED), Kind::Site),
         Some("plant") => plant(number(1, 0), number(2, 1), number(3, 1)),
         _ => {
             eprintln!(
-                "usage: sim ci [COUNT [POOL]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT]"
+                "usage: sim ci [COUNT [POOL [SITE]]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT] | site FROM COUNT | site-replay SEED | site-planted [COUNT]"
             );
             return ExitCode::from(2);
         }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Which planted bugs are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All.
+    Any,
+    /// Those of one pool of several servers.
+    Pool,
+    /// Those of two.
+    Site,
 }
 
 /// A kind of world: how a seed of it is run, how it is replayed, and what its seeds must meet.
@@ -189,14 +206,19 @@ fn crashes(pairs: bool) -> bool {
 #[cfg(feature = "planted")]
 const RANGES: u64 = 3;
 
-/// Looks for every planted bug, or for those of a pool of several servers, in ranges of so many seeds.
+/// Looks for planted bugs in ranges of so many seeds.
 #[cfg(feature = "planted")]
-fn planted(count: u64, of_pool: bool) -> bool {
+fn planted(count: u64, kind: Kind) -> bool {
     use pairline_sim::planted;
-    let ranges = if of_pool { 1 } else { RANGES };
+    let ranges = if kind == Kind::Any { RANGES } else { 1 };
+    let wanted = |bug: &_| match kind {
+        Kind::Any => true,
+        Kind::Pool => planted::is_of_pool(*bug),
+        Kind::Site => planted::is_of_site(*bug),
+    };
     let mut good = true;
     println!("planted bug | caught | first seed | median seeds to catch, over {ranges} disjoint ranges of {count}");
-    for bug in planted::all().into_iter().filter(|bug| !of_pool || planted::is_of_pool(*bug)) {
+    for bug in planted::all().into_iter().filter(wanted) {
         if let Some(why) = planted::unreachable(bug) {
             println!("{bug:?} | not reachable from outside | - | {why}");
             continue;
@@ -239,10 +261,10 @@ fn plant(place: u64, from: u64, count: u64) -> bool {
 }
 
 #[cfg(not(feature = "planted"))]
-fn planted(_count: u64, of_pool: bool) -> bool {
+fn planted(_count: u64, kind: Kind) -> bool {
     eprintln!("built without planted bugs: use `cargo run --release -p pairline-sim --features planted -- planted`");
     // What was not built in is not asked of a build without it.
-    of_pool
+    kind != Kind::Any
 }
 
 #[cfg(not(feature = "planted"))]

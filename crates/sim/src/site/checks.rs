@@ -16,6 +16,9 @@ const LAG_SLACK_MS: u64 = 400;
 /// How long two pools may both serve a group in full although all servers hear each other.
 const BOTH_ACTIVE_MS: u64 = 3_000;
 
+/// How long a server may take to notice that the other pool is there.
+const HEARD_MS: u64 = 6_000;
+
 /// How often what is open is resumed at the end.
 const RESUMES: u32 = 12;
 
@@ -27,7 +30,58 @@ pub fn look(world: &mut World) {
             lag_is_honest(world, at, group);
         }
     }
+    for at in 0..world.size() {
+        pool_is_heard(world, at);
+    }
     epochs::look(world);
+}
+
+/// Whether some server of the other pool has been heard all the time, by a link in order.
+fn pool_is_heard(world: &mut World, at: usize) {
+    let heard = |other: &usize| {
+        let (there, back) = (world.mesh.end(at, *other), world.mesh.end(*other, at));
+        world.servers[*other].runs() && world.mesh.whole(at, *other) && there.is_some() && back.is_some()
+    };
+    let one = world.pool(1 - world.side[at]).into_iter().find(heard);
+    let Some(one) = one.filter(|_| world.servers[at].runs() && world.slow.is_empty()) else {
+        world.pair.heard_since.remove(&at);
+        return;
+    };
+    let now = world.now;
+    let known = world.pair.heard_since.entry(at).or_insert((one, now));
+    if known.0 != one {
+        *known = (one, now);
+    }
+    let since = known.1;
+    let partner = world.servers[one].pool;
+    let away = world.servers[at].node.as_ref().is_some_and(|node| node.inspect(|core| core.modes.away(partner)));
+    if away && now.saturating_sub(since) > HEARD_MS {
+        let what = format!("server {at} takes the other pool for lost and hears server {one} of it since {since}");
+        world.history.violate(9, what);
+    }
+}
+
+/// A server says that its pool has stood down: no server of the pool commits in what was ordered.
+pub fn stood_down(world: &mut World, at: usize, order: &Command) {
+    let Command::Fence { groups, .. } = order else { return };
+    for group in world.groups() {
+        let Some(epoch) =
+            groups.iter().find_map(|word| word.strip_prefix(&format!("{}/{}@", group.pool.0, group.index)))
+        else {
+            continue;
+        };
+        for other in world.pool(world.side[at]) {
+            let Some(node) = world.servers[other].node.as_ref().filter(|_| world.servers[other].runs()) else {
+                continue;
+            };
+            let serves = node.inspect(|core| core.host.can_commit(group).then(|| core.host.serving(group)).flatten());
+            if serves.is_some_and(|(_, of)| format!("{}.{}", of.number, of.granted_by.0) == epoch) {
+                let what =
+                    format!("group {group}: server {at} says that its pool has stood down, and server {other} commits");
+                return world.history.violate(9, what);
+            }
+        }
+    }
 }
 
 fn lineage(world: &World, at: usize, group: GroupId) -> Vec<LineageItem> {
@@ -232,6 +286,15 @@ pub fn tails_are_applied(world: &mut World) {
                 }
             }
             other => world.history.violate(4, format!("after healing {pool}'s tails are not offered: {other:?}")),
+        }
+    }
+    for at in 0..world.size() {
+        let pool = world.topology.pool[world.side[at]].name.clone();
+        let Some(Ok(Reply::Divergence(view))) = ask(world, at, Command::PoolDivergence { pool, apply: false }) else {
+            continue;
+        };
+        if let Some(open) = view.entries.iter().find(|entry| entry.outcome == "open") {
+            world.history.violate(4, format!("server {at} has an entry of a tail that was not offered: {open:?}"));
         }
     }
 }

@@ -82,6 +82,10 @@ pub struct Pair {
     pub applied_at: BTreeMap<(usize, GroupId), BTreeMap<(Epoch, u64), u64>>,
     /// Since when two pools serve a group and everybody hears everybody.
     pub both_active: BTreeMap<GroupId, u64>,
+    /// The server of the other pool that each server hears, and since when.
+    pub heard_since: BTreeMap<usize, (usize, u64)>,
+    /// Orders to stand down that are out: their number at whoever gave them, and which server, in which start.
+    pub orders: BTreeMap<(usize, u64, u64), Command>,
     /// Whether the admin APIs reach each other while links are cut.
     pub admin_open: bool,
     /// Operations on the surviving histories, gathered at the end.
@@ -103,6 +107,7 @@ pub fn fence(world: &mut World, by: usize, id: u64, admin: SocketAddr, order: Co
     if !world.servers[at].runs() || !reaches(world, by, at) {
         return fenced(world, (by, boot), id, (false, false));
     }
+    world.pair.orders.insert((by, boot, id), order.clone());
     world.command_of(Actor::User(String::new()), at, order, Pending::Fence { by, boot, id, at });
 }
 
@@ -121,6 +126,9 @@ pub fn fenced(world: &mut World, (by, boot): (usize, u64), id: u64, (alive, fenc
 
 /// The answer to an order comes back, if it can.
 pub fn fence_answered(world: &mut World, by: (usize, u64), id: u64, at: usize, done: bool) {
+    if let Some(order) = world.pair.orders.remove(&(by.0, by.1, id)).filter(|_| done) {
+        checks::stood_down(world, at, &order);
+    }
     let alive = reaches(world, by.0, at);
     fenced(world, by, id, (alive, alive && done));
 }
