@@ -110,6 +110,10 @@ impl Chaos {
             self.pool.delay = delay;
             self.servers.insert(at);
         } else if self.servers.len() > 3 {
+            // None goes while copies are on their way, or nobody might be left who has anything: so it is published.
+            if self.pool.leader().is_none_or(|at| self.pool.host(at).moves() > 0) {
+                return;
+            }
             let all: Vec<usize> = self.servers.iter().copied().collect();
             let gone = all[self.rng.below(all.len())];
             self.servers.remove(&gone);

@@ -136,7 +136,9 @@ impl Host {
     pub(super) fn on_member(&mut self, link: LinkId, from: ServerId, group: GroupId, body: MemberBody) {
         match body {
             MemberBody::Ask { replica, incarnation, blank } => {
-                let nothing = self.groups.get(&group).is_none_or(Instance::is_void);
+                // Where somebody leads there is something, whoever has it.
+                let led = self.led.leader(group).is_some();
+                let nothing = !led && self.groups.get(&group).is_none_or(Instance::is_void);
                 let answer = match self.groups.get_mut(&group) {
                     _ if nothing => (replica == 0).then_some(MemberBody::Nothing),
                     Some(instance) => instance.asked(&mut cx!(self, group), from, (replica, incarnation, blank)),
@@ -177,7 +179,8 @@ impl Host {
 
     /// Another server has nothing of a group. If all others have said so, nobody has ever acknowledged anything of it.
     fn on_nothing(&mut self, from: ServerId, group: GroupId) {
-        if self.groups.contains_key(&group) || !self.moves.expected.contains_key(&group) {
+        let led = self.led.leader(group).is_some();
+        if led || self.groups.contains_key(&group) || !self.moves.expected.contains_key(&group) {
             return;
         }
         let said = self.moves.nothing.entry(group).or_default();

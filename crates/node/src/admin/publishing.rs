@@ -19,10 +19,27 @@ pub async fn publish(cx: &TaskCx, document: &str, dry_run: bool) -> Result<Reply
     if !gone.is_empty() {
         may_go(cx, &gone).await?;
     }
+    let away =
+        |server: &&Server| server.pool != own && new.server(server.id).is_none() && new.pool(server.pool).is_some();
+    if let Some(server) = old.server.iter().find(away) {
+        return Err(elsewhere(&old.pool_name(server.pool), &server.name));
+    }
     if dry_run {
         return Ok(Reply::Text { text: plan.to_string() });
     }
     pairing::publish(cx, new).await
+}
+
+/// Only its own pool can say whether a server may go.
+fn elsewhere(pool: &str, server: &str) -> Problem {
+    let detail = format!("{server} would go from pool {pool}, and this server is of another one");
+    Problem::new(
+        409,
+        "ask-its-pool",
+        "its own pool has to be asked",
+        detail,
+        "name a server of that pool with --server",
+    )
 }
 
 /// Servers may go where every group has its other copies, and none is on its way.
