@@ -115,7 +115,7 @@ fn a_promotion_stands_at_the_recovery_point_and_extends_soft_records() {
     let again = world.promote(WEST, 9);
     assert_eq!(again, Done::Committed(entry.position));
     // A step of another procedure finds that it is done.
-    assert!(matches!(refusal(&world.promote(WEST, 10)), Refusal::Moved(_, WEST)));
+    assert!(matches!(refusal(&world.promote(WEST, 10)), Refusal::Moved(_, PoolId(2))));
 }
 
 #[test]

@@ -216,28 +216,26 @@ fn open_procedures(world: &mut World) -> Vec<ProcedureView> {
 }
 
 /// The home pool of a group that nobody serves: its pool has stood down for a promotion that never came.
-fn stranded(world: &World) -> Option<usize> {
+fn stranded(world: &World) -> Option<(usize, GroupId)> {
     let alone = |group: &GroupId| crate::pool::checks::committing(world, *group).is_empty();
     let group = world.groups().into_iter().find(alone)?;
     let fenced = |pool: &usize| led(world, *pool, group).is_some_and(|(_, copy)| copy.role == Role::Fenced);
-    [0, 1].into_iter().find(fenced)
+    [0, 1].into_iter().find(fenced).map(|pool| (pool, group))
 }
 
 /// An order to stand down may be carried out when the server that gave it is lost, and nothing of the procedure was written yet. An
 /// administrator sees groups that nobody serves, and gives the command again.
 pub fn nothing_is_stranded(world: &mut World) {
     for _ in 0..6 {
-        let Some(pool) = stranded(world).filter(|_| world.is_good()) else { return };
+        let Some((pool, group)) = stranded(world).filter(|_| world.is_good()) else { return };
         world.met("a pool stood down and nobody took over");
         let at = world.pool(1 - pool)[0];
         let name = world.topology.pool[pool].name.clone();
-        let disaster = Command::PoolFailover {
-            pool: name,
-            disaster: true,
-            dry_run: false,
-            force: true,
-            confirm: Some("yes".to_owned()),
-            reason: Some("nobody serves".to_owned()),
+        let (disaster, dry_run, force) = (true, false, true);
+        let (confirm, reason) = (Some("yes".to_owned()), Some("nobody serves".to_owned()));
+        let disaster = match group.is_cms() && world.rng.chance(50) {
+            true => Command::ManagementFailover { disaster, dry_run, force, confirm, reason },
+            false => Command::PoolFailover { pool: name, disaster, dry_run, force, confirm, reason },
         };
         let reply = ask(world, at, disaster);
         world.note("stranded", &format!("{reply:?}"));
