@@ -123,6 +123,9 @@ pub(crate) struct Sink {
     pub(crate) wants_seed: bool,
     /// An unconfirmed active waits for its own entries up to here.
     pub(crate) pulling: Option<u64>,
+    /// The partner has more than this copy, which led when it was last heard by a majority: whether that is lost here, or another has led
+    /// since, is not known yet.
+    pub(crate) unsure: bool,
     /// The last entry that the partner has taken, if it has not applied it yet.
     underway: Option<Position>,
     pub(crate) ack_due: bool,

@@ -23,7 +23,8 @@ pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
     let now = core.now.mono;
     let Core { admission, layer, links, rng, pool, server_txs, verified, doors, .. } = core;
     let around = Circumstances {
-        another: links.values().any(|link| link.pool == *pool),
+        // What comes over a link has found who is to do it: another server would only ask this one again.
+        another: flow.transport != Transport::Peer && links.values().any(|link| link.pool == *pool),
         trusted: flow.transport == Transport::Peer
             || verified.get(&flow.connection).is_some_and(|names| !names.is_empty())
             || trust::is_network_of_peer(&view, flow),
@@ -42,6 +43,27 @@ pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
         Verdict::Refuse(None) => core.count("sip_requests_refused_unanswered"),
     }
     false
+}
+
+/// Whether the request of a neighbour's client is taken; else the answer to it. It was let in there, and measured by its source.
+///
+/// # Errors
+/// The refusal; none if it cannot be answered.
+pub fn takes_of_neighbour(core: &mut Core, client: Flow, message: &Bytes) -> Result<(), Option<Bytes>> {
+    let view = Rc::clone(&core.view);
+    let Core { admission, layer, rng, server_txs, .. } = core;
+    let around = Circumstances {
+        // Whoever is asked, this server decides.
+        another: false,
+        trusted: true,
+        doors: Doors::Open,
+        full: server_txs.len() >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
+    };
+    match admission.judge(&view, (client, message), around, || rng.next_u64(), |_| false) {
+        Verdict::Admit => Ok(()),
+        Verdict::Absorb | Verdict::Refuse(None) => Err(None),
+        Verdict::Refuse(Some((_, reply))) => Err(Some(reply)),
+    }
 }
 
 /// What a neighbour says of overload in the top Via (RFC 7339): that it wants to be told, or how much we are to hold back.

@@ -160,6 +160,8 @@ pub struct Core {
     pub live: usize,
     /// Requests that are decided in one step.
     pub quicks: crate::quick::Quicks,
+    /// Requests that a neighbour decides in one step.
+    pub onward: crate::onward::Onward,
     /// Waits on the host.
     pub tickets: BTreeMap<Ticket, TicketOwner>,
     /// Next ticket, wait or call number.

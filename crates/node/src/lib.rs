@@ -21,6 +21,7 @@ pub mod io;
 pub mod modes;
 pub mod neighbours;
 mod node;
+pub mod onward;
 pub mod orders;
 pub mod peer;
 mod peer_side;

@@ -17,6 +17,9 @@ const ALIVE_MS: Millis = 200;
 /// shorter than a group needs to choose another leader.
 const SILENT_MS: Millis = 1_000;
 
+/// How long a server may be without any group before it says so, in milliseconds.
+const AWAITED_MS: Millis = 3_000;
+
 /// A pause between two turns, in milliseconds, in which neighbours have taken this process for silent.
 const STOOD_STILL_MS: Millis = SILENT_MS + ALIVE_MS;
 
@@ -33,6 +36,8 @@ pub struct Neighbours {
     due: Millis,
     /// Something has changed that those who wait have not been told.
     untold: bool,
+    /// It was said that this server has nothing yet.
+    awaits: bool,
 }
 
 /// Who leads a group, or which servers are heard, has changed.
@@ -121,6 +126,7 @@ pub fn tick(core: &mut Core) {
     if any {
         changed(core);
     }
+    tell_awaited(core);
     look(core);
     let gone: Vec<u64> = core
         .neighbours
@@ -131,6 +137,21 @@ pub fn tick(core: &mut Core) {
         .map(|(wait, _)| wait)
         .collect();
     gone.iter().for_each(|wait| waited(core, *wait));
+}
+
+/// This server has no group yet, and nobody to take them from: a server that does not answer might have everything.
+fn tell_awaited(core: &mut Core) {
+    let awaits = core.now.mono >= AWAITED_MS && core.host.groups().is_empty() && core.host.awaited() > 0;
+    if std::mem::replace(&mut core.neighbours.awaits, awaits) || !awaits {
+        return;
+    }
+    let servers = core.topology.servers_of(core.pool);
+    let missing = servers.iter().filter(|server| {
+        server.id != core.config.server && core.way_to(pairline_services::cx::Peer::Server(server.id)).is_none()
+    });
+    let names: Vec<&str> = missing.map(|server| server.name.as_str()).collect();
+    let text = format!("this server's disk is empty; it waits for {}, which may have everything", names.join(", "));
+    core.event(crate::event::Level::Warn, "awaiting-servers", text);
 }
 
 /// This process has stood still for so long that its neighbours have given up what they asked of it: whatever they asked before

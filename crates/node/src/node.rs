@@ -105,7 +105,9 @@ impl Node {
     /// Requests of clients and servers that wait for their final answer.
     pub fn under_way(&self) -> usize {
         let core = self.core.borrow();
-        core.quicks.len() + core.states.iter().flatten().filter(|state| state.asked.is_some()).count()
+        core.quicks.len()
+            + core.onward.len()
+            + core.states.iter().flatten().filter(|state| state.asked.is_some()).count()
     }
 
     /// Tasks that have not ended.
@@ -185,6 +187,7 @@ impl Node {
         core.layer.on_time(now.mono);
         crate::admission::tick(&mut core);
         neighbours::tick(&mut core);
+        crate::onward::tick(&mut core);
         modes::tick(&mut core);
         procedures::tick(&mut core);
         crate::checkpoints::tick(&mut core);
@@ -211,7 +214,7 @@ impl Node {
             };
             let resumed = refused.is_some();
             if let Some(refused) = refused {
-                sip_side::resumed(self, refused.flow, refused.request, refused.asked);
+                sip_side::resumed(self, refused);
             }
             if let Some(work) = work {
                 self.spawn(|cx| procedures::background(cx, work));

@@ -126,6 +126,24 @@ pub enum PeerFrame {
         /// The request.
         call: u64,
     },
+    /// A REGISTER that a client has sent to a server of the same pool, as it came, for the one that leads its user's group.
+    Register {
+        /// Echoed in the answer.
+        call: u64,
+        /// The client's flow, as in flow tokens: the sender's own.
+        client: Bytes,
+        /// What credentials are weighed by, as the listener there wants it.
+        algorithm: String,
+        /// The request.
+        message: Bytes,
+    },
+    /// Its answer.
+    Registered {
+        /// The request.
+        call: u64,
+        /// The final response for the client; none: not decided in one step there, and nothing was done.
+        response: Option<Bytes>,
+    },
     /// A procedure at another server of this pool wants something of a group that is led here.
     Order {
         /// Echoed in the answer.
@@ -261,14 +279,17 @@ pub fn groups_in(frame: &[u8]) -> Option<impl Iterator<Item = Result<&[u8], Peer
     }))
 }
 
-/// The place of [`PeerFrame::Sip`] among the frames, as it stands in the second byte of an encoded one.
+/// The places of the frames that carry SIP messages, as they stand in the second byte of an encoded one.
 const SIP: u8 = 2;
+const REGISTER: u8 = 18;
+const REGISTERED: u8 = 19;
 
 /// The SIP message in an encoded frame, if there is one; all other frames are told by one byte.
 pub fn sip_in(frame: &[u8]) -> Option<Bytes> {
     match frame {
-        [PEER_VERSION, SIP, ..] => match PeerFrame::decode(frame) {
-            Ok(PeerFrame::Sip(message)) => Some(message),
+        [PEER_VERSION, SIP | REGISTER | REGISTERED, ..] => match PeerFrame::decode(frame) {
+            Ok(PeerFrame::Sip(message) | PeerFrame::Register { message, .. }) => Some(message),
+            Ok(PeerFrame::Registered { response, .. }) => response,
             _ => None,
         },
         _ => None,
@@ -282,7 +303,22 @@ mod tests {
     #[test]
     fn sip_is_told_from_other_frames_without_decoding_them() {
         let message = Bytes::from_static(b"ACK sip:a SIP/2.0\r\n\r\n");
-        assert_eq!(sip_in(&PeerFrame::Sip(message.clone()).encode()), Some(message));
+        assert_eq!(sip_in(&PeerFrame::Sip(message.clone()).encode()), Some(message.clone()));
+        let register = PeerFrame::Register {
+            call: 3,
+            client: Bytes::from_static(b"flow"),
+            algorithm: "MD5".to_owned(),
+            message: message.clone(),
+        };
+        // Frozen: servers of two versions stand side by side while a pool is restarted.
+        let sample = [&b"\x01\x12\x03\x04flow\x03MD5\x15"[..], &message].concat();
+        assert_eq!(register.encode(), sample);
+        assert_eq!(sip_in(&sample), Some(message.clone()));
+        let registered = PeerFrame::Registered { call: 3, response: Some(message.clone()) };
+        let sample = [&b"\x01\x13\x03\x01\x15"[..], &message].concat();
+        assert_eq!(registered.encode(), sample);
+        assert_eq!(sip_in(&sample), Some(message.clone()));
+        assert_eq!(sip_in(&PeerFrame::Registered { call: 3, response: None }.encode()), None);
         for other in [PeerFrame::Look { call: 2 }, PeerFrame::Heartbeat(Bytes::new()), PeerFrame::Group(Bytes::new())] {
             assert_eq!(sip_in(&other.encode()), None);
         }

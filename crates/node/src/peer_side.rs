@@ -60,6 +60,7 @@ pub fn server_lost(core: &mut Core, pool: PoolId, server: ServerId) {
         core.waits.remove(&wait);
         core.resolve(task, wait, WaitResult::Elapsed);
     }
+    crate::onward::lost(core, server);
 }
 
 fn name_of(core: &Core, pool: PoolId, server: ServerId) -> String {
@@ -119,7 +120,32 @@ fn replication(core: &mut Core, link: LinkId, pool: PoolId, bytes: &[u8]) {
     }
 }
 
+/// What only servers of one pool say to each other; gives back anything else.
+fn inside(core: &mut Core, link: LinkId, frame: PeerFrame) -> Option<PeerFrame> {
+    match frame {
+        PeerFrame::Read { call, group, owner, kind } => {
+            let found = crate::reads::answer(core, group, &owner, kind);
+            core.send_on(link, &PeerFrame::Records { call, found });
+        }
+        PeerFrame::Register { call, client, algorithm, message } => {
+            crate::onward::asked(core, (link, call), &client, &algorithm, message);
+        }
+        PeerFrame::Registered { call, response } => crate::onward::answered(core, link, call, response),
+        PeerFrame::Order { call, group, order } => crate::orders::ordered(core, link, call, group, order),
+        PeerFrame::Stepped { group, entry } => crate::orders::stepped(core, group, &entry),
+        PeerFrame::HandoverRefused { group, reason } => crate::procedures::handover_refused(core, group, &reason),
+        PeerFrame::Copies { call } => {
+            let (copies, runs) = (crate::copies::own(core), crate::copies::runs(core));
+            core.send_on(link, &PeerFrame::HasCopies { call, copies, runs });
+        }
+        other => return Some(other),
+    }
+    None
+}
+
 fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
+    let own = pool == core.pool;
+    let Some(frame) = (if own { inside(core, link, frame) } else { Some(frame) }) else { return };
     match frame {
         PeerFrame::Group(bytes) => replication(core, link, pool, &bytes),
         PeerFrame::Heartbeat(bytes) => {
@@ -137,26 +163,11 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         PeerFrame::HandedOver { call, done } => crate::procedures::handed_over(core, call, done),
         PeerFrame::Looked { call, statuses } => ended(core, call, WaitResult::Statuses(statuses)),
         PeerFrame::HasCopies { call, copies, runs } => ended(core, call, WaitResult::Copies(copies, runs)),
+        PeerFrame::Records { call, found } => ended(core, call, WaitResult::Records(found)),
         PeerFrame::Awake { call } => crate::neighbours::asks(core, link, call),
         PeerFrame::Known { call } => crate::neighbours::awake(core, link, call),
-        PeerFrame::Order { call, group, order } if pool == core.pool => {
-            crate::orders::ordered(core, link, call, group, order);
-        }
-        PeerFrame::Stepped { group, entry } if pool == core.pool => crate::orders::stepped(core, group, &entry),
-        PeerFrame::HandoverRefused { group, reason } if pool == core.pool => {
-            crate::procedures::handover_refused(core, group, &reason);
-        }
-        PeerFrame::Copies { call } if pool == core.pool => {
-            let (copies, runs) = (crate::copies::own(core), crate::copies::runs(core));
-            core.send_on(link, &PeerFrame::HasCopies { call, copies, runs });
-        }
-        PeerFrame::Read { call, group, owner, kind } if pool == core.pool => {
-            let found = crate::reads::answer(core, group, &owner, kind);
-            core.send_on(link, &PeerFrame::Records { call, found });
-        }
-        PeerFrame::Records { call, found } => ended(core, call, WaitResult::Records(found)),
         PeerFrame::Mode { pool, event } => crate::procedures::mode_from_peer(core, pool, event),
-        // Taken before, or no frame that is sent as such, or a pool's own affair.
+        // Taken before, nothing that another pool may ask, or no frame that is sent as such.
         PeerFrame::Sip(_)
         | PeerFrame::Command { .. }
         | PeerFrame::Look { .. }
@@ -168,6 +179,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
         | PeerFrame::Stepped { .. }
         | PeerFrame::HandoverRefused { .. }
         | PeerFrame::Copies { .. }
+        | PeerFrame::Register { .. }
+        | PeerFrame::Registered { .. }
         | PeerFrame::Read { .. } => {}
     }
 }

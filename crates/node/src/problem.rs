@@ -33,6 +33,22 @@ impl Problem {
         )
     }
 
+    /// What was asked for is served elsewhere since a moment ago.
+    pub fn moved() -> Problem {
+        Problem::new(
+            503,
+            "just-moved",
+            "another server serves this now",
+            "who serves the user has changed while the command was passed on",
+            "repeat the command",
+        )
+    }
+
+    /// Whether that is what it says.
+    pub fn is_moved(&self) -> bool {
+        self.kind == "just-moved"
+    }
+
     /// The link went while the other pool worked on a command.
     pub fn link_lost(pool: &str) -> Problem {
         Problem::new(

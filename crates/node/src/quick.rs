@@ -7,12 +7,12 @@ use crate::core::{Core, TicketOwner};
 use crate::traffic::Asked;
 use bytes::Bytes;
 use pairline_group::io::{Done, Now, Proposal};
-use pairline_group::{GroupId, Key, Kind, Record};
+use pairline_group::{GroupId, Key, Kind, LinkId, Record};
 use pairline_services::auth::Opened;
 use pairline_services::cx::Place;
 use pairline_services::metrics::Counter;
 use pairline_services::records;
-use pairline_services::registrar::quick::{self, Quick};
+use pairline_services::registrar::quick::{self, Origin, Quick};
 use pairline_services::settings::DeploymentView;
 use pairline_services::sight::Sight;
 use pairline_sip::auth::NcVerdict;
@@ -24,16 +24,34 @@ use pairline_sip::uri::Aor;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+/// A client's request that was taken and is not answered yet.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Its transaction.
+    pub tx: BriefTx,
+    /// Where it came from.
+    pub came: Flow,
+    /// Where its answer goes.
+    pub goes: Flow,
+    /// As it came.
+    pub request: Bytes,
+    /// When.
+    pub asked: Asked,
+}
+
+/// Who waits for a change.
+#[derive(Debug)]
+enum Asker {
+    Client(Waiting),
+    /// A server of this pool whose client asked, by the number of its call.
+    Neighbour(LinkId, u64),
+}
+
 /// A request whose change is on its way to the disk.
 #[derive(Debug)]
 struct Pending {
-    tx: BriefTx,
-    /// Where it came from, and where its answer goes.
-    came: Flow,
-    goes: Flow,
+    asker: Asker,
     reply: Bytes,
-    request: Bytes,
-    asked: Asked,
 }
 
 /// A request that was decided and could not be written as it was.
@@ -45,6 +63,8 @@ pub struct Refused {
     pub request: Bytes,
     /// When.
     pub asked: Asked,
+    /// Whether its sender is known to be who it says.
+    pub admitted: bool,
 }
 
 /// What is in flight.
@@ -105,7 +125,14 @@ pub fn receive(core: &mut Core, flow: Flow, mut message: Message) -> Option<Mess
         Brief::Absorbed => return None,
         Brief::Full => return Some(message),
     };
-    let goes = Layer::answer_flow(flow, &message);
+    let asked = Asked::new(now, &Method::Register);
+    let waiting = |message: &Message| Waiting {
+        tx,
+        came: flow,
+        goes: Layer::answer_flow(flow, message),
+        request: message.as_bytes().clone(),
+        asked,
+    };
     match quick::decide(core, &message, flow) {
         Quick::Not => {
             core.layer.drop_brief(tx);
@@ -113,17 +140,53 @@ pub fn receive(core: &mut Core, flow: Flow, mut message: Message) -> Option<Mess
         }
         Quick::Challenge(reply) | Quick::Answer(reply) => {
             core.layer.drop_brief(tx);
-            core.traffic.answered(Asked::new(now, &Method::Register), now);
-            core.send_sip(goes, reply);
+            core.traffic.answered(asked, now);
+            core.send_sip(Layer::answer_flow(flow, &message), reply);
             None
         }
         Quick::Commit { group, proposal, reply } => {
-            let request = message.as_bytes().clone();
-            let asked = Asked::new(now, &Method::Register);
-            commit(core, group, proposal, Pending { tx, came: flow, goes, reply, request, asked });
+            commit(core, group, proposal, Pending { asker: Asker::Client(waiting(&message)), reply });
             None
         }
+        Quick::Elsewhere { at, algorithm } => match crate::onward::send(core, at, algorithm, waiting(&message)) {
+            true => None,
+            false => {
+                core.layer.drop_brief(tx);
+                Some(message)
+            }
+        },
     }
+}
+
+/// Decides about the request of a neighbour's client: the answer; none if it is on its way, or `Err` if it is not decided so.
+pub fn for_neighbour(
+    core: &mut Core,
+    (link, call): (LinkId, u64),
+    message: &Message,
+    origin: Origin,
+) -> Result<Option<Bytes>, NotDecided> {
+    if core.commit_started.len() >= core.topology.policies.limits.commits_in_flight as usize {
+        return Err(NotDecided);
+    }
+    match quick::decide_from(core, message, origin) {
+        Quick::Not | Quick::Elsewhere { .. } => Err(NotDecided),
+        Quick::Challenge(reply) | Quick::Answer(reply) => Ok(Some(reply)),
+        Quick::Commit { group, proposal, reply } => {
+            commit(core, group, proposal, Pending { asker: Asker::Neighbour(link, call), reply });
+            Ok(None)
+        }
+    }
+}
+
+/// A request is not of the kind that is decided in one step here; nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotDecided;
+
+/// The request goes on as a task, from its beginning.
+pub fn give_back(core: &mut Core, waiting: Waiting) {
+    core.layer.drop_brief(waiting.tx);
+    let Waiting { came: flow, request, asked, .. } = waiting;
+    core.quicks.refused.push_back(Refused { flow, request, asked, admitted: false });
 }
 
 fn commit(core: &mut Core, group: GroupId, proposal: Proposal, pending: Pending) {
@@ -133,17 +196,18 @@ fn commit(core: &mut Core, group: GroupId, proposal: Proposal, pending: Pending)
 
 /// The change of a request is committed or refused.
 pub fn done(core: &mut Core, slot: u32, done: &Done) {
-    let Some(pending) = core.quicks.take(slot) else { return };
-    match done {
-        Done::Committed(_) | Done::Duplicate(_) | Done::NoChange(_) => {
-            core.traffic.answered(pending.asked, core.now.mono);
-            core.layer.answer_brief(pending.tx, pending.goes, pending.reply);
+    let Some(Pending { asker, reply }) = core.quicks.take(slot) else { return };
+    let written = !matches!(done, Done::Refused(_));
+    match asker {
+        Asker::Client(waiting) if written => {
+            core.traffic.answered(waiting.asked, core.now.mono);
+            core.layer.answer_brief(waiting.tx, waiting.goes, reply);
         }
-        Done::Refused(_) => {
-            core.layer.drop_brief(pending.tx);
-            let Pending { came: flow, request, asked, .. } = pending;
-            core.quicks.refused.push_back(Refused { flow, request, asked });
+        Asker::Client(Waiting { tx, came: flow, request, asked, .. }) => {
+            core.layer.drop_brief(tx);
+            core.quicks.refused.push_back(Refused { flow, request, asked, admitted: true });
         }
+        Asker::Neighbour(link, call) => crate::onward::answer(core, link, call, written.then_some(reply)),
     }
 }
 

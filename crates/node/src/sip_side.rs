@@ -5,6 +5,7 @@
 use crate::core::{Core, EMERGENCY_TASKS, MAX_TASKS};
 use crate::cx::TaskCx;
 use crate::node::Node;
+use crate::quick::Refused;
 use crate::traffic::Asked;
 use bytes::Bytes;
 use pairline_services::cx::TaskEvent;
@@ -79,9 +80,10 @@ pub fn received(node: &mut Node, flow: Flow, bytes: Bytes) {
     }
 }
 
-/// A request that was decided in one step and could not be written so goes on as a task.
-pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes, asked: Asked) {
-    let Ok(message) = Message::parse(bytes) else { return };
+/// A request that was to be decided in one step, here or by a neighbour, and could not be, goes on as a task.
+pub fn resumed(node: &mut Node, refused: Refused) {
+    let Refused { flow, request, asked, admitted } = refused;
+    let Ok(message) = Message::parse(request) else { return };
     let received = {
         let shared = node.core();
         let mut core = shared.borrow_mut();
@@ -89,7 +91,10 @@ pub fn resumed(node: &mut Node, flow: Flow, bytes: Bytes, asked: Asked) {
         core.layer.receive(now, flow, message)
     };
     if let Received::Request { tx, message } = received {
-        run(node, (tx, asked), message, flow, |cx, message| Box::pin(dispatch::registered(cx, message, flow)));
+        run(node, (tx, asked), message, flow, |cx, message| match admitted {
+            true => Box::pin(dispatch::registered(cx, message, flow)),
+            false => Box::pin(dispatch::handle(cx, message, flow)),
+        });
     }
 }
 

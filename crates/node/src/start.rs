@@ -81,6 +81,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         counters: Default::default(),
         traffic: crate::traffic::Traffic::default(),
         quicks: crate::quick::Quicks::default(),
+        onward: crate::onward::Onward::default(),
         alarms: VecDeque::new(),
         commit_started: BTreeMap::new(),
         commit_latency: crate::figures::Latencies::default(),

@@ -6,7 +6,7 @@ mod common;
 
 use common::pool::{POOL, Pool, WEST};
 use pairline_group::GroupId;
-use pairline_group::io::Role;
+use pairline_group::io::{ExportState, Role};
 use pairline_node::command::{Command, Reply};
 use pairline_node::view::{PoolsView, ProcedureView, ShippingView};
 
@@ -214,4 +214,27 @@ fn a_procedure_goes_on_when_the_server_dies_that_runs_it() {
             assert_eq!(procedures(&mut pair, ran)[0].state, "done");
         }
     }
+}
+
+#[test]
+fn a_leader_that_stood_still_does_not_take_what_the_next_one_wrote_for_another_history() {
+    let mut pair = with_users();
+    let group = pair.group_of("user1");
+    let old = pair.leaders(group)[0];
+    pair.freeze(old);
+    let others: Vec<usize> = (0..6).filter(|at| *at != old).collect();
+    others.iter().for_each(|other| pair.cut(old, *other));
+    pair.until("another leads", |pair| pair.leaders(group).iter().any(|at| *at != old));
+    pair.must(others[0], put("user1", "second"));
+    pair.run(1_000);
+    pair.thaw(old);
+    // The partner is heard first, and has more than the copy of the one that led.
+    (3..6).for_each(|west| pair.connect(old, west));
+    others.iter().filter(|other| **other < 3).for_each(|east| pair.connect(old, *east));
+    pair.run(3_000);
+    for at in 0..3 {
+        let export = pair.fronts[at].node.as_ref().unwrap().inspect(|core| core.host.group(group).unwrap().export);
+        assert_ne!(export, ExportState::Error, "server {at}");
+    }
+    assert_eq!(contacts(&mut pair, old, "user1"), ["first", "second"]);
 }

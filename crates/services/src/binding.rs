@@ -149,12 +149,12 @@ impl FlowRef {
     }
 
     /// Compact bytes for flow tokens (no version: the token has one).
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
+    pub fn to_bytes(self) -> Vec<u8> {
         postcard::to_stdvec(&self.store()).expect("encoding into memory cannot fail")
     }
 
     /// Reverse of [`FlowRef::to_bytes`].
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<FlowRef> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<FlowRef> {
         FlowRef::restore(&postcard::from_bytes(bytes).ok()?)
     }
 }

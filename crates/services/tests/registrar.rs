@@ -237,7 +237,12 @@ fn while_the_group_moves_the_registrar_looks_again() {
 
 #[test]
 fn a_second_look_does_not_ask_for_the_password_again() {
-    for refusal in [Refusal::NotActive(Epoch::default(), WEST), Refusal::Unconfirmed] {
+    for refusal in [
+        Refusal::NotActive(Epoch::default(), WEST),
+        Refusal::Unconfirmed,
+        Refusal::NotLeader(None),
+        Refusal::OutcomeUnknown,
+    ] {
         let fake = Fake::new();
         fake.0.borrow_mut().refusals.push_back(refusal);
         let mut phone = client("alice");

@@ -19,6 +19,7 @@ pub mod replays;
 pub mod rng;
 pub mod run;
 pub mod server;
+pub mod site;
 pub mod sweep;
 pub mod tails;
 pub mod world;

@@ -1,7 +1,9 @@
 //! Operators of the virtual world: they fail over and back, twice and at the wrong time, and resume what stopped.
 //!
-//! Owns the commands that are drawn. Whether the node may refuse them is not judged here; what they leave behind is.
+//! Owns the commands that are drawn, for every kind of pair. Whether the node may refuse them is not judged here; what they leave
+//! behind is.
 
+use crate::rng::Rng;
 use crate::world::{Due, Pending, World};
 use pairline_node::command::{Command, Problem, Reply};
 
@@ -11,9 +13,7 @@ pub fn act(world: &mut World) {
     if world.servers[site].runs() {
         let command = match world.healing {
             true if parted(world) => Command::PoolPair { a: "east".into(), b: "west".into(), accept_unsupported: None },
-            true if world.rng.chance(25) => moved(world),
-            true if world.rng.chance(40) => tail(world, true),
-            true => Command::ProcedureList,
+            true => mending(&mut world.rng),
             false if world.options.parting && world.rng.chance(20) => parting(world),
             false => drawn(world),
         };
@@ -42,16 +42,26 @@ fn parting(world: &mut World) -> Command {
     if parted(world) { Command::PoolPair { a, b, accept_unsupported: None } } else { Command::PoolUnpair { a, b } }
 }
 
-fn tail(world: &mut World, apply: bool) -> Command {
-    let pool = if world.rng.chance(50) { "east" } else { "west" }.to_owned();
-    Command::PoolDivergence { pool, apply }
+/// What is done once all faults are over: what stopped is resumed, tails are applied, groups are moved once more.
+pub fn mending(rng: &mut Rng) -> Command {
+    if rng.chance(25) {
+        moved(rng)
+    } else if rng.chance(40) {
+        Command::PoolDivergence { pool: either(rng), apply: true }
+    } else {
+        Command::ProcedureList
+    }
+}
+
+fn either(rng: &mut Rng) -> String {
+    if rng.chance(50) { "east" } else { "west" }.to_owned()
 }
 
 /// Planned moves of a healed pair: what a re-base left behind must serve as well as what it came from.
-fn moved(world: &mut World) -> Command {
-    let pool = if world.rng.chance(50) { "east" } else { "west" }.to_owned();
+fn moved(rng: &mut Rng) -> Command {
+    let pool = either(rng);
     let reason = Some("sim".to_owned());
-    if world.rng.chance(50) {
+    if rng.chance(50) {
         failback(pool, reason)
     } else {
         Command::PoolFailover { pool, disaster: false, dry_run: false, force: false, confirm: None, reason }
@@ -63,11 +73,16 @@ fn failback(pool: String, reason: Option<String>) -> Command {
 }
 
 fn drawn(world: &mut World) -> Command {
-    let pool = if world.rng.chance(50) { "east" } else { "west" }.to_owned();
+    let pool = either(&mut world.rng);
     let one_down = world.servers.iter().any(|server| !server.runs()) || !world.net.whole();
     let disaster = world.options.disaster && world.rng.chance(if one_down { 80 } else { 15 });
+    command(&mut world.rng, pool, disaster)
+}
+
+/// A command about a pool.
+pub fn command(rng: &mut Rng, pool: String, disaster: bool) -> Command {
     let confirm = disaster.then(|| "yes".to_owned());
-    match world.rng.below(10) {
+    match rng.below(10) {
         0..=3 => Command::PoolFailover {
             pool,
             disaster,
@@ -85,47 +100,52 @@ fn drawn(world: &mut World) -> Command {
             reason: Some("sim".to_owned()),
         },
         7 => Command::ProcedureList,
-        8 => Command::PoolDivergence { pool, apply: world.rng.chance(50) },
+        8 => Command::PoolDivergence { pool, apply: rng.chance(50) },
         _ => Command::PoolVerify { pool },
     }
 }
 
+/// What follows from a list of procedures: what is open is resumed, now and then aborted.
+pub fn next(rng: &mut Rng, healing: bool, reply: &Result<Reply, Problem>) -> Option<Command> {
+    let Ok(Reply::Procedures { procedures }) = reply else { return None };
+    let open = procedures.iter().find(|procedure| procedure.state == "stopped" || procedure.state == "running")?;
+    let id = open.id.clone();
+    let abort = !healing && rng.chance(20);
+    Some(if abort { Command::ProcedureAbort { id, reclaim: false } } else { Command::ProcedureResume { id } })
+}
+
+/// What an answer shows: the condition that it meets.
+pub fn shows(command: &Command, reply: &Result<Reply, Problem>) -> Option<&'static str> {
+    Some(match (command, reply) {
+        (Command::PoolFailover { disaster: true, .. }, Ok(_)) => "a disaster failover was started",
+        (Command::PoolFailover { .. }, Ok(_)) => "a planned failover was started",
+        (Command::PoolFailback { .. }, Ok(_)) => "a failback was started",
+        (Command::ManagementFailover { .. }, Ok(_)) => "the management store was moved",
+        (Command::PoolDivergence { apply: true, .. }, Ok(Reply::Divergence(view))) if !view.entries.is_empty() => {
+            "a divergent tail was applied"
+        }
+        (Command::PoolUnpair { .. }, Ok(_)) => "the pools parted",
+        (Command::PoolPair { .. }, Ok(_)) => "the pools were paired again",
+        (Command::PoolVerify { .. }, Ok(Reply::Verify(view))) if view.equal > 0 => "copies were proven equal",
+        (_, Err(problem)) if problem.status == 409 => "a command was refused by preflight",
+        _ => return None,
+    })
+}
+
+/// Different copies at one position, if a verification found some.
+pub fn unequal(reply: &Result<Reply, Problem>) -> Option<String> {
+    let Ok(Reply::Verify(view)) = reply else { return None };
+    (!view.unequal.is_empty()).then(|| format!("verification found different copies: {:?}", view.unequal))
+}
+
 /// An answer came: a list of procedures leads to a resume, now and then to an abort.
 pub fn answered(world: &mut World, site: usize, command: &Command, reply: &Result<Reply, Problem>) {
-    match (command, reply) {
-        (Command::ProcedureList, Ok(Reply::Procedures { procedures })) => {
-            let open = procedures.iter().find(|procedure| procedure.state == "stopped" || procedure.state == "running");
-            if let Some(procedure) = open {
-                let id = procedure.id.clone();
-                let abort = !world.healing && world.rng.chance(20);
-                world.met("a procedure was resumed or aborted");
-                let next = if abort {
-                    Command::ProcedureAbort { id, reclaim: false }
-                } else {
-                    Command::ProcedureResume { id }
-                };
-                world.command(site, next.clone(), Pending::Operator(next));
-            }
-        }
-        (Command::PoolFailover { disaster: true, .. }, Ok(_)) => world.met("a disaster failover was started"),
-        (Command::PoolFailover { .. }, Ok(_)) => world.met("a planned failover was started"),
-        (Command::PoolFailback { .. }, Ok(_)) => world.met("a failback was started"),
-        (Command::ManagementFailover { .. }, Ok(_)) => world.met("the management store was moved"),
-        (Command::PoolDivergence { apply: true, .. }, Ok(Reply::Divergence(view))) if !view.entries.is_empty() => {
-            world.met("a divergent tail was applied");
-        }
-        (Command::PoolUnpair { .. }, Ok(_)) => world.met("the pools parted"),
-        (Command::PoolPair { .. }, Ok(_)) => world.met("the pools were paired again"),
-        (Command::PoolVerify { .. }, Ok(Reply::Verify(view))) => {
-            if view.equal > 0 {
-                world.met("copies were proven equal");
-            }
-            if !view.unequal.is_empty() {
-                let what = format!("verification found different copies: {:?}", view.unequal);
-                world.history.violate(3, what);
-            }
-        }
-        (_, Err(problem)) if problem.status == 409 => world.met("a command was refused by preflight"),
-        _ => {}
+    if let Some(next) = next(&mut world.rng, world.healing, reply) {
+        world.met("a procedure was resumed or aborted");
+        world.command(site, next.clone(), Pending::Operator(next));
+    }
+    shows(command, reply).into_iter().for_each(|what| world.met(what));
+    if let Some(what) = unequal(reply) {
+        world.history.violate(3, what);
     }
 }

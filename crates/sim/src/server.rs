@@ -52,6 +52,8 @@ pub enum Effect {
     Fence {
         /// Echoed.
         id: u64,
+        /// The server that is meant, by the address of its admin API.
+        admin: std::net::SocketAddr,
         /// The order to stand down.
         order: pairline_node::command::Command,
     },
@@ -343,7 +345,7 @@ impl Server {
             Output::ResolveTail { group, fork, resolved } => crate::tails::resolve(store, group, fork, &resolved),
             Output::PeerFrame { link, frame } => effects.push(Effect::Frame { link, frame }),
             Output::AdminReply { request, reply } => effects.push(Effect::Reply { request, reply }),
-            Output::TryFence { id, order, .. } => effects.push(Effect::Fence { id, order }),
+            Output::TryFence { id, admin, order } => effects.push(Effect::Fence { id, admin, order }),
             Output::Event(event) => effects.push(Effect::Event(event)),
             Output::Fatal { reason } => effects.push(Effect::Dies { reason }),
             Output::Resolve { id, .. } => {
@@ -372,6 +374,11 @@ impl Server {
     /// Records of which stored tails have the state and not the operation.
     pub fn tail_records(&mut self) -> Vec<pairline_group::Key> {
         self.store.as_ref().map(crate::tails::records).unwrap_or_default()
+    }
+
+    /// All records that entries in stored tails touch.
+    pub fn tail_touched(&mut self) -> Vec<pairline_group::Key> {
+        self.store.as_ref().map(crate::tails::touched).unwrap_or_default()
     }
 
     /// Operation ids of all entries in stored tails.

@@ -3,10 +3,11 @@
 //! Owns the translation between the store's tail files and the node's words; what is settled is the store's to say, as it is
 //! for the server.
 
-use pairline_group::{GroupId, PoolId, Position};
+use pairline_group::{Body, Entry, GroupId, Key, OpId, PoolId, Position};
 use pairline_node::io::StoredTail;
 use pairline_store::Store;
 use pairline_store::tails::Resolution;
+use std::sync::Arc;
 
 /// Unsettled tails of a pool's groups (the management store's with any).
 pub fn read(store: &Store, pool: PoolId) -> Vec<StoredTail> {
@@ -27,21 +28,30 @@ pub fn resolve(store: &Store, group: GroupId, fork: Position, resolved: &[(Posit
     let _unmarked = store.log.tails().resolve_at(group, fork, &resolved.iter().copied().collect()).is_err();
 }
 
-/// Keys of records that entries without an operation id bring: those that stand for a front of which only the state was left.
-pub fn records(store: &Store) -> Vec<pairline_group::Key> {
+/// Entries of all stored tails.
+fn entries(store: &Store) -> impl Iterator<Item = Arc<Entry>> {
     let ids = store.log.tails().list().unwrap_or_default();
-    let tails = ids.into_iter().filter_map(|id| store.log.tails().read(id).ok());
-    let made = tails.flat_map(|tail| tail.entries).filter(|entry| entry.op.is_none());
-    made.flat_map(|entry| match &entry.body {
-        pairline_group::Body::Effects(effects) => effects.iter().map(|effect| effect.key().clone()).collect(),
+    ids.into_iter().filter_map(|id| store.log.tails().read(id).ok()).flat_map(|tail| tail.entries)
+}
+
+fn keys(entry: &Entry) -> Vec<Key> {
+    match &entry.body {
+        Body::Effects(effects) => effects.iter().map(|effect| effect.key().clone()).collect(),
         _ => Vec::new(),
-    })
-    .collect()
+    }
+}
+
+/// Keys of records that entries without an operation id bring: those that stand for a front of which only the state was left.
+pub fn records(store: &Store) -> Vec<Key> {
+    entries(store).filter(|entry| entry.op.is_none()).flat_map(|entry| keys(&entry)).collect()
+}
+
+/// Keys of all records that entries of tails touch.
+pub fn touched(store: &Store) -> Vec<Key> {
+    entries(store).flat_map(|entry| keys(&entry)).collect()
 }
 
 /// Operation ids of all entries in all stored tails.
-pub fn operations(store: &Store) -> Vec<pairline_group::OpId> {
-    let ids = store.log.tails().list().unwrap_or_default();
-    let tails = ids.into_iter().filter_map(|id| store.log.tails().read(id).ok());
-    tails.flat_map(|tail| tail.entries).filter_map(|entry| entry.op).collect()
+pub fn operations(store: &Store) -> Vec<OpId> {
+    entries(store).filter_map(|entry| entry.op).collect()
 }

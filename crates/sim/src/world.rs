@@ -387,7 +387,7 @@ impl World {
                 Effect::Frame { link, frame } => self.send(site, link, frame),
                 Effect::Sip { flow, message } => crate::phones::received(self, site, flow, message),
                 Effect::Reply { request, reply } => self.answered(request, reply),
-                Effect::Fence { id, order } => self.fence(site, id, order),
+                Effect::Fence { id, order, .. } => self.fence(site, id, order),
                 Effect::Event(event) => {
                     if event.name == "seeded" {
                         self.met("a copy was seeded");

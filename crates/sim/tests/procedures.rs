@@ -347,7 +347,7 @@ fn an_order_to_stand_down_is_obeyed_only_with_its_proof_and_in_its_epoch() {
     let east = groups_of(&world, EAST);
     let order = {
         let node = world.servers[WEST].node.as_ref().unwrap();
-        node.inspect(|core| pairline_node::admin::fence_order(core, 5, &east))
+        node.inspect(|core| pairline_node::admin::fence_order(core, 5, &east, &pairline_node::modes::statuses(core)))
     };
     let mut forged = order.clone();
     if let Command::Fence { groups, .. } = &mut forged {
@@ -406,7 +406,7 @@ fn a_change_is_parked_for_three_seconds_and_no_longer() {
     let cms = pairline_group::GroupId::CMS;
     let order = {
         let node = world.servers[WEST].node.as_ref().unwrap();
-        node.inspect(|core| pairline_node::admin::fence_order(core, 5, &[cms]))
+        node.inspect(|core| pairline_node::admin::fence_order(core, 5, &[cms], &pairline_node::modes::statuses(core)))
     };
     // The management store serves nowhere: east stood down for a promotion that does not come.
     ask(&mut world, EAST, order).unwrap();

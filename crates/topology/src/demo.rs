@@ -48,15 +48,14 @@ const FRONT_ENDS: u8 = 3;
 /// The deployment that `pairline up --enterprise` creates: two sites with three Front Ends each, east on 127.0.1.1 to 127.0.1.3, west on
 /// 127.0.2.1 to 127.0.2.3.
 pub fn enterprise_topology() -> Topology {
-    let address = |third, n| IpAddr::V4(Ipv4Addr::new(127, 0, third, n));
-    let site = |third| (1..=FRONT_ENDS).map(|n| address(third, n)).collect();
-    enterprise(&[(EAST, "east", site(1)), (WEST, "west", site(2))], 5060)
+    enterprise_of(FRONT_ENDS)
 }
 
-/// The same with so many Front Ends.
+/// The same with so many Front Ends in each pool.
 pub fn enterprise_of(servers: u8) -> Topology {
-    let address = |n| IpAddr::V4(Ipv4Addr::new(127, 0, 1, n));
-    enterprise(&[(EAST, "east", (1..=servers).map(address).collect())], 5060)
+    let address = |third, n| IpAddr::V4(Ipv4Addr::new(127, 0, third, n));
+    let site = |third| (1..=servers).map(|n| address(third, n)).collect();
+    enterprise(&[(EAST, "east", site(1)), (WEST, "west", site(2))], 5060)
 }
 
 /// The same with other addresses and another SIP port, for tests. Pools are paired two by two, in their order.

@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::model::{Edition, Pool, Topology};
 use crate::not_yet;
 use crate::reader::Findings;
-use pairline_group::{PoolId, ServerId};
+use pairline_group::{GroupId, PoolId, ServerId, placement};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -165,11 +165,11 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
     }
     // Who is gone from the document is cut off at once; what is left has to have a majority of each group.
     for pool in new.pool.iter().filter(|pool| old.pool(pool.id).is_some()) {
-        let before = old.servers_of(pool.id);
-        let gone = before.iter().filter(|server| new.server(server.id).is_none()).count();
-        if gone > 1 || (gone == 1 && before.len() < 3) {
+        let without = without_majority(old, new, pool.id);
+        if without > 0 {
+            let gone = old.servers_of(pool.id).iter().filter(|server| new.server(server.id).is_none()).count();
             let problem =
-                format!("would lose {gone} of its {} servers at once, and a majority with them", before.len());
+                format!("would lose {gone} of its servers at once, and with them a majority of {without} groups");
             let remedy =
                 "remove one of three or more at a time, and wait until `pairline pool health` is healthy again";
             f.add(format!("pool {}", pool.name), problem, remedy);
@@ -184,6 +184,20 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
             f.add(at, format!("is paired with {} now", before.name), "unpair in one publish, pair in the next");
         }
     }
+}
+
+/// Groups with copies in a pool of which too few would be left there.
+fn without_majority(old: &Topology, new: &Topology, pool: PoolId) -> usize {
+    let servers: Vec<ServerId> = old.servers_of(pool).iter().map(|server| server.id).collect();
+    let mut groups = old.groups_of(pool);
+    groups.extend(old.partner(pool).map(|partner| old.groups_of(partner.id)).unwrap_or_default());
+    groups.push(GroupId::CMS);
+    let loses = |group: &GroupId| {
+        let copies = placement::of(*group, &servers);
+        let left = copies.iter().filter(|server| new.server(**server).is_some()).count();
+        left < copies.len() / 2 + 1
+    };
+    groups.into_iter().filter(loses).count()
 }
 
 fn effects(old: &Topology, new: &Topology) -> Vec<(ServerId, Does)> {

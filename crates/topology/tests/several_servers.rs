@@ -1,7 +1,7 @@
 //! Pools of several servers: what they survive, what a publish says of it, and what cannot be done with them yet.
 #![allow(clippy::unwrap_used)]
 
-use pairline_group::{PoolId, ServerId};
+use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_topology::demo::{EAST, enterprise, enterprise_topology};
 use pairline_topology::{Edition, Topology, demo_topology, parse, plan_publish, to_toml, validate, warnings};
 
@@ -67,10 +67,21 @@ fn servers_come_as_many_as_one_likes_and_go_one_at_a_time() {
     let plan = plan_publish(&five, &servers(4)).unwrap().to_string();
     assert!(plan.contains("server 5 (removed): leaves"), "{plan}");
     let found = problems(plan_publish(&five, &three));
-    assert!(found[0].contains("would lose 2 of its 5 servers at once"), "{found:?}");
+    assert!(found[0].contains("would lose 2 of its servers at once, and with them a majority of"), "{found:?}");
     plan_publish(&three, &servers(2)).unwrap();
     let found = problems(plan_publish(&servers(2), &servers(1)));
-    assert!(found.iter().any(|p| p.contains("would lose 1 of its 2 servers")), "{found:?}");
+    assert!(found.iter().any(|p| p.contains("would lose 1 of its servers at once")), "{found:?}");
+    // Two at once, where no group has copies on both.
+    let mut few = servers(16);
+    few.pool[0].routing_groups = 1;
+    let mut without = few.clone();
+    let on =
+        |group| pairline_group::placement::of(group, &few.servers_of(EAST).iter().map(|s| s.id).collect::<Vec<_>>());
+    let (first, store) = (on(GroupId { pool: EAST, index: 0 }), on(GroupId::CMS));
+    let both = |a: &ServerId, b: &ServerId| [&first, &store].iter().any(|on| on.contains(a) && on.contains(b));
+    let other = (1..=16).map(ServerId).find(|other| !first.contains(other) && !both(&first[0], other)).unwrap();
+    without.server.retain(|server| server.id != first[0] && server.id != other);
+    plan_publish(&few, &without).unwrap();
     let mut replaced = three.clone();
     replaced.server[2].id = ServerId(9);
     plan_publish(&three, &replaced).unwrap();

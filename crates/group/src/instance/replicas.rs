@@ -315,6 +315,9 @@ impl Instance {
         tickets.extend(self.procedure.take().into_iter().flat_map(|procedure| procedure.tickets));
         self.flight_bytes = 0;
         self.appended = false;
+        // Whether the partner's history is another one is for the next leader to find.
+        self.source.broken = false;
+        self.sink.unsure = false;
         self.copies.clear();
         self.rehead();
         for ticket in tickets {

@@ -230,6 +230,11 @@ impl Instance {
             self.confirm(cx);
             return;
         }
+        if !self.speaks(cx.now) {
+            // Another may have led meanwhile: then this disk has lost nothing, and that one's entries are on their way.
+            self.sink.unsure = true;
+            return;
+        }
         // A seed that an earlier link left unfinished does not go on by itself.
         if !self.idle() || (self.shadow.is_some() && self.sink.seed.is_some()) {
             return;

@@ -222,6 +222,10 @@ impl Instance {
         if let Some(offer) = self.sink.early.take() {
             self.take_offer(cx, offer);
         }
+        if self.sink.unsure && self.speaks(cx.now) {
+            self.sink.unsure = false;
+            self.reconcile(cx);
+        }
         if cx.link.is_none() || self.is_stopped() || cx.now.mono < self.sink.nudged.saturating_add(NUDGE) {
             return;
         }

@@ -44,8 +44,33 @@ pub enum Passed {
     ByServer,
 }
 
-/// Executes one command, or passes it on to who has to: never back, never twice the same way.
+/// How often it is looked again who has to execute a command, if that has just changed.
+const MOVES: u32 = 20;
+
+/// Pause before that, in milliseconds.
+const MOVE_PAUSE_MS: u64 = 100;
+
+/// Executes one command, or passes it on to who has to: never back, never twice the same way. Who is asked for a user that is served
+/// elsewhere by then says so, and whoever asked first looks again.
 pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed) -> Result<Reply, Problem> {
+    if passed != Passed::Not || !reads_user(&command) {
+        return execute_once(cx, actor, command, passed).await;
+    }
+    for _ in 1..MOVES {
+        match execute_once(cx, actor.clone(), command.clone(), passed).await {
+            Err(problem) if problem.is_moved() => cx.sleep(MOVE_PAUSE_MS).await,
+            reply => return reply,
+        }
+    }
+    execute_once(cx, actor, command, passed).await
+}
+
+/// Whether a command shows what is known of one user, so that a copy that is only told of it must not answer.
+fn reads_user(command: &Command) -> bool {
+    matches!(command, Command::ContactList { .. } | Command::SettingsGet { .. } | Command::UserWhere { .. })
+}
+
+async fn execute_once(cx: &TaskCx, actor: Actor, command: Command, passed: Passed) -> Result<Reply, Problem> {
     authorise(cx, &actor, &command)?;
     if !matches!(actor, Actor::User(_)) && privileged(&command) {
         let text = format!("{} asked for {}", name_of(&actor), label(&command));
@@ -55,6 +80,10 @@ pub async fn execute(cx: &TaskCx, actor: Actor, command: Command, passed: Passed
     let work = work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead)));
     if let Some(at) = work.filter(|at| cx.with(|core| passes_on(core, *at, passed))) {
         return pass_on(cx, at, actor, command).await;
+    }
+    if work.is_some() && passed != Passed::Not && reads_user(&command) {
+        // The copy here is not what the user is served from, and would be taken for it.
+        return Err(Problem::moved());
     }
     let passed_on = passed != Passed::Not;
     match command {

@@ -99,6 +99,11 @@ impl Phone {
 
     /// The same request with the answer to a challenge that it has met.
     pub fn answer_to(&mut self, challenged: &Message, method: &Method, to: &str) -> Bytes {
+        self.answer_with(challenged, method, to, &[])
+    }
+
+    /// That with further header lines.
+    pub fn answer_with(&mut self, challenged: &Message, method: &Method, to: &str, more: &[(&str, &str)]) -> Bytes {
         let (header, line) = match challenged.status() {
             Some(401) => (Name::WwwAuthenticate, "Authorization"),
             _ => (Name::ProxyAuthenticate, "Proxy-Authorization"),
@@ -109,7 +114,9 @@ impl Phone {
             _ => format!("sip:{to}@pairline.test"),
         };
         let value = answer(&challenge, self.user, PASSWORD, method.as_str(), &uri, "cn", 1);
-        self.request(method, to, &[(line, &value)])
+        let mut lines = more.to_vec();
+        lines.push((line, &value));
+        self.request(method, to, &lines)
     }
 
     pub fn register(&mut self, pool: &mut Pool, at: usize) -> Option<u16> {
@@ -119,7 +126,11 @@ impl Phone {
 }
 
 pub fn pool_with(users: &[&str]) -> Pool {
-    let mut pool = Pool::of(3);
+    with_users(Pool::of(3), users)
+}
+
+/// Adds users to a pool.
+pub fn with_users(mut pool: Pool, users: &[&str]) -> Pool {
     for (n, user) in users.iter().enumerate() {
         let (user, password) = ((*user).to_owned(), PASSWORD.to_owned());
         pool.must(n % 3, Command::UserAdd { user, password, display_name: None, pool: Some("east".into()) });

@@ -58,6 +58,8 @@ pub struct Pool {
     /// How long a sync takes.
     pub disk_ms: u64,
     syncs: VecDeque<(u64, usize, u64, u64)>,
+    /// Frames that servers have sent each other, oldest first.
+    pub seen: Vec<Bytes>,
 }
 
 /// The n-th server of a pool, like its first.
@@ -128,22 +130,28 @@ impl Pool {
 
     /// So many servers, up, linked, and every group led.
     pub fn of(servers: usize) -> Pool {
-        Pool::with(&[(POOL, "east", servers)])
+        Pool::with(servers, |_| {})
+    }
+
+    /// The same with a topology that is changed before the start.
+    pub fn with(servers: usize, change: impl FnOnce(&mut Topology)) -> Pool {
+        Pool::at(&[(POOL, "east", servers)], change)
     }
 
     /// Two paired pools with so many servers each: east's first, then west's.
     pub fn paired(servers: usize) -> Pool {
-        let mut pair = Pool::with(&[(POOL, "east", servers), (WEST, "west", servers)]);
+        let mut pair = Pool::at(&[(POOL, "east", servers), (WEST, "west", servers)], |_| {});
         pair.run(5_000);
         pair
     }
 
-    fn with(pools: &[(PoolId, &str, usize)]) -> Pool {
+    fn at(pools: &[(PoolId, &str, usize)], change: impl FnOnce(&mut Topology)) -> Pool {
         let address = |pool: PoolId, n: usize| format!("127.0.{}.{n}", pool.0).parse().unwrap();
         let places: Vec<(PoolId, &str, Vec<IpAddr>)> =
             pools.iter().map(|(id, name, n)| (*id, *name, (1..=*n).map(|n| address(*id, n)).collect())).collect();
         let mut topology = pairline_topology::demo::enterprise(&places, 5060);
         topology.pool.iter_mut().for_each(|pool| pool.routing_groups = 6);
+        change(&mut topology);
         let servers = topology.server.len();
         let mut pool = Pool {
             fronts: (0..servers).map(|_| Front::default()).collect(),
@@ -158,6 +166,7 @@ impl Pool {
             parted: false,
             disk_ms: 0,
             syncs: VecDeque::new(),
+            seen: Vec::new(),
         };
         (0..servers).for_each(|at| pool.start(at));
         pool.run(3_000);
@@ -244,6 +253,12 @@ impl Pool {
         self.settle();
     }
 
+    /// A frame of one server arrives at another, and all that follows.
+    pub fn frame(&mut self, from: usize, to: usize, frame: Bytes) {
+        let link = self.links[&(from.min(to), from.max(to))];
+        self.give(to, Input::PeerFrame { link, frame });
+    }
+
     fn take(&mut self, at: usize, input: Input) {
         let now = self.clocks(at);
         let front = &mut self.fronts[at];
@@ -294,6 +309,7 @@ impl Pool {
             Output::PeerFrame { link, frame } => {
                 let ends = self.links.iter().find(|(_, live)| **live == link).map(|(ends, _)| *ends);
                 let Some((a, b)) = ends else { return };
+                self.seen.push(frame.clone());
                 self.frames.push_back((if a == at { b } else { a }, link, frame));
             }
             Output::AdminReply { request, reply } => match self.fences.remove(&request) {

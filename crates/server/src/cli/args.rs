@@ -95,7 +95,7 @@ pub struct UpArgs {
     /// One pool of three Front Ends instead of two pools of one server.
     #[arg(long, conflicts_with = "topology")]
     pub enterprise: bool,
-    /// With --enterprise: so many Front Ends.
+    /// With --enterprise: so many Front Ends in each pool.
     #[arg(long, value_name = "N", requires = "enterprise", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub servers: u8,
     /// Bring up the deployment that this file describes instead of the demo.

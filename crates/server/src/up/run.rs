@@ -11,7 +11,8 @@ use super::{label, program, ready, stream, users};
 use crate::cli::args::UpArgs;
 use crate::cli::run::out;
 use crate::client::{Access, AccessError, CallError};
-use pairline_topology::{Advertise, Edition, Listener, Topology, Transport, demo_topology, enterprise_topology};
+use pairline_topology::demo::enterprise_of;
+use pairline_topology::{Advertise, Edition, Listener, Topology, Transport, demo_topology};
 use rustix::fs::{FlockOperation, flock};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -146,8 +147,7 @@ fn lock(layout: &Layout) -> Result<std::fs::File, UpError> {
 /// The topology that a new folder is to have.
 fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
     let mut topology = match &args.topology {
-        None if args.enterprise && args.servers != 3 => pairline_topology::demo::enterprise_of(args.servers),
-        None if args.enterprise => enterprise_topology(),
+        None if args.enterprise => enterprise_of(args.servers),
         None => demo_topology(),
         Some(path) => {
             let failed = |findings| UpError::Topology { path: path.clone(), findings };
@@ -202,7 +202,9 @@ fn existing(layout: &Layout, args: &UpArgs) -> Result<Topology, UpError> {
             return Err(UpError::Listen { address, why });
         }
     }
-    if args.enterprise && topology.pool.iter().any(|pool| pool.edition != Edition::Enterprise) {
+    let other = |pool: &pairline_topology::Pool| pool.edition != Edition::Enterprise;
+    let fewer = usize::from(args.servers) != topology.server.len() / topology.pool.len().max(1) && args.servers != 3;
+    if args.enterprise && (topology.pool.iter().any(other) || fewer) {
         let findings = vec![
             "it describes another deployment; start over with --fresh, or choose another folder with --data".to_owned(),
         ];

@@ -340,7 +340,13 @@ async fn serve<C: Cx>(cx: &C, request: &Message, flow: Flow, user: &Aor, group: 
 /// Whether a refused commit is worth another look at where the user is served; answers otherwise.
 fn refused<C: Cx>(cx: &C, request: &Message, refusal: &Refusal) -> Outcome {
     match refusal {
-        Refusal::Moved(..) | Refusal::NotActive(..) | Refusal::HandingOver(_) | Refusal::Unconfirmed => Outcome::Moving,
+        Refusal::Moved(..)
+        | Refusal::NotActive(..)
+        | Refusal::HandingOver(_)
+        | Refusal::Unconfirmed
+        | Refusal::NotLeader(_)
+        // Whoever leads next knows whether it was written: the binding names this REGISTER, and is then only answered.
+        | Refusal::OutcomeUnknown => Outcome::Moving,
         _ => {
             replies::try_later(cx, request, "Binding Not Stored");
             Outcome::Answered

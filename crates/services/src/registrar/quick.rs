@@ -10,7 +10,7 @@ use super::{after, answer, counter_of, kept_uris};
 use crate::access;
 use crate::auth::{self, Against, Judged, Realm};
 use crate::binding::{Binding, FlowRef};
-use crate::cx::Place;
+use crate::cx::{Peer, Place};
 use crate::emergency;
 use crate::ident::{Whose, classify};
 use crate::metrics::Counter;
@@ -21,7 +21,7 @@ use crate::sips;
 use crate::trust;
 use bytes::Bytes;
 use pairline_group::io::{Proposal, Write, WriteClass};
-use pairline_group::{GroupId, Key, Millis, Position};
+use pairline_group::{GroupId, Key, Millis, Position, ServerId};
 use pairline_sip::auth::{Algorithm, Credentials};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -38,6 +38,13 @@ pub enum Quick {
     Challenge(Bytes),
     /// The answer to a REGISTER that stands already: nothing is to be written.
     Answer(Bytes),
+    /// For that other server of this pool, which leads the user's group: nothing was done, and it may well decide in one step too.
+    Elsewhere {
+        /// Which.
+        at: ServerId,
+        /// What its sender is to be weighed by, as this server's listener wants it.
+        algorithm: Algorithm,
+    },
     /// Write this; once it is committed, give this answer. If it is refused, [`crate::dispatch::registered`] takes the
     /// request, whose sender is known.
     Commit {
@@ -48,6 +55,27 @@ pub enum Quick {
         /// The 200.
         reply: Bytes,
     },
+}
+
+/// The flow that a REGISTER came on, and whose that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Of a client: never a link.
+    pub client: FlowRef,
+    /// Of another server of this pool: the algorithm that its listener wants.
+    pub algorithm: Option<Algorithm>,
+}
+
+impl Origin {
+    /// A flow of this server's own.
+    pub fn here(view: &DeploymentView, flow: Flow) -> Origin {
+        let own = &view.own;
+        Origin { client: FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow }, algorithm: None }
+    }
+
+    fn algorithm(&self, view: &DeploymentView, request: &Message) -> Algorithm {
+        self.algorithm.unwrap_or_else(|| auth::algorithm_for(view, request, self.client.flow))
+    }
 }
 
 /// Whether a request has the form that is decided here; whatever needs more thought is not it.
@@ -71,8 +99,15 @@ fn has_one_contact(request: &Message) -> bool {
     plain && contacts.next().is_none()
 }
 
-/// Decides.
+/// Decides about a request of a client of this server's.
 pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
+    let origin = Origin::here(&sight.view(), flow);
+    decide_from(sight, request, origin)
+}
+
+/// Decides, wherever in the pool the request came in.
+pub fn decide_from<S: Sight>(sight: &mut S, request: &Message, origin: Origin) -> Quick {
+    let flow = origin.client.flow;
     if !is_plain(request, flow) {
         return Quick::Not;
     }
@@ -89,17 +124,37 @@ pub fn decide<S: Sight>(sight: &mut S, request: &Message, flow: Flow) -> Quick {
     };
     let Some(value) = request.header(Name::Authorization) else {
         // Before anything is looked up: the time that this takes tells nobody who exists.
-        return challenge(sight, &view, request, flow, &user, Counter::AuthChallenge);
+        return challenge(sight, &view, request, origin, &user, Counter::AuthChallenge);
     };
     let credentials = match Credentials::parse(value) {
         Ok(credentials) if *credentials.realm == *view.realm(user.domain()).as_bytes() => credentials,
         _ => return Quick::Not,
     };
     match sight.place(&user) {
-        Place::Here { group } => known(sight, &view, request, flow, (&user, group), &credentials),
-        Place::NoSuchUser => nobody(sight, &view, request, flow, &user, &credentials),
+        Place::Here { group } => known(sight, &view, request, origin, (&user, group), &credentials),
+        Place::NoSuchUser => nobody(sight, &view, request, origin, &user, &credentials),
+        Place::Elsewhere { at: Peer::Server(at), .. } if origin.algorithm.is_none() => {
+            elsewhere(&view, request, origin, &user, &credentials, at)
+        }
         _ => Quick::Not,
     }
+}
+
+/// A REGISTER of a user whose group another server of this pool leads. Credentials that name another user are weighed here, and
+/// a flow of several (RFC 5626) needs more thought there too.
+fn elsewhere(
+    view: &DeploymentView,
+    request: &Message,
+    origin: Origin,
+    user: &Aor,
+    credentials: &Credentials<'_>,
+    at: ServerId,
+) -> Quick {
+    let usual = request.contacts().next().is_some_and(|contact| !contact.has_param("reg-id"));
+    if auth::are_anothers(credentials, user) || !usual {
+        return Quick::Not;
+    }
+    Quick::Elsewhere { at, algorithm: origin.algorithm(view, request) }
 }
 
 /// A REGISTER of a user who does not exist: weighed like another's with a wrong password, and answered the same. Whoever
@@ -108,14 +163,14 @@ fn nobody<S: Sight>(
     sight: &mut S,
     view: &DeploymentView,
     request: &Message,
-    flow: Flow,
+    origin: Origin,
     user: &Aor,
     credentials: &Credentials<'_>,
 ) -> Quick {
     let Some((stand_in, Place::Here { group })) = sight.stand_in(user) else {
         return Quick::Not;
     };
-    let algorithm = auth::algorithm_for(view, request, flow);
+    let algorithm = origin.algorithm(view, request);
     let Some((ha1, _)) = ha1(sight, view, &stand_in, group, algorithm) else {
         return Quick::Not;
     };
@@ -126,19 +181,19 @@ fn nobody<S: Sight>(
         return Quick::Not;
     }
     sight.count(Counter::AuthFailed);
-    challenge(sight, view, request, flow, user, Counter::AuthChallenge)
+    challenge(sight, view, request, origin, user, Counter::AuthChallenge)
 }
 
 fn challenge<S: Sight>(
     sight: &mut S,
     view: &DeploymentView,
     request: &Message,
-    flow: Flow,
+    origin: Origin,
     user: &Aor,
     why: Counter,
 ) -> Quick {
     sight.count(why);
-    let algorithm = auth::algorithm_for(view, request, flow);
+    let algorithm = origin.algorithm(view, request);
     let random = [sight.random(), sight.random()];
     let stale = why == Counter::AuthStale;
     let wall = sight.now().wall;
@@ -159,11 +214,11 @@ fn known<S: Sight>(
     sight: &mut S,
     view: &DeploymentView,
     request: &Message,
-    flow: Flow,
+    origin: Origin,
     (user, group): (&Aor, GroupId),
     credentials: &Credentials<'_>,
 ) -> Quick {
-    let algorithm = auth::algorithm_for(view, request, flow);
+    let algorithm = origin.algorithm(view, request);
     let Some((ha1, fresh)) = ha1(sight, view, user, group, algorithm) else {
         return Quick::Not;
     };
@@ -178,17 +233,15 @@ fn known<S: Sight>(
                 return Quick::Not;
             }
             sight.count(Counter::AuthFailed);
-            return challenge(sight, view, request, flow, user, Counter::AuthChallenge);
+            return challenge(sight, view, request, origin, user, Counter::AuthChallenge);
         }
-        Judged::Stale => return challenge(sight, view, request, flow, user, Counter::AuthStale),
+        Judged::Stale => return challenge(sight, view, request, origin, user, Counter::AuthStale),
         Judged::Counted { id, nc } => (id, nc),
     };
     if let Some(version) = fresh {
         sight.opened().put(user.as_str(), group, version, algorithm, &ha1);
     }
-    let own = &view.own;
-    let client = FlowRef { pool: own.pool, server: own.server, boot: own.boot, flow };
-    let Ok(ask) = Ask::read(user, request, client, 0) else {
+    let Ok(ask) = Ask::read(user, request, origin.client, 0) else {
         return Quick::Not;
     };
     // Nearly always From is as To is, which is this user's.
@@ -214,7 +267,7 @@ fn known<S: Sight>(
         _ => return Quick::Not,
     };
     if !sight.nonce_count(id, nc) {
-        return challenge(sight, view, request, flow, user, Counter::AuthStale);
+        return challenge(sight, view, request, origin, user, Counter::AuthStale);
     }
     sight.count(Counter::AuthAccepted);
     sight.count(counter_of(&changes));

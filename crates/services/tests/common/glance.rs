@@ -145,7 +145,7 @@ fn commits_since(world: &World, before: usize) -> Vec<(GroupId, Proposal)> {
 pub fn compare(fake: &Fake, foreseen: Foreseen) {
     let world = fake.0.borrow();
     let (reply, written, once) = match foreseen.quick {
-        Quick::Not => return,
+        Quick::Not | Quick::Elsewhere { .. } => return,
         Quick::Challenge(reply) => (reply, None, 1),
         Quick::Answer(reply) => (reply, None, 0),
         Quick::Commit { group, proposal, reply } => (reply, Some((group, proposal)), 0),

@@ -1,5 +1,6 @@
 //! The simulator's command line: `ci`, `seeds FROM COUNT`, `replay SEED`, `crashes [pairs]`, `planted COUNT`; for one pool of several
-//! servers `pool FROM COUNT`, `pool-replay SEED`, `pool-planted [COUNT]`.
+//! servers `pool FROM COUNT`, `pool-replay SEED`, `pool-planted [COUNT]`; for two paired pools of several servers `site FROM COUNT`,
+//! `site-replay SEED`, `site-planted [COUNT]`.
 //!
 //! Owns printing and exit codes. Wall-clock time is read here only, to state the speed.
 
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         Some("replay") => replay(number(1, 1)),
         Some("pool") => pool(number(1, 1), number(2, 100), false),
         Some("pool-replay") => pool_replay(number(1, 1)),
+        Some("site") => site(number(1, 1), number(2, 100), false),
+        Some("site-replay") => site_replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
         Some("planted") => planted(number(1, 100), false),
         Some("pool-planted") => planted(number(1, POOL_PLANTED), true),
@@ -105,9 +108,19 @@ fn replay(seed: u64) -> bool {
         options.verbose = true;
         println!("{options:?}");
     });
-    print_failure(&outcome, "replay");
+    replayed(&outcome, "replay")
+}
+
+fn replayed(outcome: &Outcome, word: &str) -> bool {
+    print_failure(outcome, word);
     println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
     outcome.clean()
+}
+
+/// Shows a run in which every event is printed.
+fn verbose(options: &mut pairline_sim::pool::options::Options) {
+    options.verbose = true;
+    println!("{options:?}");
 }
 
 /// Seeds of one pool of several servers.
@@ -121,13 +134,21 @@ fn pool(from: u64, count: u64, all_conditions: bool) -> bool {
 }
 
 fn pool_replay(seed: u64) -> bool {
-    let outcome = pairline_sim::pool::seed(seed, |options| {
-        options.verbose = true;
-        println!("{options:?}");
-    });
-    print_failure(&outcome, "pool-replay");
-    println!("trace {}, {} virtual ms, clean: {}", outcome.trace, outcome.virtual_ms, outcome.clean());
-    outcome.clean()
+    replayed(&pairline_sim::pool::seed(seed, verbose), "pool-replay")
+}
+
+/// Seeds of two paired pools of several servers.
+fn site(from: u64, count: u64, all_conditions: bool) -> bool {
+    let family = Family {
+        run: |seed| pairline_sim::site::seed(seed, |_| {}),
+        replay: "site-replay",
+        sometimes: &pairline_sim::site::SOMETIMES,
+    };
+    sweep_seeds(&family, from, count, all_conditions)
+}
+
+fn site_replay(seed: u64) -> bool {
+    replayed(&pairline_sim::site::seed(seed, verbose), "site-replay")
 }
 
 fn crashes(pairs: bool) -> bool {

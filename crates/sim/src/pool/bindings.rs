@@ -23,6 +23,10 @@ pub struct Bindings {
     all: Vec<Registration>,
     /// The newest that a read has shown, and the step at which that read ended.
     seen: Vec<(usize, u64)>,
+    /// Two pools may each have registrations of this phone: nothing is owed.
+    split: bool,
+    /// Registrations before this one, and reads that began before this step, count for nothing.
+    counted_from: (usize, u64),
 }
 
 impl Bindings {
@@ -34,9 +38,25 @@ impl Bindings {
 
     /// It was answered 200.
     pub fn acknowledged(&mut self, number: usize, step: u64) {
+        if self.split || number < self.counted_from.0 {
+            return;
+        }
         if let Some(registration) = self.all.get_mut(number) {
             registration.acknowledged.get_or_insert(step);
         }
+    }
+
+    /// The group was promoted without the source's help: what was acknowledged may be lost, or be added by both.
+    pub fn split(&mut self) {
+        self.split = true;
+        self.seen.clear();
+        self.all.iter_mut().for_each(|registration| registration.acknowledged = None);
+    }
+
+    /// One pool serves again, alone: what begins now counts.
+    pub fn whole(&mut self, step: u64) {
+        self.split = false;
+        self.counted_from = (self.all.len(), step);
     }
 
     /// The newest that was acknowledged before a step.
@@ -47,6 +67,9 @@ impl Bindings {
 
     /// What is wrong with a read of the binding that gave this number, or nothing.
     fn read(&mut self, found: Option<usize>, began: u64, ended: u64, now: u64) -> Result<(), String> {
+        if self.split || began < self.counted_from.1 {
+            return Ok(());
+        }
         let owed = self.owed(began);
         match (found, owed) {
             (Some(found), _) if found >= self.all.len() => return Err(format!("registration {found} was never made")),

@@ -36,8 +36,8 @@ pub struct Call {
     to_tag: String,
     caller_end: End,
     callee_end: End,
-    /// The server that it was set up through.
-    pub server: usize,
+    /// The servers that it was set up through: the caller's, and the one that sent it to the called one.
+    servers: [usize; 2],
     /// Both ends have it.
     pub stands: bool,
     /// The ends' connections when it was set up.
@@ -47,6 +47,11 @@ pub struct Call {
 impl Call {
     fn end(&self, by_caller: bool) -> &End {
         if by_caller { &self.caller_end } else { &self.callee_end }
+    }
+
+    /// The server by which one end knows the call.
+    pub fn server(&self, by_caller: bool) -> usize {
+        self.servers[usize::from(!by_caller)]
     }
 
     /// The Request-URI of one end's requests.
@@ -90,7 +95,7 @@ pub fn begin(world: &mut World, caller: usize, callee: usize) {
         to_tag: format!("d{number}"),
         caller_end: End::default(),
         callee_end: End::default(),
-        server: 0,
+        servers: [0, 0],
         stands: false,
         connections: [None, None],
     };
@@ -109,7 +114,8 @@ pub fn go_on(world: &mut World) {
     // Nothing is asked of a call while a BYE is under way.
     call.stands &= inside != Inside::Bye;
     let phone = if by_caller { call.caller } else { call.callee };
-    let other = (call.server + 1) % world.size();
+    let at = call.server(by_caller);
+    let other = world.neighbour(at);
     phones::ask(world, phone, What::Inside(number, by_caller, inside), Some(other), None);
 }
 
@@ -135,7 +141,7 @@ pub fn acknowledge(world: &mut World, asked: &Asked, message: &Message) {
     let Some(call) = world.phones.calls.get_mut(&number) else { return };
     if matches!(asked.what, What::Invite(_)) {
         call.caller_end = End { routes: reversed(message), target: contact_of(message) };
-        call.server = asked.server;
+        call.servers[0] = asked.server;
         call.stands = true;
         call.connections = connections.unwrap_or_default();
     }
@@ -178,6 +184,7 @@ pub fn requested(world: &mut World, phone: usize, at: usize, message: &Message) 
     if invite && !message.to().has_param("tag") {
         let routes = message.elements(Name::RecordRoute).map(<[u8]>::to_vec).collect();
         call.callee_end = End { routes, target: contact_of(message) };
+        call.servers[1] = at;
     }
     let tag = call.to_tag.clone();
     if invite && !message.to().has_param("tag") && world.rng.chance(60) {

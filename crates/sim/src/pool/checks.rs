@@ -1,4 +1,4 @@
-//! Checkers of a pool: who may commit, equal copies at equal positions, what must hold once everything works again.
+//! Checkers of pools of several servers: who may commit, equal copies at equal positions, what must hold once everything works again.
 //!
 //! Owns what is looked at while the world runs and at its end. What clients and phones were told is checked beside them.
 
@@ -6,7 +6,7 @@ use super::world::World;
 use crate::history;
 use crate::server::Effect;
 use pairline_group::io::GroupStatus;
-use pairline_group::{GroupId, Key, Position, placement};
+use pairline_group::{Epoch, GroupId, Key, PoolId, Position, placement};
 use pairline_node::peer::PeerFrame;
 use pairline_sip::uri::Aor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Copies {
     digests: BTreeMap<GroupId, BTreeMap<Position, [u8; 32]>>,
     last: BTreeMap<(usize, GroupId), (u64, Position)>,
-    /// Groups that each server could commit in after its last turn.
-    led: BTreeMap<usize, BTreeSet<GroupId>>,
+    /// Groups that each server could commit in after its last turn, with the epoch.
+    led: BTreeMap<usize, BTreeMap<GroupId, Epoch>>,
     /// The same when it was frozen.
-    frozen: BTreeMap<usize, BTreeSet<GroupId>>,
+    frozen: BTreeMap<usize, BTreeMap<GroupId, Epoch>>,
 }
 
 impl Copies {
@@ -30,23 +30,46 @@ impl Copies {
     }
 }
 
-/// The servers that have copies of a group.
-pub fn placed(world: &World, group: GroupId) -> Vec<usize> {
-    let ids: Vec<_> = world.servers.iter().map(|server| server.id).collect();
+/// The servers of a pool that have copies of a group.
+pub fn placed_in(world: &World, pool: usize, group: GroupId) -> Vec<usize> {
+    let servers = world.pool(pool);
+    let ids: Vec<_> = servers.iter().map(|at| world.servers[*at].id).collect();
     let places = placement::of(group, &ids);
-    (0..world.size()).filter(|at| places.contains(&world.servers[*at].id)).collect()
+    servers.into_iter().filter(|at| places.contains(&world.servers[*at].id)).collect()
+}
+
+/// All servers that have copies of a group.
+pub fn placed(world: &World, group: GroupId) -> Vec<usize> {
+    (0..world.options.servers.len()).flat_map(|pool| placed_in(world, pool, group)).collect()
+}
+
+/// The home of a user of a run: those with even numbers have the first pool, with two pools the others have the second.
+pub fn home_of(world: &World, user: &str) -> Option<PoolId> {
+    let digits = user.trim_start_matches("sip:").trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let digits = digits.split('@').next().unwrap_or_default();
+    let number: usize = digits.parse().unwrap_or(0);
+    world.topology.pool.get(number % world.options.servers.len()).map(|pool| pool.id)
 }
 
 /// The routing group of a user.
 pub fn group_of(world: &World, user: &Aor) -> Option<GroupId> {
-    world.topology.group_of(world.topology.pool.first()?.id, user.as_str())
+    world.topology.group_of(home_of(world, user.as_str())?, user.as_str())
 }
 
-/// Groups that a server can commit in, as of its last turn.
-fn commits(world: &World, at: usize) -> BTreeSet<GroupId> {
+/// Groups that a server can commit in, as of its last turn, with the epoch.
+fn commits(world: &World, at: usize) -> BTreeMap<GroupId, Epoch> {
     let groups = world.groups();
-    let Some(node) = world.servers[at].node.as_ref() else { return BTreeSet::new() };
-    node.inspect(|core| groups.into_iter().filter(|group| core.host.can_commit(*group)).collect())
+    let Some(node) = world.servers[at].node.as_ref() else { return BTreeMap::new() };
+    node.inspect(|core| {
+        let led = groups.into_iter().filter(|group| core.host.can_commit(*group));
+        led.filter_map(|group| Some((group, core.host.serving(group)?.1))).collect()
+    })
+}
+
+/// The servers at which a group can be committed in, as of their last turns, with the epoch there.
+pub fn committing(world: &World, group: GroupId) -> Vec<(usize, Epoch)> {
+    let led = world.copies.led.iter();
+    led.filter_map(|(at, groups)| Some((*at, *groups.get(&group)?))).collect()
 }
 
 /// The server that leads a group and can commit in it.
@@ -61,11 +84,11 @@ pub fn leader(world: &World, group: GroupId) -> Option<usize> {
 pub fn led_by_another(world: &World, at: usize) -> bool {
     let frozen = world.copies.frozen.get(&at).cloned().unwrap_or_default();
     let others = (0..world.size()).filter(|other| *other != at && world.servers[*other].runs());
-    others.flat_map(|other| world.copies.led.get(&other)).any(|led| !led.is_disjoint(&frozen))
+    others.flat_map(|other| world.copies.led.get(&other)).any(|led| led.keys().any(|group| frozen.contains_key(group)))
 }
 
-/// A server has had its turn: nobody else may commit where it can. Whoever could after its own last turn is asked for this moment; what
-/// it does then is given back.
+/// A server has had its turn: nobody else may commit where it can, but for a pool that has not learned of a higher epoch. Whoever could
+/// after its own last turn is asked for this moment; what it does then is given back.
 pub fn one_commits(world: &mut World, at: usize) -> Vec<(usize, Vec<Effect>)> {
     let mine = commits(world, at);
     world.copies.led.insert(at, mine.clone());
@@ -75,7 +98,9 @@ pub fn one_commits(world: &mut World, at: usize) -> Vec<(usize, Vec<Effect>)> {
     }
     for other in (0..world.size()).filter(|other| *other != at) {
         let both = |world: &World| -> Vec<GroupId> {
-            world.copies.led.get(&other).map(|led| led.intersection(&mine).copied().collect()).unwrap_or_default()
+            let (led, same) = (world.copies.led.get(&other), world.side[other] == world.side[at]);
+            let clash = |(group, epoch): (&GroupId, &Epoch)| mine.get(group).is_some_and(|own| same || own == epoch);
+            led.into_iter().flatten().filter(|(group, epoch)| clash((group, epoch))).map(|(group, _)| *group).collect()
         };
         if !world.servers[other].runs() || both(world).is_empty() {
             continue;
@@ -85,7 +110,7 @@ pub fn one_commits(world: &mut World, at: usize) -> Vec<(usize, Vec<Effect>)> {
         let led = commits(world, other);
         world.copies.led.insert(other, led);
         if let Some(group) = both(world).first() {
-            let what = format!("group {group}: servers {at} and {other} can commit at one time");
+            let what = format!("group {group}: servers {at} and {other} can commit at one time in one epoch");
             world.history.violate(2, what);
         }
     }
@@ -93,7 +118,7 @@ pub fn one_commits(world: &mut World, at: usize) -> Vec<(usize, Vec<Effect>)> {
 }
 
 /// One copy of a group.
-fn status(world: &World, at: usize, group: GroupId) -> Option<GroupStatus> {
+pub fn status(world: &World, at: usize, group: GroupId) -> Option<GroupStatus> {
     world.servers[at].node.as_ref()?.inspect(|core| core.host.group(group))
 }
 
@@ -189,18 +214,21 @@ pub fn converged(world: &mut World) {
 
 /// The leader's state is what the entries say that were seen, and no operation is among them twice.
 fn follows(world: &mut World, leader: usize, group: GroupId) {
-    let Some(entries) = world.history.entries.get(&group) else { return };
-    let chain: Vec<_> = entries.values().map(|seen| seen.entry.clone()).collect();
+    let Some(node) = world.servers[leader].node.as_ref() else { return };
+    let (lineage, seq) = node.inspect(|core| {
+        (core.host.lineage(group).to_vec(), core.host.position(group).map_or(0, |position| position.seq))
+    });
+    // An entry may have been applied by a server only while its log was replayed: then nobody saw it.
+    let Some(chain) = world.history.chain(group, &lineage, seq) else { return };
     if let Some(op) = history::repeated_ops(&chain).first() {
         world.history.violate(7, format!("group {group}: operation {op:?} was applied more than once"));
     }
-    // An entry may have been applied by a server only while its log was replayed: then nobody saw it.
-    let whole = chain.iter().zip(1_u64..).all(|(entry, seq)| entry.position.seq == seq);
-    let Some(node) = world.servers[leader].node.as_ref().filter(|_| whole) else { return };
+    let Some(node) = world.servers[leader].node.as_ref() else { return };
     let present: BTreeMap<_, _> = node
         .inspect(|core| core.host.scan_all(group).map(|(key, record)| (key.clone(), record.value.clone())).collect());
     let replayed = history::replay(&chain);
     if let Some((key, _)) = present.iter().find(|(key, value)| replayed.get(*key) != Some(*value)) {
         world.history.violate(3, format!("group {group}: the state is not what its entries say: {key:?}"));
     }
+    world.pair.applied.extend(chain.iter().filter_map(|entry| entry.op));
 }

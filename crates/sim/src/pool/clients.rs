@@ -6,6 +6,7 @@
 use super::register::{Register, Value};
 use super::world::{Due, World};
 use crate::phones::PASSWORD;
+use pairline_group::{GroupId, Key};
 use pairline_node::command::{Command, Problem, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +19,8 @@ const REGISTER: &str = "sip:register@pairline.test";
 /// A command under way.
 #[derive(Clone, Debug)]
 pub enum Pending {
-    /// A write of a user's register, with its value.
-    Write(usize, u64),
+    /// A write of a user's register, with its value and the step at which it began.
+    Write(usize, u64, u64),
     /// A read of a user's register, with the step at which it began.
     Read(usize, u64),
     /// A contact that is only added, by its number.
@@ -38,6 +39,21 @@ pub enum Pending {
     Restart(usize),
     /// A user of the run, by number.
     SetUp(usize),
+    /// An operator's command, with the time at which it was given.
+    Operator(Command, u64),
+    /// An order to stand down, of a server in one start of it, with its number for it, to another.
+    Fence {
+        /// Who gave it.
+        by: usize,
+        /// In which start.
+        boot: u64,
+        /// Its number there.
+        id: u64,
+        /// Who got it.
+        at: usize,
+    },
+    /// A command of a script: its answer is kept, and nothing follows from it by chance.
+    Script,
 }
 
 /// A change that is made once and stays.
@@ -54,6 +70,10 @@ pub struct Clients {
     /// Users by number.
     pub users: Vec<String>,
     there: BTreeSet<usize>,
+    /// Users whose group may be served by two pools at once, each in an epoch of its own: nothing is counted.
+    split: BTreeSet<usize>,
+    /// Operations on a user's register that began before this step count for nothing.
+    counted_from: BTreeMap<usize, u64>,
     registers: BTreeMap<usize, Register>,
     next_value: u64,
     adds: Vec<Lasting>,
@@ -73,7 +93,7 @@ pub fn set_up(world: &mut World) -> bool {
     }
     for number in 0..USERS {
         if !world.clients.there.contains(&number) {
-            let command = add_user(world.clients.users[number].clone());
+            let command = add_user(world, world.clients.users[number].clone());
             let at = number % world.size();
             world.command(at, command, Pending::SetUp(number));
         }
@@ -83,8 +103,46 @@ pub fn set_up(world: &mut World) -> bool {
     world.clients.there.len() == USERS
 }
 
-fn add_user(user: String) -> Command {
-    Command::UserAdd { user, password: PASSWORD.to_owned(), display_name: None, pool: None }
+fn add_user(world: &World, user: String) -> Command {
+    let home = super::checks::home_of(world, &user);
+    let pool = home.and_then(|home| Some(world.topology.pool(home)?.name.clone()));
+    Command::UserAdd { user, password: PASSWORD.to_owned(), display_name: None, pool }
+}
+
+/// Users of the run whose group that is.
+fn users_of(world: &World, group: GroupId) -> Vec<usize> {
+    let of = |number: &usize| aor(&format!("u{number}")).and_then(|user| super::checks::group_of(world, &user));
+    (0..USERS).filter(|number| of(number) == Some(group)).collect()
+}
+
+/// A group was promoted without the source's help: two pools may serve its users, and what was acknowledged may be in a tail.
+pub fn split(world: &mut World, group: GroupId) {
+    for number in users_of(world, group) {
+        world.clients.split.insert(number);
+        if let Some(phone) = world.phones.all.get_mut(number) {
+            phone.bindings.split();
+        }
+    }
+}
+
+/// One pool serves a group again, alone. Whatever was written before may be there, or come from a tail.
+pub fn whole(world: &mut World, group: GroupId) {
+    let step = world.step();
+    for number in users_of(world, group) {
+        world.clients.split.remove(&number);
+        world.clients.counted_from.insert(number, step);
+        let register = world.clients.registers.entry(number).or_default();
+        *register = register.forgotten();
+        if let Some(phone) = world.phones.all.get_mut(number) {
+            phone.bindings.whole(step);
+        }
+    }
+}
+
+/// Whether an operation that began at a step is counted.
+fn counts_now(world: &World, number: usize, began: u64) -> bool {
+    let from = world.clients.counted_from.get(&number).copied().unwrap_or(0);
+    !world.clients.split.contains(&number) && began >= from
 }
 
 /// One client acts.
@@ -167,7 +225,7 @@ fn send_write(world: &mut World, at: usize, number: usize, value: u64) {
         name: value.to_string(),
         groups: Vec::new(),
     };
-    world.command(at, command, Pending::Write(number, value));
+    world.command(at, command, Pending::Write(number, value, step));
 }
 
 /// Reads a user's register.
@@ -200,18 +258,21 @@ fn new_user(world: &mut World, at: usize) {
     let count = world.clients.new_users.len();
     let name = format!("n{count}");
     world.clients.new_users.push(Lasting { user: 0, name: name.clone(), acknowledged: false });
-    world.command(at, add_user(name), Pending::NewUser(count));
+    let command = add_user(world, name);
+    world.command(at, command, Pending::NewUser(count));
 }
 
 /// A command was answered.
 pub fn answered(world: &mut World, at: usize, what: Pending, reply: &Result<Reply, Problem>) {
     let step = world.step();
     match (what, reply) {
-        (Pending::Write(number, value), Ok(_)) => {
-            world.clients.registers.entry(number).or_default().wrote(value, step);
+        (Pending::Write(number, value, began), Ok(_)) => {
+            if counts_now(world, number, began) {
+                world.clients.registers.entry(number).or_default().wrote(value, step);
+            }
             acknowledged(world, number, &format!("session-u{number}"), value);
         }
-        (Pending::Write(number, value), Err(_)) => {
+        (Pending::Write(number, value, _), Err(_)) => {
             world.met("a change was refused");
             if world.clients.open.len() < 20 {
                 world.clients.open.push((number, value));
@@ -224,6 +285,9 @@ pub fn answered(world: &mut World, at: usize, what: Pending, reply: &Result<Repl
                 return world.met("users were served in limits");
             }
             world.note("read", &format!("user {number} through {at}: {value:?}"));
+            if !counts_now(world, number, began) {
+                return;
+            }
             let register = world.clients.registers.entry(number).or_default();
             register.read(value, began, step);
             if let Err(why) = register.check() {
@@ -245,6 +309,11 @@ pub fn answered(world: &mut World, at: usize, what: Pending, reply: &Result<Repl
         (Pending::Where(number, began), Ok(Reply::Where(view))) => {
             super::bindings::read(world, number, began, step, view);
         }
+        (Pending::Operator(command, asked), _) => crate::site::operators::answered(world, at, &command, asked, reply),
+        (Pending::Fence { by, boot, id, at }, _) => {
+            crate::site::fence_answered(world, (by, boot), id, at, reply.is_ok());
+        }
+        (Pending::Script, _) => world.pair.answer = Some(reply.clone()),
         (Pending::Drain, Ok(_)) => world.met("a server was drained"),
         (Pending::Restart(which), Ok(_)) => {
             world.met("a server was drained");
@@ -266,11 +335,13 @@ fn acknowledged(world: &mut World, number: usize, session: &str, counter: u64) {
     let Some(user) = aor(&format!("u{number}")) else { return };
     let op = pairline_services::contacts::op_id(&user, session, counter);
     let Some(group) = super::checks::group_of(world, &user) else { return };
-    let holders = super::checks::placed(world, group);
-    let have = holders.iter().filter(|at| world.servers[**at].has_on_disk(&op)).count();
-    if have * 2 <= holders.len() {
-        let what =
-            format!("group {group}: {session} {counter} was acknowledged and is on {have} of {} disks", holders.len());
+    let disks = |pool| {
+        let holders = super::checks::placed_in(world, pool, group);
+        (holders.iter().filter(|at| world.servers[**at].has_on_disk(&op)).count(), holders.len())
+    };
+    let disks: Vec<(usize, usize)> = (0..world.options.servers.len()).map(disks).collect();
+    if disks.iter().all(|(have, of)| have * 2 <= *of) {
+        let what = format!("group {group}: {session} {counter} was acknowledged and is on {disks:?} disks (have, of)");
         world.history.violate(1, what);
     }
 }
@@ -280,13 +351,16 @@ pub fn aor(name: &str) -> Option<pairline_sip::uri::Aor> {
     pairline_sip::uri::Aor::parse(&format!("sip:{name}@pairline.test"))
 }
 
-/// What was acknowledged is there, at whoever leads each group.
+/// What was acknowledged is there, at whoever leads each group, or in a divergent tail.
 pub fn kept(world: &mut World) {
     let mut missing = Vec::new();
-    for add in world.clients.adds.iter().filter(|add| add.acknowledged) {
+    for (count, add) in (1..).zip(&world.clients.adds).filter(|(_, add)| add.acknowledged) {
         let Some(user) = aor(&format!("u{}", add.user)) else { continue };
         let key = pairline_services::records::contact_key(user.as_str(), &add.name);
-        if super::checks::group_of(world, &user).is_some_and(|group| !super::checks::has(world, group, &key)) {
+        let op = pairline_services::contacts::op_id(&user, &format!("adds-u{}", add.user), count);
+        let in_tail = world.pair.in_tails.contains(&op) || world.pair.in_fronts.contains(&key);
+        let group = super::checks::group_of(world, &user);
+        if !in_tail && group.is_some_and(|group| !super::checks::has(world, group, &key)) {
             missing.push(format!("contact {} of u{}", add.name, add.user));
         }
     }
@@ -294,10 +368,11 @@ pub fn kept(world: &mut World) {
         let Some(user) = aor(&new.name) else { continue };
         let entry = pairline_topology::directory::user_key(user.as_str());
         let credential = pairline_services::records::credential_key(user.as_str());
+        let there = |group: GroupId, key: &Key| {
+            world.pair.touched_by_tails.contains(key) || super::checks::has(world, group, key)
+        };
         let group = super::checks::group_of(world, &user);
-        if !super::checks::has(world, pairline_group::GroupId::CMS, &entry)
-            || group.is_some_and(|group| !super::checks::has(world, group, &credential))
-        {
+        if !there(GroupId::CMS, &entry) || group.is_some_and(|group| !there(group, &credential)) {
             missing.push(format!("user {}", new.name));
         }
     }

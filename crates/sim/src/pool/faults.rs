@@ -25,15 +25,34 @@ pub enum Mend {
     Churn(usize, u8),
     /// A server dies now.
     Die(usize),
+    /// Frames of a direction take no longer than others any more.
+    Fast(usize, usize),
+    /// A disk is as fast as others again.
+    FastDisk(usize),
+    /// The server at which a procedure runs is lost now.
+    LoseRunner,
     /// A server that is about to end, since that time, ends when all that was under way is answered, for one start of the process.
     End(usize, u64, u64),
 }
 
-/// One drawn fault.
+/// One drawn fault, and the next one later.
 pub fn strike(world: &mut World) {
     if world.healing {
         return;
     }
+    one(world);
+    next(world);
+}
+
+/// The next fault is due some time from now.
+pub fn next(world: &mut World) {
+    let mean = world.options.fault_every_ms;
+    let wait = world.rng.between(mean / 2 + 1, mean * 2);
+    world.after(wait, Due::Fault);
+}
+
+/// One fault of a server, or between some.
+pub fn one(world: &mut World) {
     let at = world.any_server();
     let other = (at + 1 + usize::try_from(world.rng.below(world.size() as u64 - 1)).unwrap_or(0)) % world.size();
     match world.rng.below(100) {
@@ -49,9 +68,6 @@ pub fn strike(world: &mut World) {
         91..=94 => sync_fails(world, at),
         _ => many_crash(world),
     }
-    let mean = world.options.fault_every_ms;
-    let wait = world.rng.between(mean / 2 + 1, mean * 2);
-    world.after(wait, Due::Fault);
 }
 
 /// Mends one fault.
@@ -78,27 +94,38 @@ pub fn mend(world: &mut World, what: Mend) {
         Mend::Churn(at, left) => churn(world, at, left),
         Mend::Die(at) if !world.healing => crash(world, at),
         Mend::Die(_) => {}
+        Mend::Fast(from, to) => {
+            world.slow.remove(&(from, to));
+        }
+        Mend::LoseRunner if !world.healing => crate::site::operators::lose_runner(world),
+        Mend::LoseRunner => {}
+        Mend::FastDisk(at) => {
+            world.slow_disks.remove(&at);
+        }
         Mend::End(at, boot, since) => end(world, at, boot, since),
     }
 }
 
-/// Servers that are down or frozen.
-fn away(world: &World) -> usize {
-    world.servers.iter().filter(|server| !server.runs()).count()
+/// Servers of a pool that are down or frozen.
+fn away(world: &World, pool: usize) -> usize {
+    world.pool(pool).into_iter().filter(|at| !world.servers[*at].runs()).count()
 }
 
-fn may_go(world: &World, more: usize) -> bool {
-    world.options.mass || away(world) + more <= world.options.minority()
+fn may_go(world: &World, at: usize) -> bool {
+    let pool = world.side[at];
+    world.options.mass || away(world, pool) < world.options.minority(pool)
 }
 
-fn crash(world: &mut World, at: usize) {
-    if world.servers[at].node.is_none() || !(may_go(world, 1) || world.servers[at].paused) {
+/// A server dies, and comes back.
+pub fn crash(world: &mut World, at: usize) {
+    if world.servers[at].node.is_none() || !(may_go(world, at) || world.servers[at].paused) {
         return;
     }
     let power = world.options.power_loss && world.rng.chance(60);
     world.met(if power { "power was lost" } else { "a process died" });
     world.stop(at, power);
-    if world.servers.iter().filter(|server| server.node.is_none()).count() * 2 > world.size() {
+    let servers = world.pool(world.side[at]);
+    if servers.iter().filter(|at| world.servers[**at].node.is_none()).count() * 2 > servers.len() {
         world.met("a majority was down");
     }
     let lasts = *world.rng.pick(&[50, 1_000, 6_000, 15_000]).unwrap_or(&1_000);
@@ -139,9 +166,11 @@ fn many_crash(world: &mut World) {
         return crash(world, at);
     }
     let all = world.rng.chance(50);
-    for at in 0..world.size() {
-        if all || at <= world.size() / 2 {
-            crash(world, at);
+    let one = if world.is_paired() { world.any_server() } else { 0 };
+    let servers = world.pool(world.side[one]);
+    for (nth, at) in servers.iter().enumerate() {
+        if all || nth <= servers.len() / 2 {
+            crash(world, *at);
         }
     }
     if world.servers.iter().all(|server| server.node.is_none()) {
@@ -151,7 +180,7 @@ fn many_crash(world: &mut World) {
 
 /// The process gets no time: nothing is delivered and no timer goes off. Its clocks go on.
 fn freeze(world: &mut World, at: usize) {
-    if !world.servers[at].runs() || !may_go(world, 1) {
+    if !world.servers[at].runs() || !may_go(world, at) {
         return;
     }
     let lasts = match world.rng.below(4) {
@@ -159,6 +188,11 @@ fn freeze(world: &mut World, at: usize) {
         1 | 2 => world.rng.between(1_000, 6_000),
         _ => world.rng.between(6_000, 20_000),
     };
+    freeze_for(world, at, lasts);
+}
+
+/// A server that runs is frozen for some time.
+pub fn freeze_for(world: &mut World, at: usize, lasts: u64) {
     world.note("frozen", &format!("server {at} for {lasts}"));
     world.servers[at].paused = true;
     world.copies.led_when_frozen(at);
@@ -179,14 +213,16 @@ fn wake(world: &mut World, at: usize) {
     world.wake(at);
 }
 
-fn set_cut(world: &mut World, from: usize, to: usize, lasts: u64) {
+/// Cuts a direction for some time.
+pub fn set_cut(world: &mut World, from: usize, to: usize, lasts: u64) {
     world.note("cut", &format!("{from} to {to} for {lasts}"));
     world.mesh.set_cut(from, to, true);
     world.will_give_up(from, to);
     world.after(lasts, Due::Mend(Mend::Heal(from, to)));
 }
 
-fn lasts(world: &mut World) -> u64 {
+/// How long a cut lasts.
+pub fn lasts(world: &mut World) -> u64 {
     *world.rng.pick(&[300, 900, 2_500, 8_000, 20_000]).unwrap_or(&2_500)
 }
 
@@ -267,7 +303,7 @@ fn churn(world: &mut World, at: usize, left: u8) {
     if world.healing || left == 0 {
         return;
     }
-    if world.servers[at].runs() && may_go(world, 1) {
+    if world.servers[at].runs() && may_go(world, at) {
         let power = world.options.power_loss && world.rng.chance(50);
         world.stop(at, power);
         let away = world.rng.between(2, 60);
@@ -296,7 +332,7 @@ fn disk_full(world: &mut World, at: usize) {
 }
 
 fn sync_fails(world: &mut World, at: usize) {
-    if !may_go(world, 1) {
+    if !may_go(world, at) {
         return;
     }
     let nth = world.rng.between(1, 20);
@@ -309,6 +345,8 @@ fn sync_fails(world: &mut World, at: usize) {
 pub fn heal(world: &mut World) {
     world.healing = true;
     world.options.loss_percent = 0;
+    world.slow.clear();
+    world.slow_disks.clear();
     for a in 0..world.size() {
         for b in (0..world.size()).filter(|b| *b != a) {
             mend(world, Mend::Heal(a, b));

@@ -56,8 +56,9 @@ pub const SOMETIMES: [&str; 29] = [
 /// How long healing may take before everything must work.
 const HEALING_MS: u64 = 14_000;
 
-/// Starts all servers, adds users and phones.
-fn set_up(world: &mut World) {
+/// Plants the bug of the run, starts all servers, adds users and phones.
+pub fn set_up(world: &mut World) {
+    plant(world);
     for at in 0..world.size() {
         world.start(at);
     }
@@ -81,8 +82,14 @@ pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
     let mut options = Options::drawn(&mut rng);
     change(&mut options);
     let mut world = World::new(rng.draw(), options);
-    plant(&mut world);
     set_up(&mut world);
+    strain(&mut world);
+    heal(&mut world);
+    finish(seed, world)
+}
+
+/// The safety phase: clients, phones and faults.
+pub fn strain(world: &mut World) {
     let end = world.now + world.options.safety_ms;
     for due in [Due::Client, Due::Phone, Due::Check] {
         world.after(1, due);
@@ -92,8 +99,6 @@ pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
         world.after(first, Due::Fault);
     }
     world.run_until(end);
-    heal(&mut world);
-    finish(seed, world)
 }
 
 fn plant(_world: &mut World) {
@@ -113,9 +118,14 @@ fn heal(world: &mut World) {
     world.quiet = true;
     clients::undrain(world);
     world.run_until(settled);
-    if world.history.violations.is_empty() && world.fatal.is_none() {
+    if world.is_good() {
         probes::run(world);
     }
+    levelled(world);
+}
+
+/// Waits until all copies of every group stand at one position.
+pub fn levelled(world: &mut World) {
     // What was committed in the last moment is still under way.
     for _ in 0..200 {
         if checks::level(world) {
@@ -127,12 +137,11 @@ fn heal(world: &mut World) {
 }
 
 /// Last checks and the outcome.
-fn finish(seed: u64, mut world: World) -> Outcome {
-    let good = |world: &World| world.fatal.is_none() && world.history.violations.is_empty();
-    if good(&world) {
+pub fn finish(seed: u64, mut world: World) -> Outcome {
+    if world.is_good() {
         checks::converged(&mut world);
     }
-    if good(&world) {
+    if world.is_good() {
         clients::kept(&mut world);
         bindings::kept(&mut world);
     }

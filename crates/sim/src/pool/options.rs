@@ -1,10 +1,10 @@
-//! What a run of a pool is made of: how many servers, their network and disks, what goes wrong and how often.
+//! What a run of a pool, or of two, is made of: how many servers, their network and disks, what goes wrong and how often.
 //!
-//! Owns the drawing and the pool's topology. Knows nothing of how a fault is done.
+//! Owns the drawing and the topology. Knows nothing of how a fault is done; what is drawn for two pools stands in `site`.
 
 use crate::rng::Rng;
-use pairline_group::{Limits, ServerId};
-use pairline_topology::{Edition, Topology};
+use pairline_group::{Limits, PoolId};
+use pairline_topology::{Topology, demo};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What a registration is granted that only the server that took it knows: no phone asks for so little.
@@ -13,20 +13,28 @@ pub const GUEST_EXPIRY_S: u32 = 12;
 /// One run's mix.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Servers of the pool.
-    pub servers: usize,
+    /// Servers of each pool; with two of them, these are paired.
+    pub servers: Vec<usize>,
     /// Routing groups.
     pub groups: u16,
     /// Virtual milliseconds of the safety phase.
     pub safety_ms: u64,
     /// Shortest one-way delay between servers, and by how much a frame may take longer.
     pub delay_ms: (u64, u64),
+    /// The same between servers of different pools.
+    pub wide_ms: (u64, u64),
     /// Mean milliseconds between clients' commands.
     pub change_every_ms: u64,
     /// Mean milliseconds between phones' requests.
     pub sip_every_ms: u64,
     /// Mean milliseconds between faults; 0 = none.
     pub fault_every_ms: u64,
+    /// Mean milliseconds between operators' commands; 0 = none.
+    pub operator_every_ms: u64,
+    /// Whether operators fail over without the source's help.
+    pub disaster: bool,
+    /// Entries kept after the other pool has acknowledged them.
+    pub history_entries: usize,
     /// Longest sync in milliseconds.
     pub sync_ms: u64,
     /// Silence after which an end of a connection is given up.
@@ -50,13 +58,17 @@ impl Options {
     pub fn drawn(rng: &mut Rng) -> Options {
         let servers = *rng.pick(&[3, 3, 3, 3, 2]).unwrap_or(&3);
         Options {
-            servers,
+            servers: vec![servers],
             groups: *rng.pick(&[1, 2, 3]).unwrap_or(&2),
             safety_ms: rng.between(25_000, 55_000),
             delay_ms: (*rng.pick(&[1, 1, 4, 15]).unwrap_or(&1), *rng.pick(&[0, 2, 10, 60]).unwrap_or(&2)),
+            wide_ms: (0, 0),
             change_every_ms: rng.between(30, 200),
             sip_every_ms: rng.between(60, 400),
             fault_every_ms: if rng.chance(8) { 0 } else { rng.between(800, 6_000) },
+            operator_every_ms: 0,
+            disaster: false,
+            history_entries: Limits::default().history_entries,
             sync_ms: *rng.pick(&[1, 4, 20, 120]).unwrap_or(&4),
             give_up_ms: *rng.pick(&[1_500, 5_000, 20_000]).unwrap_or(&1_500),
             power_loss: rng.chance(75),
@@ -72,6 +84,7 @@ impl Options {
     pub fn limits(&self) -> Limits {
         Limits {
             replica_items: self.replica_items,
+            history_entries: self.history_entries,
             dedup_window: 16,
             dedup_sessions: 64,
             seed_chunk: 400,
@@ -79,36 +92,31 @@ impl Options {
         }
     }
 
-    /// How many servers may be away at one time so that every group still has a majority.
-    pub fn minority(&self) -> usize {
+    /// How many servers of a pool may be away at one time so that every group still has a majority there.
+    pub fn minority(&self, pool: usize) -> usize {
         // Of five servers each group has three; two that go may be two of the same three.
-        usize::from(self.servers > 2)
+        usize::from(self.servers.get(pool).is_some_and(|servers| *servers > 2))
     }
 }
 
-/// The deployment: one pool of so many servers, paired with none.
+/// The deployment: one pool of so many servers, paired with none, or two that are paired.
 pub fn topology(options: &Options) -> Topology {
-    let mut topology = crate::options::topology();
-    topology.pairing.clear();
-    topology.policies.registration.guest_expiry_s = GUEST_EXPIRY_S;
-    topology.site.truncate(1);
-    topology.pool.truncate(1);
-    let first = topology.server.swap_remove(0);
-    topology.server = (1..=options.servers)
-        .map(|number| {
-            let mut server = first.clone();
-            let low = u8::try_from(number).unwrap_or(u8::MAX);
-            let address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, low));
-            server.id = ServerId(u32::from(low));
-            server.name = format!("fe{number}.east.pairline.test");
-            server.admin.set_ip(address);
-            server.link.set_ip(address);
-            server.listener.iter_mut().for_each(|listener| listener.address.set_ip(address));
-            server
-        })
+    let names = [(demo::EAST, "east"), (demo::WEST, "west")];
+    let address = |pool: PoolId, n: usize| {
+        let [_, third] = pool.0.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(127, 0, third, u8::try_from(n).unwrap_or(u8::MAX)))
+    };
+    let places: Vec<(PoolId, &str, Vec<IpAddr>)> = names
+        .into_iter()
+        .zip(&options.servers)
+        .map(|((pool, name), servers)| (pool, name, (1..=*servers).map(|n| address(pool, n)).collect()))
         .collect();
+    let mut topology = demo::enterprise(&places, 5060);
+    let registration = &mut topology.policies.registration;
+    registration.min_expiry_s = 10;
+    registration.max_expiry_s = 60;
+    registration.guest_expiry_s = GUEST_EXPIRY_S;
     for pool in &mut topology.pool {
-        pool.edition = Edition::Enterprise;
         pool.routing_groups = options.groups;
     }
     topology

@@ -10,6 +10,7 @@ use super::options::GUEST_EXPIRY_S;
 use super::world::{Due, World};
 use crate::phones::PASSWORD;
 use bytes::Bytes;
+use pairline_node::io::Input;
 use pairline_sip::auth::{Challenge, answer};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::header::Name;
@@ -391,8 +392,28 @@ pub fn server_stopped(world: &mut World, at: usize, power: bool) {
     }
 }
 
+/// A message of a server for the address of another server: where no link is the way, as inside calls that went to and fro between pools.
+fn between_servers(world: &mut World, from: usize, to: Flow, bytes: Bytes) -> bool {
+    let has =
+        |server: &pairline_topology::model::Server| server.listener.first().is_some_and(|l| l.address == to.remote);
+    let Some(at) = world.topology.server.iter().position(has) else { return false };
+    let own = world.topology.server[from].listener.first().map(|listener| listener.address);
+    if let Some(own) = own.filter(|_| !world.mesh.is_cut(from, at)) {
+        let flow = match to.transport {
+            Transport::Udp => Flow::udp(0, own),
+            // The connection that was made for it: one for each two servers.
+            transport => Flow { transport, listener: STREAM_LISTENER, remote: own, connection: 1 << 40 },
+        };
+        world.give(at, vec![Input::Sip { flow, message: bytes }]);
+    }
+    true
+}
+
 /// A SIP message of a server for a phone.
 pub fn received(world: &mut World, at: usize, to: Flow, bytes: Bytes) {
+    if between_servers(world, at, to, bytes.clone()) {
+        return;
+    }
     let Some(number) = to.remote.port().checked_sub(FIRST_PORT).map(usize::from) else { return };
     if number >= world.phones.all.len() {
         return;
@@ -500,6 +521,7 @@ fn ended(world: &mut World, number: usize, what: What, status: u16, probe: Optio
 
 /// A server asks a phone something.
 fn requested(world: &mut World, number: usize, at: usize, message: &Message) {
+    world.note("phone", &format!("{number} is asked by {at}: {}", message.method().as_str()));
     let reply = match message.method() {
         Method::Ack => return,
         Method::Message => {

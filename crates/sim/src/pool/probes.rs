@@ -96,9 +96,9 @@ fn through_calls(world: &mut World) {
     for inside in [Inside::Again, Inside::Bye] {
         for number in calls::standing(world) {
             let Some(call) = world.phones.calls.get(&number) else { continue };
-            let (id, caller, callee, other) =
-                (call.id.clone(), call.caller, call.callee, (call.server + 1) % world.size());
             let by_caller = number % 2 == 0;
+            let (id, caller, callee, other) =
+                (call.id.clone(), call.caller, call.callee, world.neighbour(call.server(by_caller)));
             let phone = if by_caller { caller } else { callee };
             let probe = begin(world, format!("{inside:?} of {id} by u{phone} through server {other}"));
             phones::ask(world, phone, What::Inside(number, by_caller, inside), Some(other), Some(probe));

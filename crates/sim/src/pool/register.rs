@@ -46,6 +46,12 @@ impl Register {
         }
     }
 
+    /// The same writes, none of which is known to have taken effect, nor to have not.
+    pub fn forgotten(&self) -> Register {
+        let open = self.writes.keys().map(|value| (*value, Op { began: 0, ended: None }));
+        Register { writes: open.collect(), reads: Vec::new() }
+    }
+
     /// A read gave a value.
     pub fn read(&mut self, value: Value, began: u64, ended: u64) {
         self.reads.push((value, began, ended));

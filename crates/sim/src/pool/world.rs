@@ -1,4 +1,5 @@
-//! The virtual world of one pool: time, its servers, the network between them, clients, phones and chance.
+//! The virtual world of one pool of several servers, or of two that are paired: time, servers, the network between them, clients, phones
+//! and chance.
 //!
 //! Owns the event queue and the step from one event to the next. What a fault, a client or a phone does stands in files of their own;
 //! whether what happened was right is the checkers' matter.
@@ -13,6 +14,7 @@ use super::{checks, clients, faults, phones, sip};
 use crate::history::History;
 use crate::rng::Rng;
 use crate::server::{Effect, Server};
+use crate::site::{self, Pair};
 use bytes::Bytes;
 use pairline_group::{GroupId, LinkId};
 use pairline_node::command::{Actor, Command, Problem, Reply};
@@ -60,6 +62,8 @@ pub enum Due {
     Client,
     /// A phone's request.
     Phone,
+    /// An operator's command.
+    Operator,
     /// Checkers look.
     Check,
 }
@@ -70,12 +74,18 @@ pub struct World {
     pub now: u64,
     sequence: u64,
     queue: BTreeMap<(u64, u64), Due>,
-    /// The pool's servers.
+    /// The servers, pool by pool.
     pub servers: Vec<Server>,
+    /// The pool of each, as its place in the topology.
+    pub side: Vec<usize>,
     /// What arrived at each server while it was frozen.
     waiting: Vec<Vec<Input>>,
     /// The network between them.
     pub mesh: Mesh,
+    /// Directions that are slow, and by how many milliseconds.
+    pub slow: BTreeMap<(usize, usize), u64>,
+    /// Disks that are slow: the longest sync.
+    pub slow_disks: BTreeMap<usize, u64>,
     /// Chance.
     pub rng: Rng,
     /// Entries that were applied, and what does not hold.
@@ -102,6 +112,8 @@ pub struct World {
     pub sip: Sip,
     /// What was seen of the copies.
     pub copies: checks::Copies,
+    /// What there is only with two pools.
+    pub pair: Pair,
     /// A server that could not start: why.
     pub fatal: Option<String>,
 }
@@ -117,12 +129,17 @@ impl World {
             .enumerate()
             .map(|(at, server)| Server::new(at, server.pool, server.id, rng.draw(), options.limits()))
             .collect();
+        let place = |server: &Server| topology.pool.iter().position(|pool| pool.id == server.pool);
+        let side = servers.iter().map(|server| place(server).unwrap_or(0)).collect();
         let mut world = World {
             now: 0,
             sequence: 0,
             queue: BTreeMap::new(),
             waiting: servers.iter().map(|_| Vec::new()).collect(),
             mesh: Mesh::new(servers.len()),
+            slow: BTreeMap::new(),
+            slow_disks: BTreeMap::new(),
+            side,
             servers,
             rng,
             history: History::default(),
@@ -138,6 +155,7 @@ impl World {
             phones: Phones::default(),
             sip: Sip::default(),
             copies: checks::Copies::default(),
+            pair: Pair::default(),
             fatal: None,
         };
         for server in &mut world.servers {
@@ -158,6 +176,23 @@ impl World {
     /// One of the servers, by chance.
     pub fn any_server(&mut self) -> usize {
         usize::try_from(self.rng.below(self.servers.len() as u64)).unwrap_or(0)
+    }
+
+    /// The servers of a pool.
+    pub fn pool(&self, pool: usize) -> Vec<usize> {
+        (0..self.size()).filter(|at| self.side[*at] == pool).collect()
+    }
+
+    /// The next server of the same pool.
+    pub fn neighbour(&self, at: usize) -> usize {
+        let servers = self.pool(self.side[at]);
+        let after = servers.iter().find(|other| **other > at).or(servers.first());
+        after.copied().unwrap_or(at)
+    }
+
+    /// Whether there are two pools.
+    pub fn is_paired(&self) -> bool {
+        self.options.servers.len() > 1
     }
 
     /// A number that grows with each call: what came before what.
@@ -256,6 +291,11 @@ impl World {
 
     /// A command to a server; the answer comes back by its number.
     pub fn command(&mut self, at: usize, command: Command, what: Pending) {
+        self.command_of(Actor::Administrator("operator".to_owned()), at, command, what);
+    }
+
+    /// A command of somebody to a server.
+    pub fn command_of(&mut self, actor: Actor, at: usize, command: Command, what: Pending) {
         if self.servers[at].node.is_none() {
             return;
         }
@@ -263,7 +303,12 @@ impl World {
         let request = self.next_request;
         self.note("asked", &format!("server {at}: {request}: {what:?}"));
         self.pending.insert(request, (at, what));
-        self.give(at, vec![Input::Admin { request, actor: Actor::Administrator("operator".to_owned()), command }]);
+        self.give(at, vec![Input::Admin { request, actor, command }]);
+    }
+
+    /// Whether nothing was found.
+    pub fn is_good(&self) -> bool {
+        self.fatal.is_none() && self.history.violations.is_empty()
     }
 
     /// Runs until a virtual time, or until something is wrong.
@@ -338,13 +383,18 @@ impl World {
             Due::ToPhone(at, flow, message) => phones::received(self, at, flow, message),
             Due::Unanswered(id) => phones::unanswered(self, id),
             Due::PhoneLost(number, connection) => phones::lost(self, number, connection),
+            Due::Fault if self.is_paired() => site::faults::strike(self),
             Due::Fault => faults::strike(self),
             Due::Mend(what) => faults::mend(self, what),
-            Due::Client | Due::Phone if self.quiet => {}
+            Due::Client | Due::Phone | Due::Operator if self.quiet => {}
+            Due::Operator => site::operators::act(self),
             Due::Client => clients::act(self),
             Due::Phone => phones::act(self),
             Due::Check => {
                 checks::look(self);
+                if self.is_paired() {
+                    site::checks::look(self);
+                }
                 self.after(250, Due::Check);
             }
         }
@@ -363,6 +413,9 @@ impl World {
         for (group, entry) in applied {
             self.trace.update(&entry.position.seq.to_le_bytes());
             self.history.applied(pool, group, &entry, self.now);
+            if self.is_paired() {
+                site::epochs::applied(self, at, group, &entry);
+            }
         }
     }
 
@@ -375,7 +428,8 @@ impl World {
             }
             match effect {
                 Effect::Sync { batch } => {
-                    let latency = self.rng.between(0, self.options.sync_ms);
+                    let longest = self.slow_disks.get(&at).copied().unwrap_or(self.options.sync_ms);
+                    let latency = self.rng.between(0, longest);
                     self.after(latency, Due::Synced(at, boot, batch));
                 }
                 Effect::Checkpointed { id } => self.after(20, Due::Checkpointed(at, boot, id)),
@@ -386,11 +440,14 @@ impl World {
                     self.after(delay, Due::ToPhone(at, flow, message));
                 }
                 Effect::Reply { request, reply } => self.answered(request, &reply),
-                Effect::Fence { .. } => {}
+                Effect::Fence { id, admin, order } => site::fence(self, at, id, admin, order),
                 Effect::Event(event) => {
                     if event.name == "seeded" {
                         self.met("a copy by state transfer was needed");
                         faults::copied(self, at);
+                    }
+                    if event.name == "procedure-taken-over" {
+                        self.met("a procedure was taken over");
                     }
                     if event.name == "group-stopped" {
                         let what = format!("server {at}: {}", event.text);
@@ -416,8 +473,10 @@ impl World {
 
     fn send(&mut self, at: usize, link: LinkId, frame: Bytes) {
         sip::sent(self, at, &frame);
-        let (least, more) = self.options.delay_ms;
-        let arrival = self.now + least + self.rng.below(more + 1);
+        let Some(to) = self.mesh.other_end(at, link) else { return };
+        let (least, more) = if self.side[at] == self.side[to] { self.options.delay_ms } else { self.options.wide_ms };
+        let slow = self.slow.get(&(at, to)).copied().unwrap_or(0);
+        let arrival = self.now + least + slow + self.rng.below(more + 1);
         if let Some((to, arrival)) = self.mesh.send(at, link, frame, arrival) {
             self.after(arrival - self.now, Due::Arrival(at, to));
         }

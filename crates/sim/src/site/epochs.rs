@@ -1,0 +1,70 @@
+//! Which groups may be served by two pools at once, each in an epoch of its own: from a promotion until the older epoch is over.
+//!
+//! Owns that time, and since when whoever led has had an entry. What is read and acknowledged in it is in no one order; what came before it and comes after it must be.
+
+use crate::pool::world::World;
+use crate::pool::{checks, clients};
+use pairline_group::{Body, Entry, GroupId, LineageItem};
+
+/// A server applied an entry.
+pub fn applied(world: &mut World, at: usize, group: GroupId, entry: &Entry) {
+    let key = (entry.position.epoch, entry.position.seq);
+    world.pair.applied_at.entry((at, group)).or_default().insert(key, world.now);
+    if leads(world, at, group) {
+        world.pair.led.entry(group).or_default().entry(key).or_insert(world.now);
+    }
+    let Body::Promote(promote) = &entry.body else { return };
+    let epoch = promote.epoch;
+    if !world.pair.promoted.insert((group, epoch)) {
+        return;
+    }
+    let highest = world.pair.split.entry(group).or_insert(epoch);
+    *highest = epoch.max(*highest);
+    clients::split(world, group);
+}
+
+fn leads(world: &World, at: usize, group: GroupId) -> bool {
+    let node = world.servers[at].node.as_ref();
+    node.is_some_and(|node| node.inspect(|core| core.host.can_commit(group)))
+}
+
+/// What a new leader has applied before it led, it may be asked for now.
+fn note_led(world: &mut World, group: GroupId) {
+    for at in 0..world.size() {
+        if !leads(world, at, group) {
+            continue;
+        }
+        let Some(status) = checks::status(world, at, group) else { continue };
+        let (epoch, now) = (status.position.epoch, world.now);
+        let Some(entries) = world.history.entries.get(&group) else { continue };
+        let known = world.pair.led.entry(group).or_default();
+        let last = known.range(..=(epoch, status.position.seq)).next_back().map_or((epoch, 0), |(key, _)| *key);
+        for (key, _) in entries.range(last..=(epoch, status.position.seq)) {
+            known.entry(*key).or_insert(now);
+        }
+    }
+}
+
+/// The time since when somebody may have been told of the entry after a sequence on a lineage.
+pub fn told_since(world: &World, group: GroupId, lineage: &[LineageItem], seq: u64) -> Option<u64> {
+    let item = lineage.iter().rev().find(|item| item.first <= seq + 1)?;
+    world.pair.led.get(&group)?.get(&(item.epoch, seq + 1)).copied()
+}
+
+/// Ends the split of those groups that nobody can commit in any more but in the highest epoch.
+pub fn look(world: &mut World) {
+    for group in world.groups() {
+        note_led(world, group);
+    }
+    for (group, epoch) in world.pair.split.clone() {
+        let committing = checks::committing(world, group);
+        let old = committing.iter().filter(|(_, of)| *of < epoch).count();
+        if old > 0 && old < committing.len() {
+            world.met("two pools served one group, in two epochs");
+        }
+        if old == 0 && !committing.is_empty() {
+            world.pair.split.remove(&group);
+            clients::whole(world, group);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a run of two pools is made of.
+//!
+//! Owns the drawing; what the parts mean stands in `pool::options`.
+
+use crate::pool::options::Options;
+use crate::rng::Rng;
+
+/// How many servers the two pools have, in as many seeds as each is named. A pool of five belongs here as soon as membership lets pools
+/// have more servers than a group has copies.
+const SIZES: [[usize; 2]; 6] = [[3, 3], [3, 3], [3, 3], [2, 2], [3, 2], [2, 3]];
+
+/// The mix of a seed.
+pub fn drawn(rng: &mut Rng) -> Options {
+    let servers = *rng.pick(&SIZES).unwrap_or(&[3, 3]);
+    Options {
+        servers: servers.to_vec(),
+        groups: *rng.pick(&[1, 2]).unwrap_or(&2),
+        safety_ms: rng.between(25_000, 60_000),
+        delay_ms: (1, *rng.pick(&[0, 2, 10]).unwrap_or(&2)),
+        wide_ms: (*rng.pick(&[1, 5, 25, 60]).unwrap_or(&5), *rng.pick(&[0, 2, 20]).unwrap_or(&2)),
+        change_every_ms: rng.between(40, 250),
+        sip_every_ms: rng.between(100, 600),
+        operator_every_ms: if rng.chance(15) { 0 } else { rng.between(2_500, 9_000) },
+        disaster: rng.chance(60),
+        history_entries: *rng.pick(&[8, 64, 512]).unwrap_or(&64),
+        fault_every_ms: if rng.chance(10) { 0 } else { rng.between(1_200, 8_000) },
+        sync_ms: *rng.pick(&[1, 4, 20, 80]).unwrap_or(&4),
+        give_up_ms: *rng.pick(&[1_500, 1_500, 5_000, 20_000]).unwrap_or(&1_500),
+        power_loss: rng.chance(75),
+        clocks: rng.chance(60),
+        mass: rng.chance(40),
+        replica_items: *rng.pick(&[8, 64, 4_096]).unwrap_or(&64),
+        loss_percent: *rng.pick(&[0, 0, 5]).unwrap_or(&0),
+        verbose: false,
+    }
+}
