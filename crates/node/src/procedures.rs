@@ -119,6 +119,11 @@ impl Procedures {
         [runner, self.next_look, watch].into_iter().flatten().min()
     }
 
+    /// Whether the journal of a procedure of this pool was written within the last minute, as far as this server has seen.
+    pub fn is_recent(&self, procedure: u128) -> bool {
+        self.seen.is_some_and(|(id, _)| id == procedure)
+    }
+
     /// Whether a procedure runs here.
     pub fn busy(&self) -> bool {
         self.runner.as_ref().is_some_and(|runner| !runner.is_over())

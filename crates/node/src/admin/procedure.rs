@@ -159,7 +159,6 @@ async fn show(cx: &TaskCx, id: &str, passed: Passed) -> Result<Reply, Problem> {
         && let Some(server) = server_running(cx).await
         && let Some(Reply::Procedure(shown)) =
             super::ask_server(cx, server, Command::ProcedureShow { id: asked.clone() }).await
-        && shown.state == "running"
     {
         return Ok(Reply::Procedure(shown));
     }
@@ -544,6 +543,12 @@ fn plan_view(plan: &Plan) -> PlanView {
     PlanView { expected_loss, plan: plan.to_string(), ..only_findings(&plan.findings) }
 }
 
+/// Whether another server of this pool runs a procedure, or takes it over in a moment.
+fn goes_on(core: &Core, id: u128) -> bool {
+    let stopped_here = core.procedures.stopped.contains_key(&id);
+    neighbours::has_several(core) && core.procedures.is_recent(id) && !stopped_here
+}
+
 fn runs_elsewhere(core: &Core, plan: &Plan) -> String {
     let at = core.topology.pool_name(plan.target);
     format!("it runs at {at}; this is the last that is known of it here")
@@ -554,6 +559,8 @@ fn view(core: &Core, procedure: &Procedure) -> ProcedureView {
     let live = core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == plan.id && !r.is_over());
     let (state, stopped) = match &procedure.state {
         ProcedureState::Running if live => ("running", None),
+        // Another server of this pool runs it, or goes on with it in a moment.
+        ProcedureState::Running if goes_on(core, plan.id) => ("running", None),
         // Only where it runs can be said that it does not.
         ProcedureState::Running if plan.target != core.pool => ("running", Some(runs_elsewhere(core, plan))),
         ProcedureState::Running => ("stopped", Some("it was interrupted; resume or abort it".to_owned())),
