@@ -96,6 +96,7 @@ async fn play(course: &mut Course, phones: &mut Vec<Phone>) -> Result<(), DrillE
     }
     if course.args.enterprise && !course.args.brief {
         maintenance::play(course).await?;
+        real_clients(course, phones).await?;
     }
     let killed = kill(course).await?;
     resiliency(course, &killed).await?;
@@ -105,6 +106,31 @@ async fn play(course: &mut Course, phones: &mut Vec<Phone>) -> Result<(), DrillE
     divergence(course, &lost).await?;
     failback(course).await?;
     equality(course).await
+}
+
+/// The real clients are signed in when the site dies: one whose REGISTER failed while its server was restarted waits 30 to 60 s by
+/// its own rule, and one on UDP 32 s for each server that did not answer.
+async fn real_clients(course: &mut Course, phones: &[Phone]) -> Result<(), DrillError> {
+    course.stage("real clients");
+    let (begun, limit) = (Instant::now(), seconds(180));
+    for phone in phones {
+        let at = loop {
+            match phone.first_after(begun) {
+                Some(at) => break at,
+                None if begun.elapsed() > limit => {
+                    return Err(course.late("every real client signed in again", limit, phone.user.clone()));
+                }
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        let took = u64::try_from((at - begun).as_millis()).unwrap_or(u64::MAX);
+        course.report.figure(
+            &format!("baresip on {}: signs in after the restarts", phone.transport),
+            "-",
+            millis(took),
+        );
+    }
+    Ok(())
 }
 
 /// Everyone signs in, real clients too.
