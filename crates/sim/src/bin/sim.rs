@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let good = match args.first().map(String::as_str) {
         // What `./test` runs, in two halves side by side.
         Some("ci-pairs") => {
-            timed(|| seeds(1, number(1, 2_000), true) & crashes(false) & planted(PAIR_PLANTED, Kind::Pair))
+            timed(|| seeds(1, number(1, 1_000), true) & crashes(false) & planted(PAIR_PLANTED, Kind::Pair))
         }
         Some("ci-pools") => timed(|| {
             pool(1, number(1, 400), true)
