@@ -184,6 +184,10 @@ fn a_pool_is_restarted_server_by_server_while_its_users_go_on() {
     let restart = pool.command(&["pool", "restart", "east"]);
     let mut changes = 1;
     let output = restart.wait_while(|| {
+        // Lists have their limit, and a fast machine makes many changes in the seconds that this takes.
+        if changes >= 200 * USERS as u64 {
+            return std::thread::yield_now();
+        }
         // Through whichever server answers: one of them is away now and then.
         let user = phones[changes as usize % USERS].user.clone();
         wait_for("a change", || (0..3).find_map(|n| pool.ask(n, &contact(&user, 100 + changes)).ok()));

@@ -49,6 +49,12 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             "needs a log with more of its own than the copy has, and a death just before the mark: a lease lets nobody write so much alone",
         ),
         Planted::PassedOnAndKept => Some("needs a freeze or a cut in the few milliseconds in which a leader passes on"),
+        Planted::ChangeWithoutJoint
+        | Planted::ChangeAtAppend
+        | Planted::LearnerCounted
+        | Planted::OldNumberAccepted => {
+            Some("no server comes or goes in these worlds: the tests of replication have such worlds, and catch it")
+        }
         Planted::FollowerBelieved => {
             Some("a follower says that it does not know the lag: what is shown then is less, and not wrong")
         }
