@@ -7,7 +7,7 @@ use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::node::Node;
 use crate::peer::PeerFrame;
-use pairline_group::io::GroupStatus;
+use pairline_group::io::{GroupStatus, Lag, Role};
 use pairline_group::{GroupId, LinkId, ServerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,20 +88,29 @@ pub async fn of_pool(cx: &TaskCx) -> Together {
 
 /// One copy a group.
 fn merged(all: Vec<Copy>) -> Vec<Copy> {
-    let mut groups: BTreeMap<GroupId, Copy> = BTreeMap::new();
+    let mut groups: BTreeMap<GroupId, Vec<Copy>> = BTreeMap::new();
     for copy in all {
-        let Some(known) = groups.get_mut(&copy.status.group) else {
-            groups.insert(copy.status.group, copy);
-            continue;
-        };
-        let tail = known.status.tail.saturating_add(copy.status.tail);
-        let rank = |copy: &Copy| (copy.leads, copy.status.epoch, copy.status.position);
-        if rank(&copy) > rank(known) {
-            *known = copy;
-        }
-        known.status.tail = tail;
+        groups.entry(copy.status.group).or_default().push(copy);
     }
-    groups.into_values().collect()
+    groups.into_values().filter_map(best).collect()
+}
+
+/// What a group's copies come to.
+fn best(copies: Vec<Copy>) -> Option<Copy> {
+    let tail = copies.iter().fold(0_u64, |sum, copy| sum.saturating_add(copy.status.tail));
+    let rank = |copy: &&Copy| (copy.leads, copy.status.epoch, copy.status.position);
+    let mut best = copies.iter().max_by_key(rank)?.clone();
+    best.status.tail = tail;
+    if best.status.role != Role::Active && best.status.lag == Lag::Unknown {
+        // It leads since a moment ago and has not heard the source itself. What one that led before it had, it has too.
+        let behind = copies.iter().filter(|copy| copy.status.position <= best.status.position);
+        let bounds = behind.filter_map(|copy| match copy.status.lag {
+            Lag::Exactly(ms) | Lag::AtMost(ms) => Some(ms),
+            Lag::Unknown => None,
+        });
+        best.status.lag = bounds.min().map_or(Lag::Unknown, Lag::AtMost);
+    }
+    Some(best)
 }
 
 /// Another pool asks how this one's copies stand.
@@ -121,7 +130,7 @@ pub fn looked_at(node: &mut Node, link: LinkId, call: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pairline_group::io::{ExportState, ImportState, Lag, Role};
+    use pairline_group::io::{ExportState, ImportState};
     use pairline_group::{Epoch, PoolId, Position};
 
     fn copy(index: u16, seq: u64, leads: bool, tail: u64) -> Copy {
@@ -158,5 +167,20 @@ mod tests {
             .map(|c| (c.status.group.index, c.status.position.seq, c.leads, c.status.tail))
             .collect();
         assert_eq!(found, [(0, 7, true, 3), (1, 6, false, 0)]);
+    }
+
+    #[test]
+    fn what_one_knew_of_the_lag_that_led_before_is_not_lost() {
+        let backup = |seq, leads, lag| {
+            let mut copy = copy(0, seq, leads, 0);
+            (copy.status.role, copy.status.lag) = (Role::Backup, lag);
+            copy
+        };
+        let lag = |copies: Vec<Copy>| merged(copies).remove(0).status.lag;
+        let now = backup(7, true, Lag::Unknown);
+        let before = |seq| backup(seq, false, Lag::AtMost(4_000));
+        assert_eq!(lag(vec![before(7), now.clone(), backup(7, false, Lag::Unknown)]), Lag::AtMost(4_000));
+        assert_eq!(lag(vec![before(8), now]), Lag::Unknown, "it had more than is known to be here");
+        assert_eq!(lag(vec![before(7), backup(7, true, Lag::AtMost(90))]), Lag::AtMost(90));
     }
 }
