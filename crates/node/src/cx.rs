@@ -334,19 +334,23 @@ impl Cx for TaskCx {
         if lives_ms == 0 {
             return self.remove_guest(user, &item).await;
         }
-        let (group, writable) = self.with(|core| {
-            let group = crate::place::guest_group(core, core.pool, user);
-            let near =
-                |group| matches!(crate::place::of_group(core, group), Place::Elsewhere { at, .. } if core.is_near(at));
-            (group, group.is_some_and(|group| core.host.can_commit(group) || near(group)))
+        // Where all servers of the pool know of it, if any of them can write it down, or will in a moment.
+        let group = self.with(|core| {
+            let group = crate::place::guest_group(core, core.pool, user)?;
+            let near = matches!(crate::place::of_group(core, group), Place::Elsewhere { at, .. } if core.is_near(at));
+            let writable = core.host.can_commit(group) || near || crate::place::is_choosing(core, group);
+            writable.then_some(group)
         });
-        if let (Some(group), true) = (group, writable) {
+        if let Some(group) = group {
             let home = self.with(|core| crate::place::home_of(core, user.as_str())).unwrap_or_default();
             let key = records::guest_key(user.as_str(), home, &item);
             let write = Write::Put { key, class: WriteClass::Soft { lives: lives_ms }, value: binding.encode() };
             let proposal = Proposal { writes: vec![write], ..Proposal::default() };
-            let done = self.commit_within(group, proposal).await;
-            return !matches!(done, Done::Refused(_));
+            match self.commit_within(group, proposal).await {
+                // Nobody leads after all: this server alone knows of it, which is better than nothing.
+                Done::Refused(Refusal::NotLeader(_)) => {}
+                done => return !matches!(done, Done::Refused(_)),
+            }
         }
         self.with(|core| {
             let key = (user.as_str().to_owned(), item.to_vec());

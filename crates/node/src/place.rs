@@ -133,11 +133,15 @@ pub fn is_long_leaderless(core: &Core, group: GroupId) -> bool {
     since.is_some_and(|since| core.now.mono.saturating_sub(*since) >= neighbours::LEADERLESS_MS)
 }
 
-/// Whether the pool's servers are just choosing who leads a user's group, so that it is worth waiting for.
+/// Whether the pool's servers are just choosing who leads a group, so that it is worth waiting for.
+pub fn is_choosing(core: &Core, group: GroupId) -> bool {
+    neighbours::has_several(core) && is_leaderless(core, group) && !is_long_leaderless(core, group)
+}
+
+/// The same of a user's group.
 pub fn is_being_chosen(core: &Core, user: &Aor) -> bool {
     let group = home_of(core, user.as_str()).and_then(|home| group_of(core, home, user.as_str()));
-    neighbours::has_several(core)
-        && group.is_some_and(|group| is_leaderless(core, group) && !is_long_leaderless(core, group))
+    group.is_some_and(|group| is_choosing(core, group))
 }
 
 /// Whether a request has come from the pool that it would be sent to: one of the two does not know yet that the group has moved. It is

@@ -12,7 +12,12 @@ use pairline_sip::method::Method;
 
 /// Alice and bob at home in east, carol in west.
 fn with_users() -> Pool {
-    let mut pair = Pool::paired(3);
+    of_so_many(3)
+}
+
+/// The same with so many servers in each pool.
+fn of_so_many(servers: usize) -> Pool {
+    let mut pair = Pool::paired(servers);
     for (user, pool) in [("alice", "east"), ("bob", "east"), ("carol", "west")] {
         let password = "a long password".to_owned();
         let add = Command::UserAdd { user: user.into(), password, display_name: None, pool: Some(pool.into()) };
@@ -144,13 +149,7 @@ fn users_of_a_dead_pool_are_guests_at_any_server_of_the_other_and_found_by_all_o
 
 #[test]
 fn in_pools_of_five_most_servers_have_no_copy_and_all_serve_everybody() {
-    let mut pair = Pool::paired(5);
-    for (user, pool) in [("alice", "east"), ("bob", "east"), ("carol", "west")] {
-        let password = "a long password".to_owned();
-        let add = Command::UserAdd { user: user.into(), password, display_name: None, pool: Some(pool.into()) };
-        pair.must(1, add);
-    }
-    pair.run(1_000);
+    let mut pair = of_so_many(5);
     let mut alices: Vec<Phone> = (0..10).map(|at| Phone::udp("alice", host(at, 1))).collect();
     let mut carols: Vec<Phone> = (0..10).map(|at| Phone::udp("carol", host(at, 2))).collect();
     let mut bob = Phone::tcp("bob", host(3, 0));
@@ -169,4 +168,18 @@ fn in_pools_of_five_most_servers_have_no_copy_and_all_serve_everybody() {
     assert_eq!(bob.register(&mut pair, 3), Some(200));
     move_groups(&mut pair, 4, true);
     round(&mut pair, &mut alices, &mut carols, &bob);
+}
+
+#[test]
+fn a_guest_taken_while_its_groups_leader_is_chosen_is_known_to_all() {
+    let mut pair = with_users();
+    (0..3).for_each(|at| pair.kill(at));
+    pair.run(35_000);
+    let group = pair.group_at(WEST, "bob");
+    let leader = pair.led(group).into_iter().map(|(at, _)| at).find(|at| *at > 2).unwrap();
+    let [bobs, other] = [3 + (leader - 2) % 3, 3 + (leader - 1) % 3];
+    pair.kill(leader);
+    let mut bob = Phone::tcp("bob", host(bobs, 0));
+    assert_eq!(bob.register(&mut pair, bobs), Some(200));
+    message(&mut pair, &mut Phone::udp("alice", host(other, 1)), other, &bob, bobs);
 }
