@@ -1,6 +1,6 @@
 //! Waiting for several futures of one task at once.
 //!
-//! Owns two small combinators; all futures are polled in order at each wake, which keeps runs reproducible.
+//! Owns one small combinator; all futures are polled in order at each wake, which keeps runs reproducible.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,32 +22,6 @@ pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
             return Poll::Pending;
         }
         Poll::Ready(results.iter_mut().filter_map(Option::take).collect())
-    })
-    .await
-}
-
-/// Runs two futures and returns both results.
-pub async fn join2<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
-    let (mut a, mut b) = (Box::pin(a), Box::pin(b));
-    let (mut first, mut second) = (None, None);
-    std::future::poll_fn(move |context| {
-        if first.is_none()
-            && let Poll::Ready(value) = a.as_mut().poll(context)
-        {
-            first = Some(value);
-        }
-        if second.is_none()
-            && let Poll::Ready(value) = b.as_mut().poll(context)
-        {
-            second = Some(value);
-        }
-        match (first.take(), second.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
-            (a, b) => {
-                (first, second) = (a, b);
-                Poll::Pending
-            }
-        }
     })
     .await
 }

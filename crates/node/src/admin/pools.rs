@@ -11,7 +11,9 @@ use crate::event::Level;
 use crate::view::{PoolView, PoolsView, ShippingView, VerifyView};
 use pairline_group::io::{ExportState, GroupStatus, HostInput, ImportState, Lag, Role};
 use pairline_group::{GroupId, PoolId, Position};
-use pairline_services::join::join2;
+use pairline_services::join::join_all;
+use std::future::Future;
+use std::pin::Pin;
 
 /// How long a verification or a sync may take before it says so.
 const SLOW_MS: u64 = 60_000;
@@ -21,6 +23,9 @@ const PART_MS: u64 = 1_000;
 
 /// How long the partner may take to compare one group.
 const VERIFY_MS: u64 = 15_000;
+
+/// What servers of the pool are asked at one time: this one, and the others.
+type Part<'a> = Pin<Box<dyn Future<Output = Vec<Result<Reply, Problem>>> + 'a>>;
 
 /// Both directions, as far as they can be seen: the own side's facts, and the partner's while the link is up.
 pub async fn status(cx: &TaskCx, passed: Passed) -> Result<Reply, Problem> {
@@ -255,15 +260,15 @@ pub async fn verify(cx: &TaskCx, pool: &str, passed: Passed) -> Result<Reply, Pr
         return Ok(Reply::Verify(verify_here(cx, home, pool).await));
     }
     let command = Command::PoolVerify { pool: pool.to_owned() };
-    let (mut view, theirs) =
-        join2(verify_here(cx, home, pool), super::ask_neighbours(cx, &Actor::Server, &command, VERIFY_MS + PART_MS))
-            .await;
-    for theirs in theirs {
-        if let Ok(Reply::Verify(theirs)) = theirs {
-            view.groups += theirs.groups;
-            view.equal += theirs.equal;
-            view.unequal.extend(theirs.unequal);
-            view.skipped.extend(theirs.skipped);
+    let theirs = super::ask_neighbours(cx, &Actor::Server, &command, VERIFY_MS + PART_MS);
+    let here: Part<'_> = Box::pin(async { vec![Ok(Reply::Verify(verify_here(cx, home, pool).await))] });
+    let mut view = VerifyView { pool: pool.to_owned(), ..VerifyView::default() };
+    for part in join_all(vec![here, Box::pin(theirs)]).await.into_iter().flatten() {
+        if let Ok(Reply::Verify(part)) = part {
+            view.groups += part.groups;
+            view.equal += part.equal;
+            view.unequal.extend(part.unequal);
+            view.skipped.extend(part.skipped);
         }
     }
     not_led(&mut view, cx.with(|core| groups_of(core, home)).len());
