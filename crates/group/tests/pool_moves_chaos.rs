@@ -6,17 +6,8 @@ mod pool;
 
 use pairline_group::io::{Done, Proposal};
 use pairline_group::{HostConfig, Position, Ticket, placement};
-use pool::{GROUP, Pool, put};
+use pool::{GROUP, Pool, Rng, put};
 use std::collections::{BTreeMap, BTreeSet};
-
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap_or(0) % n
-    }
-}
 
 struct Chaos {
     pool: Pool,

@@ -3,73 +3,29 @@
 
 #[path = "support/handset.rs"]
 mod handset;
+#[path = "support/people.rs"]
+mod people;
 #[path = "support/processes.rs"]
 mod processes;
 mod support;
 
 use handset::Handset;
 use pairline_node::command::{Command, Reply};
+use people::{USERS, contact, contacts_at, with_phones};
 use processes::Pool;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use support::{PATIENCE, wait_for};
 
-const PASSWORD: &str = "correct horse";
 /// How long a phone waits for one answer before it asks again, or another server.
 const ONE_ANSWER: Duration = Duration::from_secs(2);
-/// Users in a test: enough for groups with each leader.
-const USERS: usize = 12;
-
-fn add(pool: &Pool, at: usize, user: &str) {
-    let command = Command::UserAdd {
-        user: user.to_owned(),
-        password: PASSWORD.to_owned(),
-        display_name: None,
-        pool: Some("east".to_owned()),
-    };
-    if let Err(problem) = pool.ask(at, &command) {
-        panic!("{user} through server {at}: {problem:?}\n{}", pool.logs());
-    }
-}
 
 fn users_at(pool: &Pool, n: usize) -> BTreeSet<String> {
     match pool.ask(n, &Command::UserList { after: None, limit: 1000 }) {
         Ok(Reply::Users { users, .. }) => users.into_iter().map(|user| user.user).collect(),
         other => panic!("server {n}: {other:?}"),
     }
-}
-
-fn contact(user: &str, number: u64) -> Command {
-    Command::ContactPut {
-        user: user.to_owned(),
-        contact: format!("sip:friend{number}@pairline.test"),
-        name: format!("Friend {number}"),
-        groups: vec![],
-        op: Some((format!("test-{user}"), number)),
-    }
-}
-
-fn contacts_at(pool: &Pool, n: usize, user: &str) -> usize {
-    match pool.ask(n, &Command::ContactList { user: user.to_owned() }) {
-        Ok(Reply::Contacts { contacts, read_only: false }) => contacts.len(),
-        other => panic!("contacts of {user} at server {n}: {other:?}\n{}", pool.logs()),
-    }
-}
-
-/// A pool with users that are registered at its servers in turn; each has one contact.
-fn with_phones() -> (Pool, Vec<Handset>) {
-    let pool = Pool::start(3);
-    let mut phones = Vec::new();
-    for n in 0..USERS {
-        let user = format!("user{n}");
-        add(&pool, n % 3, &user);
-        let mut phone = Handset::new(&user, PASSWORD);
-        assert_eq!(phone.register(pool.sip((n + 1) % 3), PATIENCE), Some(200), "{user}\n{}", pool.logs());
-        pool.ask((n + 2) % 3, &contact(&user, 0)).unwrap();
-        phones.push(phone);
-    }
-    (pool, phones)
 }
 
 /// Every user is served again through `survivors`: registered, changed, reached by message. How soon is measured elsewhere

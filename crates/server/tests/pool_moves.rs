@@ -4,57 +4,19 @@
 
 #[path = "support/handset.rs"]
 mod handset;
+#[path = "support/people.rs"]
+mod people;
 #[path = "support/processes.rs"]
 mod processes;
 mod support;
 
 use handset::Handset;
-use pairline_node::command::{Command, Reply};
+use people::{USERS, contact, contacts_at, with_phones};
 use processes::Pool;
 use std::time::{Duration, Instant};
 use support::{PATIENCE, wait_for};
 
-const PASSWORD: &str = "correct horse";
 const ONE_ANSWER: Duration = Duration::from_secs(2);
-const USERS: usize = 12;
-
-fn contact(user: &str, number: u64) -> Command {
-    Command::ContactPut {
-        user: user.to_owned(),
-        contact: format!("sip:friend{number}@pairline.test"),
-        name: format!("Friend {number}"),
-        groups: vec![],
-        op: Some((format!("test-{user}"), number)),
-    }
-}
-
-fn contacts_at(pool: &Pool, n: usize, user: &str) -> usize {
-    match pool.ask(n, &Command::ContactList { user: user.to_owned() }) {
-        Ok(Reply::Contacts { contacts, read_only: false }) => contacts.len(),
-        other => panic!("contacts of {user} at server {n}: {other:?}\n{}", pool.logs()),
-    }
-}
-
-/// A pool with users that are registered at its servers in turn; each has one contact.
-fn with_phones() -> (Pool, Vec<Handset>) {
-    let pool = Pool::start(3);
-    let mut phones = Vec::new();
-    for n in 0..USERS {
-        let user = format!("user{n}");
-        let command = Command::UserAdd {
-            user: user.clone(),
-            password: PASSWORD.to_owned(),
-            display_name: None,
-            pool: Some("east".to_owned()),
-        };
-        pool.ask(n % 3, &command).unwrap_or_else(|problem| panic!("{user}: {problem:?}\n{}", pool.logs()));
-        let mut phone = Handset::new(&user, PASSWORD);
-        assert_eq!(phone.register(pool.sip((n + 1) % 3), PATIENCE), Some(200), "{user}\n{}", pool.logs());
-        pool.ask((n + 2) % 3, &contact(&user, 0)).unwrap();
-        phones.push(phone);
-    }
-    (pool, phones)
-}
 
 /// One change of each user, through servers in turn; asked again where one is just gone.
 fn change(pool: &Pool, through: &[usize], number: u64) {

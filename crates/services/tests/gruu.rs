@@ -96,15 +96,21 @@ fn a_gruu_rings_its_device_alone() {
     assert_eq!(call(&fake, &public), Ok(vec![7101]));
 }
 
-/// Its server in the dialog was restarted, or the connection was lost: what the call's Route names is no flow any more.
-#[test]
-fn a_device_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
+/// Bob's device on a connection, called by its GRUU; with that and the call's Route.
+fn in_call() -> (Fake, Client, String, String) {
     let fake = Fake::new();
     let mut bob = phone(7101);
     bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 5);
     let (public, _) = register(&fake, &mut bob, &contact(7101, URN));
     assert_eq!(call(&fake, &public), Ok(vec![7101]));
     let route = fake.0.borrow().sent[0].2.record_routes().next().map(|r| format!("Route: {}", text(r.raw()))).unwrap();
+    (fake, bob, public, route)
+}
+
+/// Its server in the dialog was restarted, or the connection was lost: what the call's Route names is no flow any more.
+#[test]
+fn a_device_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
+    let (fake, mut bob, public, route) = in_call();
     // From here on it is the owner's neighbour that speaks, and it is there that the device registers anew.
     fake.edit_view(|view| view.own.pool = WEST);
     fake.0.borrow_mut().own_pool = WEST;
@@ -124,12 +130,7 @@ fn a_device_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
 /// The end of a call waits for a device whose connection has just gone: nobody can tell it later.
 #[test]
 fn a_bye_waits_for_a_device_that_is_about_to_come_back() {
-    let fake = Fake::new();
-    let mut bob = phone(7101);
-    bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 5);
-    let (public, _) = register(&fake, &mut bob, &contact(7101, URN));
-    assert_eq!(call(&fake, &public), Ok(vec![7101]));
-    let route = fake.0.borrow().sent[0].2.record_routes().next().map(|r| format!("Route: {}", text(r.raw()))).unwrap();
+    let (fake, mut bob, public, route) = in_call();
     fake.0.borrow_mut().stranded.insert(5);
     fake.0.borrow_mut().sent.clear();
     let bye = client("alice").message("BYE", &public, "<sip:bob@pairline.test>;tag=d", &[&route], "");

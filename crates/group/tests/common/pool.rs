@@ -41,6 +41,16 @@ pub struct Member {
     inbox: VecDeque<HostInput>,
 }
 
+/// Numbers drawn from a seed.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap_or(0) % n
+    }
+}
+
 /// The pool.
 pub struct Pool {
     pub members: Vec<Member>,

@@ -1,0 +1,58 @@
+//! Users of a pool of real processes, with their telephones and contact lists.
+//!
+//! Owns what the tests of pools do with them. The processes are `processes`', the telephone is `handset`'s.
+#![allow(dead_code)]
+
+use crate::handset::Handset;
+use crate::processes::Pool;
+use crate::support::PATIENCE;
+use pairline_node::command::{Command, Reply};
+
+/// Everybody's.
+pub const PASSWORD: &str = "correct horse";
+/// Users in a test: enough for groups with each leader.
+pub const USERS: usize = 12;
+
+pub fn add(pool: &Pool, at: usize, user: &str) {
+    let command = Command::UserAdd {
+        user: user.to_owned(),
+        password: PASSWORD.to_owned(),
+        display_name: None,
+        pool: Some("east".to_owned()),
+    };
+    if let Err(problem) = pool.ask(at, &command) {
+        panic!("{user} through server {at}: {problem:?}\n{}", pool.logs());
+    }
+}
+
+pub fn contact(user: &str, number: u64) -> Command {
+    Command::ContactPut {
+        user: user.to_owned(),
+        contact: format!("sip:friend{number}@pairline.test"),
+        name: format!("Friend {number}"),
+        groups: vec![],
+        op: Some((format!("test-{user}"), number)),
+    }
+}
+
+pub fn contacts_at(pool: &Pool, n: usize, user: &str) -> usize {
+    match pool.ask(n, &Command::ContactList { user: user.to_owned() }) {
+        Ok(Reply::Contacts { contacts, read_only: false }) => contacts.len(),
+        other => panic!("contacts of {user} at server {n}: {other:?}\n{}", pool.logs()),
+    }
+}
+
+/// A pool with users that are registered at its servers in turn; each has one contact.
+pub fn with_phones() -> (Pool, Vec<Handset>) {
+    let pool = Pool::start(3);
+    let mut phones = Vec::new();
+    for n in 0..USERS {
+        let user = format!("user{n}");
+        add(&pool, n % 3, &user);
+        let mut phone = Handset::new(&user, PASSWORD);
+        assert_eq!(phone.register(pool.sip((n + 1) % 3), PATIENCE), Some(200), "{user}\n{}", pool.logs());
+        pool.ask((n + 2) % 3, &contact(&user, 0)).unwrap();
+        phones.push(phone);
+    }
+    (pool, phones)
+}
