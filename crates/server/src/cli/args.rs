@@ -42,7 +42,7 @@ pub struct Common {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Top {
-    /// Start a deployment on this machine, or the one found in the data folder: two paired pools, or with --enterprise one pool of three Front Ends.
+    /// Start a deployment on this machine, or the one found in the data folder: two paired pools, of one server each or with --enterprise of three Front Ends.
     Up(UpArgs),
     /// Run one server, as in production; or drain a running one.
     Server(ServerArgs),
@@ -92,7 +92,7 @@ pub struct UpArgs {
     /// Start over: removes the data folder, if it is one of Pairline's.
     #[arg(long)]
     pub fresh: bool,
-    /// One pool of three Front Ends instead of two pools of one server.
+    /// Two paired pools of three Front Ends each instead of two of one server.
     #[arg(long, conflicts_with = "topology")]
     pub enterprise: bool,
     /// With --enterprise: so many Front Ends in each pool.
