@@ -134,6 +134,15 @@ pub(crate) struct Known {
     pub(crate) heard: Option<Millis>,
 }
 
+/// What a leader has said with a heartbeat.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    /// What this replica's clock said when the leader had last heard it: what follows was said after that.
+    pub(crate) asked: Option<Millis>,
+    /// What.
+    pub(crate) note: Bytes,
+}
+
 /// One replica of one group.
 pub(crate) struct Consensus {
     node: RawNode<MemLog>,
@@ -159,6 +168,8 @@ pub(crate) struct Consensus {
     lease: Lease,
     /// No vote is given before: a leader counts on it.
     promised: Millis,
+    /// When this replica was started: what its clock said before may have been another clock's.
+    started: Millis,
     /// When a leader was last heard.
     heard: Millis,
     /// The first term in which this process heard a leader, or led.
@@ -230,6 +241,7 @@ impl Consensus {
             now: start.now,
             // What an earlier process has promised is not known any more.
             promised: start.now.saturating_add(PROMISE),
+            started: start.now,
             heard: start.now,
             since: None,
             hurry: None,
@@ -416,7 +428,7 @@ impl Consensus {
     ///
     /// # Errors
     /// [`Impossible`]: it cannot be; nothing has changed.
-    pub(crate) fn hear(&mut self, now: Millis, message: ReplicaMessage) -> Result<Option<Bytes>, Impossible> {
+    pub(crate) fn hear(&mut self, now: Millis, message: ReplicaMessage) -> Result<Option<Heard>, Impossible> {
         self.now = now;
         let log = &self.node.raft.raft_log;
         let committed = (log.committed, log.term(log.committed).unwrap_or_default());
@@ -432,7 +444,9 @@ impl Consensus {
         let mut note = None;
         match &message.body {
             ReplicaBody::Heartbeat { context, .. } if message.term >= term => {
-                note = Some(context.slice_ref(lease::note(context)));
+                let (asked, said) = lease::said(context);
+                let asked = asked.filter(|asked| (self.started..=now).contains(asked));
+                note = Some(Heard { asked, note: context.slice_ref(said) });
                 self.promise(message.term);
             }
             ReplicaBody::Append { .. } if message.term >= term => self.promise(message.term),
@@ -449,6 +463,14 @@ impl Consensus {
         self.set_timeout();
         self.note_term();
         Ok(note)
+    }
+
+    /// An answer to a heartbeat says when it was given, by this replica's clock.
+    fn stamped(&self, mut message: ReplicaMessage) -> ReplicaMessage {
+        if let ReplicaBody::HeartbeatAnswer { context, .. } = &mut message.body {
+            *context = lease::answer(context, self.now).into();
+        }
+        message
     }
 
     /// Whether this replica leads, and a voter speaks of that.
@@ -586,7 +608,7 @@ impl Consensus {
         let messages = ready.take_messages().into_iter().filter_map(ReplicaMessage::from_library);
         for mut message in messages {
             if let ReplicaBody::Heartbeat { context, .. } = &mut message.body {
-                *context = lease::context(self.now, &self.note).into();
+                *context = lease::context(self.now, self.lease.told(self.now, message.to), &self.note).into();
             }
             self.outbox.push(message);
         }
@@ -596,6 +618,7 @@ impl Consensus {
             .into_iter()
             .filter_map(ReplicaMessage::from_library)
             .partition(|message| matches!(message.body, ReplicaBody::HeartbeatAnswer { .. }));
+        let now: Vec<ReplicaMessage> = now.into_iter().map(|message| self.stamped(message)).collect();
         self.outbox.extend(now);
         if self.faults.follower_speaks_early {
             self.outbox.extend(held);

@@ -201,3 +201,33 @@ fn whoever_is_wrongly_thought_to_lead_is_not_for_long() {
         all_have(&pool, &format!("k{side}"));
     }
 }
+
+#[test]
+fn how_far_behind_the_partner_a_copy_is_every_replica_knows_so_that_it_is_known_after_the_leader_too() {
+    let mut pool = Pool::paired([3, 3], 5, |_| {});
+    pool.run(4_000);
+    let lag = |pool: &Pool, at: usize| pool.host(at).group(GROUP).unwrap().lag;
+    let active = pool.leads(1).unwrap();
+    pool.committed(active, "k", "x");
+    pool.run(1_000);
+    let backups: Vec<usize> = running(&pool).into_iter().filter(|at| pool.pool_of(*at) == 2).collect();
+    for at in &backups {
+        assert!(matches!(lag(&pool, *at), Lag::AtMost(ms) if ms < 1_000), "{at}: {:?}", lag(&pool, *at));
+    }
+    // The whole of the other pool is lost, and with it whoever led the copies here.
+    let lost: Vec<usize> = running(&pool).into_iter().filter(|at| pool.pool_of(*at) == 1).collect();
+    lost.into_iter().for_each(|at| pool.crash(at, 0));
+    let dead = pool.leads(2).unwrap();
+    pool.crash(dead, 0);
+    pool.run(5_000);
+    let leads = pool.leads(2).unwrap();
+    assert_ne!(leads, dead);
+    let Lag::AtMost(ms) = lag(&pool, leads) else { panic!("not known: {:?}", lag(&pool, leads)) };
+    assert!((5_000..6_500).contains(&ms), "{ms} ms: since the loss, and what was not heard before it");
+    // The clock of one that begins anew does not reach back so far: it says that it does not know, and nothing better than the leader does.
+    let other = backups.into_iter().find(|at| *at != dead && *at != leads).unwrap();
+    pool.crash(other, 0);
+    pool.restart(other);
+    pool.run(2_000);
+    assert_eq!(lag(&pool, other), Lag::Unknown);
+}

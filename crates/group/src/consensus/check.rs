@@ -9,7 +9,7 @@ use crate::codec::MAX_ITEM;
 /// Terms and indices beyond this come from no replica: one a nanosecond would take centuries.
 const FAR: u64 = 1 << 62;
 /// Bytes of a context that names a read.
-const CONTEXT: usize = 64;
+const CONTEXT: usize = 128;
 
 /// What a replica knows of itself.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,9 @@
 //! Owns the bookkeeping of both. Each round of heartbeats carries the time, on the leader's clock, at which it went out, and is answered
 //! with it. Whoever hears a heartbeat gives no vote for [`PROMISE`]; so after a round that a majority has answered nobody else is elected
 //! for that long, counted from when it was sent, and the leader counts on the somewhat shorter [`LEASE`]. It holds across anything that
-//! stops this process, because only its own clock is asked. Does not own clocks.
+//! stops this process, because only its own clock is asked. An answer carries the time on the follower's clock in turn, and the next heartbeat
+//! to it brings that back: so a follower knows since when at the latest, by its own clock, what the leader tells it is true.
+//! Does not own clocks.
 
 use super::ReplicaId;
 use crate::ids::Millis;
@@ -14,7 +16,7 @@ pub(super) const LEASE: Millis = 400;
 /// How long a follower that heard a heartbeat gives no vote. What it is longer than the lease is for clocks that run unequally, and for the
 /// time of a turn, which is read at its beginning.
 pub(super) const PROMISE: Millis = 450;
-/// Bytes of a context that are the time of a round.
+/// Bytes of a time.
 const STAMP: usize = 8;
 
 /// What a leader knows of another replica.
@@ -26,6 +28,8 @@ struct Answer {
     heard: Millis,
     /// Since when it has been heard without a long pause.
     since: Millis,
+    /// What its own clock said when it last answered.
+    told: Option<Millis>,
 }
 
 /// What the answers of one term say.
@@ -98,6 +102,7 @@ impl Lease {
             answer.since = now;
         }
         answer.heard = now;
+        answer.told = stamp(context.get(STAMP..).unwrap_or_default());
         if round <= answer.round {
             return;
         }
@@ -110,6 +115,12 @@ impl Lease {
         self.given_up.is_none() && self.confirmed.is_some_and(|sent| now < sent.saturating_add(LEASE))
     }
 
+    /// What a replica's clock said when it last answered; `None` if that was not a moment ago: it may have begun anew since.
+    pub(super) fn told(&self, now: Millis, replica: ReplicaId) -> Option<Millis> {
+        let answer = self.answers.get(&replica)?;
+        answer.told.filter(|_| now < answer.heard.saturating_add(LEASE))
+    }
+
     /// Since when a replica has been heard without a long pause; `None` if it was not heard a moment ago.
     pub(super) fn heard_since(&self, now: Millis, replica: ReplicaId) -> Option<Millis> {
         let answer = self.answers.get(&replica)?;
@@ -117,19 +128,30 @@ impl Lease {
     }
 }
 
-/// The context of a heartbeat: when the round goes out, and what else the leader has to say.
-pub(super) fn context(now: Millis, note: &[u8]) -> Vec<u8> {
-    [&now.to_le_bytes()[..], note].concat()
+/// The context of a heartbeat: when the round goes out, what the receiver's clock said when it was last heard (0: not known), and what else
+/// the leader has to say.
+pub(super) fn context(now: Millis, told: Option<Millis>, note: &[u8]) -> Vec<u8> {
+    [&now.to_le_bytes()[..], &told.unwrap_or(0).to_le_bytes()[..], note].concat()
+}
+
+/// The context of the answer to a heartbeat with that context: the round's time, and this replica's.
+pub(super) fn answer(context: &[u8], now: Millis) -> Vec<u8> {
+    [context.get(..STAMP).unwrap_or_default(), &now.to_le_bytes()[..]].concat()
+}
+
+fn stamp(bytes: &[u8]) -> Option<Millis> {
+    bytes.first_chunk::<STAMP>().map(|stamp| Millis::from_le_bytes(*stamp))
 }
 
 /// When the round with this context went out.
 fn round(context: &[u8]) -> Option<Millis> {
-    context.first_chunk::<STAMP>().map(|stamp| Millis::from_le_bytes(*stamp))
+    stamp(context)
 }
 
-/// What the leader had to say beside.
-pub(super) fn note(context: &[u8]) -> &[u8] {
-    context.get(STAMP..).unwrap_or_default()
+/// What the receiver had told of its clock, and what the leader had to say beside.
+pub(super) fn said(context: &[u8]) -> (Option<Millis>, &[u8]) {
+    let rest = context.get(STAMP..).unwrap_or_default();
+    (stamp(rest).filter(|told| *told > 0), rest.get(STAMP..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -149,29 +171,29 @@ mod tests {
     fn it_lasts_from_when_the_round_went_out_that_a_majority_has_answered() {
         let mut three = lease(3);
         assert!(!three.holds(0), "nobody has answered");
-        three.answered(1_090, 2, &context(1_000, b""));
+        three.answered(1_090, 2, &context(1_000, None, b""));
         assert!(three.holds(1_000 + LEASE - 1) && !three.holds(1_000 + LEASE));
-        three.answered(1_200, 3, &context(1_150, b"more"));
+        three.answered(1_200, 3, &context(1_150, None, b"more"));
         assert!(three.holds(1_150 + LEASE - 1), "one other is enough");
-        three.answered(1_300, 3, &context(1_050, b""));
+        three.answered(1_300, 3, &context(1_050, None, b""));
         assert!(three.holds(1_150 + LEASE - 1), "a late answer takes nothing back");
 
         let mut five = lease(5);
-        five.answered(1_100, 2, &context(1_100, b""));
+        five.answered(1_100, 2, &context(1_100, None, b""));
         assert!(!five.holds(1_100));
-        five.answered(1_100, 3, &context(1_000, b""));
+        five.answered(1_100, 3, &context(1_000, None, b""));
         assert!(five.holds(1_399) && !five.holds(1_400), "the older of the two that are needed counts");
     }
 
     #[test]
     fn in_a_joint_configuration_a_majority_of_the_old_and_of_the_new_voters_is_needed() {
         let mut lease = lease(3);
-        lease.answered(1_000, 2, &context(1_000, b""));
-        lease.answered(1_000, 9, &context(1_000, b""));
+        lease.answered(1_000, 2, &context(1_000, None, b""));
+        lease.answered(1_000, 9, &context(1_000, None, b""));
         assert!(lease.holds(1_000));
         lease.among(1, [&[1, 2, 3].into(), &[1, 4, 5].into()], &BTreeSet::new());
         assert!(!lease.holds(1_000), "nobody of the new ones has answered");
-        lease.answered(1_000, 4, &context(1_000, b""));
+        lease.answered(1_000, 4, &context(1_000, None, b""));
         assert!(lease.holds(1_000));
         lease.among(1, [&[4, 5].into()], &BTreeSet::new());
         assert!(!lease.holds(1_000), "who does not vote does not count");
@@ -180,16 +202,30 @@ mod tests {
     #[test]
     fn what_cannot_be_an_answer_is_none() {
         let mut lease = lease(3);
-        lease.answered(1_000, 2, &context(1_001, b""));
+        lease.answered(1_000, 2, &context(1_001, None, b""));
         lease.answered(1_000, 2, b"short");
         assert!(!lease.holds(1_000));
-        lease.answered(1_000, 2, &context(1_000, b""));
+        lease.answered(1_000, 2, &context(1_000, None, b""));
         assert!(lease.holds(1_000));
         lease.give_up(1_000);
-        lease.answered(1_001, 2, &context(1_001, b""));
+        lease.answered(1_001, 2, &context(1_001, None, b""));
         assert!(!lease.holds(1_001), "for the whole term");
         lease.begin(4);
         assert!(!lease.holds(1_000), "answers of an older term say nothing");
-        assert_eq!(note(&context(7, b"note")), b"note");
+        assert_eq!(said(&context(7, None, b"note")), (None, &b"note"[..]));
+        assert_eq!(said(b"short"), (None, &b""[..]));
+    }
+
+    #[test]
+    fn a_replica_gets_the_time_back_that_its_clock_said() {
+        let mut lease = lease(3);
+        let heartbeat = context(1_000, None, b"note");
+        lease.answered(1_010, 2, &answer(&heartbeat, 77_000));
+        assert_eq!(lease.told(1_020, 2), Some(77_000));
+        assert_eq!(lease.told(1_020, 3), None, "not heard yet");
+        assert_eq!(lease.told(1_010 + LEASE, 2), None, "it may have begun anew since");
+        assert_eq!(said(&context(1_100, lease.told(1_020, 2), b"note")), (Some(77_000), &b"note"[..]));
+        lease.answered(1_030, 3, &context(1_000, None, b"")[..8]);
+        assert_eq!(lease.told(1_030, 3), None, "one that tells nothing of its clock");
     }
 }

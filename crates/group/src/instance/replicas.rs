@@ -8,8 +8,9 @@ use crate::codec::{self, Item};
 use crate::config::{HostConfig, planted};
 pub(crate) use crate::consensus::members::server;
 use crate::consensus::members::{self, Members};
-use crate::consensus::{Change, Faults, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
-use crate::ids::{Epoch, GroupId, Millis, ServerId};
+use crate::consensus::{Change, Faults, Heard, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
+use crate::entry::ChainHash;
+use crate::ids::{Epoch, GroupId, Millis, Position, ServerId};
 use crate::io::{Done, Now, Refusal, ReplicaStatus, Role};
 use crate::placement;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,16 @@ struct Word {
     confirmed: bool,
     /// Up to there the partner's copy has everything.
     acked: Option<u64>,
+    /// Of a copy of the partner's group: how far behind the partner it is at most.
+    behind: Option<Behind>,
+}
+
+/// At this place a copy has everything that the partner had so long ago.
+#[derive(Serialize, Deserialize)]
+struct Behind {
+    position: Position,
+    chain: ChainHash,
+    ms: Millis,
 }
 
 /// The number of this server's first replica of any group.
@@ -135,7 +146,12 @@ impl Instance {
             return;
         }
         if cx.partner.is_some() && !self.follows() && !self.consensus.is_alone() {
-            let word = Word { epoch: self.state.epoch(), confirmed: self.confirmed, acked: self.source.acked };
+            let word = Word {
+                epoch: self.state.epoch(),
+                confirmed: self.confirmed,
+                acked: self.source.acked,
+                behind: self.says_behind(cx.now),
+            };
             self.consensus.say(codec::encode(&word).into());
         }
         self.consensus.tick(cx.now.mono);
@@ -163,7 +179,7 @@ impl Instance {
             return;
         }
         match self.consensus.hear(cx.now.mono, message) {
-            Ok(Some(word)) => self.on_word(&word),
+            Ok(Some(heard)) => self.on_word(cx, &heard),
             Ok(None) => {}
             Err(why @ (Impossible::Lost | Impossible::Forked)) => self.stop(cx, &why.to_string()),
             // Of no consequence, whoever sent it: it is as if it had been lost.
@@ -172,10 +188,28 @@ impl Instance {
         }
     }
 
+    fn says_behind(&self, now: Now) -> Option<Behind> {
+        let base = self.sink.lag_base.filter(|_| self.role() != Role::Active)?;
+        let (position, chain) = (self.state.position, self.state.chain);
+        Some(Behind { position, chain, ms: now.mono.saturating_sub(base) })
+    }
+
     /// The leader says what it has heard from the partner: one that leads after it need not ask again.
-    fn on_word(&mut self, word: &[u8]) {
-        let Ok(word) = codec::decode::<Word>(word) else { return };
-        if word.epoch != self.state.epoch() || self.role() != Role::Active || !self.follows() {
+    fn on_word(&mut self, cx: &Cx<'_>, heard: &Heard) {
+        let Ok(word) = codec::decode::<Word>(&heard.note) else { return };
+        if !self.follows() {
+            return;
+        }
+        if self.role() != Role::Active {
+            // Said after this copy's clock showed `asked`: what was so long ago then was so at that time less this at the latest. A clock
+            // that began later than that cannot say it.
+            let stamp = heard.asked.zip(word.behind.as_ref()).and_then(|(asked, behind)| asked.checked_sub(behind.ms));
+            if let (Some(stamp), Some(behind)) = (stamp, word.behind) {
+                self.on_behind(cx, stamp, behind.position, behind.chain);
+            }
+            return;
+        }
+        if word.epoch != self.state.epoch() {
             return;
         }
         self.confirmed |= word.confirmed && !self.unopened;

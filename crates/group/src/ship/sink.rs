@@ -7,6 +7,7 @@
 use super::{Place, SeedIn};
 use crate::codec::{Item, SeedChunk, SeedOffer, Stored, Swap};
 use crate::config::planted;
+use crate::entry::ChainHash;
 use crate::frame::{CanaryItem, Frame};
 use crate::ids::{Millis, Position};
 use crate::instance::{Cx, Head, Instance};
@@ -179,13 +180,23 @@ impl Instance {
                 self.sink.import_error = true;
             }
         }
+        self.expect(cx, Place { position: item.position, chain: item.chain, digest: item.digest }, stamp);
+    }
+
+    /// The leader of this pool says that a copy which stands at that place had, at `stamp` by this copy's clock, everything of the partner.
+    pub(crate) fn on_behind(&mut self, cx: &Cx<'_>, stamp: Millis, position: Position, chain: ChainHash) {
+        // The digest is asked for only where the chain is not known any more; none is equal to this.
+        self.expect(cx, Place { position, chain, digest: [0; 32] }, stamp);
+    }
+
+    /// Once this copy has everything up to that place, it has everything that the partner had at `stamp`.
+    fn expect(&mut self, cx: &Cx<'_>, place: Place, stamp: Millis) {
         if self.sink.canaries.len() >= MAX_CANARIES {
             self.sink.canaries.pop_front();
         }
         if planted!(cx.cfg, CanaryBeforeData) {
             self.sink.lag_base = self.sink.lag_base.max(Some(stamp));
         }
-        let place = Place { position: item.position, chain: item.chain, digest: item.digest };
         self.sink.canaries.push_back((place, stamp));
         self.catch_canaries();
     }
