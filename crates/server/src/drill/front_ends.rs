@@ -67,7 +67,10 @@ pub async fn play(course: &mut Course) -> Result<(), DrillError> {
 }
 
 /// The server that leads most groups.
-async fn busiest(course: &Course, side: Side) -> Result<String, DrillError> {
+///
+/// # Errors
+/// The pool does not say.
+pub async fn busiest(course: &Course, side: Side) -> Result<String, DrillError> {
     let view = ask::health(course, side).await?;
     let servers = view.pools.iter().flat_map(|pool| &pool.servers);
     let most = servers.max_by_key(|server| server.leads).map(|server| server.server.clone()).unwrap_or_default();
@@ -83,12 +86,9 @@ async fn lose(course: &mut Course, loss: Loss) -> Result<(), DrillError> {
     tokio::time::sleep(SET_UP).await;
     course.stage(loss.dies);
     let stage = course.number();
-    let there = course.swarm.at_server(number);
-    let (streams, datagrams): (Vec<usize>, Vec<usize>) = there.into_iter().partition(|user| course.streams(*user));
-    course.arena.kill_server(&loss.server).await;
+    let streams = kill(course, &loss.server).await;
     let at = course.swarm.board.now();
-    course.swarm.board.unaware(&datagrams);
-    course.say(&format!("{label} is killed (SIGKILL): it led {led} groups, and {} clients were at it", streams.len()));
+    course.say(&format!("it led {led} groups, and {} clients were at it that notice", streams.len()));
     let back = elsewhere(course, &streams, number, at).await;
     let rest = WITHOUT_MS.saturating_sub(course.swarm.board.now().saturating_sub(at));
     tokio::time::sleep(Duration::from_millis(rest)).await;
@@ -115,6 +115,17 @@ async fn lose(course: &mut Course, loss: Loss) -> Result<(), DrillError> {
     ended_well(course, &label, calls).await;
     served(course, &label, stage, at).await?;
     settle(course, &label, Some(&loss.server)).await
+}
+
+/// Kills a Front End; the clients come back that were at it and notice. What those do that do not know of it yet is counted apart.
+pub async fn kill(course: &mut Course, server: &str) -> Vec<usize> {
+    let number = course.arena.topology.server_named(server).map_or(0, |server| server.id.0);
+    let there = course.swarm.at_server(number);
+    let (streams, datagrams): (Vec<usize>, Vec<usize>) = there.into_iter().partition(|user| course.streams(*user));
+    course.arena.kill_server(server).await;
+    course.swarm.board.unaware(&datagrams);
+    course.say(&format!("{} is killed (SIGKILL)", course.arena.label(server)));
+    streams
 }
 
 /// How many groups a server leads.

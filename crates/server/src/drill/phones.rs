@@ -3,9 +3,11 @@
 //! Owns their processes and the times at which they sign in. Their configuration is the `srv` variant of `up`.
 
 use super::arena::Arena;
+use super::board::Side;
 use crate::tls::files;
-use crate::up::clients::baresip_base;
+use crate::up::clients::{baresip_base, name_servers};
 use crate::up::create;
+use pairline_group::PoolId;
 use pairline_node::command::ImportRow;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -58,8 +60,9 @@ impl Phone {
         let folder = arena.layout.client(&user).join("baresip");
         let port = FIRST_PORT + number * 10;
         let mut config = baresip_base(port, port + 5);
-        for server in &arena.topology.server {
-            config.push_str(&server.dns.map(|dns| format!("dns_server\t\t{dns}\n")).unwrap_or_default());
+        let home = arena.topology.pool_named(Side::East.name()).map_or(PoolId(0), |pool| pool.id);
+        for dns in name_servers(&arena.topology, home) {
+            config.push_str(&format!("dns_server\t\t{dns}\n"));
         }
         let domain = arena.topology.default_domain();
         let transport_param = transport.to_ascii_lowercase();

@@ -102,7 +102,7 @@ async fn play(course: &mut Course, phones: &mut Vec<Phone>) -> Result<(), DrillE
     resiliency(course, &killed).await?;
     let failed_over = failover(course, &killed, phones).await?;
     let lost = recovery_point(course, &failed_over).await?;
-    come_back(course).await?;
+    come_back(course, &killed).await?;
     divergence(course, &lost).await?;
     failback(course).await?;
     equality(course).await
@@ -203,6 +203,8 @@ pub struct Killed {
     pub instant: Instant,
     /// West took in no user of east before this.
     pub taken_in: Instant,
+    /// The Front End of west that died with it.
+    pub with_it: Option<String>,
 }
 
 async fn kill(course: &mut Course) -> Result<Killed, DrillError> {
@@ -213,8 +215,15 @@ async fn kill(course: &mut Course) -> Result<Killed, DrillError> {
         course.arena.line.hold();
         tokio::time::sleep(Duration::from_millis(course.args.hold)).await;
     }
+    let with_it = match course.args.enterprise {
+        true => Some(front_ends::busiest(course, Side::West).await?),
+        false => None,
+    };
     course.arena.kill(Side::East).await;
     course.arena.line.lose();
+    if let Some(server) = &with_it {
+        front_ends::kill(course, server).await;
+    }
     let (at, instant) = (course.swarm.board.now(), Instant::now());
     course.swarm.board.mark(Side::West);
     course.say("east is killed (SIGKILL), and what was on the line is lost");
@@ -228,7 +237,7 @@ async fn kill(course: &mut Course) -> Result<Killed, DrillError> {
             (count == aware.len(), format!("{count} of {}", aware.len()))
         })
         .await?;
-    Ok(Killed { at, instant, taken_in })
+    Ok(Killed { at, instant, taken_in, with_it })
 }
 
 /// Resiliency mode: calls work, contacts are readable, changes are refused.
@@ -360,9 +369,13 @@ async fn recovery_point(course: &mut Course, failed_over: &FailedOver) -> Result
     Ok(Lost { missing, unknown })
 }
 
-/// East's server is started again: it must stay fenced.
-async fn come_back(course: &mut Course) -> Result<(), DrillError> {
+/// East's servers are started again: they must stay fenced. That of west which died with them is back before.
+async fn come_back(course: &mut Course, killed: &Killed) -> Result<(), DrillError> {
     course.stage("east returns");
+    if let Some(server) = &killed.with_it {
+        course.arena.launch(server)?;
+        course.arena.wait(server, false).await?;
+    }
     course.arena.restart(Side::East).await?;
     let looked = if course.args.brief { 3 } else { 10 };
     let until = Instant::now() + seconds(looked);

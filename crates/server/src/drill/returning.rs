@@ -90,8 +90,8 @@ pub async fn unaware(
 ) -> Result<(), DrillError> {
     let granted = course.swarm.board.statuses().iter().map(|status| u64::from(status.granted)).max().unwrap_or(0);
     let refresh = granted * 1_000 + SLACK;
-    // A client on UDP waits for each server of the dead pool, and finds the next one only then.
-    let servers = course.arena.of(Side::East).len();
+    // A client on UDP waits for each server that is dead, and finds the next one only then.
+    let servers = course.arena.of(Side::East).len() + usize::from(killed.with_it.is_some());
     let datagrams = refresh + TIMER_F * u64::try_from(servers).unwrap_or(1);
     simulated(course, killed, datagrams, &formula(granted, servers)).await;
     for phone in phones {

@@ -51,10 +51,8 @@ impl<'a> ClientFiles<'a> {
             let servers = topology.servers_of(pool);
             servers.get(n % servers.len().max(1)).copied()
         };
-        let mut servers: Vec<&Server> = topology.servers_of(home);
-        let alone = servers.len() < 2;
+        let alone = topology.servers_of(home).len() < 2;
         let partner = topology.partner(home).map(|pool| pool.id);
-        servers.extend(partner.map(|pool| topology.servers_of(pool)).unwrap_or_default());
         let own = nth(home, index);
         let second = match partner {
             Some(partner) => nth(partner, index),
@@ -71,7 +69,7 @@ impl<'a> ClientFiles<'a> {
             second: second.and_then(sip_address),
             secure: own.and_then(tls_address),
             authority,
-            dns: servers.iter().filter_map(|server| server.dns).collect(),
+            dns: name_servers(topology, home),
             others,
             index,
         }
@@ -169,6 +167,18 @@ impl<'a> ClientFiles<'a> {
         }
         text
     }
+}
+
+/// The name servers of a client: one of its own pool, one of the partner's if there is one, then more of its own; three at most. A client asks them in this order and
+/// waits for each that is dead, baresip 0.5, 1, 2 and then 4 s, for each name that it looks up: a list that begins with all
+/// servers of one site makes the loss of that site long. Three is what resolvers know at most (resolv.conf(5), `MAXNS`), and that
+/// they stand in different networks is what RFC 2182 §3.1 asks for.
+pub fn name_servers(topology: &Topology, home: PoolId) -> Vec<SocketAddr> {
+    let of = |pool: PoolId| topology.servers_of(pool).into_iter().filter_map(|server| server.dns);
+    let mut own = of(home);
+    let first = own.next();
+    let partners = topology.partner(home).and_then(|pool| of(pool.id).next());
+    first.into_iter().chain(partners).chain(own).take(3).collect()
 }
 
 /// The address of a server's first UDP listener, or of its first listener.
