@@ -2,8 +2,8 @@
 //!
 //! Owns folder, processes and users, and the ways to ask them. What is measured, and what is done to them, is others'.
 
-use super::super::Binaries;
 use super::super::server::Server;
+use super::super::{Binaries, samples};
 use super::network::{Network, SERVERS};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -79,7 +79,7 @@ impl FrontEnds {
 
     /// Starts a server, by its place from 0, with the data that it has.
     pub(crate) fn start_server(&mut self, server: usize) -> Result<(), String> {
-        let config = self.data.join("servers").join(format!("fe{}.east.pairline.test", server + 1)).join("server.toml");
+        let config = self.place(server).join("server.toml");
         let mut words = self.network.prefix(server);
         if let Some(core) = self.core {
             words.splice(0..0, ["taskset", "-c", &core.to_string()].map(str::to_owned));
@@ -98,6 +98,16 @@ impl FrontEnds {
         if let Some(mut server) = self.servers[server].take() {
             server.kill_at_once();
         }
+    }
+
+    /// Takes a dead server's disk away.
+    pub(crate) fn wipe(&self, server: usize) -> Result<(), String> {
+        let disk = self.place(server).join("data");
+        fs::remove_dir_all(&disk).map_err(|e| format!("{}: {e}", disk.display()))
+    }
+
+    fn place(&self, server: usize) -> PathBuf {
+        self.data.join("servers").join(format!("fe{}.east.pairline.test", server + 1))
     }
 
     /// Sends a signal to a server.
@@ -183,6 +193,16 @@ impl FrontEnds {
         command.args([work, "--server", &self.admin(server)?.to_string(), "--authority"]);
         command.arg(self.data.join("authority/authority.pem")).arg("--token-file").arg(self.data.join("admin.token"));
         Ok(command)
+    }
+
+    /// Records of all groups at a server.
+    pub(crate) fn records(&self, server: usize) -> Result<f64, String> {
+        let mut command = self.https("samples", server)?;
+        let output = command.args(["--duration", "0.001", "--metric", "pairline_group_records"]).output();
+        let output = output.map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let sample = samples::read(&text).pop().filter(|sample| !sample.figures.is_empty());
+        sample.map(|sample| sample.figure(0).sum).ok_or_else(|| format!("no metrics: {text}"))
     }
 
     /// What a server's API answers for each of the first users: name, time in milliseconds since 1970, body.

@@ -263,6 +263,36 @@ fn broken(line: &Line, window: &Window) -> String {
     )
 }
 
+/// How long accepted requests of one kind took, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Took {
+    /// How many.
+    pub count: u64,
+    /// Half of them took no longer.
+    pub half: u64,
+    /// 99 of 100 took no longer.
+    pub p99: u64,
+    /// The longest.
+    pub most: u64,
+}
+
+/// By kind, of requests that were sent in that time. One that a server did not answer and another did counts with all of its wait.
+pub(crate) fn took(lines: &[Line], window: &Window) -> BTreeMap<String, Took> {
+    let mut all: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.sent_within(window)) {
+        if let Some(accepted) = line.accepted() {
+            all.entry(line.op.clone()).or_default().push(accepted.saturating_sub(line.sent()));
+        }
+    }
+    let of = |mut times: Vec<u64>| {
+        times.sort_unstable();
+        let share =
+            |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);
+        Took { count: times.len() as u64, half: share(50), p99: share(99), most: share(100) }
+    };
+    all.into_iter().map(|(kind, times)| (kind, of(times))).collect()
+}
+
 /// Successes a second by kind between two times in milliseconds since 1970.
 pub(crate) fn rates(lines: &[Line], changes: &[Change], from: u64, to: u64) -> BTreeMap<&'static str, f64> {
     let seconds = to.saturating_sub(from).max(1) as f64 / 1000.0;

@@ -179,3 +179,21 @@ fn requests_that_went_on_to_another_server_are_told_from_those_that_none_accepte
     assert_eq!((through.established, through.kept, through.broken.len()), (3, 2, 1));
     assert_eq!(through.failures, BTreeMap::from([("message 503  at 127.0.0.1:1".to_owned(), 1)]));
 }
+
+#[test]
+fn how_long_requests_took_counts_from_when_they_were_first_sent() {
+    let registers = (1..=100).map(|took| line("register", "u1", B, 200, 15_000 + took, took));
+    let others = [
+        line("register", "u1", B, 503, 15_000, 900),
+        line("register", "u1", B, 200, 9_999, 700),
+        call(B, Some(15_000), 18_000, (200, 200)),
+    ];
+    let lines: Vec<Line> = registers.chain(others).collect();
+    let took = took(&lines, &window());
+    assert_eq!(
+        took["register"],
+        Took { count: 100, half: 50, p99: 99, most: 100 },
+        "accepted ones that were sent within it"
+    );
+    assert_eq!(took["call"], Took { count: 1, half: 50, p99: 50, most: 50 }, "until it was established");
+}

@@ -1,5 +1,5 @@
-//! A pool of several Front Ends: what a registration costs, what a server's death costs, what a restart of them all costs, what silence costs, and how
-//! sixteen of them come and go.
+//! A pool of several Front Ends: what a registration costs, what a server's death costs, what a restart of them all costs, how long a
+//! server with an empty disk needs, what silence costs, and how sixteen of them come and go.
 //!
 //! Owns the options, the choice of parts, and the report's frame. Each part has a module that measures it and says what it found.
 
@@ -12,6 +12,7 @@ mod journal;
 mod many;
 mod network;
 mod register;
+mod rejoin;
 mod rolling;
 mod traffic;
 
@@ -21,7 +22,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// The parts, in the order of the report.
-const PARTS: [&str; 5] = ["register", "faults", "rolling", "idle", "many"];
+const PARTS: [&str; 6] = ["register", "faults", "rolling", "rejoin", "idle", "many"];
 
 /// Options.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,7 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
             "register" => register::run(binaries, folder, options)?,
             "faults" => faults::run(binaries, folder, options)?,
             "rolling" => rolling::run(binaries, folder, options)?,
+            "rejoin" => rejoin::run(binaries, folder, options)?,
             "many" => many::run(binaries, folder)?,
             _ => idle::run(binaries, folder)?,
         };
