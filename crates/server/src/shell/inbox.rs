@@ -9,7 +9,7 @@ use crossbeam_channel as channel;
 use pairline_node::io::Input;
 use pairline_services::admission::sieve::Shares;
 use pairline_topology::policy_proxy::EmergencyRoute;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
@@ -29,6 +29,18 @@ const PEER_KIB: usize = 64 * 1024;
 /// Datagrams that keep the node busy for more than a millisecond.
 const PLENTY: usize = 64;
 
+/// For what the node looks by itself within a few milliseconds, and is not to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Rest {
+    /// Nothing.
+    Awake,
+    /// Clients' messages.
+    Clients,
+    /// Everything but a stop.
+    All,
+}
+
 /// The sending side; one clone per source.
 #[derive(Clone)]
 pub struct Inbox {
@@ -38,7 +50,7 @@ pub struct Inbox {
     peers: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
     peer_budget: Arc<Semaphore>,
     datagrams: LanesIn,
-    resting: Arc<AtomicBool>,
+    resting: Arc<AtomicU8>,
     node: Arc<OnceLock<Thread>>,
     counters: Arc<Counters>,
 }
@@ -52,8 +64,8 @@ pub struct Outlet {
     first_stream: Option<(Instant, Input)>,
     peers: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
     datagrams: LanesOut,
-    /// Whether the node looks for clients' messages by itself soon, and is not to be woken for them.
-    resting: Arc<AtomicBool>,
+    /// For what the node looks by itself soon, and is not to be woken.
+    resting: Arc<AtomicU8>,
     node: Arc<OnceLock<Thread>>,
     counters: Arc<Counters>,
 }
@@ -81,7 +93,7 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
     let (streams_in, streams) = mpsc::channel(STREAMS);
     let (peers_in, peers) = mpsc::channel(PEERS);
     let (datagrams_in, datagrams) = lanes();
-    let resting = Arc::new(AtomicBool::new(false));
+    let resting = Arc::new(AtomicU8::new(Rest::Awake as u8));
     let node = Arc::new(OnceLock::new());
     let inbox = Inbox {
         disk: disk_in,
@@ -99,24 +111,35 @@ pub fn inbox(counters: Arc<Counters>) -> (Inbox, Outlet) {
 }
 
 impl Inbox {
-    fn wake(&self) {
+    fn unpark(&self) {
         if let Some(thread) = self.node.get() {
             thread.unpark();
+        }
+    }
+
+    /// Wakes the node, unless it looks for everything soon anyway.
+    fn wake(&self) {
+        if !self.rests(Rest::All) {
+            self.unpark();
         }
     }
 
     /// Wakes the node for a client's message, unless it looks for them soon anyway.
     fn wake_for_client(&self) {
         if !self.is_resting() {
-            self.wake();
+            self.unpark();
         }
     }
 
     /// Whether the node is under load and looks for clients' messages by itself soon.
     pub fn is_resting(&self) -> bool {
+        self.rests(Rest::Clients)
+    }
+
+    fn rests(&self, rest: Rest) -> bool {
         // Either this sees that it does not rest any more, or it sees the message that was queued before.
         fence(Ordering::SeqCst);
-        self.resting.load(Ordering::Relaxed)
+        self.resting.load(Ordering::Relaxed) >= rest as u8
     }
 
     /// Whether so many datagrams wait that the node has no use for more yet.
@@ -203,7 +226,7 @@ impl Inbox {
 
     /// Wakes the node's thread (a stop was asked for).
     pub fn nudge(&self) {
-        self.wake();
+        self.unpark();
     }
 }
 
@@ -245,9 +268,9 @@ impl Outlet {
         self.first_stream.as_ref().map(|(came, _)| *came)
     }
 
-    /// Says whether clients' messages wake the node. With `true` the node looks for them by itself within a few milliseconds.
-    pub fn rest(&self, resting: bool) {
-        self.resting.store(resting, Ordering::Relaxed);
+    /// Says what does not wake the node: it looks for that by itself within a few milliseconds.
+    pub fn rest(&self, rest: Rest) {
+        self.resting.store(rest as u8, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 

@@ -4,11 +4,12 @@
 //! calls, then the rest), how long each kind of SIP has the node in a turn, and the wait between two turns. Decides nothing else.
 
 use super::clock::Clock;
-use super::inbox::Outlet;
+use super::inbox::{Outlet, Rest};
 use super::lanes::Lane;
 use super::node_like::NodeLike;
 use super::pace::Pace;
 use super::ports::Outgoing;
+use super::rhythm::Rhythm;
 use super::signals::Signals;
 use crate::capture::Tap;
 use pairline_group::Millis;
@@ -72,6 +73,7 @@ pub struct NodeLoop {
     /// Since when clients wait for the disk.
     held: Option<Instant>,
     pace: Pace,
+    rhythm: Rhythm,
     /// Until when clients wait for their turn.
     waits: Option<Instant>,
     /// The last append when clients last had their turn.
@@ -102,6 +104,7 @@ impl NodeLoop {
             age: 0,
             held: None,
             pace: Pace::new(Instant::now()),
+            rhythm: Rhythm::new(Instant::now()),
             waits: None,
             appended: 0,
         }
@@ -114,6 +117,7 @@ impl NodeLoop {
     pub fn run(mut self) -> Result<(), String> {
         self.drain()?;
         loop {
+            let began = Instant::now();
             let worked = self.turn()?;
             if self.signals.stopping() {
                 if self.stopping_since.is_none() {
@@ -124,8 +128,10 @@ impl NodeLoop {
                     return Ok(());
                 }
             }
-            if !worked {
-                self.park();
+            match self.rhythm.turn(began) {
+                Some(next) if !self.signals.stopping() => self.pause(next),
+                _ if !worked => self.park(),
+                _ => {}
             }
         }
     }
@@ -181,6 +187,7 @@ impl NodeLoop {
             self.together.push(input);
             places.push(place);
         }
+        self.rhythm.took(places.len());
         self.handle_together()
     }
 
@@ -211,7 +218,7 @@ impl NodeLoop {
 
     fn clients(&mut self) -> Result<bool, String> {
         let holds = self.holds();
-        self.outlet.rest(holds);
+        self.outlet.rest(if holds { Rest::Clients } else { Rest::Awake });
         if holds {
             return Ok(false);
         }
@@ -344,6 +351,20 @@ impl NodeLoop {
         }
         self.out.flush();
         Ok(())
+    }
+
+    /// Lets what comes gather until then.
+    fn pause(&self, until: Instant) {
+        self.outlet.rest(Rest::All);
+        // What woke it before it rested may end the first wait at once.
+        while !self.signals.stopping() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::park_timeout(left);
+        }
+        self.outlet.rest(Rest::Awake);
     }
 
     fn park(&self) {
