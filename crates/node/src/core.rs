@@ -119,6 +119,8 @@ pub struct Link {
     pub awaking: Option<u64>,
     /// The last such call of the other end that was answered.
     pub awoken: Option<u64>,
+    /// Up to which feature level the other end knows.
+    pub level: u16,
 }
 
 /// A guest binding kept in memory.
@@ -180,6 +182,8 @@ pub struct Core {
     pub forwarded: BTreeMap<u64, (TaskId, ServerId)>,
     /// The other servers of the pool.
     pub neighbours: crate::neighbours::Neighbours,
+    /// Whether all users are known here.
+    pub knows: crate::knows::Knows,
     /// Live links.
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.

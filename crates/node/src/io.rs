@@ -58,6 +58,13 @@ pub enum Input {
         /// Server of its other end, from the certificate.
         server: ServerId,
     },
+    /// Up to which feature level the server at the other end knows; comes once after `LinkUp`.
+    LinkLevel {
+        /// Which connection.
+        link: LinkId,
+        /// The level.
+        highest: u16,
+    },
     /// That link is gone.
     LinkDown {
         /// Which.

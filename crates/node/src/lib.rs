@@ -18,8 +18,12 @@ mod fence_tries;
 pub mod figures;
 mod host_side;
 pub mod io;
+pub mod knows;
+pub mod level;
 pub mod modes;
 pub mod neighbours;
+#[cfg(feature = "next")]
+mod next;
 mod node;
 pub mod onward;
 pub mod orders;

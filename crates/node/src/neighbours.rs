@@ -48,6 +48,7 @@ pub fn changed(core: &mut Core) {
 /// A neighbour is linked again: it may lead, or know who does, so that users wait for that rather than being served in limits.
 pub fn linked(core: &mut Core) {
     core.neighbours.leaderless.clear();
+    crate::knows::doubt(core);
     changed(core);
 }
 
@@ -160,6 +161,7 @@ pub fn stood_still(core: &mut Core, ms: Millis) {
     if ms < STOOD_STILL_MS || !has_several(core) {
         return;
     }
+    crate::knows::doubt(core);
     let all: Vec<LinkId> = core.links.keys().copied().collect();
     for id in all {
         let call = core.fresh();

@@ -201,6 +201,9 @@ impl Node {
     fn settle(&mut self) {
         loop {
             while crate::subscribers::pump(self) {}
+            if self.core.borrow_mut().knows.begins() {
+                self.spawn(crate::knows::learn);
+            }
             let (next, work, refused) = {
                 let mut core = self.core.borrow_mut();
                 let mut busy = true;
@@ -241,6 +244,7 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::FlowVerified { flow, names } => sip_side::flow_verified(core, flow, names),
         Input::FlowClosed { flow } => sip_side::flow_closed(core, flow),
         Input::LinkUp { link, pool, server } => peer_side::up(core, link, pool, server),
+        Input::LinkLevel { link, highest } => crate::level::told(core, link, highest),
         Input::LinkDown { link } => peer_side::down(core, link),
         Input::Synced { batch } => core.host.handle(now, HostInput::Synced { batch }),
         Input::CheckpointDone { id } => crate::checkpoints::done(core, id),

@@ -188,6 +188,12 @@ pub enum PeerFrame {
         /// The procedure that runs there.
         runs: Option<u128>,
     },
+    /// A server works at a feature level.
+    #[cfg(feature = "next")]
+    AtLevel {
+        /// Which.
+        level: u16,
+    },
 }
 
 /// Why a frame is refused.

@@ -13,11 +13,15 @@ use crate::peer::{self, PeerFrame};
 use bytes::Bytes;
 use pairline_group::io::{Done, HostInput, Proposal};
 use pairline_group::{GroupId, LinkId, PoolId, ServerId};
+use pairline_topology::policy_features::LOWEST;
 
 /// A link is up.
 pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     let now = core.now;
-    core.links.insert(link, Link { pool, server, heard: now.mono, silent: false, awaking: None, awoken: None });
+    core.links.insert(
+        link,
+        Link { pool, server, heard: now.mono, silent: false, awaking: None, awoken: None, level: LOWEST },
+    );
     let name = name_of(core, pool, server);
     core.event(Level::Info, "link-up", format!("link to {name} is up"));
     core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
@@ -147,6 +151,8 @@ fn handle(core: &mut Core, link: LinkId, pool: PoolId, frame: PeerFrame) {
     let own = pool == core.pool;
     let Some(frame) = (if own { inside(core, link, frame) } else { Some(frame) }) else { return };
     match frame {
+        #[cfg(feature = "next")]
+        PeerFrame::AtLevel { level } => crate::next::greeted(core, pool, level),
         PeerFrame::Group(bytes) => replication(core, link, pool, &bytes),
         PeerFrame::Heartbeat(bytes) => {
             let Some(from) = core.links.get(&link).map(|link| (link.pool, link.server)) else { return };

@@ -29,7 +29,7 @@ pub fn group_of(core: &Core, home: PoolId, user: &str) -> Option<GroupId> {
 
 /// Where a user of our domains is served.
 pub fn of_user(core: &Core, user: &Aor) -> Place {
-    let Some(home) = home_of(core, user.as_str()) else { return Place::NoSuchUser };
+    let Some(home) = home_of(core, user.as_str()) else { return crate::knows::unknown(core) };
     let Some(group) = group_of(core, home, user.as_str()) else { return Place::NoSuchUser };
     of_group(core, group)
 }

@@ -59,6 +59,10 @@ fn taken_out(core: &mut Core, topology: &Topology) {
 }
 
 fn enforce(core: &mut Core, topology: Topology) {
+    if let Some(reason) = crate::level::beyond(&topology) {
+        core.out.push_back(Output::Fatal { reason });
+        return;
+    }
     if topology.server(core.config.server).is_none() {
         return taken_out(core, &topology);
     }
@@ -76,6 +80,8 @@ fn enforce(core: &mut Core, topology: Topology) {
         let text = format!("topology revision {} is in force", core.topology.revision);
         core.event(Level::Info, "topology-changed", text);
         core.out.push_back(Output::TopologyChanged(Box::new((*core.topology).clone())));
+        #[cfg(feature = "next")]
+        crate::next::greet_all(core);
     }
 }
 

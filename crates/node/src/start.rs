@@ -57,6 +57,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         waits: BTreeMap::new(),
         forwarded: BTreeMap::new(),
         neighbours: crate::neighbours::Neighbours::default(),
+        knows: crate::knows::Knows::default(),
         links: BTreeMap::new(),
         watchers: BTreeMap::new(),
         watching: pairline_services::watching::Table::default(),
@@ -141,6 +142,7 @@ pub fn first_steps(core: &mut Core) {
     publish::adopt_stored(core);
     crate::stand_ins::renew(core);
     publish::pair(core);
+    crate::knows::doubt(core);
     let name = core.topology.pool_name(core.pool);
     core.event(Level::Info, "started", format!("server of pool {name} is up, start {}", core.config.boot));
 }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::phone::{self, Phone};
 use common::pool::Pool;
 use pairline_node::command::{Command, Reply};
 
@@ -156,4 +157,55 @@ fn a_dead_server_is_taken_out_and_another_takes_its_place() {
     let view = pool.healthy(fourth);
     assert_eq!(view.servers.len(), 3);
     all_served(&mut pool, 1);
+}
+
+#[test]
+fn a_feature_level_that_a_server_does_not_know_is_not_published_by_any() {
+    let mut pool = Pool::of(3);
+    let mut topology = pool.topology();
+    topology.policies.features.level = pairline_node::level::HIGHEST + 1;
+    for at in 0..3 {
+        let problem = pool.publish(at, &topology).unwrap_err();
+        assert_eq!((problem.status, problem.kind.as_str()), (409, "feature-level"), "{problem:?}");
+        assert!(["fe1", "fe2", "fe3"].iter().all(|name| problem.detail.contains(name)), "{problem:?}");
+    }
+    let text = match pool.must(0, Command::TopologyShow) {
+        Reply::Text { text } => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(!text.contains("level"), "{text}");
+}
+
+#[test]
+fn a_server_that_lacks_users_says_of_nobody_that_there_is_no_such_user() {
+    let mut pool = phone::pool_with(&["alice"]);
+    let mut alice = Phone::udp("alice", 10);
+    assert_eq!(alice.register(&mut pool, 0), Some(200));
+    // One with an empty disk, and one that was away when a user was added.
+    for (wiped, away, user) in [(true, 2, "bob"), (false, 1, "carol")] {
+        if wiped {
+            pool.wipe(away)
+        } else {
+            pool.kill(away)
+        }
+        pool.run(2_000);
+        let (name, password) = (user.to_owned(), phone::PASSWORD.to_owned());
+        pool.must(0, Command::UserAdd { user: name, password, display_name: None, pool: None });
+        pool.start(away);
+        let mut news = Phone::udp(user, 11);
+        let mut refused = 0;
+        let registered = (0..400).any(|_| {
+            pool.run(10);
+            let statuses = [alice.register(&mut pool, away), news.register(&mut pool, away)];
+            assert!(statuses.iter().all(|status| matches!(status, Some(200 | 480 | 500 | 503))), "{statuses:?}");
+            refused += usize::from(statuses != [Some(200); 2]);
+            statuses == [Some(200); 2]
+        });
+        assert!(registered, "{user} is served through it after {refused} refusals");
+        pool.healthy(0);
+    }
+    // Who does not exist is told so again, by it as by the others.
+    let mut nobody = Phone::udp("nobody", 12);
+    let statuses: Vec<_> = (0..3).map(|at| nobody.register(&mut pool, at)).collect();
+    assert_eq!(statuses, [Some(401); 3]);
 }

@@ -19,6 +19,8 @@ use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+const LEVELS: hello::Levels = hello::Levels { lowest: 1, highest: 1 };
+
 struct End {
     links: Links,
     outlet: Outlet,
@@ -65,7 +67,11 @@ impl End {
 
     async fn up(&mut self) -> (LinkId, PeerIdentity) {
         match self.input().await {
-            Input::LinkUp { link, pool, server } => (link, PeerIdentity { pool, server }),
+            Input::LinkUp { link, pool, server } => {
+                let told = self.input().await;
+                assert!(matches!(told, Input::LinkLevel { link: of, highest: 1 } if of == link), "{told:?}");
+                (link, PeerIdentity { pool, server })
+            }
             other => panic!("expected a link, got {other:?}"),
         }
     }
@@ -90,8 +96,8 @@ fn pair(authority: &Authority) -> (End, End) {
 async fn two_servers_link_once_and_frames_pass_both_ways() {
     let authority = Authority::create("test").unwrap().0;
     let (mut east, mut west) = pair(&authority);
-    east.links.set_peers(vec![west.peer()]);
-    west.links.set_peers(vec![east.peer()]);
+    east.links.set_peers(vec![west.peer()], 1);
+    west.links.set_peers(vec![east.peer()], 1);
     let (to_west, at_west) = east.up().await;
     let (to_east, at_east) = west.up().await;
     assert_eq!((at_west, at_east), (identity(2, 2), identity(1, 1)));
@@ -106,18 +112,35 @@ async fn two_servers_link_once_and_frames_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn servers_without_a_common_feature_level_have_no_link_and_both_say_what_to_do() {
+    let authority = Authority::create("test").unwrap().0;
+    let (mut east, mut west) = pair(&authority);
+    // West's deployment uses a level that this build does not know.
+    west.links.set_peers(vec![east.peer()], 2);
+    east.links.set_peers(vec![west.peer()], 1);
+    let told = event(&mut east.events, "link-rejected").await;
+    assert!(
+        told.contains("uses feature level 2, and this build knows up to 1: put the newer program in its place here"),
+        "{told}"
+    );
+    let told = event(&mut west.events, "link-rejected").await;
+    assert!(told.contains("knows feature levels up to 1, and the deployment uses 2 here"), "{told}");
+    assert_eq!((east.links.live(), west.links.live()), (vec![], vec![]));
+}
+
+#[tokio::test]
 async fn the_end_of_a_link_is_told_and_it_comes_back() {
     let authority = Authority::create("test").unwrap().0;
     let (mut east, mut west) = pair(&authority);
-    east.links.set_peers(vec![west.peer()]);
-    west.links.set_peers(vec![east.peer()]);
+    east.links.set_peers(vec![west.peer()], 1);
+    west.links.set_peers(vec![east.peer()], 1);
     let (first, _) = east.up().await;
     west.up().await;
     // The topology drops west for a moment, seen from west only.
-    west.links.set_peers(vec![]);
+    west.links.set_peers(vec![], 1);
     assert!(matches!(east.input().await, Input::LinkDown { link } if link == first));
     assert!(matches!(west.input().await, Input::LinkDown { .. }));
-    west.links.set_peers(vec![east.peer()]);
+    west.links.set_peers(vec![east.peer()], 1);
     let (second, _) = east.up().await;
     assert_ne!(first, second);
     let text = event(&mut east.events, "link-down").await;
@@ -127,8 +150,8 @@ async fn the_end_of_a_link_is_told_and_it_comes_back() {
 async fn refusal_of(bad: Credentials, authority: &Authority) -> String {
     let mut west = end(issue(authority, identity(2, 2)));
     let east = end(bad);
-    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: east.address, name: "east".to_owned() }]);
-    east.links.set_peers(vec![west.peer()]);
+    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: east.address, name: "east".to_owned() }], 1);
+    east.links.set_peers(vec![west.peer()], 1);
     let text = event(&mut west.events, "link-rejected").await;
     assert!(west.outlet.peer().is_none(), "the node must not hear of it");
     text
@@ -170,9 +193,9 @@ async fn the_dialling_side_refuses_a_wrong_pool_too() {
     let authority = Authority::create("test").unwrap().0;
     let mut east = end(issue(&authority, identity(1, 1)));
     let wrong = end(issue(&authority, identity(3, 2)));
-    wrong.links.set_peers(vec![east.peer()]);
+    wrong.links.set_peers(vec![east.peer()], 1);
     let claimed = Peer { identity: identity(2, 2), address: wrong.address, name: "west".to_owned() };
-    east.links.set_peers(vec![claimed]);
+    east.links.set_peers(vec![claimed], 1);
     let text = event(&mut east.events, "link-rejected").await;
     assert!(text.contains("of pool 3 server 2") && text.contains("expected was pool 2 server 2"), "{text}");
     assert!(east.outlet.peer().is_none());
@@ -208,9 +231,9 @@ fn wire(body: &[u8]) -> Vec<u8> {
 async fn an_oversized_frame_ends_the_link_in_words() {
     let authority = Authority::create("test").unwrap().0;
     let mut west = end(issue(&authority, identity(2, 2)));
-    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }]);
+    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }], 1);
     let mut stream = impostor(&west, &authority).await;
-    stream.write_all(&wire(&hello::encode(identity(1, 1)))).await.unwrap();
+    stream.write_all(&wire(&hello::encode(identity(1, 1), LEVELS))).await.unwrap();
     west.up().await;
     stream.write_all(&(17 * 1024 * 1024_u32).to_be_bytes()).await.unwrap();
     let text = event(&mut west.events, "link-down").await;
@@ -222,9 +245,9 @@ async fn an_oversized_frame_ends_the_link_in_words() {
 async fn a_compressed_frame_that_claims_too_much_ends_the_link() {
     let authority = Authority::create("test").unwrap().0;
     let mut west = end(issue(&authority, identity(2, 2)));
-    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }]);
+    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }], 1);
     let mut stream = impostor(&west, &authority).await;
-    stream.write_all(&wire(&hello::encode(identity(1, 1)))).await.unwrap();
+    stream.write_all(&wire(&hello::encode(identity(1, 1), LEVELS))).await.unwrap();
     west.up().await;
     let mut bomb = 10_u32.to_be_bytes().to_vec();
     bomb.push(1);
@@ -239,10 +262,10 @@ async fn a_compressed_frame_that_claims_too_much_ends_the_link() {
 async fn another_version_and_a_false_hello_are_refused_in_words() {
     let authority = Authority::create("test").unwrap().0;
     let mut west = end(issue(&authority, identity(2, 2)));
-    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }]);
-    let mut newer = hello::encode(identity(1, 1));
+    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }], 1);
+    let mut newer = hello::encode(identity(1, 1), LEVELS);
     newer[4] = 9;
-    let liar = hello::encode(identity(1, 7));
+    let liar = hello::encode(identity(1, 7), LEVELS);
     let cases: [(&[u8], &str); 3] = [
         (&newer, "version 9"),
         (&liar, "its certificate says pool 1 server 1"),
@@ -260,12 +283,12 @@ async fn another_version_and_a_false_hello_are_refused_in_words() {
 async fn a_newer_link_replaces_the_older_one_in_order() {
     let authority = Authority::create("test").unwrap().0;
     let mut west = end(issue(&authority, identity(2, 2)));
-    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }]);
+    west.links.set_peers(vec![Peer { identity: identity(1, 1), address: west.address, name: "east".to_owned() }], 1);
     let mut first = impostor(&west, &authority).await;
-    first.write_all(&wire(&hello::encode(identity(1, 1)))).await.unwrap();
+    first.write_all(&wire(&hello::encode(identity(1, 1), LEVELS))).await.unwrap();
     let (older, _) = west.up().await;
     let mut second = impostor(&west, &authority).await;
-    second.write_all(&wire(&hello::encode(identity(1, 1)))).await.unwrap();
+    second.write_all(&wire(&hello::encode(identity(1, 1), LEVELS))).await.unwrap();
     assert!(matches!(west.input().await, Input::LinkDown { link } if link == older), "the end comes first");
     let (newer, _) = west.up().await;
     assert_ne!(older, newer);
@@ -274,9 +297,12 @@ async fn a_newer_link_replaces_the_older_one_in_order() {
 
 #[test]
 fn the_hello_is_frozen() {
-    let golden = [b'P', b'L', b'N', b'K', 1, 0x01, 0x02, 0, 0, 0x03, 0x04];
-    assert_eq!(hello::encode(identity(0x0102, 0x0304)), golden);
-    assert_eq!(hello::check(&golden, identity(0x0102, 0x0304)), Ok(()));
+    let without_levels = [b'P', b'L', b'N', b'K', 1, 0x01, 0x02, 0, 0, 0x03, 0x04];
+    let golden = [&without_levels[..], &[0, 1, 0, 3]].concat();
+    let levels = hello::Levels { lowest: 1, highest: 3 };
+    assert_eq!(hello::encode(identity(0x0102, 0x0304), levels)[..], golden);
+    assert_eq!(hello::check(&golden, identity(0x0102, 0x0304), LEVELS), Ok(3));
+    assert_eq!(hello::check(&without_levels, identity(0x0102, 0x0304), LEVELS), Ok(1));
 }
 
 #[test]

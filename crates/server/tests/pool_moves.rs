@@ -10,41 +10,8 @@ mod people;
 mod processes;
 mod support;
 
-use handset::Handset;
-use people::{USERS, contact, contacts_at, with_phones};
-use processes::Pool;
-use std::time::{Duration, Instant};
-use support::{PATIENCE, wait_for};
-
-const ONE_ANSWER: Duration = Duration::from_secs(2);
-
-/// One change of each user, through servers in turn; asked again where one is just gone.
-fn change(pool: &Pool, through: &[usize], number: u64) {
-    for n in 0..USERS {
-        let tries = through.iter().cycle().skip(n).copied();
-        let mut tries = tries;
-        wait_for("a change", || pool.ask(tries.next().unwrap(), &contact(&format!("user{n}"), number)).ok());
-    }
-}
-
-/// Every user is registered, reached by message and read whole through each of these servers.
-fn all_served(pool: &Pool, phones: &mut [Handset], through: &[usize], contacts: usize) {
-    for n in 0..USERS {
-        let at = pool.sip(through[n % through.len()]);
-        let status = wait_for("a registration", || phones[n].register(at, ONE_ANSWER).filter(|status| *status == 200));
-        assert_eq!(status, 200);
-    }
-    for n in 0..USERS {
-        let (to, text) = ((n + 1) % USERS, format!("hello-{contacts}-{n}"));
-        let user = phones[to].user.clone();
-        let sent = phones[n].message(pool.sip(through[n % through.len()]), &user, &text, PATIENCE);
-        assert_eq!(sent, Some(200), "a message from {n} to {to}\n{}", pool.logs());
-        phones[to].next(&text);
-        for at in through {
-            assert_eq!(contacts_at(pool, *at, &user), contacts, "{user} at server {at}");
-        }
-    }
-}
+use people::{all_served, change, with_phones};
+use std::time::Instant;
 
 #[test]
 fn a_server_whose_disk_was_emptied_has_everything_again_and_counts_again() {

@@ -17,6 +17,7 @@ mod parse;
 mod parse_policy;
 mod parse_proxy;
 pub mod policy;
+pub mod policy_features;
 pub mod policy_overload;
 pub mod policy_proxy;
 pub mod publish;

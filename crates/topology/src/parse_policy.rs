@@ -6,8 +6,8 @@ use crate::parse_proxy;
 use crate::policy::{
     Algorithm, AuthPolicy, AuthRule, LimitPolicy, Policies, ProcedurePolicy, RegistrationPolicy, ResiliencePolicy,
 };
-use crate::policy_overload;
 use crate::reader::{Findings, Section};
+use crate::{policy_features, policy_overload};
 
 const ALGORITHMS: &[(&str, Algorithm)] =
     &[("SHA-256", Algorithm::Sha256), ("SHA-512-256", Algorithm::Sha512_256), ("MD5", Algorithm::Md5)];
@@ -24,6 +24,7 @@ pub(crate) fn policies(mut s: Section<'_>, f: &mut Findings) -> Policies {
         trust: parse_proxy::trust(s.section(f, "trust"), f),
         emergency: parse_proxy::emergency(s.section(f, "emergency"), f),
         overload: policy_overload::overload(s.section(f, "overload"), f),
+        features: policy_features::features(s.section(f, "features"), f),
     };
     s.done(f);
     policies

@@ -3,6 +3,7 @@
 //! Owns their types, defaults and bounds. The defaults are those of the original where it has them (reference: registrar
 //! settings); floors are lower so that a network may choose short expiries. Does not own what is done with them.
 
+use crate::policy_features::FeaturePolicy;
 use crate::policy_overload::OverloadPolicy;
 use crate::policy_proxy::{EmergencyPolicy, ProxyPolicy, TrustPolicy};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Policies {
     pub emergency: EmergencyPolicy,
     /// What is refused when more comes than can be done.
     pub overload: OverloadPolicy,
+    /// What servers may say to each other and write down.
+    #[serde(skip_serializing_if = "FeaturePolicy::is_lowest")]
+    pub features: FeaturePolicy,
 }
 
 /// Registration: expiries in seconds and counts per user.

@@ -14,6 +14,7 @@ pub async fn publish(cx: &TaskCx, document: &str, dry_run: bool) -> Result<Reply
     let new = pairline_topology::parse("the document", document).map_err(|errors| pairing::refused(&errors))?;
     let old = cx.with(|core| std::rc::Rc::clone(&core.topology));
     let plan = plan_publish(&old, &new).map_err(|errors| pairing::refused(&errors))?;
+    cx.with(|core| crate::level::may_follow(core, &new))?;
     let own = cx.with(|core| core.pool);
     let gone: Vec<&Server> = old.servers_of(own).into_iter().filter(|server| new.server(server.id).is_none()).collect();
     if !gone.is_empty() {

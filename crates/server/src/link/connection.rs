@@ -3,7 +3,7 @@
 //! Owns the connection. Does not own which link is current for a server (`links`).
 
 use super::frame::{Decoder, Encoder, FrameError, LARGEST};
-use super::hello::{self, HelloError};
+use super::hello::{self, HelloError, Levels};
 use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::Inbox;
 use crate::tls::PeerIdentity;
@@ -80,7 +80,7 @@ pub fn watch(stream: &TcpStream, dead_after: Duration) {
     let _ = stream.set_nodelay(true);
 }
 
-/// Exchanges hellos.
+/// Exchanges hellos; gives the highest feature level that the peer knows.
 ///
 /// # Errors
 /// [`LinkError`].
@@ -88,9 +88,10 @@ pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     me: PeerIdentity,
     peer: PeerIdentity,
-) -> Result<(), LinkError> {
+    levels: Levels,
+) -> Result<u16, LinkError> {
     let mut out = Vec::new();
-    Encoder::new().map_err(LinkError::Write)?.encode(&hello::encode(me), &mut out)?;
+    Encoder::new().map_err(LinkError::Write)?.encode(&hello::encode(me, levels), &mut out)?;
     stream.write_all(&out).await.map_err(tls_error)?;
     stream.flush().await.map_err(tls_error)?;
     let mut decoder = Decoder::new().map_err(LinkError::Write)?;
@@ -100,7 +101,7 @@ pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         Err(FrameError::TooLong(_)) => Err(HelloError::NotHello.into()),
         Err(e) => Err(e.into()),
         Ok(None) => Err(LinkError::Closed),
-        Ok(Some((hello, _))) => Ok(hello::check(&hello, peer)?),
+        Ok(Some((hello, _))) => Ok(hello::check(&hello, peer, levels)?),
     }
 }
 

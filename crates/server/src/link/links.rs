@@ -4,6 +4,7 @@
 //! one replaces an older one, whose end may not have been noticed yet. Owns the table, budgets and reconnection.
 
 use super::connection::{self, LinkError};
+use super::hello::Levels;
 use super::throttle::Throttle;
 use crate::shell::counters::{Counters, count};
 use crate::shell::events::EventHub;
@@ -15,11 +16,13 @@ use bytes::Bytes;
 use pairline_group::LinkId;
 use pairline_node::event::Level;
 use pairline_node::io::Input;
+use pairline_node::level::HIGHEST;
+use pairline_topology::policy_features::LOWEST;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
@@ -129,6 +132,8 @@ struct Inner {
     throttle: Throttle,
     runtime: Handle,
     table: Mutex<Table>,
+    /// The feature level that the deployment uses.
+    level: AtomicU16,
 }
 
 /// The links.
@@ -172,6 +177,7 @@ impl Links {
             throttle: Throttle::default(),
             runtime: setup.runtime.clone(),
             table: Mutex::default(),
+            level: AtomicU16::new(LOWEST),
         };
         let links = Links(Arc::new(inner));
         let _entered = setup.runtime.enter();
@@ -180,9 +186,11 @@ impl Links {
         Ok(links)
     }
 
-    /// Sets the servers to be linked with: dials new ones, ends links with those that are gone.
-    pub fn set_peers(&self, peers: Vec<Peer>) {
+    /// Sets the servers to be linked with: dials new ones, ends links with those that are gone. `level` is the feature level that is in force
+    /// from now on, for links to come: those that are up were made by servers that know it.
+    pub fn set_peers(&self, peers: Vec<Peer>, level: u16) {
         let inner = &self.0;
+        inner.level.store(level, Ordering::Relaxed);
         let peers: BTreeMap<PeerIdentity, Peer> =
             peers.into_iter().filter(|p| p.identity != inner.me).map(|p| (p.identity, p)).collect();
         inner.allowed.set(peers.keys().copied().collect());
@@ -257,6 +265,10 @@ impl Inner {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn levels(&self) -> Levels {
+        Levels { lowest: self.level.load(Ordering::Relaxed), highest: HIGHEST }
+    }
+
     fn name_of(&self, peer: PeerIdentity) -> String {
         self.lock().peers.get(&peer).map_or_else(|| peer.to_string(), |p| p.name.clone())
     }
@@ -278,10 +290,10 @@ async fn dial_for_ever(inner: Arc<Inner>, peer: Peer) {
     let mut wait = inner.times.retry_first;
     loop {
         match dial(&inner, &peer).await {
-            Ok(stream) => {
+            Ok((stream, highest)) => {
                 inner.throttle.settle(&peer.name);
                 wait = inner.times.retry_first;
-                run(&inner, stream, peer.identity).await;
+                run(&inner, stream, peer.identity, highest).await;
             }
             Err(error) => inner.complain(&peer.name, &peer.name, &error),
         }
@@ -293,7 +305,7 @@ async fn dial_for_ever(inner: Arc<Inner>, peer: Peer) {
     }
 }
 
-async fn dial(inner: &Inner, peer: &Peer) -> Result<TlsStream<TcpStream>, LinkError> {
+async fn dial(inner: &Inner, peer: &Peer) -> Result<(TlsStream<TcpStream>, u16), LinkError> {
     let connecting = connect(peer.address, inner.local);
     let tcp = tokio::time::timeout(inner.times.connect, connecting)
         .await
@@ -305,8 +317,8 @@ async fn dial(inner: &Inner, peer: &Peer) -> Result<TlsStream<TcpStream>, LinkEr
         let name = ServerName::IpAddress(peer.address.ip().into());
         let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(connection::tls_error)?;
         let mut stream = TlsStream::Client(stream);
-        connection::greet(&mut stream, inner.me, peer.identity).await?;
-        Ok(stream)
+        let highest = connection::greet(&mut stream, inner.me, peer.identity, inner.levels()).await?;
+        Ok((stream, highest))
     };
     tokio::time::timeout(inner.times.handshake, handshake).await.map_err(|_| LinkError::Slow)?
 }
@@ -330,7 +342,7 @@ async fn accept(inner: Arc<Inner>, listener: tokio::net::TcpListener, acceptor: 
                     let welcomed = tokio::time::timeout(inner.times.handshake, welcome(&inner, tcp, &acceptor)).await;
                     drop(permit);
                     match welcomed.unwrap_or(Err(LinkError::Slow)) {
-                        Ok((stream, peer)) => run(&inner, stream, peer).await,
+                        Ok((stream, peer, highest)) => run(&inner, stream, peer, highest).await,
                         Err(error) => {
                             let about = from.ip().to_string();
                             inner.complain(&about, &format!("{from} (it connected to us)"), &error);
@@ -347,19 +359,19 @@ async fn welcome(
     inner: &Inner,
     tcp: TcpStream,
     acceptor: &TlsAcceptor,
-) -> Result<(TlsStream<TcpStream>, PeerIdentity), LinkError> {
+) -> Result<(TlsStream<TcpStream>, PeerIdentity, u16), LinkError> {
     connection::watch(&tcp, inner.times.dead_after);
     let stream = acceptor.accept(tcp).await.map_err(connection::tls_error)?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
     let certificate = certificate.ok_or_else(|| LinkError::Tls("the peer presented no certificate".to_owned()))?;
     let peer = PeerIdentity::of_certificate(certificate).map_err(|e| LinkError::Tls(e.to_string()))?;
     let mut stream = TlsStream::Server(stream);
-    connection::greet(&mut stream, inner.me, peer).await?;
-    Ok((stream, peer))
+    let highest = connection::greet(&mut stream, inner.me, peer, inner.levels()).await?;
+    Ok((stream, peer, highest))
 }
 
 /// Makes the link the current one of its server, runs it, and tells the node of both.
-async fn run(inner: &Inner, stream: TlsStream<TcpStream>, peer: PeerIdentity) {
+async fn run(inner: &Inner, stream: TlsStream<TcpStream>, peer: PeerIdentity, highest: u16) {
     let turn = {
         let mut table = inner.lock();
         for older in table.live.values().filter(|l| l.peer == peer) {
@@ -386,7 +398,8 @@ async fn run(inner: &Inner, stream: TlsStream<TcpStream>, peer: PeerIdentity) {
     inner.events.emit(Level::Info, "link-up", format!("link with {name} is up"));
     let up = Input::LinkUp { link, pool: peer.pool, server: peer.server };
     let mut why = LinkError::Stopping;
-    if inner.inbox.peer(up, 0).await.is_ok() {
+    let level = Input::LinkLevel { link, highest };
+    if inner.inbox.peer(up, 0).await.is_ok() && inner.inbox.peer(level, 0).await.is_ok() {
         let (reader, writer) = tokio::io::split(stream);
         let reader = tokio::io::BufReader::with_capacity(READ, reader);
         why = tokio::select! {

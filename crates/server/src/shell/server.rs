@@ -398,7 +398,8 @@ impl Parts {
             push: self.options.push.clone(),
             counters: self.counters.clone(),
         };
-        links.set_peers(upkeep::peers(&self.topology, self.options.credentials.identity()));
+        let peers = upkeep::peers(&self.topology, self.options.credentials.identity());
+        links.set_peers(peers, pairline_node::level::in_force(&self.topology));
         let data = self.options.config.data.clone();
         let shown = vec![self.options.credentials.certified().clone(), self.options.sip_certificate.clone()];
         let facts = FactFinder::new(data, shown, self.log_bytes.clone());

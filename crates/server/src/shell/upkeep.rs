@@ -102,7 +102,8 @@ impl Upkeep {
     }
 
     fn follow(&self, topology: Topology) {
-        self.links.set_peers(peers(&topology, self.credentials.identity()));
+        let level = pairline_node::level::in_force(&topology);
+        self.links.set_peers(peers(&topology, self.credentials.identity()), level);
         self.zone.set_topology(Arc::new(topology));
     }
 }

@@ -5,8 +5,11 @@
 
 use crate::handset::Handset;
 use crate::processes::Pool;
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, wait_for};
 use pairline_node::command::{Command, Reply};
+use std::time::Duration;
+
+const ONE_ANSWER: Duration = Duration::from_secs(2);
 
 /// Everybody's.
 pub const PASSWORD: &str = "correct horse";
@@ -39,6 +42,33 @@ pub fn contacts_at(pool: &Pool, n: usize, user: &str) -> usize {
     match pool.ask(n, &Command::ContactList { user: user.to_owned() }) {
         Ok(Reply::Contacts { contacts, read_only: false }) => contacts.len(),
         other => panic!("contacts of {user} at server {n}: {other:?}\n{}", pool.logs()),
+    }
+}
+
+/// One change of each user, through servers in turn; asked again where one is just gone.
+pub fn change(pool: &Pool, through: &[usize], number: u64) {
+    for n in 0..USERS {
+        let mut tries = through.iter().cycle().skip(n).copied();
+        wait_for("a change", || pool.ask(tries.next().unwrap(), &contact(&format!("user{n}"), number)).ok());
+    }
+}
+
+/// Every user is registered, reached by message and read whole through each of these servers.
+pub fn all_served(pool: &Pool, phones: &mut [Handset], through: &[usize], contacts: usize) {
+    for n in 0..USERS {
+        let at = pool.sip(through[n % through.len()]);
+        let status = wait_for("a registration", || phones[n].register(at, ONE_ANSWER).filter(|status| *status == 200));
+        assert_eq!(status, 200);
+    }
+    for n in 0..USERS {
+        let (to, text) = ((n + 1) % USERS, format!("hello-{contacts}-{n}"));
+        let user = phones[to].user.clone();
+        let sent = phones[n].message(pool.sip(through[n % through.len()]), &user, &text, PATIENCE);
+        assert_eq!(sent, Some(200), "a message from {n} to {to}\n{}", pool.logs());
+        phones[to].next(&text);
+        for at in through {
+            assert_eq!(contacts_at(pool, *at, &user), contacts, "{user} at server {at}");
+        }
     }
 }
 

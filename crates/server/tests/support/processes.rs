@@ -1,7 +1,7 @@
 //! Real server processes of one Enterprise pool, each on a loopback address of its own.
 #![allow(dead_code)]
 
-use crate::support::{Folder, PATIENCE, address};
+use crate::support::{Folder, PATIENCE, address, wait_for};
 use pairline_node::command::{Command, Problem, Reply};
 use pairline_node::view::HealthView;
 use pairline_server::client::{Access, CallError, Prefer, Session};
@@ -10,7 +10,9 @@ use pairline_server::up::layout::Layout;
 use pairline_topology::Topology;
 use pairline_topology::demo::{self, EAST};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ pub struct Pool {
     access: Access,
     runtime: tokio::runtime::Runtime,
     servers: Vec<Option<Child>>,
+    /// The programs of servers that run another one than this build's.
+    programs: BTreeMap<usize, PathBuf>,
     _folder: Folder,
     _alone: MutexGuard<'static, ()>,
 }
@@ -39,7 +43,9 @@ impl Pool {
         let access = Access::find(&[], layout.root(), None, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let empty = (0..servers).map(|_| None).collect();
-        let mut pool = Pool { topology, layout, access, runtime, servers: empty, _folder: folder, _alone: alone };
+        let programs = BTreeMap::new();
+        let mut pool =
+            Pool { topology, layout, access, runtime, servers: empty, programs, _folder: folder, _alone: alone };
         (0..servers).for_each(|n| pool.launch(n));
         pool.wait("healthy", 0);
         pool
@@ -49,7 +55,8 @@ impl Pool {
     pub fn launch(&mut self, n: usize) {
         let config = self.layout.server_config(&self.topology.server[n].name);
         let log = std::fs::File::options().append(true).create(true).open(self.log(n)).unwrap();
-        let child = std::process::Command::new(env!("CARGO_BIN_EXE_pairline"))
+        let own = PathBuf::from(env!("CARGO_BIN_EXE_pairline"));
+        let child = std::process::Command::new(self.programs.get(&n).unwrap_or(&own))
             .args(["server", "--log", "json", "--with-parent", "--config"])
             .arg(config)
             .stdin(Stdio::piped())
@@ -62,6 +69,26 @@ impl Pool {
 
     fn log(&self, n: usize) -> std::path::PathBuf {
         self.layout.server(&self.topology.server[n].name).join("log.jsonl")
+    }
+
+    /// From its next start on a server runs this program; `None`: this build's.
+    pub fn install(&mut self, n: usize, program: Option<&Path>) {
+        match program {
+            Some(program) => self.programs.insert(n, program.to_owned()),
+            None => self.programs.remove(&n),
+        };
+    }
+
+    /// Waits for the end of a server that cannot go on; whether it ended well.
+    pub fn ended(&mut self, n: usize) -> bool {
+        let mut child = self.servers[n].take().unwrap();
+        let status = wait_for("the end of a server", || child.try_wait().unwrap());
+        status.success()
+    }
+
+    /// Everything that a server has said.
+    pub fn said(&self, n: usize) -> String {
+        std::fs::read_to_string(self.log(n)).unwrap_or_default()
     }
 
     /// Kills one server with SIGKILL.
@@ -79,13 +106,18 @@ impl Pool {
 
     /// Publishes a topology by the command line.
     pub fn publish(&mut self, topology: Topology) {
-        let file = self.layout.root().join("new.toml");
-        let document = pairline_topology::to_toml(&Topology { revision: 0, ..topology.clone() });
-        std::fs::write(&file, document).unwrap();
-        let output = self.command(&["topology", "publish", file.to_str().unwrap()]).wait_while(|| {});
+        let output = self.try_publish(&topology);
         assert!(output.status.success(), "{output:?}\n{}", self.logs());
         self.access = Access::find(&[], self.layout.root(), None, None).unwrap();
         self.topology = topology;
+    }
+
+    /// Publishes a topology by the command line, whatever comes of it.
+    pub fn try_publish(&self, topology: &Topology) -> std::process::Output {
+        let file = self.layout.root().join("new.toml");
+        let document = pairline_topology::to_toml(&Topology { revision: 0, ..topology.clone() });
+        std::fs::write(&file, document).unwrap();
+        self.command(&["topology", "publish", file.to_str().unwrap()]).wait_while(|| {})
     }
 
     /// So many servers more: published, created, started.
