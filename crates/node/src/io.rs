@@ -65,6 +65,11 @@ pub enum Input {
         /// The level.
         highest: u16,
     },
+    /// Another server of the deployment says that this feature level is in force, and refuses a link with less.
+    LevelInForce {
+        /// The level.
+        level: u16,
+    },
     /// That link is gone.
     LinkDown {
         /// Which.

@@ -5,6 +5,7 @@
 
 use crate::command::Problem;
 use crate::core::Core;
+use crate::io::Output;
 use pairline_group::{LinkId, ServerId};
 use pairline_topology::Topology;
 use pairline_topology::policy_features::LOWEST;
@@ -27,9 +28,16 @@ pub fn told(core: &mut Core, link: LinkId, highest: u16) {
     crate::next::greet(core, link);
 }
 
-/// A document with a level that this build does not know must not be worked with.
-pub fn beyond(topology: &Topology) -> Option<String> {
-    let level = in_force(topology);
+/// The deployment uses this level: with one that it does not know this build must not go on. True if so.
+pub fn ends(core: &mut Core, level: u16) -> bool {
+    if let Some(reason) = beyond(level) {
+        core.out.push_back(Output::Fatal { reason });
+        return true;
+    }
+    false
+}
+
+fn beyond(level: u16) -> Option<String> {
     (level > HIGHEST).then(|| {
         format!("the deployment uses feature level {level}, and this build knows up to {HIGHEST}: put the newer program in its place again")
     })

@@ -245,6 +245,9 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::FlowClosed { flow } => sip_side::flow_closed(core, flow),
         Input::LinkUp { link, pool, server } => peer_side::up(core, link, pool, server),
         Input::LinkLevel { link, highest } => crate::level::told(core, link, highest),
+        Input::LevelInForce { level } => {
+            crate::level::ends(core, level);
+        }
         Input::LinkDown { link } => peer_side::down(core, link),
         Input::Synced { batch } => core.host.handle(now, HostInput::Synced { batch }),
         Input::CheckpointDone { id } => crate::checkpoints::done(core, id),

@@ -59,8 +59,7 @@ fn taken_out(core: &mut Core, topology: &Topology) {
 }
 
 fn enforce(core: &mut Core, topology: Topology) {
-    if let Some(reason) = crate::level::beyond(&topology) {
-        core.out.push_back(Output::Fatal { reason });
+    if crate::level::ends(core, crate::level::in_force(&topology)) {
         return;
     }
     if topology.server(core.config.server).is_none() {

@@ -65,6 +65,18 @@ impl End {
         tokio::time::timeout(PATIENCE, waiting).await.expect("no input came")
     }
 
+    async fn control(&mut self) -> Input {
+        let waiting = async {
+            loop {
+                if let Some(input) = self.outlet.control() {
+                    return input;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("no word came")
+    }
+
     async fn up(&mut self) -> (LinkId, PeerIdentity) {
         match self.input().await {
             Input::LinkUp { link, pool, server } => {
@@ -126,6 +138,9 @@ async fn servers_without_a_common_feature_level_have_no_link_and_both_say_what_t
     let told = event(&mut west.events, "link-rejected").await;
     assert!(told.contains("knows feature levels up to 1, and the deployment uses 2 here"), "{told}");
     assert_eq!((east.links.live(), west.links.live()), (vec![], vec![]));
+    let end = east.control().await;
+    assert!(matches!(end, Input::LevelInForce { level: 2 }), "{end:?}");
+    assert!(west.outlet.control().is_none());
 }
 
 #[tokio::test]

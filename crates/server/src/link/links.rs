@@ -4,7 +4,7 @@
 //! one replaces an older one, whose end may not have been noticed yet. Owns the table, budgets and reconnection.
 
 use super::connection::{self, LinkError};
-use super::hello::Levels;
+use super::hello::{HelloError, Levels};
 use super::throttle::Throttle;
 use crate::shell::counters::{Counters, count};
 use crate::shell::events::EventHub;
@@ -273,6 +273,14 @@ impl Inner {
         self.lock().peers.get(&peer).map_or_else(|| peer.to_string(), |p| p.name.clone())
     }
 
+    /// A server of the deployment that refuses this build says so to the node: its copies may not be what they were.
+    async fn outlived(&self, error: &LinkError) {
+        if let LinkError::Hello(HelloError::Newer { theirs, .. }) = error {
+            // If the node has ended, nobody needs to know.
+            let _ = self.inbox.control(Input::LevelInForce { level: theirs.lowest }).await;
+        }
+    }
+
     fn complain(&self, about: &str, who: &str, error: &LinkError) {
         if error.is_rejection() {
             count(&self.counters.link_rejected);
@@ -295,7 +303,10 @@ async fn dial_for_ever(inner: Arc<Inner>, peer: Peer) {
                 wait = inner.times.retry_first;
                 run(&inner, stream, peer.identity, highest).await;
             }
-            Err(error) => inner.complain(&peer.name, &peer.name, &error),
+            Err(error) => {
+                inner.complain(&peer.name, &peer.name, &error);
+                inner.outlived(&error).await;
+            }
         }
         // Half the wait for certain, the other half by chance, so that servers do not dial in step.
         let random = crate::tls::random_u64().unwrap_or(0) % 1000;
@@ -346,6 +357,7 @@ async fn accept(inner: Arc<Inner>, listener: tokio::net::TcpListener, acceptor: 
                         Err(error) => {
                             let about = from.ip().to_string();
                             inner.complain(&about, &format!("{from} (it connected to us)"), &error);
+                            inner.outlived(&error).await;
                         }
                     }
                 });
