@@ -15,7 +15,7 @@ pub async fn publish(cx: &TaskCx, document: &str, dry_run: bool) -> Result<Reply
     let old = cx.with(|core| std::rc::Rc::clone(&core.topology));
     let plan = plan_publish(&old, &new).map_err(|errors| pairing::refused(&errors))?;
     let own = cx.with(|core| core.pool);
-    let gone: Vec<&Server> = old.servers_of(own).into_iter().filter(|server| new.server(server.id).is_none()).collect();
+    let gone: Vec<&Server> = old.voters_of(own).into_iter().filter(|server| new.server(server.id).is_none()).collect();
     if !gone.is_empty() {
         may_go(cx, &gone).await?;
     }
