@@ -25,6 +25,7 @@ const TAG_FENCE: u8 = 6;
 const TAG_TAIL_STORED: u8 = 7;
 const TAG_RESTORED: u8 = 8;
 const TAG_CHANGE: u8 = 9;
+const TAG_BARE: u8 = 10;
 /// Version of a checkpoint's meta; those of version 1 end before `restored`, those of version 2 before `replica`.
 const META_VERSION: u8 = 3;
 const META_BEFORE: u8 = 2;
@@ -264,6 +265,8 @@ pub(crate) enum Item {
     Restored,
     /// A change of the configuration.
     Change(Change),
+    /// An item of which a witness knows only where it stands: what it says is with those that hold data.
+    Bare,
 }
 
 /// Encodes an item; the bytes are the payload of a log record.
@@ -283,6 +286,7 @@ pub(crate) fn encode_item(item: &Item) -> Bytes {
         Item::Restored => Bytes::from_static(&[VERSION, TAG_RESTORED]),
         Item::SeedAbort => Bytes::from_static(&[VERSION, TAG_SEED_ABORT]),
         Item::Change(change) => encode_change(change),
+        Item::Bare => bare(),
         Item::Fence(fence) => framed(TAG_FENCE, plain(fence)),
         Item::TailStored(mark) => framed(TAG_TAIL_STORED, plain(mark)),
     }
@@ -312,6 +316,7 @@ pub(crate) fn decode_item(bytes: &Bytes) -> Result<Item, DecodeError> {
         TAG_FENCE => Item::Fence(postcard::from_bytes(&rest)?),
         TAG_TAIL_STORED => Item::TailStored(postcard::from_bytes(&rest)?),
         TAG_RESTORED => Item::Restored,
+        TAG_BARE => Item::Bare,
         TAG_CHANGE => {
             let change: Change = postcard::from_bytes(&rest)?;
             if change.steps.len() > MOST_STEPS {
@@ -326,6 +331,16 @@ pub(crate) fn decode_item(bytes: &Bytes) -> Result<Item, DecodeError> {
 /// The bytes of an item that is a change of the configuration.
 pub(crate) fn encode_change(change: &Change) -> Bytes {
     [&[VERSION, TAG_CHANGE][..], &plain(change)].concat().into()
+}
+
+/// The bytes of an item without its content.
+pub(crate) fn bare() -> Bytes {
+    Bytes::from_static(&[VERSION, TAG_BARE])
+}
+
+/// Whether an item is one without its content.
+pub(crate) fn is_bare(item: &[u8]) -> bool {
+    item.starts_with(&[VERSION, TAG_BARE])
 }
 
 /// Whether an item is a change of the configuration.
@@ -367,7 +382,7 @@ pub(crate) fn decode_hard(bytes: &[u8]) -> Result<HardOf, DecodeError> {
 }
 
 /// Everything of a checkpoint but the records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
     pub(crate) applied: u64,
     pub(crate) applied_term: u64,

@@ -23,9 +23,10 @@ pub struct HostConfig {
     pub pool: PoolId,
     /// The server.
     pub server: ServerId,
-    /// All servers of the pool, this one too, in any order: each group has copies on three of them
-    /// ([`crate::placement`]).
+    /// All servers of the pool that hold data, in any order: each group has copies on three of them ([`crate::placement`]).
     pub servers: Vec<ServerId>,
+    /// The server of the pool that votes in all groups and holds no data; not among `servers`. It may be this one. Meant for pools of two.
+    pub witness: Option<ServerId>,
     /// Rises each time that what is on the server's disk is not to be believed any more: 1 unless somebody says so. That a disk was emptied
     /// the others find out, and have its server come in under a higher one.
     pub incarnation: u64,
@@ -54,6 +55,7 @@ impl HostConfig {
             pool,
             server,
             servers: vec![server],
+            witness: None,
             incarnation: 1,
             joins: false,
             seed: 0,
@@ -69,6 +71,16 @@ impl HostConfig {
     /// Whether this server may be one of those with which its pool began.
     pub(crate) fn founds(&self) -> bool {
         self.servers.len() < 2 || (!self.joins && self.incarnation <= 1)
+    }
+
+    /// Whether this server is the pool's witness.
+    pub(crate) fn is_witness(&self) -> bool {
+        self.witness == Some(self.server)
+    }
+
+    /// The other servers of the pool, the witness too.
+    pub(crate) fn other_servers(&self) -> impl Iterator<Item = ServerId> {
+        self.servers.iter().copied().chain(self.witness).filter(|server| *server != self.server)
     }
 
     /// Whether a group that this disk does not have may be opened without asking anybody: nobody else can have it.

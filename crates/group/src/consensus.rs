@@ -12,6 +12,7 @@ mod lease;
 mod log;
 pub(crate) mod members;
 mod message;
+mod witness;
 
 pub use check::Impossible;
 pub(crate) use members::{Change, MOST_STEPS, Members, Step};
@@ -26,8 +27,10 @@ use log::MemLog;
 use raft::eraftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
 use std::collections::{BTreeSet, VecDeque};
+use witness::Witnessing;
 
-/// Number of a replica in its group: which server, and which of the disks that it has had. Never 0, never used again.
+/// Number of a replica in its group: which server, which of the disks that it has had, and whether it is a witness. Never 0, never used
+/// again.
 pub type ReplicaId = u64;
 
 /// Ticks without a leader after which a replica helps another to lead, if it is asked. None campaigns before one more has passed.
@@ -109,6 +112,9 @@ pub(crate) struct Faults {
     pub(crate) changes_at_append: bool,
     pub(crate) learners_count: bool,
     pub(crate) old_number_accepted: bool,
+    pub(crate) witness_leads: bool,
+    pub(crate) witness_votes_for_all: bool,
+    pub(crate) witness_counted: bool,
 }
 
 /// A campaign that does not wait for the election timeout.
@@ -157,7 +163,7 @@ pub(crate) struct Consensus {
     keep: u64,
     faults: Faults,
     members: Members,
-    /// All that vote, in order.
+    /// All that vote and may lead, in order.
     voters: Vec<ReplicaId>,
     /// The newest change of the configuration in the log.
     changed_at: u64,
@@ -178,6 +184,8 @@ pub(crate) struct Consensus {
     hurry: Option<Hurry>,
     /// Whether it is to leave it to others to lead.
     yields: bool,
+    /// What the leader keeps account of where there is a witness.
+    witnessing: Witnessing,
     /// What a leader says with its heartbeats.
     note: Bytes,
     /// What may be sent now.
@@ -209,7 +217,7 @@ impl Consensus {
         let config = Config {
             id: start.replica,
             election_tick: ELECTION_TICKS,
-            max_election_tick: 4 * ELECTION_TICKS + start.members.voters.len(),
+            max_election_tick: most_ticks(&start),
             heartbeat_tick: HEARTBEAT_TICKS,
             applied,
             max_size_per_msg: 1 << 20,
@@ -246,6 +254,7 @@ impl Consensus {
             since: None,
             hurry: None,
             yields: false,
+            witnessing: Witnessing::default(),
             note: Bytes::new(),
             outbox: Vec::new(),
             held: VecDeque::new(),
@@ -265,7 +274,8 @@ impl Consensus {
         let turn = mix(self.seed ^ mix(self.node.raft.term));
         let place = self.place(turn, |_| true);
         let yields = if self.yields { 2 * ELECTION_TICKS } else { 0 };
-        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + 1 + place + yields);
+        let own = if self.never_leads() { usize::MAX - 1 } else { ELECTION_TICKS + 1 + place + yields };
+        self.node.raft.set_randomized_election_timeout(own);
     }
 
     /// This replica's place among some of the voters, in an order that the turn decides.
@@ -289,6 +299,7 @@ impl Consensus {
         self.node.tick();
         self.set_timeout();
         self.note_term();
+        self.tick_witnesses();
     }
 
     /// Tells another replica to lead, if it has all of the log; whether it was told.
@@ -297,7 +308,7 @@ impl Consensus {
         let last = raft.raft_log.last_index();
         let ready =
             raft.state == StateRole::Leader && raft.prs().get(to).is_some_and(|progress| progress.matched == last);
-        if !ready || self.lease.given_up().is_some() {
+        if !ready || members::is_witness(to) || self.lease.given_up().is_some() {
             return false;
         }
         if !self.faults.passed_on_and_kept {
@@ -318,6 +329,7 @@ impl Consensus {
         if raft.state == StateRole::Leader && self.lease.term() != raft.term {
             self.since.get_or_insert(raft.term);
             self.lease.begin(raft.term);
+            self.witnessing.begin(self.now);
             self.settled_after = self.last();
             self.node.ping();
         }
@@ -329,7 +341,7 @@ impl Consensus {
         let lost = std::mem::replace(&mut raft.leader_id, INVALID_ID);
         let turn = mix(self.seed ^ mix(self.node.raft.term));
         let place = Millis::try_from(self.place(turn, |voter| voter != lost)).unwrap_or(0);
-        if self.yields || !self.node.raft.promotable() {
+        if self.yields || !self.node.raft.promotable() || self.never_leads() {
             return;
         }
         let due = self.now.max(self.promised).saturating_add(MARGIN + place * APART);
@@ -428,12 +440,15 @@ impl Consensus {
     ///
     /// # Errors
     /// [`Impossible`]: it cannot be; nothing has changed.
-    pub(crate) fn hear(&mut self, now: Millis, message: ReplicaMessage) -> Result<Option<Heard>, Impossible> {
+    pub(crate) fn hear(&mut self, now: Millis, mut message: ReplicaMessage) -> Result<Option<Heard>, Impossible> {
         self.now = now;
         let log = &self.node.raft.raft_log;
         let committed = (log.committed, log.term(log.committed).unwrap_or_default());
         let (replica, term, last) = (self.replica, self.node.raft.term, log.last_index());
         check::check(&Standing { replica, term, last, committed }, &message)?;
+        if !self.faults.witness_leads {
+            check::of_witnesses(replica, &message)?;
+        }
         if self.members.is_gone(message.from) && !self.faults.old_number_accepted {
             return Err(Impossible::Gone);
         }
@@ -457,11 +472,21 @@ impl Consensus {
             ReplicaBody::AskVote { transfer: false, .. } if now < self.promised => return Ok(None),
             _ => {}
         }
+        if let ReplicaBody::AskVote { log_term, .. } = &mut message.body
+            && self.faults.witness_votes_for_all
+            && self.is_witness()
+        {
+            *log_term = message.term;
+        }
+        let answer = self.counts(&message).then(|| witness::says(&message)).flatten();
         self.set_timeout();
         // It refuses answers of replicas that it does not know: they have been removed.
         let _ = self.node.step(message.into_library());
         self.set_timeout();
         self.note_term();
+        if let Some((from, at, hint)) = answer {
+            self.witness_answered(from, at, hint);
+        }
         Ok(note)
     }
 
@@ -567,8 +592,9 @@ impl Consensus {
     /// Draws the conclusions from a new configuration.
     fn members_changed(&mut self) {
         let members = &self.members;
-        self.voters = members.deciding().into_iter().collect();
+        self.voters = members.deciding().into_iter().filter(|voter| !members::is_witness(*voter)).collect();
         self.alone = is_alone(members, self.replica);
+        self.witnessing.is = members.all().into_iter().any(members::is_witness);
         let extra = if self.faults.learners_count { members.learners.clone() } else { BTreeSet::new() };
         self.lease.among(self.replica, [&members.voters, &members.outgoing], &extra);
     }
@@ -588,7 +614,9 @@ impl Consensus {
 
     /// What to store next; `None` if there is nothing to do.
     pub(crate) fn drain(&mut self) -> Option<Drained> {
+        self.pause_witnesses();
         if !self.node.has_ready() {
+            self.tell_witnesses();
             return None;
         }
         let mut ready = self.node.ready();
@@ -606,7 +634,11 @@ impl Consensus {
             }
         }
         let messages = ready.take_messages().into_iter().filter_map(ReplicaMessage::from_library);
-        for mut message in messages {
+        // What a witness is told is sent apart.
+        let apart = |message: &ReplicaMessage| {
+            members::is_witness(message.to) && matches!(message.body, ReplicaBody::Append { .. })
+        };
+        for mut message in messages.filter(|message| !apart(message)) {
             if let ReplicaBody::Heartbeat { context, .. } = &mut message.body {
                 *context = lease::context(self.now, self.lease.told(self.now, message.to), &self.note).into();
             }
@@ -702,10 +734,12 @@ impl Consensus {
             return Vec::new();
         }
         let first = self.first_kept();
-        let behind = raft
-            .prs()
-            .iter()
-            .filter(|(id, progress)| **id != self.replica && progress.recent_active && progress.next_idx < first);
+        let behind = raft.prs().iter().filter(|(id, progress)| **id != self.replica && progress.recent_active).filter(
+            |(id, progress)| match members::is_witness(**id) {
+                true => self.witness_is_out_of_reach(**id),
+                false => progress.next_idx < first,
+            },
+        );
         behind.map(|(id, _)| *id).collect()
     }
 
@@ -756,6 +790,11 @@ impl Consensus {
     }
 }
 
+/// Ticks within which a replica campaigns that hears no leader; never, if it is a witness.
+fn most_ticks(start: &Start) -> usize {
+    if members::is_witness(start.replica) { usize::MAX } else { 4 * ELECTION_TICKS + start.members.voters.len() }
+}
+
 /// What is committed where nobody else decides: all that is here, as far as that is so.
 fn sure(items: &[LogItem], last: u64) -> u64 {
     let change = items.iter().find(|item| crate::codec::is_change(&item.payload));
@@ -769,7 +808,8 @@ fn newest_change(items: &[LogItem]) -> Option<u64> {
 
 /// Whether a replica is the only one that decides.
 fn is_alone(members: &Members, replica: ReplicaId) -> bool {
-    !members.is_joint() && members.voters.len() == 1 && members.voters.contains(&replica)
+    let only = !members.is_joint() && members.voters.len() == 1 && members.voters.contains(&replica);
+    only && !members::is_witness(replica)
 }
 
 /// A fixed mixing function (splitmix64's finaliser).

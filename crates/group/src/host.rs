@@ -220,7 +220,7 @@ impl Host {
             return;
         };
         let mut cx = cx!(self, id);
-        match open {
+        match open.filter(|_| !self.cfg.is_witness()) {
             Some(true) => instance.open_first(&mut cx),
             Some(false) => instance.unopened = true,
             None => {}

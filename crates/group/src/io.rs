@@ -245,7 +245,12 @@ pub enum HostInput {
     },
     /// The servers of the pool are these from now on: groups move to where they should be, gently. Every server of the pool is told, in any
     /// order. How far it is: [`crate::Host::moves`].
-    Servers(Vec<ServerId>),
+    Servers {
+        /// Those that hold data.
+        servers: Vec<ServerId>,
+        /// The one that only votes.
+        witness: Option<ServerId>,
+    },
 }
 
 /// What the host tells the shell.
@@ -576,6 +581,8 @@ pub struct ReplicaStatus {
     pub server: ServerId,
     /// Whether it votes; one that does not only follows.
     pub voter: bool,
+    /// Whether it holds no data.
+    pub witness: bool,
     /// Items of the log that it is not known to have on its disk.
     pub behind: u64,
     /// Whether it answered a moment ago.

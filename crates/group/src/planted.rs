@@ -91,11 +91,17 @@ pub enum Planted {
     TakenOverUnasked,
     /// Tails are applied only at the server that is asked.
     TailsOfOneServer,
+    /// A witness campaigns, and is heard when it leads.
+    WitnessLeads,
+    /// A witness gives its vote to one whose log is older.
+    WitnessVotesForAll,
+    /// A witness is told of everything at once, and its word counts, though the other replica with data is there.
+    WitnessCounted,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 43] = [
+    pub const ALL: [Planted; 46] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -139,5 +145,8 @@ impl Planted {
         Planted::FollowerBelieved,
         Planted::TakenOverUnasked,
         Planted::TailsOfOneServer,
+        Planted::WitnessLeads,
+        Planted::WitnessVotesForAll,
+        Planted::WitnessCounted,
     ];
 }

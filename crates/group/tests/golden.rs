@@ -137,7 +137,16 @@ fn frames_within() -> Vec<Frame> {
         Frame::Member { group, body: MemberBody::Gone { replica: (4 << 16) | 1 } },
         Frame::Member { group, body: MemberBody::Old { incarnation: 3 } },
         Frame::Member { group, body: MemberBody::Nothing },
+        replica_of_witness(),
     ]
+}
+
+/// What a leader tells a witness: an item without its content.
+fn replica_of_witness() -> Frame {
+    let items = vec![ReplicaItem { term: 4, payload: Bytes::from_static(b"\x01\x0a") }];
+    let body = ReplicaBody::Append { index: 41, log_term: 3, commit: 40, items };
+    let message = ReplicaMessage { from: (4 << 16) | 1, to: (1 << 63) | (6 << 16) | 1, term: 4, body };
+    Frame::Replica { group: GroupId { pool: PoolId(1), index: 31 }, message: Box::new(message) }
 }
 
 fn all_frames() -> Vec<Frame> {

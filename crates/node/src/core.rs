@@ -364,7 +364,8 @@ impl Core {
 
     /// The link to a pool, if one is up: one to a server that is heard goes before others, younger ones before older ones.
     pub fn link_to(&self, pool: PoolId) -> Option<LinkId> {
-        let of_pool = || self.links.iter().rev().filter(|(_, link)| link.pool == pool);
+        let serves = |link: &Link| link.pool == pool && !crate::witness::is(self, link.server);
+        let of_pool = || self.links.iter().rev().filter(|(_, link)| serves(link));
         of_pool().find(|(_, link)| !link.silent).or_else(|| of_pool().next()).map(|(id, _)| *id)
     }
 
@@ -427,7 +428,8 @@ impl Core {
 
     /// The linked servers of a pool, each with its youngest link.
     pub fn servers_linked(&self, pool: PoolId) -> BTreeMap<ServerId, LinkId> {
-        self.links.iter().filter(|(_, link)| link.pool == pool).map(|(id, link)| (link.server, *id)).collect()
+        let serves = |link: &Link| link.pool == pool && !crate::witness::is(self, link.server);
+        self.links.iter().filter(|(_, link)| serves(link)).map(|(id, link)| (link.server, *id)).collect()
     }
 
     /// Whether those are other servers of this pool.

@@ -44,7 +44,8 @@ impl Knows {
 
 /// This server may have missed something: it has just been started, stood still, or was without a link.
 pub fn doubt(core: &mut Core) {
-    if neighbours::has_several(core) {
+    // A witness knows nobody, and never will.
+    if neighbours::has_several(core) && !crate::witness::is_here(core) {
         core.knows.doubts += 1;
     }
 }

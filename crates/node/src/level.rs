@@ -7,8 +7,8 @@ use crate::command::Problem;
 use crate::core::Core;
 use crate::io::Output;
 use pairline_group::{LinkId, ServerId};
-use pairline_topology::Topology;
 use pairline_topology::policy_features::LOWEST;
+use pairline_topology::{Server, Topology};
 use std::collections::BTreeMap;
 
 /// The highest level that this build knows.
@@ -65,7 +65,9 @@ pub fn may_follow(core: &Core, new: &Topology) -> Result<(), Problem> {
         core.links.values().filter(|link| !link.silent).map(|link| (link.server, link.level)).collect();
     known.insert(core.config.server, HIGHEST);
     let knows = |server: ServerId| known.get(&server).is_some_and(|level| *level >= wanted);
-    let others = new.server.iter().filter(|server| !knows(server.id));
+    // The other pool's witness has no link with this one; its own Front Ends let it in only with a level that they use.
+    let far = |server: &Server| server.is_witness() && server.pool != core.pool;
+    let others = new.server.iter().filter(|server| !far(server) && !knows(server.id));
     let words = others.map(|server| match known.get(&server.id) {
         Some(level) => format!("{} knows up to {level}", server.name),
         None => format!("{} does not answer", server.name),

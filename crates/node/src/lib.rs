@@ -46,6 +46,7 @@ mod traces;
 pub mod traffic;
 pub mod view;
 pub mod wakes;
+mod witness;
 
 pub use config::{NodeConfig, Secrets};
 pub use node::Node;

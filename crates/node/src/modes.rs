@@ -40,14 +40,15 @@ pub struct Modes {
 }
 
 impl Modes {
-    /// Machines for the pools of a topology.
-    pub fn new(topology: &Topology, own: PoolId, now: Now) -> Modes {
+    /// Machines for the pools of a topology, as a server of that pool sees them; none for a server that serves nobody.
+    pub fn new(topology: &Topology, own: Option<PoolId>, now: Now) -> Modes {
         let policy = &topology.policies.resilience;
         let machines = topology
             .pool
             .iter()
+            .filter(|_| own.is_some())
             .map(|pool| {
-                let view = if pool.id == own { View::Own } else { View::Partner };
+                let view = if Some(pool.id) == own { View::Own } else { View::Partner };
                 (pool.id, ModeMachine::new(pool.id, view, policy, now.mono))
             })
             .collect();
@@ -190,8 +191,11 @@ fn serves(core: &Core, partner: PoolId) -> Serves {
     serves
 }
 
-/// Statuses of all groups here.
+/// Statuses of all copies here; a witness has none.
 pub fn statuses(core: &Core) -> Vec<GroupStatus> {
+    if crate::witness::is_here(core) {
+        return Vec::new();
+    }
     core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect()
 }
 

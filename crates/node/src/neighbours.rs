@@ -146,7 +146,7 @@ fn tell_awaited(core: &mut Core) {
     if std::mem::replace(&mut core.neighbours.awaits, awaits) || !awaits {
         return;
     }
-    let servers = core.topology.servers_of(core.pool);
+    let servers = core.topology.voters_of(core.pool);
     let missing = servers.iter().filter(|server| {
         server.id != core.config.server && core.way_to(pairline_services::cx::Peer::Server(server.id)).is_none()
     });

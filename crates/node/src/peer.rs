@@ -188,6 +188,11 @@ pub enum PeerFrame {
         /// The procedure that runs there.
         runs: Option<u128>,
     },
+    /// A Front End tells its pool's witness, which has no copy of the management store, of the document in force.
+    Document {
+        /// As it is stored there.
+        value: Bytes,
+    },
     /// A server works at a feature level.
     #[cfg(feature = "next")]
     AtLevel {
@@ -325,6 +330,8 @@ mod tests {
         assert_eq!(registered.encode(), sample);
         assert_eq!(sip_in(&sample), Some(message.clone()));
         assert_eq!(sip_in(&PeerFrame::Registered { call: 3, response: None }.encode()), None);
+        let document = PeerFrame::Document { value: Bytes::from_static(b"\x02text") }.encode();
+        assert_eq!(document, &b"\x01\x1a\x05\x02text"[..], "frozen as well");
         for other in [PeerFrame::Look { call: 2 }, PeerFrame::Heartbeat(Bytes::new()), PeerFrame::Group(Bytes::new())] {
             assert_eq!(sip_in(&other.encode()), None);
         }

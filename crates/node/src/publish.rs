@@ -45,9 +45,15 @@ pub fn adopt_replaced(core: &mut Core) {
     adopt_stored(core);
 }
 
-/// The servers of a pool.
+/// The servers of a pool that hold its data.
 pub fn servers(topology: &Topology, pool: PoolId) -> Vec<ServerId> {
     topology.servers_of(pool).iter().map(|server| server.id).collect()
+}
+
+/// The same and the witness, as replication is told.
+fn members(topology: &Topology, pool: PoolId) -> HostInput {
+    let witness = topology.witness_of(pool).map(|server| server.id);
+    HostInput::Servers { servers: servers(topology, pool), witness }
 }
 
 /// This server is not part of the deployment any more: its groups move off it, and it goes on as it was until it is stopped.
@@ -55,7 +61,7 @@ fn taken_out(core: &mut Core, topology: &Topology) {
     let text = format!("revision {} of the topology does not have this server: stop it", topology.revision);
     core.alarm("server-removed", text);
     let now = core.now;
-    core.host.handle(now, HostInput::Servers(servers(topology, core.pool)));
+    core.host.handle(now, members(topology, core.pool));
 }
 
 fn enforce(core: &mut Core, topology: Topology) {
@@ -67,12 +73,14 @@ fn enforce(core: &mut Core, topology: Topology) {
     }
     core.topology_in_force = true;
     let changed = *core.topology != topology;
+    let witness = core.topology.witness_of(core.pool).map(|server| server.id);
     core.topology = Rc::new(topology);
     core.view = Rc::new(view(&core.config, &core.topology));
     core.admission.set_policy(&core.topology.policies.overload);
     let now = core.now;
-    core.host.handle(now, HostInput::Servers(servers(&core.topology, core.pool)));
+    core.host.handle(now, members(&core.topology, core.pool));
     pair(core);
+    crate::witness::tell(core, witness);
     crate::neighbours::changed(core);
     crate::modes::policy_changed(core);
     if changed {

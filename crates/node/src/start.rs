@@ -31,7 +31,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
     let pool = server.pool;
     let host = host(&config, pool, now, recovered)?;
     let topology = Rc::new(config.topology.clone());
-    let modes = Modes::new(&topology, pool, now);
+    let modes = Modes::new(&topology, (!server.is_witness()).then_some(pool), now);
     let mut rng = Rng::new(config.seed);
     let transactions = topology.policies.limits.transactions_per_server;
     let layer = Layer::with_seed(Timers::default(), transactions as usize, rng.next_u64());
@@ -116,6 +116,7 @@ fn host(
         // Whether the pool is new, or this server's disk is, the others know.
         joins: servers.len() > 1,
         servers,
+        witness: config.topology.witness_of(pool).map(|server| server.id),
         incarnation: 1,
         seed: u64::from_le_bytes(seed),
         groups,
@@ -144,7 +145,8 @@ pub fn first_steps(core: &mut Core) {
     publish::pair(core);
     crate::knows::doubt(core);
     let name = core.topology.pool_name(core.pool);
-    core.event(Level::Info, "started", format!("server of pool {name} is up, start {}", core.config.boot));
+    let what = if crate::witness::is_here(core) { "witness" } else { "server" };
+    core.event(Level::Info, "started", format!("{what} of pool {name} is up, start {}", core.config.boot));
 }
 
 /// The first server of a deployment puts the topology of its files into the management store.

@@ -203,6 +203,9 @@ pub struct ServerHealthView {
     pub of_copies: u32,
     /// Copies that lack more than what is on its way.
     pub behind: u32,
+    /// Whether it is the pool's witness: what is said of copies is then said of votes.
+    #[serde(default)]
+    pub witness: bool,
 }
 
 /// One group that is not as it should be.

@@ -27,7 +27,17 @@ fn pool(count: u32) -> Sight {
         Heard::Says(with_copy.map(copy).collect())
     };
     let heard = ids.iter().map(|id| (*id, copies(*id))).collect();
-    Sight { pool: "east".to_owned(), partner: None, servers, groups: groups.clone(), heard }
+    Sight { pool: "east".to_owned(), partner: None, servers, witness: None, groups: groups.clone(), heard }
+}
+
+/// The same of two servers, with a witness.
+fn witnessed() -> Sight {
+    let mut sight = pool(2);
+    let votes = |group: &GroupId| CopyView { pool: group.pool.0, index: group.index, ..CopyView::default() };
+    let all = sight.groups.iter().map(votes).collect();
+    sight.servers.push((ServerId(9), "witness.east.test".to_owned()));
+    sight.heard.insert(ServerId(9), Heard::Says(all));
+    Sight { witness: Some(ServerId(9)), ..sight }
 }
 
 fn of(heard: &mut BTreeMap<ServerId, Heard>, server: u32) -> &mut Vec<CopyView> {
@@ -94,6 +104,36 @@ fn with_one_lost_no_further_one_may_fail_and_it_is_said_why() {
     assert!(view.servers[1].heard.contains("does not answer"));
     assert!(view.next[1].starts_with("fe2: let its process go on, or end it and start it again"), "{:?}", view.next);
     assert!(view.troubled.iter().all(|group| group.missing == ["fe2", "fe3"]), "in order");
+}
+
+#[test]
+fn with_a_witness_any_one_of_three_may_fail_and_a_second_may_not() {
+    let view = judge(&witnessed());
+    assert_eq!((view.state.as_str(), view.survives.as_str()), ("healthy", "any one of fe1, fe2, witness may fail now"));
+    let rows: Vec<_> = view.servers.iter().map(|s| (s.witness, s.copies, s.of_copies, s.behind)).collect();
+    assert_eq!(rows, [(false, 9, 9, 0), (false, 9, 9, 0), (true, 9, 9, 0)]);
+    for (gone, missing) in [(9, "witness"), (2, "fe2")] {
+        let mut sight = witnessed();
+        if gone == 9 {
+            sight.heard.insert(ServerId(9), Heard::NoLink);
+        } else {
+            lose(&mut sight, gone, Heard::NoLink);
+            // Whoever is asked last does not lead.
+            of(&mut sight.heard, 1).iter_mut().for_each(|copy| copy.leads = true);
+            of(&mut sight.heard, 9).iter_mut().for_each(|copy| copy.leads = false);
+        }
+        let view = judge(&sight);
+        let votes = "groups 0-7 and the management store have two of three votes";
+        assert_eq!(view.survives, format!("no further server may fail: {votes}"));
+        assert_eq!((view.state.as_str(), &view.troubled[0].missing[..]), ("degraded", &[missing.to_owned()][..]));
+        assert_eq!(view.next[0].contains("on one disk only"), gone == 2, "{:?}", view.next);
+    }
+    let mut behind = witnessed();
+    for copy in of(&mut behind.heard, 1).iter_mut().filter(|copy| copy.leads) {
+        (copy.voters, copy.behind) = (vec![1, 2, 9], vec![(2, 500), (9, 0)]);
+    }
+    let view = judge(&behind);
+    assert!(view.survives.starts_with("fe2 may fail now; not fe1 or witness: "), "{}", view.survives);
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         | Planted::OldNumberAccepted => {
             Some("no server comes or goes in these worlds: the tests of replication have such worlds, and catch it")
         }
+        Planted::WitnessLeads | Planted::WitnessVotesForAll | Planted::WitnessCounted => {
+            Some("no pool of these worlds has a witness: the tests of replication have such worlds, and catch it")
+        }
         Planted::FollowerBelieved => {
             Some("a follower says that it does not know the lag: what is shown then is less, and not wrong")
         }
@@ -83,6 +86,9 @@ pub fn is_of_pool(bug: Planted) -> bool {
             | Planted::StaleLocalRead
             | Planted::RetriedAfterRinging
             | Planted::ForeignFlowIsOwn
+            | Planted::WitnessLeads
+            | Planted::WitnessVotesForAll
+            | Planted::WitnessCounted
     )
 }
 

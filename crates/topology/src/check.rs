@@ -27,6 +27,7 @@ pub(crate) fn check(file: &str, t: &Topology) -> Vec<ConfigError> {
     deployment(&mut f, t);
     sites_and_pools(&mut f, t);
     servers(&mut f, t);
+    crate::check_witness::check(&mut f, t);
     addresses(&mut f, t);
     policies(&mut f, &t.policies);
     crate::check_proxy::trust(&mut f, t);
@@ -128,7 +129,7 @@ fn servers(f: &mut Findings, t: &Topology) {
         if t.pool(server.pool).is_none() {
             f.add(at("pool"), "names no pool of this document", "write the name of a pool");
         }
-        if server.listener.is_empty() {
+        if server.listener.is_empty() && !server.is_witness() {
             f.add(at("listener"), "there is none", "write at least one [[server.listener]]");
         }
         for (m, l) in server.listener.iter().enumerate() {

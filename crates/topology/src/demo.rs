@@ -4,7 +4,7 @@
 
 use crate::model::{
     Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing, Platform, Pool, Server,
-    Site, Topology, Transport,
+    ServerRole, Site, Topology, Transport,
 };
 use crate::policy::{Algorithm, AuthPolicy, AuthRule, Policies, RegistrationPolicy, ResiliencePolicy};
 use pairline_group::{PoolId, ServerId};
@@ -73,6 +73,22 @@ pub fn enterprise(pools: &[(PoolId, &str, Vec<IpAddr>)], sip_port: u16) -> Topol
     topology
 }
 
+/// Gives each pool of two a witness: one machine more of the same site, the next address, no SIP. Their numbers follow those of the Front
+/// Ends.
+pub fn with_witnesses(mut topology: Topology) -> Topology {
+    let pools: Vec<(PoolId, String)> = topology.pool.iter().map(|pool| (pool.id, pool.name.clone())).collect();
+    for (pool, name) in pools {
+        let next = topology.server.iter().map(|server| server.id.0).max().unwrap_or(0) + 1;
+        let [_, last] = topology.servers_of(pool)[..] else { continue };
+        let IpAddr::V4(last) = last.link.ip() else { continue };
+        let [a, b, c, d] = last.octets();
+        let ip = IpAddr::V4(Ipv4Addr::new(a, b, c, d.saturating_add(1)));
+        let like = server(next, pool, &format!("witness.{name}"), ip, 5060);
+        topology.server.push(Server { role: ServerRole::Witness, dns: None, listener: Vec::new(), ..like });
+    }
+    topology
+}
+
 fn site(name: &str) -> Site {
     Site { name: name.to_owned(), description: None }
 }
@@ -105,6 +121,7 @@ fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Serve
         id: ServerId(id),
         name: format!("{name}.{DOMAIN}"),
         pool,
+        role: ServerRole::FrontEnd,
         admin: SocketAddr::new(ip, 7443),
         link: SocketAddr::new(ip, 7444),
         dns: Some(SocketAddr::new(ip, 5353)),

@@ -7,6 +7,7 @@
 mod capture_config;
 mod check;
 mod check_proxy;
+mod check_witness;
 pub mod demo;
 pub mod diff;
 pub mod directory;
@@ -35,7 +36,8 @@ pub use diff::{Change, diff};
 pub use directory::{DirectoryEntry, OwnershipHint, UserHome};
 pub use error::ConfigError;
 pub use model::{
-    Advertise, BackEndMethod, Deployment, Edition, Listener, Pairing, Platform, Pool, Server, Site, Topology, Transport,
+    Advertise, BackEndMethod, Deployment, Edition, Listener, Pairing, Platform, Pool, Server, ServerRole, Site,
+    Topology, Transport,
 };
 pub use parse::{parse, to_toml};
 pub use policy::{Algorithm, AuthRule, Policies};

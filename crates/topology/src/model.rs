@@ -152,6 +152,24 @@ pub struct Listener {
     pub advertise_address: Option<SocketAddr>,
 }
 
+/// What a server does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerRole {
+    /// Holds copies of its pool's groups, leads them, and serves users.
+    #[default]
+    FrontEnd,
+    /// Votes in all groups of a pool of two Front Ends, so that one of the three may fail. Holds no data and serves nobody.
+    Witness,
+}
+
+impl ServerRole {
+    /// Whether it is what a server is that says nothing of its role.
+    fn is_front_end(&self) -> bool {
+        *self == ServerRole::FrontEnd
+    }
+}
+
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
@@ -161,14 +179,24 @@ pub struct Server {
     pub name: String,
     /// Its pool.
     pub pool: PoolId,
+    /// What it does there; fixed, like its number. Texts of Front Ends do not say it.
+    #[serde(default, skip_serializing_if = "ServerRole::is_front_end")]
+    pub role: ServerRole,
     /// Admin API.
     pub admin: SocketAddr,
     /// Links from other servers.
     pub link: SocketAddr,
     /// Embedded DNS, if it serves one.
     pub dns: Option<SocketAddr>,
-    /// SIP listening points.
+    /// SIP listening points; a witness has none.
     pub listener: Vec<Listener>,
+}
+
+impl Server {
+    /// Whether it only votes.
+    pub fn is_witness(&self) -> bool {
+        self.role == ServerRole::Witness
+    }
 }
 
 /// Two pools that back each other up.
@@ -219,11 +247,21 @@ impl Topology {
         self.server.iter().find(|s| s.name.eq_ignore_ascii_case(name))
     }
 
-    /// Servers of a pool, in order of their numbers.
+    /// Servers of a pool that hold its data and serve its users (its Front Ends), in order of their numbers.
     pub fn servers_of(&self, pool: PoolId) -> Vec<&Server> {
-        let mut all: Vec<&Server> = self.server.iter().filter(|s| s.pool == pool).collect();
+        let mut all: Vec<&Server> = self.server.iter().filter(|s| s.pool == pool && !s.is_witness()).collect();
         all.sort_by_key(|s| s.id);
         all
+    }
+
+    /// The pool's witness, if it has one.
+    pub fn witness_of(&self, pool: PoolId) -> Option<&Server> {
+        self.server.iter().find(|s| s.pool == pool && s.is_witness())
+    }
+
+    /// All servers of a pool that vote: those that hold its data, then the witness.
+    pub fn voters_of(&self, pool: PoolId) -> Vec<&Server> {
+        self.servers_of(pool).into_iter().chain(self.witness_of(pool)).collect()
     }
 
     /// The pool's pairing.

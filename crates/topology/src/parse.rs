@@ -6,7 +6,7 @@ use crate::check;
 use crate::error::ConfigError;
 use crate::model::{
     Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing, Platform, Pool, Server,
-    Site, Topology, Transport,
+    ServerRole, Site, Topology, Transport,
 };
 use crate::parse_policy::policies;
 use crate::reader::{self, Findings, Section};
@@ -23,6 +23,9 @@ pub(crate) const TRANSPORTS: &[(&str, Transport)] = &[
 ];
 /// Words of [`Advertise`] in texts.
 pub(crate) const ADVERTISE: &[(&str, Advertise)] = &[("address", Advertise::Address), ("name", Advertise::Name)];
+
+/// Words of [`ServerRole`] in texts.
+const ROLES: &[(&str, ServerRole)] = &[("front-end", ServerRole::FrontEnd), ("witness", ServerRole::Witness)];
 
 /// Reads a topology text and checks it.
 ///
@@ -102,6 +105,7 @@ fn server(f: &mut Findings, mut s: Section<'_>, pools: &[Pool]) -> Server {
         id: ServerId(s.required_number(f, "id", 1, u32::MAX)),
         name: s.text(f, "name", "fe1.east.example.org"),
         pool: pool_ref(f, &mut s, "pool", pools),
+        role: s.word(f, "role", ROLES, ServerRole::FrontEnd),
         admin: s.address(f, "admin"),
         link: s.address(f, "link"),
         dns: s.opt_address(f, "dns"),

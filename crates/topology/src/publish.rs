@@ -149,9 +149,14 @@ fn immutable(f: &mut Findings, old: &Topology, new: &Topology) {
         }
     }
     for server in &new.server {
-        if old.server(server.id).is_some_and(|before| before.pool != server.pool) {
+        let Some(before) = old.server(server.id) else { continue };
+        if before.pool != server.pool {
             let at = format!("server {}.pool", server.name);
             f.add(at, "a server does not change its pool", "give the server a new number");
+        }
+        if before.role != server.role {
+            let at = format!("server {}.role", server.name);
+            f.add(at, "a server does not change its role", "give the server a new number, and an empty data folder");
         }
     }
 }
@@ -167,7 +172,7 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
     for pool in new.pool.iter().filter(|pool| old.pool(pool.id).is_some()) {
         let without = without_majority(old, new, pool.id);
         if without > 0 {
-            let gone = old.servers_of(pool.id).iter().filter(|server| new.server(server.id).is_none()).count();
+            let gone = old.voters_of(pool.id).iter().filter(|server| new.server(server.id).is_none()).count();
             let problem =
                 format!("would lose {gone} of its servers at once, and with them a majority of {without} groups");
             let remedy =
@@ -189,11 +194,13 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
 /// Groups with copies in a pool of which too few would be left there.
 fn without_majority(old: &Topology, new: &Topology, pool: PoolId) -> usize {
     let servers: Vec<ServerId> = old.servers_of(pool).iter().map(|server| server.id).collect();
+    let witness = old.witness_of(pool).map(|server| server.id);
     let mut groups = old.groups_of(pool);
     groups.extend(old.partner(pool).map(|partner| old.groups_of(partner.id)).unwrap_or_default());
     groups.push(GroupId::CMS);
     let loses = |group: &GroupId| {
-        let copies = placement::of(*group, &servers);
+        let mut copies = placement::of(*group, &servers);
+        copies.extend(witness);
         let left = copies.iter().filter(|server| new.server(**server).is_some()).count();
         left < copies.len() / 2 + 1
     };
@@ -259,9 +266,10 @@ pub fn warnings(new: &Topology) -> Vec<String> {
 fn survives(t: &Topology, pool: &Pool) -> Option<String> {
     let name = &pool.name;
     match (pool.edition, t.servers_of(pool.id).len()) {
+        (Edition::Enterprise, 2) if t.witness_of(pool.id).is_some() => None,
         (Edition::Enterprise, 2) => Some(format!(
-            "pool {name} has two servers and does not survive the loss of either: a majority of two is two, and there is no \
-             witness yet. A third server makes it survive any one"
+            "pool {name} has two servers and does not survive the loss of either: a majority of two is two. A witness (a \
+             server with role = \"witness\", on any small machine) or a third server makes it survive any one"
         )),
         (Edition::Enterprise, servers @ 4..) => Some(format!(
             "pool {name} survives any one server of each group's three: its {servers} servers share the load, but the loss of two \

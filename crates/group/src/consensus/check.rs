@@ -2,8 +2,8 @@
 //!
 //! Owns the questions. What follows from an answer is the caller's.
 
-use super::ReplicaId;
 use super::message::{ReplicaBody, ReplicaItem, ReplicaMessage};
+use super::{ReplicaId, members, witness};
 use crate::codec::MAX_ITEM;
 
 /// Terms and indices beyond this come from no replica: one a nanosecond would take centuries.
@@ -46,6 +46,12 @@ pub enum Impossible {
     /// This replica knows nothing yet, and waits for a copy.
     #[error("this replica waits for a copy")]
     Blank,
+    /// A witness would lead, or is to.
+    #[error("a witness does not lead")]
+    Witness,
+    /// An item without its content comes to a replica that holds data, or one with it to a witness.
+    #[error("an item comes without its content to a replica with data, or with it to a witness")]
+    Content,
 }
 
 /// Whether a message can be true.
@@ -92,6 +98,23 @@ pub(super) fn check(here: &Standing, message: &ReplicaMessage) -> Result<(), Imp
             }
         }
         ReplicaBody::Vote { .. } | ReplicaBody::TimeoutNow => Ok(()),
+    }
+}
+
+/// Whether a message is one that a witness may say or hear: it says nothing that a leader or a candidate says, and gets no content.
+pub(super) fn of_witnesses(here: ReplicaId, message: &ReplicaMessage) -> Result<(), Impossible> {
+    use ReplicaBody::{Append, AskVote, Heartbeat, ReadIndexAnswer, TimeoutNow};
+    let leads =
+        matches!(message.body, Append { .. } | Heartbeat { .. } | AskVote { .. } | TimeoutNow | ReadIndexAnswer { .. });
+    let is_to_lead = members::is_witness(here) && matches!(message.body, TimeoutNow);
+    if (members::is_witness(message.from) && leads) || is_to_lead {
+        return Err(Impossible::Witness);
+    }
+    match &message.body {
+        Append { items, .. } if !items.iter().all(|item| witness::fits(here, &item.payload)) => {
+            Err(Impossible::Content)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -161,6 +184,30 @@ mod tests {
         assert_eq!(checked(4, beat(21)), Ok(()));
         let long = ReplicaBody::Heartbeat { commit: 1, context: Bytes::from(vec![0; CONTEXT + 1]) };
         assert_eq!(checked(5, long), Err(Impossible::Contradiction));
+    }
+
+    #[test]
+    fn a_witness_is_no_leader_and_gets_no_content() {
+        let witness = members::as_witness(2);
+        let of = |here, from, body| of_witnesses(here, &ReplicaMessage { from, to: here, term: 5, body });
+        let vote = ReplicaBody::Vote { pre: false, granted: true, commit: 0, commit_term: 0 };
+        let answer = ReplicaBody::Appended { index: 7, log_term: 0, commit: 0, rejected: false, hint: 0 };
+        let beat = ReplicaBody::Heartbeat { commit: 0, context: Bytes::new() };
+        let ask = ReplicaBody::AskVote { pre: true, transfer: false, index: 7, log_term: 5, commit: 0, commit_term: 0 };
+        for (body, may) in [(vote, true), (answer, true), (beat, false), (ask, false), (append(18, 4, &[]), false)] {
+            assert_eq!(of(1, witness, body.clone()).is_ok(), may, "{body:?}");
+            assert_eq!(of(1, 3, body), Ok(()), "one with data may");
+        }
+        assert_eq!(of(witness, 1, ReplicaBody::TimeoutNow), Err(Impossible::Witness));
+        let item = |payload| {
+            let items = vec![ReplicaItem { term: 5, payload }];
+            ReplicaBody::Append { index: 18, log_term: 4, commit: 3, items }
+        };
+        let (bare, content) = (crate::codec::bare(), Bytes::from_static(b"\x01\x05"));
+        assert_eq!(of(witness, 1, item(bare.clone())), Ok(()));
+        assert_eq!(of(witness, 1, item(content.clone())), Err(Impossible::Content));
+        assert_eq!(of(2, 1, item(bare)), Err(Impossible::Content));
+        assert_eq!(of(2, 1, item(content)), Ok(()));
     }
 
     #[test]

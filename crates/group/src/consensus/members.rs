@@ -45,6 +45,21 @@ pub(crate) struct Members {
     pub(crate) changes: u64,
 }
 
+/// Set in the number of a replica that is a witness: it votes and holds no data.
+const WITNESS: ReplicaId = 1 << 63;
+/// How often a server's replica can be taken from a group with one disk.
+const LIVES: u64 = 0x7fff;
+
+/// Whether a replica is a witness.
+pub(crate) fn is_witness(replica: ReplicaId) -> bool {
+    replica & WITNESS != 0
+}
+
+/// That number, as a witness's.
+pub(crate) fn as_witness(replica: ReplicaId) -> ReplicaId {
+    replica | WITNESS
+}
+
 /// The server of a replica.
 pub(crate) fn server(replica: ReplicaId) -> ServerId {
     ServerId(u32::try_from((replica >> 16) & 0xffff_ffff).unwrap_or(u32::MAX))
@@ -52,12 +67,12 @@ pub(crate) fn server(replica: ReplicaId) -> ServerId {
 
 /// Which disk of its server a replica is on, and how often it was taken from the group with that disk.
 pub(crate) fn age(replica: ReplicaId) -> (u64, u64) {
-    (replica & 0xffff, replica >> 48)
+    (replica & 0xffff, replica >> 48 & LIVES)
 }
 
 /// The number of a server's replica with this disk, which was taken from the group so often before.
 pub(crate) fn number(server: ServerId, incarnation: u64, life: u64) -> ReplicaId {
-    ((life & 0xffff) << 48 | u64::from(server.0) << 16 | (incarnation & 0xffff)).max(1)
+    ((life & LIVES) << 48 | u64::from(server.0) << 16 | (incarnation & 0xffff)).max(1)
 }
 
 impl Members {
@@ -190,5 +205,8 @@ mod tests {
         assert_eq!(members.next_number(two, 3), Some(number(two, 3, 1)));
         assert!(!members.is_gone(number(two, 3, 1)));
         assert_eq!((server(number(two, 3, 7)), age(number(two, 3, 7))), (two, (3, 7)));
+        let witness = as_witness(number(two, 3, 7));
+        assert_eq!((server(witness), age(witness), is_witness(witness)), (two, (3, 7), true));
+        assert!(!is_witness(number(ServerId(u32::MAX), u64::MAX, u64::MAX)), "no number is one by chance");
     }
 }

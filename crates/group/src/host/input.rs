@@ -42,7 +42,7 @@ impl Host {
             HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
             HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
             HostInput::Drain { on } => self.drain(on),
-            HostInput::Servers(servers) => self.servers(servers),
+            HostInput::Servers { servers, witness } => self.servers(servers, witness),
             HostInput::TailOpen { group, entries } => self.with(group, |instance, _| instance.tail_open(entries)),
         }
     }

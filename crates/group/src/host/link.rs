@@ -21,6 +21,7 @@ impl Host {
         if peer == self.cfg.pool {
             self.peers.insert(server, link);
             self.even.linked.entry(server).or_insert(self.now.mono);
+            self.each(|instance, _| instance.met_server(server));
             self.met(server);
         } else if Some(peer) == self.partner() {
             self.use_link(server, Some(link));

@@ -43,22 +43,23 @@ impl Moves {
 impl Host {
     /// Where a group should be.
     fn wanted(&self, group: GroupId) -> Wanted {
-        let voters: BTreeSet<ServerId> = placement::of(group, &self.cfg.servers).into_iter().collect();
+        let mut voters: BTreeSet<ServerId> = placement::of(group, &self.cfg.servers).into_iter().collect();
         let others = self.cfg.servers.iter().copied().filter(|server| group.is_cms() && !voters.contains(server));
         let learners = others.collect();
-        Wanted { voters, learners }
+        voters.extend(self.cfg.witness);
+        Wanted { voters, learners, witness: self.cfg.witness }
     }
 
     /// The servers of the pool are others than before.
-    pub(super) fn servers(&mut self, mut servers: Vec<ServerId>) {
+    pub(super) fn servers(&mut self, mut servers: Vec<ServerId>, witness: Option<ServerId>) {
         servers.sort_unstable();
         servers.dedup();
         let mut before = self.cfg.servers.clone();
         before.sort_unstable();
-        if servers == before || servers.is_empty() {
+        if (servers == before && witness == self.cfg.witness) || servers.is_empty() {
             return;
         }
-        self.cfg.servers = servers;
+        (self.cfg.servers, self.cfg.witness) = (servers, witness);
         self.moves.founds = false;
         self.want();
     }
@@ -185,8 +186,7 @@ impl Host {
         }
         let said = self.moves.nothing.entry(group).or_default();
         said.insert(from);
-        let own = self.cfg.server;
-        let all = self.cfg.servers.iter().all(|server| *server == own || said.contains(server));
+        let all = self.cfg.other_servers().all(|server| said.contains(&server));
         if all
             && self.cfg.incarnation == 1
             && replicas::first_members(&self.cfg, group).contains(replicas::own(&self.cfg))
@@ -222,7 +222,8 @@ impl Host {
             return;
         }
         let to: ReplicaId = message.to;
-        if replicas::server(to) != self.cfg.server || replicas::incarnation(to) != self.cfg.incarnation {
+        let own = replicas::server(to) == self.cfg.server && replicas::is_witness(to) == self.cfg.is_witness();
+        if !own || replicas::incarnation(to) != self.cfg.incarnation {
             return;
         }
         let Ok(mut instance) = Instance::blank(&self.cfg, group, to, self.now) else { return };

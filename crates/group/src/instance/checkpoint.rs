@@ -115,6 +115,17 @@ impl Instance {
         }
     }
 
+    /// What a witness gets of it: where the log stands, and who the replicas are.
+    pub(super) fn bare_meta(&self) -> Meta {
+        Meta {
+            applied: self.applied.0,
+            applied_term: self.applied.1,
+            members: Some(self.consensus.members().clone()),
+            digest: State::default().digest.total(),
+            ..Meta::default()
+        }
+    }
+
     /// A checkpoint is durable: what the log holds before it, and nobody else needs, may go.
     pub(crate) fn checkpoint_done(&mut self, cx: &mut Cx<'_>, id: u64) {
         self.restored(id);
@@ -247,7 +258,7 @@ impl Instance {
                     self.shadow = None;
                     self.retained.clear();
                 }
-                Item::Noop | Item::Fence(_) | Item::TailStored(_) | Item::Change(_) => {}
+                Item::Noop | Item::Bare | Item::Fence(_) | Item::TailStored(_) | Item::Change(_) => {}
             }
         }
         let last = self.retained.point(self.state.position.seq);

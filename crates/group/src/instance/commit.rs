@@ -35,6 +35,11 @@ impl Instance {
         }
         match item {
             Item::Noop | Item::Restored => {}
+            Item::Bare if self.is_witness() => {}
+            Item::Bare => self.stop(cx, &format!("log item {index} is here without its content")),
+            Item::Entry(_) | Item::SeedStart(_) | Item::Seed(_) | Item::Swap(_) if self.is_witness() => {
+                self.stop(cx, &format!("log item {index} holds data, and this is a witness"));
+            }
             Item::Entry(stored) => self.entry(cx, (index, log.term), stored, waiters),
             Item::SeedStart(offer) => self.seed_start(cx, index, &offer),
             Item::Seed(chunk) => self.seed_chunk(&chunk),

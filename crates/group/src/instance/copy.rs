@@ -9,7 +9,7 @@ use super::{Cx, Instance};
 use super::{checkpoint, replicas};
 use crate::codec::{self, Meta};
 use crate::config::planted;
-use crate::consensus::ReplicaId;
+use crate::consensus::{ReplicaId, members};
 use crate::frame::{CopyBody, Frame};
 use crate::ids::{GroupId, Millis};
 use crate::io::HostOutput;
@@ -110,11 +110,13 @@ impl Instance {
 
     fn begin_copy(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
         self.copy_number = self.copy_number.max(cx.now.wall).saturating_add(1);
-        let (number, meta) = (self.copy_number, codec::encode_meta(&self.meta(cx.cfg)).into());
+        let witness = members::is_witness(to);
+        let meta = if witness { self.bare_meta() } else { self.meta(cx.cfg) };
+        let (number, meta) = (self.copy_number, codec::encode_meta(&meta).into());
         cx.tell_of_copy(self.group, (self.consensus.replica(), to), CopyBody::Begin { copy: number, meta });
         let copy = CopyOut {
             number,
-            state: self.state.clone(),
+            state: if witness { State::default() } else { self.state.clone() },
             at: self.applied,
             cursor: None,
             sent: 0,
@@ -147,7 +149,8 @@ impl Instance {
     pub(crate) fn on_copy(&mut self, cx: &mut Cx<'_>, from: ReplicaId, body: CopyBody) {
         match body {
             CopyBody::Begin { copy, meta } => {
-                if self.restoring.is_some() || !self.follows() || self.is_stopped() {
+                let takes = self.restoring.is_none() && self.follows() && !self.is_stopped();
+                if !takes || members::is_witness(from) {
                     return;
                 }
                 let Ok(meta) = codec::decode_meta(&meta) else { return };
@@ -160,6 +163,10 @@ impl Instance {
             CopyBody::Part { copy, part, records, last } => {
                 let Some(coming) = &mut self.copy_in else { return };
                 if (coming.from, coming.number, coming.parts) != (from, copy, part) {
+                    return;
+                }
+                if members::is_witness(self.consensus.replica()) && !records.is_empty() {
+                    self.copy_in = None;
                     return;
                 }
                 coming.bytes += records.iter().map(|(key, record)| state::size(key, record)).sum::<u64>();

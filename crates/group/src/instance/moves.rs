@@ -25,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) voters: BTreeSet<ServerId>,
     /// Those that only follow.
     pub(crate) learners: BTreeSet<ServerId>,
+    /// The one of the voters that is to hold no data.
+    pub(crate) witness: Option<ServerId>,
 }
 
 /// Servers that asked to come in: with which disk, and when.
@@ -71,6 +73,8 @@ impl View<'_> {
             let old = self.old_too.then(|| members::number(*server, *incarnation, 0));
             let number = self.members.next_number(*server, *incarnation).or(old)?;
             let here = self.members.of_server(*server);
+            let witness = self.wanted.witness == Some(*server) || here.is_some_and(members::is_witness);
+            let number = replicas::of_kind(witness, number);
             let Some(here) = here else {
                 let may = self.may_begin || !self.wanted.voters.contains(server);
                 return (may && self.wanted.has(*server)).then(|| vec![Step::Learner(number)]);

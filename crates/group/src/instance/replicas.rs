@@ -6,8 +6,8 @@
 use super::{Cx, Instance};
 use crate::codec::{self, Item};
 use crate::config::{HostConfig, planted};
-pub(crate) use crate::consensus::members::server;
 use crate::consensus::members::{self, Members};
+pub(crate) use crate::consensus::members::{is_witness, server};
 use crate::consensus::{Change, Faults, Heard, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
 use crate::entry::ChainHash;
 use crate::ids::{Epoch, GroupId, Millis, Position, ServerId};
@@ -44,7 +44,12 @@ struct Behind {
 
 /// The number of this server's first replica of any group.
 pub(crate) fn own(cfg: &HostConfig) -> ReplicaId {
-    members::number(cfg.server, cfg.incarnation, 0)
+    of_kind(cfg.is_witness(), members::number(cfg.server, cfg.incarnation, 0))
+}
+
+/// A number as that of a witness, or of a replica with data.
+pub(super) fn of_kind(witness: bool, number: ReplicaId) -> ReplicaId {
+    if witness { members::as_witness(number) } else { number }
 }
 
 /// A replica's number as stored: 0 is the server's first.
@@ -52,10 +57,13 @@ pub(super) fn or_own(cfg: &HostConfig, replica: ReplicaId) -> ReplicaId {
     if replica == 0 { own(cfg) } else { replica }
 }
 
-/// The replicas that a group begins with: one on each server that it is placed on, with its first disk.
+/// The replicas that a group begins with: one on each server that it is placed on, with its first disk, and the witness.
 pub(crate) fn first_members(cfg: &HostConfig, group: GroupId) -> Members {
-    let number = |server| if server == cfg.server { own(cfg) } else { members::number(server, 1, 0) };
-    Members::of(placement::of(group, &cfg.servers).into_iter().map(number))
+    let number = |server| {
+        let first = of_kind(cfg.witness == Some(server), members::number(server, 1, 0));
+        if server == cfg.server { own(cfg) } else { first }
+    };
+    Members::of(placement::of(group, &cfg.servers).into_iter().chain(cfg.witness).map(number))
 }
 
 /// The faults that a test planted.
@@ -71,12 +79,15 @@ pub(super) fn faults(cfg: &HostConfig) -> Faults {
         changes_at_append: planted!(cfg, ChangeAtAppend),
         learners_count: planted!(cfg, LearnerCounted),
         old_number_accepted: planted!(cfg, OldNumberAccepted),
+        witness_leads: planted!(cfg, WitnessLeads),
+        witness_votes_for_all: planted!(cfg, WitnessVotesForAll),
+        witness_counted: planted!(cfg, WitnessCounted),
     }
 }
 
-/// Whether this server has a copy of a group.
+/// Whether this server has a replica of a group.
 pub(crate) fn has(cfg: &HostConfig, group: GroupId) -> bool {
-    let all = group.is_cms() && cfg.servers.contains(&cfg.server);
+    let all = cfg.is_witness() || (group.is_cms() && cfg.servers.contains(&cfg.server));
     all || placement::of(group, &cfg.servers).contains(&cfg.server)
 }
 
@@ -133,6 +144,7 @@ impl Instance {
         let status = |known: Known| ReplicaStatus {
             server: server(known.replica),
             voter: known.votes,
+            witness: members::is_witness(known.replica),
             behind: known.behind,
             heard: known.heard.is_some(),
             leads: leads && known.replica == own,
@@ -164,8 +176,19 @@ impl Instance {
         }
     }
 
+    /// Whether this is a witness's copy: it holds no data, and never leads.
+    pub(crate) fn is_witness(&self) -> bool {
+        self.consensus.is_witness()
+    }
+
+    /// There is a link to a server of the pool.
+    pub(crate) fn met_server(&mut self, server: ServerId) {
+        self.consensus.linked(server, true);
+    }
+
     /// No link to a server of the pool is left.
     pub(crate) fn lost_server(&mut self, gone: ServerId) {
+        self.consensus.linked(gone, false);
         let leads = self.consensus.leader().filter(|leader| *leader != self.consensus.replica());
         if leads.map(server) == Some(gone) && self.takes_part() {
             self.consensus.lost_leader();
@@ -184,7 +207,7 @@ impl Instance {
             Err(why @ (Impossible::Lost | Impossible::Forked)) => self.stop(cx, &why.to_string()),
             // Of no consequence, whoever sent it: it is as if it had been lost.
             Err(Impossible::Misdirected | Impossible::Contradiction | Impossible::Ahead) => {}
-            Err(Impossible::Gone | Impossible::Blank) => {}
+            Err(Impossible::Gone | Impossible::Blank | Impossible::Witness | Impossible::Content) => {}
         }
     }
 
@@ -264,12 +287,14 @@ impl Instance {
         }
         let known = self.consensus.known(now.mono).into_iter().find(|known| server(known.replica) == to)?;
         let healthy = known.heard.is_some_and(|heard| heard <= since);
-        (healthy && known.votes && known.behind <= NEAR).then_some(known.replica)
+        let leads = known.votes && !members::is_witness(known.replica);
+        (healthy && leads && known.behind <= NEAR).then_some(known.replica)
     }
 
     /// Whether this copy would lead, if the one that does asks it to.
     pub(crate) fn may_take(&self, from: ReplicaId) -> bool {
-        self.takes_part() && self.follows() && self.copy_in.is_none() && self.consensus.leader() == Some(from)
+        let could = !self.is_witness() && self.takes_part() && self.follows() && self.copy_in.is_none();
+        could && self.consensus.leader() == Some(from)
     }
 
     /// Another replica will lead: nothing more is taken in here, and it is told when it has everything.

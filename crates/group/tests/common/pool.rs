@@ -111,6 +111,14 @@ impl Pool {
         Pool::of(&[servers], seed, change)
     }
 
+    /// Two fresh servers and a witness, the last, all linked.
+    pub fn witnessed(seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
+        Pool::with(3, seed, |cfg| {
+            cfg.witness = cfg.servers.pop();
+            change(cfg);
+        })
+    }
+
     /// Two paired pools of so many servers each.
     pub fn paired(servers: [u32; 2], seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
         Pool::of(&servers, seed, |cfg| {
@@ -232,7 +240,8 @@ impl Pool {
 
     /// The number of a server's replicas.
     pub fn replica(&self, at: usize) -> ReplicaId {
-        u64::from(self.members[at].cfg.server.0) << 16 | self.members[at].cfg.incarnation
+        let cfg = &self.members[at].cfg;
+        u64::from(cfg.witness == Some(cfg.server)) << 63 | u64::from(cfg.server.0) << 16 | cfg.incarnation
     }
 
     /// Cuts the link between two servers.
@@ -279,10 +288,19 @@ impl Pool {
 
     /// A server that comes to the first pool; the others have to be told.
     pub fn add(&mut self) -> usize {
+        self.add_as(false)
+    }
+
+    /// The same, as a witness or not.
+    pub fn add_as(&mut self, witness: bool) -> usize {
         let mut cfg = self.members[0].cfg.clone();
         cfg.server = ServerId(u32::try_from(self.members.len()).unwrap() + 1);
         (cfg.joins, cfg.incarnation) = (true, 1);
-        cfg.servers.push(cfg.server);
+        if witness {
+            cfg.witness = Some(cfg.server)
+        } else {
+            cfg.servers.push(cfg.server)
+        };
         self.members.push(Member::of(cfg));
         self.start(self.members.len() - 1);
         self.members.len() - 1
@@ -290,10 +308,17 @@ impl Pool {
 
     /// All are told that these are the servers of the pool.
     pub fn servers(&mut self, of: &[usize]) {
+        self.servers_with(of, None);
+    }
+
+    /// The same, with a witness.
+    pub fn servers_with(&mut self, of: &[usize], witness: Option<usize>) {
         let servers: Vec<ServerId> = of.iter().map(|at| self.members[*at].cfg.server).collect();
+        let witness = witness.map(|at| self.members[at].cfg.server);
         for at in 0..self.members.len() {
             self.members[at].cfg.servers.clone_from(&servers);
-            self.input(at, HostInput::Servers(servers.clone()));
+            self.members[at].cfg.witness = witness;
+            self.input(at, HostInput::Servers { servers: servers.clone(), witness });
         }
         self.settle();
     }
@@ -447,6 +472,13 @@ impl Pool {
             self.input(to, HostInput::Frame { link, frame });
         }
         true
+    }
+
+    /// Delivers what waits between two servers.
+    pub fn deliver_between(&mut self, a: usize, b: usize) {
+        while let Some(place) = self.queue.iter().position(|(from, to, _)| ends(*from, *to) == ends(a, b)) {
+            self.deliver(place);
+        }
     }
 
     /// What replicas say to each other and has not arrived.

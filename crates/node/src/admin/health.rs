@@ -68,7 +68,7 @@ pub async fn own(cx: &TaskCx) -> PoolHealthView {
     let command = Command::PoolHealth { pool: None, part: true };
     let (me, others) = cx.with(|core| {
         let links: BTreeMap<ServerId, LinkId> = core.links.iter().map(|(id, link)| (link.server, *id)).collect();
-        let servers = core.topology.servers_of(core.pool).into_iter().map(|server| server.id);
+        let servers = core.topology.voters_of(core.pool).into_iter().map(|server| server.id);
         let me = core.config.server;
         (me, servers.filter(|id| *id != me).map(|id| (id, links.get(&id).copied())).collect::<Vec<_>>())
     });
@@ -97,7 +97,8 @@ fn sight(core: &Core, heard: BTreeMap<ServerId, Heard>) -> Sight {
     Sight {
         pool: core.topology.pool_name(core.pool),
         partner: core.partner().map(|pool| core.topology.pool_name(pool)),
-        servers: core.topology.servers_of(core.pool).iter().map(|server| (server.id, server.name.clone())).collect(),
+        servers: core.topology.voters_of(core.pool).iter().map(|server| (server.id, server.name.clone())).collect(),
+        witness: core.topology.witness_of(core.pool).map(|server| server.id),
         groups,
         heard,
     }

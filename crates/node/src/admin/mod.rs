@@ -72,6 +72,7 @@ fn reads_user(command: &Command) -> bool {
 
 async fn execute_once(cx: &TaskCx, actor: Actor, command: Command, passed: Passed) -> Result<Reply, Problem> {
     authorise(cx, &actor, &command)?;
+    cx.with(|core| crate::witness::admits(core, &command))?;
     if !matches!(actor, Actor::User(_)) && privileged(&command) {
         let text = format!("{} asked for {}", name_of(&actor), label(&command));
         cx.with(|core| core.event(crate::event::Level::Info, "audit", text));

@@ -16,7 +16,7 @@ pub async fn publish(cx: &TaskCx, document: &str, dry_run: bool) -> Result<Reply
     let plan = plan_publish(&old, &new).map_err(|errors| pairing::refused(&errors))?;
     cx.with(|core| crate::level::may_follow(core, &new))?;
     let own = cx.with(|core| core.pool);
-    let gone: Vec<&Server> = old.servers_of(own).into_iter().filter(|server| new.server(server.id).is_none()).collect();
+    let gone: Vec<&Server> = old.voters_of(own).into_iter().filter(|server| new.server(server.id).is_none()).collect();
     if !gone.is_empty() {
         may_go(cx, &gone).await?;
     }

@@ -110,15 +110,17 @@ fn own_name(core: &Core) -> String {
 fn may_drain(core: &mut Core) -> Result<(), Problem> {
     let heard = |server: &ServerId| *server != core.config.server && core.way_to(Peer::Server(*server)).is_some();
     let servers: Vec<ServerId> = core.topology.servers_of(core.pool).iter().map(|server| server.id).collect();
+    let witness = core.topology.witness_of(core.pool).map(|server| server.id);
     let mut missing: Vec<ServerId> = Vec::new();
     for group in core.host.groups() {
-        let copies = pairline_group::placement::of(group, &servers);
+        let mut copies = pairline_group::placement::of(group, &servers);
+        copies.extend(witness);
         let others = copies.iter().filter(|server| heard(server)).count();
         if others < copies.len() / 2 + 1 {
             missing.extend(copies.iter().filter(|server| **server != core.config.server && !heard(server)));
         }
     }
-    if servers.len() > 2 && missing.is_empty() {
+    if (servers.len() > 2 || witness.is_some()) && missing.is_empty() {
         return Ok(());
     }
     missing.sort_unstable();

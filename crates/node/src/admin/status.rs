@@ -24,7 +24,7 @@ fn number(count: u64) -> f64 {
 pub fn of_server(core: &Core) -> StatusView {
     let groups: Vec<GroupStatus> = core.host.groups().into_iter().filter_map(|id| core.host.group(id)).collect();
     let mut samples = Vec::new();
-    for group in &groups {
+    for group in &crate::modes::statuses(core) {
         of_group(core, &mut samples, group);
     }
     for pool in &core.topology.pool {
@@ -44,14 +44,15 @@ pub fn of_server(core: &Core) -> StatusView {
     sample(&mut samples, "pairline_disk_free_bytes", &[], number(core.facts.disk_free));
     sample(&mut samples, "pairline_log_bytes", &[], number(core.facts.log_bytes));
     let server = core.topology.server(core.config.server);
+    let witness = crate::witness::is_here(core);
     StatusView {
         server: server.map(|server| server.name.clone()).unwrap_or_default(),
         pool: core.topology.pool_name(core.pool),
         healthy: (!groups.is_empty() || core.host.awaited() == 0)
-            && groups
-                .iter()
-                .filter(|group| group.role == Role::Active)
-                .all(|group| group.confirmed && group.stopped.is_none()),
+            && groups.iter().all(|group| match group.role {
+                Role::Active => group.confirmed && group.stopped.is_none(),
+                Role::Backup | Role::Fenced => !witness || group.stopped.is_none(),
+            }),
         start: core.config.boot,
         drained: core.host.drained().0,
         samples,

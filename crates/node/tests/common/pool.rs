@@ -15,7 +15,7 @@ use pairline_node::view::PoolHealthView;
 use pairline_node::{Node, NodeConfig};
 use pairline_resilience::journal::{self, Procedure};
 use pairline_sip::flow::Flow;
-use pairline_topology::{Server, Topology};
+use pairline_topology::{Server, Topology, demo};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -84,6 +84,11 @@ impl Pool {
         self.fronts.len() - 1
     }
 
+    /// Changes the document, before it is published.
+    pub fn change(&mut self, change: impl FnOnce(&mut Topology)) {
+        change(&mut self.topology);
+    }
+
     /// The document without a server.
     pub fn without(&self, at: usize) -> Topology {
         let mut topology = self.topology.clone();
@@ -145,11 +150,30 @@ impl Pool {
         pair
     }
 
+    /// Two servers and a witness, the last.
+    pub fn witnessed() -> Pool {
+        Pool::with(2, |topology| *topology = demo::with_witnesses(topology.clone()))
+    }
+
+    /// Two paired pools of two servers: east's, west's, then the witness of each.
+    pub fn paired_with_witnesses() -> Pool {
+        let witnessed = |topology: &mut Topology| *topology = demo::with_witnesses(topology.clone());
+        let mut pair = Pool::at(&[(POOL, "east", 2), (WEST, "west", 2)], witnessed);
+        pair.run(5_000);
+        pair
+    }
+
+    /// Whether two servers have to do with each other: a witness only with its own pool.
+    fn link(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.topology.server[a], &self.topology.server[b]);
+        a.pool == b.pool || !(a.is_witness() || b.is_witness())
+    }
+
     fn at(pools: &[(PoolId, &str, usize)], change: impl FnOnce(&mut Topology)) -> Pool {
         let address = |pool: PoolId, n: usize| format!("127.0.{}.{n}", pool.0).parse().unwrap();
         let places: Vec<(PoolId, &str, Vec<IpAddr>)> =
             pools.iter().map(|(id, name, n)| (*id, *name, (1..=*n).map(|n| address(*id, n)).collect())).collect();
-        let mut topology = pairline_topology::demo::enterprise(&places, 5060);
+        let mut topology = demo::enterprise(&places, 5060);
         topology.pool.iter_mut().for_each(|pool| pool.routing_groups = 6);
         change(&mut topology);
         let servers = topology.server.len();
@@ -179,6 +203,12 @@ impl Pool {
 
     /// Starts a server from its disk and links it with all that live.
     pub fn start(&mut self, at: usize) {
+        let topology = self.topology.clone();
+        self.start_with(at, &topology);
+    }
+
+    /// The same, with another document on its disk than the others began with.
+    pub fn start_with(&mut self, at: usize, topology: &Topology) {
         let front = &mut self.fronts[at];
         front.boot += 1;
         front.born = self.now;
@@ -187,7 +217,7 @@ impl Pool {
             boot: front.boot,
             seed: [u8::try_from(at).unwrap() + 1; 32],
             order: Order::Seeded(front.boot),
-            ..config(self.topology.clone())
+            ..config(topology.clone())
         };
         let recovered = front.disk.recovered();
         self.fronts[at].node = Some(Node::start_up(config, self.clocks(at), recovered).unwrap());
@@ -201,7 +231,7 @@ impl Pool {
         self.give(at, Input::Facts(facts));
         for other in 0..self.fronts.len() {
             let parted = self.parted && self.topology.server[other].pool != self.topology.server[at].pool;
-            if other != at && self.fronts[other].node.is_some() && !parted {
+            if other != at && self.link(at, other) && self.fronts[other].node.is_some() && !parted {
                 self.connect(at, other);
             }
         }
@@ -366,7 +396,7 @@ impl Pool {
         let of = |at: usize| self.topology.server[at].pool;
         let all: Vec<(usize, usize)> = (0..self.fronts.len())
             .flat_map(|a| (0..a).map(move |b| (b, a)))
-            .filter(|(a, b)| of(*a) != of(*b))
+            .filter(|(a, b)| of(*a) != of(*b) && self.link(*a, *b))
             .collect();
         for (a, b) in all {
             if self.fronts[a].node.is_some() && self.fronts[b].node.is_some() {

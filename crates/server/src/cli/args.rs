@@ -98,6 +98,9 @@ pub struct UpArgs {
     /// With --enterprise: so many Front Ends in each pool.
     #[arg(long, value_name = "N", requires = "enterprise", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub servers: u8,
+    /// With --enterprise --servers 2: a witness for each pool, so that one of its three machines may fail. It votes, and holds no data.
+    #[arg(long, requires = "enterprise")]
+    pub witness: bool,
     /// Bring up the deployment that this file describes instead of the demo.
     #[arg(long, value_name = "FILE")]
     pub topology: Option<PathBuf>,

@@ -21,6 +21,10 @@ fn pool(view: &PoolHealthView) -> String {
             .map(|s| {
                 let copies = format!("{}/{}", s.copies, s.of_copies);
                 let behind = if s.behind == 0 { "-".to_owned() } else { s.behind.to_string() };
+                if s.witness {
+                    let heard = format!("{}; witness, without data", s.heard);
+                    return vec![s.server.clone(), heard, "-".to_owned(), format!("{copies} votes"), behind];
+                }
                 vec![s.server.clone(), s.heard.clone(), s.leads.to_string(), copies, behind]
             })
             .collect();

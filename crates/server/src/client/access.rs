@@ -118,11 +118,12 @@ pub fn read_topology(path: &Path) -> Result<Topology, AccessError> {
         .map_err(|findings| failed(findings.first().map_or_else(String::new, ToString::to_string)))
 }
 
-/// The admin APIs of a topology, in its order.
+/// The admin APIs of a topology, in its order; witnesses last, since they know least.
 pub fn endpoints_of(topology: &Topology) -> Vec<Endpoint> {
-    topology
-        .server
-        .iter()
+    let (witnesses, others): (Vec<_>, Vec<_>) = topology.server.iter().partition(|server| server.is_witness());
+    others
+        .into_iter()
+        .chain(witnesses)
         .map(|server| Endpoint {
             address: server.admin.to_string(),
             server: Some(server.name.clone()),

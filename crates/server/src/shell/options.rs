@@ -193,7 +193,9 @@ impl ServerOptions {
         let topology =
             pairline_topology::parse(&config.topology.to_string_lossy(), &text).map_err(StartError::Config)?;
         let credentials = Credentials::load(&config.certificate, &config.key, &config.authority)?;
-        let secrets = Secrets::load(&config.secret)?;
+        // A witness opens nothing that is sealed: its machine need not have the deployment's secrets.
+        let witness = topology.server_named(&config.server).is_some_and(pairline_topology::Server::is_witness);
+        let secrets = if witness { Secrets::generate()? } else { Secrets::load(&config.secret)? };
         let mut options = ServerOptions::new(config, topology, credentials, secrets);
         let sip = &options.config.sip;
         if let (Some(certificate), Some(key)) = (&sip.certificate, &sip.key) {

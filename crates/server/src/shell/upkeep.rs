@@ -41,11 +41,13 @@ pub struct Upkeep {
 }
 
 /// The servers that this one is linked with: all others of the deployment (every server follows the management store, and
-/// users of any pool are reached through their pool).
+/// users of any pool are reached through their pool). Only a witness has to do with its own pool and with no other.
 pub fn peers(topology: &Topology, me: PeerIdentity) -> Vec<Peer> {
+    let alone = topology.server(me.server).is_some_and(pairline_topology::Server::is_witness);
     topology
         .server
         .iter()
+        .filter(|s| s.pool == me.pool || !(alone || s.is_witness()))
         .map(|s| Peer { identity: PeerIdentity { pool: s.pool, server: s.id }, address: s.link, name: s.name.clone() })
         .filter(|peer| peer.identity != me)
         .collect()

@@ -123,14 +123,15 @@ pub fn add_server(layout: &Layout, published: &str, name: &str) -> Result<PathBu
 }
 
 /// The names that a server's certificate carries: SIP domains, its own, its pool's and the partner's (clients check the name
-/// before SRV resolution, RFC 5922), and its addresses.
+/// before SRV resolution, RFC 5922), and its addresses. A witness speaks for nobody: its own name, and no other.
 pub fn certificate_names(topology: &Topology, server: &Server) -> CertificateNames {
     let mut addresses: Vec<IpAddr> = vec![server.admin.ip(), server.link.ip()];
     addresses.extend(server.listener.iter().map(|l| l.address.ip()));
     addresses.extend(server.listener.iter().filter_map(|l| l.advertise_address).map(|a| a.ip()));
     addresses.sort_unstable();
     addresses.dedup();
-    let names = topology.own_names(server.id).into_iter().filter(|name| name.parse::<IpAddr>().is_err()).collect();
+    let own = if server.is_witness() { vec![server.name.to_ascii_lowercase()] } else { topology.own_names(server.id) };
+    let names = own.into_iter().filter(|name| name.parse::<IpAddr>().is_err()).collect();
     CertificateNames { identity: PeerIdentity { pool: server.pool, server: server.id }, names, addresses }
 }
 

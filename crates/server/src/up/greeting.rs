@@ -68,6 +68,12 @@ impl Greeting<'_> {
             let _ = writeln!(text, "  {mark:<8} {}{process}{store}", server.name);
             server_text(text, server);
         }
+        if let Some(witness) = self.topology.witness_of(pool.id) {
+            let process = self.processes.iter().find(|(name, _)| *name == witness.name);
+            let process = process.map(|(_, id)| format!(" (process {id})")).unwrap_or_default();
+            let _ = writeln!(text, "           {}{process}: the witness; votes, and holds no data", witness.name);
+            let _ = writeln!(text, "           admin API https://{}", witness.admin);
+        }
     }
 
     /// Users that can sign in, with their passwords; and those that are not there, without.

@@ -11,7 +11,7 @@ use super::{label, program, ready, stream, users};
 use crate::cli::args::UpArgs;
 use crate::cli::run::out;
 use crate::client::{Access, AccessError, CallError};
-use pairline_topology::demo::enterprise_of;
+use pairline_topology::demo::{enterprise_of, with_witnesses};
 use pairline_topology::{Advertise, Edition, Listener, Topology, Transport, demo_topology};
 use rustix::fs::{FlockOperation, flock};
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +54,11 @@ pub enum UpError {
         /// Why.
         why: &'static str,
     },
+    /// `--witness` for pools that can have none.
+    #[error(
+        "--witness: a witness is for pools of two Front Ends, and these have {0}; write --servers 2, or leave it out"
+    )]
+    Witness(u8),
     /// A server could not be started.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
@@ -85,6 +90,9 @@ pub enum UpError {
 
 /// Runs a deployment until Ctrl-C.
 pub async fn run(data: &Path, args: &UpArgs) -> Result<(), UpError> {
+    if args.witness && args.servers != 2 {
+        return Err(UpError::Witness(args.servers));
+    }
     let mut signals = Signals::new()?;
     let prepared = prepare(data, args)?;
     let (tell, mut said) = channel();
@@ -147,6 +155,7 @@ fn lock(layout: &Layout) -> Result<std::fs::File, UpError> {
 /// The topology that a new folder is to have.
 fn wanted(args: &UpArgs) -> Result<Topology, UpError> {
     let mut topology = match &args.topology {
+        None if args.witness => with_witnesses(enterprise_of(args.servers)),
         None if args.enterprise => enterprise_of(args.servers),
         None => demo_topology(),
         Some(path) => {
@@ -173,7 +182,8 @@ pub fn listen_too(topology: &mut Topology, address: IpAddr) -> Result<(), UpErro
             why: "name one address of this machine; clients are told to come back to it",
         });
     }
-    for (number, server) in (0_u16..).zip(topology.server.iter_mut()) {
+    let serving = topology.server.iter_mut().filter(|server| !server.is_witness());
+    for (number, server) in (0_u16..).zip(serving) {
         let port = 5060_u16.saturating_add(number.saturating_mul(2));
         let all = [
             ("network-udp", Transport::Udp, port),
@@ -203,8 +213,10 @@ fn existing(layout: &Layout, args: &UpArgs) -> Result<Topology, UpError> {
         }
     }
     let other = |pool: &pairline_topology::Pool| pool.edition != Edition::Enterprise;
-    let fewer = usize::from(args.servers) != topology.server.len() / topology.pool.len().max(1) && args.servers != 3;
-    if args.enterprise && (topology.pool.iter().any(other) || fewer) {
+    let fewer = topology.pool.iter().any(|pool| topology.servers_of(pool.id).len() != usize::from(args.servers))
+        && args.servers != 3;
+    let unwitnessed = args.witness && topology.pool.iter().any(|pool| topology.witness_of(pool.id).is_none());
+    if args.enterprise && (topology.pool.iter().any(other) || fewer || unwitnessed) {
         let findings = vec![
             "it describes another deployment; start over with --fresh, or choose another folder with --data".to_owned(),
         ];

@@ -7,12 +7,15 @@ use pairline_node::view::{GroupHealthView, HealthView, PoolHealthView, ServerHea
 use pairline_server::cli::args::{Cli, Top};
 use pairline_server::cli::{render, render_health};
 use pairline_server::client::endpoints_of;
+use pairline_server::shell::upkeep::peers;
+use pairline_server::tls::PeerIdentity;
 use pairline_server::up::clients::ClientFiles;
+use pairline_server::up::create::certificate_names;
 use pairline_server::up::greeting::Greeting;
 use pairline_server::up::label;
 use pairline_server::up::layout::Layout;
-use pairline_topology::demo::EAST;
-use pairline_topology::{Topology, demo_topology, enterprise_topology};
+use pairline_topology::demo::{EAST, enterprise_of, with_witnesses};
+use pairline_topology::{Server, Topology, demo_topology, enterprise_topology};
 use std::path::Path;
 
 fn greeting(topology: &Topology) -> String {
@@ -53,6 +56,32 @@ fn the_greeting_names_every_front_end_and_how_to_lose_one() {
 }
 
 #[test]
+fn a_witness_is_named_as_what_it_is() {
+    let topology = with_witnesses(enterprise_of(2));
+    let text = greeting(&topology);
+    assert!(text.contains("  east     east.pairline.test, 2 Front Ends; management store created here\n"), "{text}");
+    assert!(text.contains("witness.east.pairline.test: the witness; votes, and holds no data\n"), "{text}");
+    assert!(!text.contains("does not survive the loss of either"), "{text}");
+    assert!(greeting(&enterprise_of(2)).contains("role = \"witness\""), "without one it is said what for");
+    let labels = topology.server.iter().map(|server| label(&topology, server)).collect::<Vec<_>>();
+    assert_eq!(labels, ["fe1.east", "fe2.east", "fe1.west", "fe2.west", "witness.east", "witness.west"]);
+    let last = endpoints_of(&topology).pop().and_then(|endpoint| endpoint.server);
+    assert_eq!(last.as_deref(), Some("witness.west.pairline.test"), "asked when nobody else answers");
+    // It speaks for itself only, and has to do with its own pool only.
+    let witness = topology.witness_of(EAST).unwrap();
+    let names = certificate_names(&topology, witness);
+    assert_eq!(names.names, ["witness.east.pairline.test"]);
+    let peers = |of: &Server| {
+        let me = PeerIdentity { pool: of.pool, server: of.id };
+        peers(&topology, me).into_iter().map(|peer| peer.name).collect::<Vec<_>>()
+    };
+    assert_eq!(peers(witness), ["fe1.east.pairline.test", "fe2.east.pairline.test"]);
+    let of_front_end = peers(&topology.server[0]);
+    assert_eq!(of_front_end.len(), 4, "the other Front Ends and its own witness: {of_front_end:?}");
+    assert!(!of_front_end.contains(&"witness.west.pairline.test".to_owned()), "{of_front_end:?}");
+}
+
+#[test]
 fn servers_are_called_by_their_pool_where_that_is_enough() {
     let labels = |t: &Topology| t.server.iter().map(|server| label(t, server)).collect::<Vec<_>>();
     assert_eq!(labels(&demo_topology()), ["east", "west"]);
@@ -84,13 +113,37 @@ fn users_begin_at_the_front_ends_in_turn_and_register_at_the_partner_too() {
 fn a_topology_of_ones_own_is_no_demonstration() {
     let parse = |line: &str| Cli::try_parse_from(line.split(' '));
     let Ok(Cli { command: Top::Up(args), .. }) = parse("pairline up --enterprise --fresh --users 10") else { panic!() };
-    assert!(args.enterprise && args.fresh);
+    assert!(args.enterprise && args.fresh && !args.witness);
+    assert!(parse("pairline up --enterprise --servers 2 --witness").is_ok());
+    assert!(parse("pairline up --witness").is_err(), "a pool of one server has no use for it");
     assert!(parse("pairline up --enterprise --topology t.toml").is_err());
+}
+
+#[test]
+fn a_witness_for_other_pools_than_those_of_two_is_refused_before_anything_is_touched() {
+    let Ok(Cli { command: Top::Up(args), .. }) = Cli::try_parse_from(["pairline", "up", "--enterprise", "--witness"])
+    else {
+        panic!()
+    };
+    let folder = std::env::temp_dir().join(format!("pairline-no-witness-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let refused = runtime.block_on(pairline_server::up::run(&folder, &args)).unwrap_err().to_string();
+    assert!(refused.contains("these have 3") && refused.contains("--servers 2"), "{refused}");
+    assert!(!folder.exists());
 }
 
 fn server(name: &str, heard: &str, leads: u32, copies: u32) -> ServerHealthView {
     let up = heard == "up";
-    ServerHealthView { server: name.into(), up, heard: heard.into(), leads, copies, of_copies: 33, behind: 0 }
+    ServerHealthView {
+        server: name.into(),
+        up,
+        heard: heard.into(),
+        leads,
+        copies,
+        of_copies: 33,
+        behind: 0,
+        witness: false,
+    }
 }
 
 fn group(index: u16) -> GroupHealthView {

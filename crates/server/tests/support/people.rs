@@ -72,17 +72,24 @@ pub fn all_served(pool: &Pool, phones: &mut [Handset], through: &[usize], contac
     }
 }
 
-/// A pool with users that are registered at its servers in turn; each has one contact.
+/// A pool of three with users that are registered at its servers in turn; each has one contact.
 pub fn with_phones() -> (Pool, Vec<Handset>) {
     let pool = Pool::start(3);
+    let phones = phones_at(&pool, 3);
+    (pool, phones)
+}
+
+/// Users of a pool with so many Front Ends, registered at these in turn; each has one contact.
+pub fn phones_at(pool: &Pool, front_ends: usize) -> Vec<Handset> {
     let mut phones = Vec::new();
     for n in 0..USERS {
         let user = format!("user{n}");
-        add(&pool, n % 3, &user);
+        add(pool, n % front_ends, &user);
         let mut phone = Handset::new(&user, PASSWORD);
-        assert_eq!(phone.register(pool.sip((n + 1) % 3), PATIENCE), Some(200), "{user}\n{}", pool.logs());
-        pool.ask((n + 2) % 3, &contact(&user, 0)).unwrap();
+        let at = pool.sip((n + 1) % front_ends);
+        assert_eq!(phone.register(at, PATIENCE), Some(200), "{user}\n{}", pool.logs());
+        pool.ask((n + 2) % front_ends, &contact(&user, 0)).unwrap();
         phones.push(phone);
     }
-    (pool, phones)
+    phones
 }

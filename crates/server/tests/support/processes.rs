@@ -35,11 +35,31 @@ static ALONE: Mutex<()> = Mutex::new(());
 impl Pool {
     /// Creates the deployment and starts all its servers; waits until the pool is healthy.
     pub fn start(servers: usize) -> Pool {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = Folder::new();
         let addresses = (0..servers).map(|_| address()).collect();
-        let topology = demo::enterprise(&[(EAST, "east", addresses)], 5060);
+        Pool::of(demo::enterprise(&[(EAST, "east", addresses)], 5060))
+    }
+
+    /// The same with two servers and a witness, the last.
+    pub fn witnessed() -> Pool {
+        let addresses = (0..2).map(|_| address()).collect();
+        let mut topology = demo::with_witnesses(demo::enterprise(&[(EAST, "east", addresses)], 5060));
+        let own = address();
+        topology.server[2].admin.set_ip(own);
+        topology.server[2].link.set_ip(own);
+        Pool::of(topology)
+    }
+
+    fn of(topology: Topology) -> Pool {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let servers = topology.server.len();
+        let folder = Folder::new();
         let layout = create::create(&folder.path().join("data"), &topology).unwrap();
+        // Whose disk holds nothing, and opens nothing.
+        for witness in topology.server.iter().filter(|server| server.is_witness()) {
+            let config = layout.server_config(&witness.name);
+            let text = std::fs::read_to_string(&config).unwrap();
+            std::fs::write(&config, text.replace("deployment.secret", "there-is-none")).unwrap();
+        }
         let access = Access::find(&[], layout.root(), None, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let empty = (0..servers).map(|_| None).collect();

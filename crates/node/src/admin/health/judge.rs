@@ -29,6 +29,8 @@ pub struct Sight {
     pub partner: Option<String>,
     /// All its servers, in order of their numbers.
     pub servers: Vec<(ServerId, String)>,
+    /// The one of them that votes and holds no data.
+    pub witness: Option<ServerId>,
     /// All groups that have their copies in it.
     pub groups: Vec<GroupId>,
     /// What was heard of each server.
@@ -53,7 +55,9 @@ struct Group {
 impl Group {
     fn of(sight: &Sight, id: GroupId) -> Group {
         let servers: Vec<ServerId> = sight.servers.iter().map(|(id, _)| *id).collect();
-        let placed = placement::of(id, &servers);
+        let with_data: Vec<ServerId> = servers.iter().copied().filter(|id| sight.witness != Some(*id)).collect();
+        let mut placed = placement::of(id, &with_data);
+        placed.extend(sight.witness);
         let all: BTreeMap<ServerId, &CopyView> =
             servers.iter().filter_map(|s| Some((*s, copy(sight, *s, id)?))).collect();
         let leader = all.iter().filter(|(_, copy)| copy.leads && copy.stopped.is_none());
@@ -67,9 +71,14 @@ impl Group {
         let told: BTreeMap<u32, u64> =
             leader.map(|(_, copy)| copy.behind.iter().copied().collect()).unwrap_or_default();
         let behind = |server: &ServerId, copy: &CopyView| {
+            let told = told.get(&server.0).copied().unwrap_or(0);
+            if sight.witness == Some(*server) {
+                // It never applies anything.
+                return told > ON_THE_WAY;
+            }
             // A copy that has applied nothing, where there is something, has just started.
             let empty = copy.sequence == 0 && first > 0;
-            empty || told.get(&server.0).copied().unwrap_or(0).max(first.saturating_sub(copy.sequence)) > ON_THE_WAY
+            empty || told.max(first.saturating_sub(copy.sequence)) > ON_THE_WAY
         };
         Group {
             id,
@@ -156,6 +165,7 @@ fn server(sight: &Sight, groups: &[Group], id: ServerId, name: &str) -> ServerHe
         |of: &dyn Fn(&Group) -> bool| u32::try_from(groups.iter().filter(|g| of(g)).count()).unwrap_or(u32::MAX);
     ServerHealthView {
         server: name.to_owned(),
+        witness: sight.witness == Some(id),
         up: matches!(sight.heard.get(&id), Some(Heard::Says(_))),
         heard: heard_words(sight.heard.get(&id)).to_owned(),
         leads: count(&|group| group.leader == Some(id)),
@@ -225,7 +235,7 @@ fn survives(sight: &Sight, groups: &[Group]) -> String {
         up.partition(|server| groups.iter().all(|group| group.bears_loss_of(*server)));
     let critical: Vec<&Group> =
         groups.iter().filter(|group| may_not.iter().any(|server| !group.bears_loss_of(*server))).collect();
-    let why = why_not(&critical);
+    let why = why_not(&critical, if sight.witness.is_some() { "votes" } else { "copies" });
     match (may.is_empty(), may_not.is_empty()) {
         (false, true) if may.len() == 1 => format!("{} may fail now", list(sight, &may, "or")),
         (false, true) => format!("any one of {} may fail now", list(sight, &may, "and").replace(" and ", ", ")),
@@ -239,8 +249,8 @@ fn survives(sight: &Sight, groups: &[Group]) -> String {
     }
 }
 
-/// Groups by how many copies they have, in words.
-fn why_not(critical: &[&Group]) -> String {
+/// Groups by how many copies they have, or votes, in words.
+fn why_not(critical: &[&Group], copies: &str) -> String {
     let mut by_count: BTreeMap<(usize, usize), Vec<GroupId>> = BTreeMap::new();
     for group in critical {
         let good = group.left_without(ServerId(0));
@@ -248,7 +258,7 @@ fn why_not(critical: &[&Group]) -> String {
     }
     let parts = by_count.iter().map(|((good, of), ids)| {
         let has = if ids.len() == 1 { "has" } else { "have" };
-        format!("{} {has} {} of {} copies", numbers(ids), word(*good), word(*of))
+        format!("{} {has} {} of {} {copies}", numbers(ids), word(*good), word(*of))
     });
     parts.collect::<Vec<_>>().join("; ")
 }
@@ -314,7 +324,12 @@ fn next(sight: &Sight, groups: &[Group]) -> Vec<String> {
             Some(Heard::NoLink) | None => "start it again",
         };
         let bears = lost.iter().all(|group| !group.placed.contains(server));
-        let rest = if bears { "its groups go on without it; " } else { "" };
+        let one_disk = sight.witness.is_some_and(|witness| witness != *server);
+        let rest = match (bears, one_disk) {
+            (true, true) => "its groups go on without it, and what is changed is on one disk only; ",
+            (true, false) => "its groups go on without it; ",
+            (false, _) => "",
+        };
         all.push(format!("{}: {rest}{how}, and it takes what it missed by itself", short(sight, *server)));
     }
     let moving = of(&|group| group.moves() && group.leader.is_some());
