@@ -91,11 +91,17 @@ pub enum Planted {
     TakenOverUnasked,
     /// Tails are applied only at the server that is asked.
     TailsOfOneServer,
+    /// A copy that goes on alone leads before that is on disk.
+    SurvivorNotDurable,
+    /// Copies of before a group was left with one survivor are not told, and go on.
+    OutlivedUntold,
+    /// The epoch of a survivor says nothing of what was not known to be committed.
+    SurvivorSharesAll,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 43] = [
+    pub const ALL: [Planted; 46] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -139,5 +145,8 @@ impl Planted {
         Planted::FollowerBelieved,
         Planted::TakenOverUnasked,
         Planted::TailsOfOneServer,
+        Planted::SurvivorNotDurable,
+        Planted::OutlivedUntold,
+        Planted::SurvivorSharesAll,
     ];
 }

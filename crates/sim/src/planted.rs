@@ -55,6 +55,9 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         | Planted::OldNumberAccepted => {
             Some("no server comes or goes in these worlds: the tests of replication have such worlds, and catch it")
         }
+        Planted::SurvivorNotDurable | Planted::OutlivedUntold | Planted::SurvivorSharesAll => Some(
+            "no group loses two of its disks in these worlds: the tests of replication have such worlds, and catch it",
+        ),
         Planted::FollowerBelieved => {
             Some("a follower says that it does not know the lag: what is shown then is less, and not wrong")
         }
