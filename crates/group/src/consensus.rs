@@ -12,6 +12,7 @@ mod lease;
 mod log;
 pub(crate) mod members;
 mod message;
+mod survivor;
 mod witness;
 
 pub use check::Impossible;
@@ -96,6 +97,8 @@ pub(crate) struct Start {
     pub(crate) keep: u64,
     /// On this server's clock.
     pub(crate) now: Millis,
+    /// The only voter does not campaign before it is told to: its state, or its log, is not yet as it says.
+    pub(crate) waits: bool,
     pub(crate) faults: Faults,
 }
 
@@ -261,9 +264,8 @@ impl Consensus {
         };
         consensus.members_changed();
         consensus.set_timeout();
-        if alone {
-            consensus.node.campaign()?;
-            consensus.set_timeout();
+        if alone && !start.waits {
+            consensus.begin()?;
         }
         Ok(consensus)
     }

@@ -261,6 +261,16 @@ pub enum Frame {
         /// What.
         body: MemberBody,
     },
+    /// A copy of the group went on alone, by an administrator's order: none of those of before belongs to it any more. Between servers of a
+    /// pool.
+    Survived {
+        /// Which group.
+        group: GroupId,
+        /// A replica of it, of the present generation.
+        replica: ReplicaId,
+        /// The group's lineage there: where it parts from another's, there may be more that it does not have.
+        lineage: Vec<LineageItem>,
+    },
 }
 
 /// What is said before an orderly change of leader.
@@ -344,6 +354,7 @@ impl Frame {
             Frame::Entries { entries, .. } => entries.iter().all(|entry| entry.len() < codec::MAX_ITEM - 1),
             Frame::SeedChunk { chunk, .. } => chunk.fits(),
             Frame::Copy { body: CopyBody::Part { records, .. }, .. } => codec::fit(records),
+            Frame::Survived { lineage, .. } => lineage::sound(lineage),
             Frame::Ack { .. }
             | Frame::Pull { .. }
             | Frame::Broken { .. }

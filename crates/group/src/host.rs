@@ -10,6 +10,7 @@ mod led;
 mod link;
 mod moves;
 mod partner;
+mod survivors;
 
 use crate::config::{HostConfig, Others};
 use crate::dedup::Seen;

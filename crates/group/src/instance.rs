@@ -2,7 +2,8 @@
 //!
 //! Owns its state, its consensus, what is proposed and not yet applied, and its role. Proposals are in `propose`, what a
 //! commit does in `commit`, what its replicas say to each other and who leads in `replicas`, changes of serving pool in `procedure`,
-//! checkpoints in `checkpoint`, copies for replicas that are far behind in `copy`; shipping is in `ship`.
+//! checkpoints in `checkpoint`, copies for replicas that are far behind in `copy`, a copy that goes on alone in `survive`; shipping is in
+//! `ship`.
 
 pub(crate) mod checkpoint;
 mod commit;
@@ -13,6 +14,7 @@ mod procedure;
 mod propose;
 pub(crate) mod replicas;
 mod status;
+pub(crate) mod survive;
 
 use crate::codec::{self, Fence, Item};
 use crate::config::{HostConfig, planted};
@@ -192,6 +194,8 @@ pub(crate) struct Instance {
     copy_number: u64,
     copy_in: Option<copy::CopyIn>,
     restoring: Option<copy::Restoring>,
+    /// The order to go on alone, until it is carried out.
+    surviving: Option<survive::Surviving>,
     /// Records for the log that are not of consensus' making.
     marks: Vec<LogRecord>,
     /// To be opened by whichever replica leads first: nobody else can have the group.
@@ -290,6 +294,7 @@ impl Instance {
             copy_number: 0,
             copy_in: None,
             restoring: None,
+            surviving: None,
             marks: Vec::new(),
             opening: false,
             replaying: false,
@@ -383,11 +388,9 @@ impl Instance {
                 cx.done(ticket, self.group, refused.clone());
             }
         }
-        if let Some(procedure) = self.procedure.take() {
-            for ticket in procedure.tickets {
-                cx.done(ticket, self.group, refused.clone());
-            }
-        }
+        let procedure = self.procedure.take().into_iter().flat_map(|procedure| procedure.tickets);
+        let tickets: Vec<Ticket> = procedure.chain(self.end_survival()).collect();
+        tickets.into_iter().for_each(|ticket| cx.done(ticket, self.group, refused.clone()));
         self.tell_role(cx);
     }
 
@@ -533,6 +536,7 @@ impl Instance {
             self.advance_restoring(cx);
             while self.drain(cx, batch, records) {}
         }
+        self.answer_survival(cx);
         if planted!(cx.cfg, AckBeforeMajority) && self.unsynced.is_empty() {
             self.answer_flights(cx);
         }

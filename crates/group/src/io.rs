@@ -243,6 +243,16 @@ pub enum HostInput {
         /// Whether it is.
         on: bool,
     },
+    /// The copy here goes on as the only one of its group: all others are lost. Refused where somebody leads, or did a moment ago. Answered when it
+    /// is on disk and the copy leads; idempotent per step where the group is served by this pool.
+    Survive {
+        /// Echoed in the answer.
+        ticket: Ticket,
+        /// Which group.
+        group: GroupId,
+        /// What is ordered.
+        order: Survive,
+    },
     /// The servers of the pool are these from now on: groups move to where they should be, gently. Every server of the pool is told, in any
     /// order. How far it is: [`crate::Host::moves`].
     Servers {
@@ -251,6 +261,40 @@ pub enum HostInput {
         /// The one that only votes.
         witness: Option<ServerId>,
     },
+}
+
+/// The order to go on as the only copy of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survive {
+    /// The order's own step.
+    pub step: StepRef,
+    /// Who gave it, for the group's log.
+    pub operator: Box<str>,
+    /// What it was given by, for the group's log.
+    pub plan: Bytes,
+    /// Where the partner's copy stands, if that is known, and its digest there.
+    pub partner: Option<(Position, [u8; 32])>,
+}
+
+/// How a copy stands among those of its group: what an order to go on alone is decided by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Servers whose copies decide, as far as this copy knows.
+    pub voters: Vec<ServerId>,
+    /// Servers whose copies only follow.
+    pub learners: Vec<ServerId>,
+    /// How often the group was left with one survivor.
+    pub survived: u64,
+    /// Term and index of the last item of the log: of copies that are compared the one for which they are highest has most.
+    pub last: (u64, u64),
+    /// Items in the log that are not known here to have been committed.
+    pub doubtful: u64,
+    /// For how long no leader has been heard, in milliseconds; since the start of the process at most.
+    pub quiet: Millis,
+    /// Up to where the state is applied.
+    pub position: Position,
+    /// Group time of the last entry there.
+    pub time: Millis,
 }
 
 /// What the host tells the shell.
@@ -412,6 +456,15 @@ pub enum Alarm {
         group: GroupId,
         /// The incarnation that they remember.
         incarnation: u64,
+    },
+    /// The group went on with another copy while this one was away, by an administrator's order: this one is void, and forgotten.
+    Outlived {
+        /// Which group.
+        group: GroupId,
+        /// Where this copy stood.
+        had: Position,
+        /// Entries of it that are kept as a divergent tail.
+        tail: u64,
     },
 }
 

@@ -97,6 +97,12 @@ pub enum Planted {
     WitnessVotesForAll,
     /// A witness is told of everything at once, and its word counts, though the other replica with data is there.
     WitnessCounted,
+    /// A copy that goes on alone leads before that is on disk.
+    SurvivorNotDurable,
+    /// Copies of before a group was left with one survivor are not told, and go on.
+    OutlivedUntold,
+    /// The epoch of a survivor says nothing of what was not known to be committed.
+    SurvivorSharesAll,
 }
 
 impl Planted {
@@ -148,5 +154,8 @@ impl Planted {
         Planted::WitnessLeads,
         Planted::WitnessVotesForAll,
         Planted::WitnessCounted,
+        Planted::SurvivorNotDurable,
+        Planted::OutlivedUntold,
+        Planted::SurvivorSharesAll,
     ];
 }

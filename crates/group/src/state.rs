@@ -260,8 +260,13 @@ impl State {
                 self.lineage.push(LineageItem { epoch: handover.epoch, first, pool: handover.to });
             }
             Body::Promote(promote) => {
-                let pool = promote.epoch.granted_by;
-                self.lineage.push(LineageItem { epoch: promote.epoch, first: entry.position.seq, pool });
+                let (pool, seq) = (promote.epoch.granted_by, entry.position.seq);
+                let before = self.lineage.last().filter(|item| item.pool == pool);
+                // By the pool that served already: a copy went on alone. Behind its recovery point there may be another history in the epoch
+                // before, and what it has itself of that counts as the new one's.
+                let first = before
+                    .map_or(seq, |item| promote.recovery_point.seq.saturating_add(1).clamp(item.first.min(seq), seq));
+                self.lineage.push(LineageItem { epoch: promote.epoch, first, pool });
             }
             Body::Effects(_) | Body::Expire(_) => {}
         }

@@ -138,6 +138,14 @@ fn frames_within() -> Vec<Frame> {
         Frame::Member { group, body: MemberBody::Old { incarnation: 3 } },
         Frame::Member { group, body: MemberBody::Nothing },
         replica_of_witness(),
+        Frame::Survived {
+            group,
+            replica: (1 << 56) | (4 << 16) | 1,
+            lineage: vec![
+                LineageItem { epoch: epoch(1, 1), first: 1, pool: PoolId(1) },
+                LineageItem { epoch: epoch(2, 1), first: 44, pool: PoolId(1) },
+            ],
+        },
     ]
 }
 

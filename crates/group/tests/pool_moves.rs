@@ -227,6 +227,34 @@ fn a_pool_grows_from_one_server_to_five_and_back() {
 }
 
 #[test]
+fn the_only_voter_with_a_change_in_its_log_goes_on_behind_all_of_it_after_a_restart() {
+    let mut pool = Pool::new(1, 4);
+    pool.run(1_000);
+    pool.committed(0, "a", "1");
+    pool.add();
+    pool.servers(&[0, 1]);
+    for _ in 0..40 {
+        pool.run(50);
+        if pool.host(0).replicas(GROUP).len() == 2 {
+            break;
+        }
+    }
+    // It has let the other in, which does not vote yet, and writes on; then it dies without a checkpoint.
+    pool.isolate(1);
+    assert_eq!(pool.replicas().0, [0].into());
+    let written = pool.committed(0, "b", "2");
+    pool.crash(0, 0);
+    pool.restart(0);
+    pool.run(2_000);
+    assert!(pool.committed(0, "c", "3") > written);
+    assert_eq!(pool.value(0, "b").as_deref(), Some("2"));
+    pool.rejoin(1);
+    live(&mut pool, 6_000);
+    assert_eq!(pool.replicas().0, [0, 1].into());
+    pool.assert_equal();
+}
+
+#[test]
 fn every_server_follows_the_management_store_and_three_of_them_vote() {
     let mut pool = Pool::with(5, 7, |cfg| (cfg.cms_home, cfg.groups) = (true, 4));
     live(&mut pool, 15_000);

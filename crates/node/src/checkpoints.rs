@@ -22,6 +22,8 @@ pub struct Checkpoints {
     began: Option<Millis>,
     /// Whether the running part is the last of its round.
     last: bool,
+    /// Whether the next round is not to wait for its time.
+    soon: bool,
 }
 
 /// Time passes.
@@ -34,6 +36,12 @@ pub fn tick(core: &mut Core) {
     core.checkpoints.running = Some(id);
     core.checkpoints.began.get_or_insert(now.mono);
     core.host.handle(now, HostInput::Checkpoint { id });
+}
+
+/// Something waits for the next round: it begins now, or when the one that is under way is over.
+pub fn soon(core: &mut Core) {
+    core.checkpoints.next = core.checkpoints.next.min(core.now.mono);
+    core.checkpoints.soon = true;
 }
 
 /// What is to be written down. `last`: it is the end of a round.
@@ -55,7 +63,8 @@ pub fn done(core: &mut Core, id: u64) {
         checkpoints.next = now.mono + PAUSE_MS;
         if checkpoints.last {
             let began = checkpoints.began.take().unwrap_or(now.mono);
-            checkpoints.next = checkpoints.next.max(began + INTERVAL_MS);
+            let wait = if std::mem::take(&mut checkpoints.soon) { 0 } else { INTERVAL_MS };
+            checkpoints.next = checkpoints.next.max(began + wait);
         }
     }
     core.host.handle(now, HostInput::CheckpointDone { id });

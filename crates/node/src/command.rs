@@ -287,6 +287,47 @@ pub enum Command {
     },
     /// Health and metrics of the answering server, for `/metrics` and `/health`.
     ServerStatus,
+    /// Groups that have copies in a pool, each with its copies there and its recoveries; or one of them.
+    GroupList {
+        /// The pool.
+        pool: String,
+        /// Only this one: its number, `home/number`, or `cms`.
+        #[serde(default)]
+        group: Option<String>,
+    },
+    /// The copies of the answering server: the servers of a pool ask each other so.
+    GroupCopies,
+    /// Has groups that have lost their majority for good go on with the copy that is left; without confirmation only says what that would mean.
+    GroupRecover {
+        /// The pool.
+        pool: String,
+        /// Which groups, as in `GroupList`.
+        #[serde(default)]
+        groups: Vec<String>,
+        /// All that have no majority.
+        #[serde(default)]
+        all: bool,
+        /// `"yes"`: the servers whose copies are given up never come back with their disks, and what may be lost is accepted.
+        #[serde(default)]
+        confirm: Option<String>,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// From a server of the pool that carries that out: the copy here goes on alone.
+    GroupSurvive {
+        /// Which group, as `home/number`.
+        group: String,
+        /// The order's number, in hex.
+        order: String,
+        /// Who gave it.
+        operator: String,
+        /// What is written down of it in the group's log.
+        plan: String,
+        /// Where the partner's copy stands, and its digest there, if that is known.
+        #[serde(default)]
+        partner: Option<(pairline_group::Position, [u8; 32])>,
+    },
     /// From a disaster procedure at the partner: stop serving these groups. Over the link, or proven by the deployment's secret.
     Fence {
         /// The procedure, in hex.
@@ -413,6 +454,20 @@ pub enum Reply {
     },
     /// Health and metrics.
     Status(crate::view::StatusView),
+    /// Groups and their copies.
+    Groups(crate::view::GroupsView),
+    /// The copies of one server.
+    GroupCopies {
+        /// One per group.
+        copies: Vec<crate::view::GroupCopy>,
+    },
+    /// Plan or outcome of a recovery of groups.
+    GroupRecovery(crate::view::GroupRecoveryView),
+    /// A copy goes on alone.
+    GroupSurvived {
+        /// From where.
+        at: pairline_group::Position,
+    },
 }
 
 /// An error, as RFC 9457 problem details: what was wrong and what to do.

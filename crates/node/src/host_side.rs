@@ -222,6 +222,13 @@ fn describe(alarm: &Alarm) -> (&'static str, String) {
                 incarnation + 1
             ),
         ),
+        Alarm::Outlived { group, had, tail } => (
+            "copy-outlived",
+            format!(
+                "group {group}: it was recovered from another server's copy while this server was away; this server's copy (at {had}) is void \
+                 and taken anew. {tail} changes that only it had are kept, see `pairline pool divergence`"
+            ),
+        ),
         Alarm::TailFrontLost { group, entries, made } => (
             "tail-front-lost",
             format!(

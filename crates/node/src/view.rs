@@ -2,6 +2,10 @@
 //!
 //! Owns the shapes of answers. Computes nothing.
 
+mod groups;
+
+pub use groups::{GroupCopy, GroupCopyView, GroupRecoverView, GroupRecoveryView, GroupView, GroupsView, RecoveryView};
+
 use serde::{Deserialize, Serialize};
 
 /// One user in a list.

@@ -14,6 +14,7 @@ pub mod plan;
 mod plan_text;
 pub mod planner;
 pub mod preflight;
+pub mod recovery;
 pub mod report;
 mod rules;
 pub mod runner;
@@ -27,5 +28,6 @@ pub use mode::{Mode, ModeChange, ModeEvent, ModeMachine, ModeReason, OperatorEve
 pub use plan::{Command, Plan, Step, StepKind};
 pub use planner::{Refused, plan};
 pub use preflight::{Finding, GroupSight, Observed, PoolSight, Rule, RunningProcedure, Verdict, preflight};
+pub use recovery::Recovery;
 pub use report::Report;
 pub use runner::{Action, Event, LockCheck, Runner};

@@ -4,13 +4,13 @@
 mod common;
 
 use common::*;
-use pairline_group::{GroupId, ServerId};
+use pairline_group::{GroupId, Position, ServerId};
 use pairline_resilience::codec::CodecError;
 use pairline_resilience::heartbeat::{Echo, Serves};
 use pairline_resilience::journal::{self, FenceOutcome};
 use pairline_resilience::plan::FencePath;
 use pairline_resilience::report::SignIn;
-use pairline_resilience::{ClockEstimate, Heartbeat, Mode, Plan, Procedure, ProcedureState, Report, Runner};
+use pairline_resilience::{ClockEstimate, Heartbeat, Mode, Plan, Procedure, ProcedureState, Recovery, Report, Runner};
 use proptest::prelude::*;
 
 fn heartbeat() -> Heartbeat {
@@ -32,6 +32,23 @@ fn heartbeat() -> Heartbeat {
     }
 }
 
+fn recovery() -> Recovery {
+    Recovery {
+        id: 0xdef,
+        pool: EAST,
+        group: GroupId { pool: EAST, index: 3 },
+        operator: "anna".into(),
+        reason: "two disks burnt".into(),
+        at: 1_700_000_000_000,
+        survivor: ServerId(1),
+        lost: vec![ServerId(2), ServerId(3)],
+        before: Position { epoch: epoch(1, EAST), seq: 41 },
+        doubtful: 2,
+        at_risk: "what they acknowledged later".into(),
+        after: Position { epoch: epoch(2, EAST), seq: 44 },
+    }
+}
+
 /// A disaster's record, done.
 fn done() -> (Procedure, World) {
     let at_home = |g: GroupId| if g.is_cms() { EAST } else { g.pool };
@@ -48,6 +65,8 @@ fn frozen_samples_are_read_and_written() {
     golden("heartbeat.v1", &heartbeat().encode(), |b| Heartbeat::decode(b).unwrap().encode());
     golden("plan.v1", &procedure.plan.encode(), |b| Plan::decode(b).unwrap().encode());
     golden("procedure.v1", &procedure.encode(), |b| Procedure::decode(b).unwrap().encode());
+    golden("recovery.v1", &recovery().encode(), |b| Recovery::decode(b).unwrap().encode());
+    assert_eq!(Recovery::decode(&sample("recovery.v1")).unwrap(), recovery());
     golden("lock.v1", &journal::encode_lock(0xabc), |b| journal::encode_lock(journal::decode_lock(b).unwrap()));
     assert_eq!(Heartbeat::decode(&sample("heartbeat.v1")).unwrap(), heartbeat());
     assert_eq!(journal::decode_lock(&sample("lock.v1")).unwrap(), 0xabc);

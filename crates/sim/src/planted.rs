@@ -58,6 +58,9 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
         Planted::WitnessLeads | Planted::WitnessVotesForAll | Planted::WitnessCounted => {
             Some("no pool of these worlds has a witness: the tests of replication have such worlds, and catch it")
         }
+        Planted::SurvivorNotDurable | Planted::OutlivedUntold | Planted::SurvivorSharesAll => Some(
+            "no group loses two of its disks in these worlds: the tests of replication have such worlds, and catch it",
+        ),
         Planted::FollowerBelieved => {
             Some("a follower says that it does not know the lag: what is shown then is less, and not wrong")
         }

@@ -10,6 +10,11 @@ use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, Conf
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Bits of a life that count how often a replica was taken from the group; the generation stands above them.
+const IN_GENERATION: u32 = 8;
+/// Generations that can be told apart.
+const MOST_GENERATIONS: u64 = 0x7f;
+
 /// Steps of one change, at most.
 pub(crate) const MOST_STEPS: usize = 64;
 
@@ -65,12 +70,18 @@ pub(crate) fn server(replica: ReplicaId) -> ServerId {
     ServerId(u32::try_from((replica >> 16) & 0xffff_ffff).unwrap_or(u32::MAX))
 }
 
-/// Which disk of its server a replica is on, and how often it was taken from the group with that disk.
+/// Which disk of its server a replica is on, and its life with that disk: the group's generation, then how often it was taken from the
+/// group in that.
 pub(crate) fn age(replica: ReplicaId) -> (u64, u64) {
     (replica & 0xffff, replica >> 48 & LIVES)
 }
 
-/// The number of a server's replica with this disk, which was taken from the group so often before.
+/// How often the group had been left with one survivor when this number was given. All replicas of a group are of one generation.
+pub(crate) fn generation(replica: ReplicaId) -> u64 {
+    age(replica).1 >> IN_GENERATION
+}
+
+/// The number of a server's replica with this disk and in this life.
 pub(crate) fn number(server: ServerId, incarnation: u64, life: u64) -> ReplicaId {
     ((life & LIVES) << 48 | u64::from(server.0) << 16 | (incarnation & 0xffff)).max(1)
 }
@@ -113,21 +124,45 @@ impl Members {
         self.all().into_iter().find(|replica| server(*replica) == of)
     }
 
+    /// How often the group was left with one survivor.
+    pub(crate) fn generation(&self) -> u64 {
+        self.voters.first().copied().map(generation).unwrap_or_default()
+    }
+
     /// Whether a number was taken from the group, or can never belong to it.
     pub(crate) fn is_gone(&self, replica: ReplicaId) -> bool {
         let highest = self.highest.get(&server(replica));
-        !self.contains(replica) && highest.is_some_and(|highest| age(replica) <= age(*highest))
+        let before = generation(replica) < self.generation();
+        !self.contains(replica) && (before || highest.is_some_and(|highest| age(replica) <= age(*highest)))
     }
 
-    /// The number with which a server can come in that has no copy, with this disk; nothing if its disk is an old one.
+    /// The number with which a server can come in that has no copy, with this disk; nothing if its disk is an old one, or was let in too
+    /// often.
     pub(crate) fn next_number(&self, of: ServerId, incarnation: u64) -> Option<ReplicaId> {
-        let Some(highest) = self.highest.get(&of) else { return Some(number(of, incarnation, 0)) };
+        let first = self.generation() << IN_GENERATION;
+        let Some(highest) = self.highest.get(&of) else { return Some(number(of, incarnation, first)) };
         let (before, life) = age(*highest);
         match incarnation.cmp(&before) {
             std::cmp::Ordering::Less => None,
-            std::cmp::Ordering::Equal => Some(number(of, incarnation, life + 1)),
-            std::cmp::Ordering::Greater => Some(number(of, incarnation, 0)),
+            // The next one would be of another generation.
+            std::cmp::Ordering::Equal if life >= first | ((1 << IN_GENERATION) - 1) => None,
+            std::cmp::Ordering::Equal => Some(number(of, incarnation, first.max(life + 1))),
+            std::cmp::Ordering::Greater => Some(number(of, incarnation, first)),
         }
+    }
+
+    /// The configuration in which one replica is left of these, under a new number and of a new generation: no other number that was ever
+    /// given, known here or not, belongs to it. Nothing, if there were too many generations.
+    pub(crate) fn survived_by(&self, replica: ReplicaId) -> Option<(ReplicaId, Members)> {
+        let next = self.generation() + 1;
+        if next > MOST_GENERATIONS {
+            return None;
+        }
+        let survivor = number(server(replica), age(replica).0, next << IN_GENERATION);
+        let mut highest = self.highest.clone();
+        highest.insert(server(replica), survivor);
+        let changes = self.changes + 1;
+        Some((survivor, Members { voters: [survivor].into(), highest, changes, ..Members::default() }))
     }
 
     /// The library's form.
@@ -208,5 +243,30 @@ mod tests {
         let witness = as_witness(number(two, 3, 7));
         assert_eq!((server(witness), age(witness), is_witness(witness)), (two, (3, 7), true));
         assert!(!is_witness(number(ServerId(u32::MAX), u64::MAX, u64::MAX)), "no number is one by chance");
+    }
+
+    #[test]
+    fn of_an_earlier_generation_no_number_comes_back_known_or_not() {
+        let (one, two, three) = (ServerId(1), ServerId(2), ServerId(3));
+        let members = Members::of([number(one, 1, 0), number(two, 1, 0), number(three, 1, 3)]);
+        let (survivor, after) = members.survived_by(number(three, 1, 3)).unwrap();
+        assert_eq!((after.generation(), generation(survivor), after.deciding().len()), (1, 1, 1));
+        for gone in [number(three, 1, 3), number(one, 1, 0), number(one, 7, 0), number(ServerId(9), 1, 200)] {
+            assert!(after.is_gone(gone), "{gone:x}");
+        }
+        assert!(!after.is_gone(survivor));
+        for (server, incarnation) in [(one, 1), (one, 7), (ServerId(9), 1)] {
+            let number = after.next_number(server, incarnation).unwrap();
+            assert!(
+                generation(number) == 1
+                    && !after.is_gone(number)
+                    && members.next_number(server, incarnation) != Some(number)
+            );
+        }
+        let mut last = Members::of([number(one, 1, 0x7fff)]);
+        assert_eq!(last.survived_by(number(one, 1, 0x7fff)), None);
+        last = Members::of([number(one, 1, 0xff)]);
+        assert_eq!(last.next_number(one, 1), None, "a number of the next generation is not given");
+        assert_eq!(last.next_number(one, 2), Some(number(one, 2, 0)));
     }
 }

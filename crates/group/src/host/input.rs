@@ -41,6 +41,9 @@ impl Host {
             HostInput::Checkpoint { id } => self.checkpoint(id),
             HostInput::CheckpointDone { id } => self.each(|instance, cx| instance.checkpoint_done(cx, id)),
             HostInput::TailStored { group } => self.with(group, |instance, cx| instance.tail_stored(cx)),
+            HostInput::Survive { ticket, group, order } => {
+                self.ask(ticket, group, |instance, cx| instance.survive(cx, ticket, &order));
+            }
             HostInput::Drain { on } => self.drain(on),
             HostInput::Servers { servers, witness } => self.servers(servers, witness),
             HostInput::TailOpen { group, entries } => self.with(group, |instance, _| instance.tail_open(entries)),

@@ -23,6 +23,7 @@ impl Host {
             self.even.linked.entry(server).or_insert(self.now.mono);
             self.each(|instance, _| instance.met_server(server));
             self.met(server);
+            self.tell_survivals(link);
         } else if Some(peer) == self.partner() {
             self.use_link(server, Some(link));
         }
@@ -174,7 +175,7 @@ impl Host {
 
     /// What a replica on another server of this pool says: only for itself.
     fn replica(&mut self, link: LinkId, group: GroupId, message: ReplicaMessage) {
-        if self.is_of_pool(link, message.from) {
+        if self.is_of_pool(link, message.from) && self.is_of_now(link, group, message.from) {
             self.come(group, &message);
             self.with(group, |instance, cx| instance.hear(cx, message));
         }
@@ -228,6 +229,9 @@ impl Host {
             }
             Frame::Member { group, body } if pool == self.cfg.pool => self.on_member(link, server, group, body),
             Frame::Leads { groups } if pool == self.cfg.pool => self.on_led(server, groups),
+            Frame::Survived { group, replica, lineage } if pool == self.cfg.pool => {
+                self.on_survived(server, group, replica, &lineage);
+            }
             frame if Some(pool) != self.partner() || frame.check().is_err() => {}
             frame => {
                 // The two sides may prefer different ones of several connections: what the partner says counts on each.
@@ -291,7 +295,11 @@ impl Host {
                 self.exchange(server, group, |instance, cx| instance.on_verify_result(cx, position, equal, ranges));
             }
             // Said within a pool.
-            Frame::Replica { .. } | Frame::Copy { .. } | Frame::Lead { .. } | Frame::Member { .. } => {}
+            Frame::Replica { .. }
+            | Frame::Copy { .. }
+            | Frame::Lead { .. }
+            | Frame::Member { .. }
+            | Frame::Survived { .. } => {}
         }
     }
 

@@ -136,6 +136,7 @@ impl Host {
     /// A server of this pool says something of who is a replica of a group.
     pub(super) fn on_member(&mut self, link: LinkId, from: ServerId, group: GroupId, body: MemberBody) {
         match body {
+            MemberBody::Ask { replica, .. } if replica != 0 && !self.is_of_now(link, group, replica) => {}
             MemberBody::Ask { replica, incarnation, blank } => {
                 // Where somebody leads there is something, whoever has it.
                 let led = self.led.leader(group).is_some();

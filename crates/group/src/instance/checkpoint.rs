@@ -151,8 +151,7 @@ impl Instance {
     pub(crate) fn recover(cx: &Cx<'_>, from: RecoveredGroup) -> Result<Instance, GroupRecoverError> {
         let cfg = cx.cfg;
         let group = from.group;
-        let mut hard = Hard::default();
-        let (mut replica, mut members) = (0, None);
+        let (mut hard, mut replica, mut members) = (Hard::default(), 0, None);
         let (mut state, mut meta) = (State::default(), None);
         if let Some(checkpoint) = from.checkpoint {
             let read = codec::decode_meta(&checkpoint.meta).map_err(GroupRecoverError::Meta)?;
@@ -198,6 +197,7 @@ impl Instance {
             items: after,
             keep: cfg.limits.replica_items,
             now: cx.now.mono,
+            waits: void,
             faults: replicas::faults(cfg),
         };
         let mut instance = Instance::with(cfg, group, Consensus::start(group, start)?);

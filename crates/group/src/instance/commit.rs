@@ -87,7 +87,13 @@ impl Instance {
         }
     }
 
-    fn entry(&mut self, cx: &mut Cx<'_>, (index, term): (u64, u64), stored: Stored, waiters: Vec<(Ticket, Wait)>) {
+    pub(super) fn entry(
+        &mut self,
+        cx: &mut Cx<'_>,
+        (index, term): (u64, u64),
+        stored: Stored,
+        waiters: Vec<(Ticket, Wait)>,
+    ) {
         // What was on disk at the start is committed anew by the first leader, and says no more than in a replay.
         let live = !self.replaying && self.consensus.is_live(term);
         let rules = cx.rules();

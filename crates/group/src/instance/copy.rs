@@ -74,6 +74,11 @@ impl Restoring {
     pub(super) fn of_checkpoint(at: (u64, u64), last: u64) -> Restoring {
         Restoring { drain: 0, at, last, checkpoint: None, durable: true, mark: None }
     }
+
+    /// This copy's own state, which goes on alone at an index behind all that is in its log.
+    pub(super) fn of_survivor(at: (u64, u64), durable: bool) -> Restoring {
+        Restoring { durable, ..Restoring::of_checkpoint(at, at.0.saturating_sub(1)) }
+    }
 }
 
 impl Instance {
@@ -253,6 +258,9 @@ impl Instance {
         }
         self.consensus.applied(index);
         self.synced(self.synced);
+        if self.consensus.is_alone() {
+            self.survived(cx);
+        }
     }
 }
 

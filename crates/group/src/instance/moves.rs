@@ -15,7 +15,7 @@ use crate::io::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Without a leader for so long, a copy asks whether it still is one.
-const LOST: Millis = 2_000;
+pub(super) const LOST: Millis = 2_000;
 /// So long a server that asked is let in; it asks again.
 const ASKED: Millis = 2_000;
 

@@ -164,7 +164,9 @@ impl Instance {
         self.rehead();
         let entry = match &procedure.change {
             Change::Handover { to } => self.handover_entry(cx, *to, procedure.step),
-            Change::Promote { operator, plan } => self.promote_entry(cx, operator, plan, procedure.step),
+            Change::Promote { operator, plan } => {
+                self.promote_entry(cx, (operator, plan), procedure.step, self.state.position)
+            }
         };
         if self.write(entry, Vec::new()).is_ok()
             && let Some(procedure) = &mut self.procedure
@@ -196,7 +198,14 @@ impl Instance {
         }
     }
 
-    fn promote_entry(&self, cx: &Cx<'_>, operator: &str, plan: &Bytes, step: StepRef) -> Entry {
+    /// The entry by which this pool takes the group's next epoch: all up to the recovery point is the history of whoever served before, too.
+    pub(super) fn promote_entry(
+        &self,
+        cx: &Cx<'_>,
+        (operator, plan): (&str, &Bytes),
+        step: StepRef,
+        recovery_point: Position,
+    ) -> Entry {
         let known = self.state.epoch().max(self.heard);
         // The source may have granted known + 1 by a handover that never arrived here. The promotion is the later order and
         // must win, so it skips a number where the order of pools would let the lost grant win.
@@ -213,13 +222,7 @@ impl Instance {
         if planted!(cx.cfg, SoftExtensionForgotten) {
             soft_extension = 0;
         }
-        let promote = Promote {
-            epoch,
-            recovery_point: self.state.position,
-            soft_extension,
-            operator: operator.into(),
-            plan: plan.clone(),
-        };
+        let promote = Promote { epoch, recovery_point, soft_extension, operator: operator.into(), plan: plan.clone() };
         Entry {
             position: Position { epoch, seq: self.state.position.seq.saturating_add(1) },
             prev: self.state.chain,

@@ -7,7 +7,7 @@ use super::{Cx, Instance};
 use crate::codec::{self, Item};
 use crate::config::{HostConfig, planted};
 use crate::consensus::members::{self, Members};
-pub(crate) use crate::consensus::members::{is_witness, server};
+pub(crate) use crate::consensus::members::{generation, is_witness, server};
 use crate::consensus::{Change, Faults, Heard, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
 use crate::entry::ChainHash;
 use crate::ids::{Epoch, GroupId, Millis, Position, ServerId};
@@ -104,7 +104,7 @@ impl Instance {
 
     /// Whether another replica leads, or none does yet.
     pub(crate) fn follows(&self) -> bool {
-        !self.consensus.is_alone() && !self.consensus.leads()
+        self.restoring.is_some() || (!self.consensus.is_alone() && !self.consensus.leads())
     }
 
     /// Opens a group that nobody else can have: at once, or as soon as some replica leads.
@@ -134,7 +134,7 @@ impl Instance {
 
     /// Whether this copy is the one that speaks to the partner.
     pub(crate) fn speaks(&self, now: Now) -> bool {
-        self.consensus.is_alone() || self.leads_now(now)
+        (self.consensus.is_alone() && self.restoring.is_none()) || self.leads_now(now)
     }
 
     /// How the replicas stand, as the leader knows.
@@ -249,7 +249,7 @@ impl Instance {
 
     /// A stopped copy among several says nothing more, so that the others go on without it; nor does one whose state is not on disk.
     pub(super) fn takes_part(&self) -> bool {
-        self.consensus.is_alone() || !(self.is_stopped() || self.restoring.is_some())
+        self.restoring.is_none() && (self.consensus.is_alone() || !self.is_stopped())
     }
 
     /// A change of the configuration is committed.
@@ -327,6 +327,10 @@ impl Instance {
     pub(crate) fn note_leader(&mut self, cx: &mut Cx<'_>) -> bool {
         let leads = self.consensus.leads_in();
         if leads == self.led || self.consensus.is_alone() {
+            if self.led.is_none() && self.shadow.is_none() {
+                // Behind a change of the replicas in its log, the only one too knows what is committed only when it leads.
+                self.rehead();
+            }
             self.led = leads;
             return false;
         }

@@ -153,7 +153,7 @@ impl Instance {
 
     /// The tail from the fork on. What the caps of the log let go before the partner had it is made from the state, so that
     /// the re-base that follows does not take it away unseen.
-    fn tail_from(&self, fork: u64) -> Vec<Arc<Entry>> {
+    pub(crate) fn tail_from(&self, fork: u64) -> Vec<Arc<Entry>> {
         let mut entries = crate::tail::made(&self.state, fork, self.kept_from(fork));
         entries.extend(self.retained.from(fork).filter_map(Kept::entry));
         entries

@@ -6,7 +6,7 @@ mod disk;
 
 use bytes::Bytes;
 use pairline_group::frame::{self, Frame};
-use pairline_group::io::{Alarm, Done, Now, Proposal, Write, WriteClass};
+use pairline_group::io::{Alarm, Done, Now, Proposal, Survive, Write, WriteClass};
 use pairline_group::{
     Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, Others, PoolId, Position,
     ReplicaId, ReplicaMessage, ServerId, StepRef, Ticket,
@@ -36,6 +36,8 @@ pub struct Member {
     /// How often it was told that something about who leads or serves has changed.
     pub changes: usize,
     born: Millis,
+    /// It never hears that a checkpoint is on disk.
+    pub deaf: bool,
     /// It stands still: what comes waits.
     frozen: bool,
     inbox: VecDeque<HostInput>,
@@ -94,6 +96,7 @@ impl Member {
             verified: Vec::new(),
             changes: 0,
             born: 0,
+            deaf: false,
             frozen: false,
             inbox: VecDeque::new(),
         }
@@ -265,6 +268,7 @@ impl Pool {
     pub fn crash(&mut self, at: usize, keep: usize) {
         self.members[at].host = None;
         (self.members[at].frozen, self.members[at].inbox) = (false, VecDeque::new());
+        self.members[at].deaf = false;
         self.disconnect(at);
         self.members[at].disk.crash(keep);
     }
@@ -414,7 +418,9 @@ impl Pool {
             HostOutput::Alarm(alarm) => member.alarms.push(alarm),
             HostOutput::Checkpoint { id, groups, .. } => {
                 member.disk.checkpoint(groups);
-                self.input(at, HostInput::CheckpointDone { id });
+                if !member.deaf {
+                    self.input(at, HostInput::CheckpointDone { id });
+                }
             }
             HostOutput::Purge { group, through } => member.disk.purge(group, through),
             HostOutput::Swapped { .. } => member.swapped += 1,
@@ -555,6 +561,27 @@ impl Pool {
         self.input(at, input);
         self.settle();
         self.answer_to(at, ticket)
+    }
+
+    /// Orders a server's copy to go on alone.
+    pub fn survive(&mut self, at: usize, procedure: u128, partner: Option<(Position, [u8; 32])>) -> Ticket {
+        self.tickets += 1;
+        let (ticket, step) = (Ticket(self.tickets), StepRef { procedure, step: 1 });
+        let order = Survive { step, operator: "anna".into(), plan: Bytes::from_static(b"two disks burnt"), partner };
+        self.input(at, HostInput::Survive { ticket, group: GROUP, order });
+        self.settle();
+        ticket
+    }
+
+    /// The same, until it is done.
+    pub fn survived(&mut self, at: usize, procedure: u128) -> Position {
+        let ticket = self.survive(at, procedure, None);
+        self.checkpoint(at);
+        self.run(100);
+        match self.answer_to(at, ticket) {
+            Some(Done::Committed(position)) => position,
+            other => panic!("it does not go on alone: {other:?}"),
+        }
     }
 
     pub fn propose(&mut self, at: usize, proposal: Proposal) -> Ticket {

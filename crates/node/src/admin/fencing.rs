@@ -124,6 +124,12 @@ async fn at_leaders(cx: &TaskCx, by: PoolId, known: &[(GroupId, Epoch)]) -> Vec<
     ended.into_iter().filter_map(refused).collect()
 }
 
+/// What a server's admin API answered to an order is told to the procedure that gave it.
+pub fn answered(cx: &TaskCx, id: u64, alive: bool, fenced: bool) -> Reply {
+    cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
+    Reply::Ok { message: "noted".to_owned() }
+}
+
 fn unreadable() -> Problem {
     Problem::new(
         400,

@@ -4,6 +4,7 @@
 
 mod divergence;
 mod fencing;
+pub mod groups;
 pub mod health;
 mod pairing;
 mod pools;
@@ -129,15 +130,16 @@ async fn execute_once(cx: &TaskCx, actor: Actor, command: Command, passed: Passe
         | Command::Preflight { .. } => procedure::execute(cx, &actor, command, passed).await,
         Command::TopologyShow => Ok(Reply::Text { text: cx.with(|core| pairline_topology::to_toml(&core.topology)) }),
         Command::TopologyPublish { document, dry_run } => publishing::publish(cx, &document, dry_run).await,
+        Command::GroupList { .. }
+        | Command::GroupCopies
+        | Command::GroupRecover { .. }
+        | Command::GroupSurvive { .. } => groups::execute(cx, &actor, command).await,
         Command::ServerStatus => Ok(Reply::Status(cx.with(|core| status::of_server(core)))),
         Command::UserProve { authorization, method, target } => {
             proof::execute(cx, authorization.as_deref(), &method, &target).await
         }
         Command::Fence { procedure, by, groups, .. } => fencing::execute(cx, &procedure, by, &groups).await,
-        Command::FenceAnswer { id, alive, fenced } => {
-            cx.with(|core| crate::procedures::fence_answer(core, id, alive, fenced));
-            Ok(Reply::Ok { message: "noted".to_owned() })
-        }
+        Command::FenceAnswer { id, alive, fenced } => Ok(fencing::answered(cx, id, alive, fenced)),
     }
 }
 
@@ -228,6 +230,10 @@ fn authorise(cx: &TaskCx, actor: &Actor, command: &Command) -> Result<(), Proble
     if matches!(command, Command::Fence { .. }) {
         return if cx.with(|core| fencing::may(core, actor, command)) { Ok(()) } else { Err(Problem::forbidden()) };
     }
+    if matches!(command, Command::GroupSurvive { .. }) && *actor != Actor::Server {
+        // Whoever gives it has looked at all copies before.
+        return Err(Problem::forbidden());
+    }
     let Actor::User(me) = actor else { return Ok(()) };
     let whose = match command {
         Command::ContactList { user }
@@ -263,6 +269,8 @@ async fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<Peer>, P
         Command::PoolSync { pool }
         | Command::PoolDivergence { pool, .. }
         | Command::PoolDivergenceSettle { pool }
+        | Command::GroupList { pool, .. }
+        | Command::GroupRecover { pool, .. }
         | Command::PoolAssertActive { pool, .. } => Ok(Some(Peer::Pool(pool_named(cx, pool)?))),
         Command::PoolFailover { .. }
         | Command::PoolFailback { .. }
@@ -289,6 +297,8 @@ fn privileged(command: &Command) -> bool {
             | Command::SettingsGet { .. }
             | Command::PoolStatus
             | Command::PoolHealth { .. }
+            | Command::GroupList { .. }
+            | Command::GroupCopies
             | Command::ProcedureList
             | Command::ProcedureShow { .. }
             | Command::Preflight { .. }
@@ -329,6 +339,14 @@ fn label(command: &Command) -> String {
             format!("pool failback {pool} (disaster: {disaster}, dry run: {dry_run})")
         }
         Command::PoolAssertActive { pool, .. } => format!("pool assert-active {pool}"),
+        Command::GroupRecover { pool, groups, all, confirm, reason } => {
+            let which = if *all { "all without majority".to_owned() } else { groups.join(", ") };
+            let (confirmed, why) = (confirm.as_deref() == Some("yes"), reason.as_deref().unwrap_or("no reason given"));
+            format!("group recover {pool} {which} (confirmed: {confirmed}): {why}")
+        }
+        Command::GroupSurvive { group, order, .. } => {
+            format!("group {group} to go on with the copy here (order {order})")
+        }
         Command::PoolDivergence { pool, apply } => format!("pool divergence {pool} (apply: {apply})"),
         Command::PoolDivergenceSettle { pool } => format!("pool divergence {pool} (settle)"),
         Command::ManagementFailover { disaster, .. } => format!("management failover (disaster: {disaster})"),

@@ -258,7 +258,8 @@ fn launch(cx: &TaskCx, plan: Plan) -> Result<(), Problem> {
     })
 }
 
-fn operator_of(actor: &Actor) -> String {
+/// Who gave an order, for journals and logs.
+pub fn operator_of(actor: &Actor) -> String {
     match actor {
         Actor::Administrator(name) | Actor::User(name) => name.clone(),
         Actor::Server => "the partner's server".to_owned(),

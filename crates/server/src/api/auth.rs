@@ -93,6 +93,16 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
             ("pool-failback", format!("{pool} disaster={disaster} dry_run={dry_run} force={force}"))
         }
         Command::PoolAssertActive { pool, .. } => ("pool-assert-active", pool.clone()),
+        Command::GroupRecover { pool, groups, all, confirm, reason } => (
+            "group-recover",
+            format!(
+                "{pool} groups={} all={all} confirm={} reason={}",
+                groups.join(","),
+                confirm.as_deref().unwrap_or("no"),
+                reason.as_deref().unwrap_or("-")
+            ),
+        ),
+        Command::GroupSurvive { group, order, .. } => ("group-survive", format!("{group} order={order}")),
         Command::PoolDivergence { pool, apply: true } => ("pool-divergence-apply", pool.clone()),
         Command::PoolDivergenceSettle { pool } => ("pool-divergence-settle", pool.clone()),
         Command::ManagementFailover { disaster, dry_run, force, .. } => {
@@ -113,6 +123,8 @@ pub fn audit_words(command: &Command) -> Option<(&'static str, String)> {
         | Command::SettingsGet { .. }
         | Command::PoolStatus
         | Command::PoolHealth { .. }
+        | Command::GroupList { .. }
+        | Command::GroupCopies
         | Command::PoolDivergence { apply: false, .. }
         | Command::ProcedureList
         | Command::ProcedureShow { .. }

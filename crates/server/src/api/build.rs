@@ -201,6 +201,22 @@ pub fn pool_assert_active(p: &Params) -> Built {
     Ok(Command::PoolAssertActive { pool: p.path("pool")?, reason: p.get("reason")? })
 }
 
+/// `GET /pools/{pool}/groups`.
+pub fn group_list(p: &Params) -> Built {
+    Ok(Command::GroupList { pool: p.path("pool")?, group: p.query("group") })
+}
+
+/// `POST /pools/{pool}/groups/recover`.
+pub fn group_recover(p: &Params) -> Built {
+    Ok(Command::GroupRecover {
+        pool: p.path("pool")?,
+        groups: p.list("groups")?,
+        all: p.flag("all")?,
+        confirm: p.get("confirm")?,
+        reason: p.get("reason")?,
+    })
+}
+
 /// `GET /pools/{pool}/divergence`.
 pub fn divergence_list(p: &Params) -> Built {
     Ok(Command::PoolDivergence { pool: p.path("pool")?, apply: false })

@@ -354,6 +354,20 @@ pub const ROUTES: &[Route] = &[
         &[REASON],
         build::pool_assert_active,
     ),
+    get("/api/v1/pools/{pool}/groups", "Groups that have copies in a pool, with each copy", build::group_list)
+        .with_query(&[may("group", Kind::Text, "only this one: its number, home pool and number, or `cms`")]),
+    act(
+        Verb::Post,
+        "/api/v1/pools/{pool}/groups/recover",
+        "Have groups that lost their majority for good go on with the copy that is left; without confirm only the plan",
+        &[
+            may("groups", Kind::Texts, "which, as above"),
+            may("all", Kind::Flag, "all that have no majority"),
+            may("confirm", Kind::Text, "`yes`: the copies given up never come back, and what may be lost is accepted"),
+            REASON,
+        ],
+        build::group_recover,
+    ),
     get("/api/v1/pools/{pool}/divergence", "The divergent tail of a pool", build::divergence_list),
     act(
         Verb::Post,

@@ -2,6 +2,7 @@
 //!
 //! Owns the grammar. Does not own what the commands do (`run` and its siblings).
 
+use super::args_group::GroupCommand;
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand};
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -61,6 +62,9 @@ pub enum Top {
     /// Pools: status, pairing, failover, failback.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Single groups: list, show, recover.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// The management store.
     #[command(subcommand)]
     Management(ManagementCommand),

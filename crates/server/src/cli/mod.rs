@@ -3,6 +3,7 @@
 //! Owns what a person types and reads. Uses nothing but the admin API; has no rules of its own.
 
 pub mod args;
+pub mod args_group;
 pub mod args_pool;
 pub mod import;
 pub mod import_csv;
@@ -10,6 +11,7 @@ pub mod ladder;
 pub mod policy;
 pub mod procedures;
 pub mod render;
+pub mod render_group;
 pub mod render_health;
 pub mod render_pool;
 pub mod rolling;

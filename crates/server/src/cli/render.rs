@@ -3,7 +3,7 @@
 //! Owns the wording. Pools and procedures are in `render_pool`.
 
 use super::table::{seconds, table};
-use super::{render_health, render_pool};
+use super::{render_group, render_health, render_pool};
 use pairline_node::command::Reply;
 use pairline_node::view::{BindingView, ContactView, SettingsView, UserView, WhereView};
 
@@ -30,6 +30,10 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Divergence(view) => render_pool::divergence(view),
         Reply::Text { text } => format!("{}\n", text.trim_end()),
         Reply::Status(view) => crate::api::metrics::render(view),
+        Reply::Groups(view) => render_group::groups(view),
+        Reply::GroupCopies { copies } => format!("{} copies\n", copies.len()),
+        Reply::GroupRecovery(view) => render_group::recovery(view),
+        Reply::GroupSurvived { at } => format!("it goes on from {at}\n"),
     }
 }
 

@@ -6,8 +6,9 @@ use super::args::{
     Cli, Common, ContactCommand, PasswordArgs, PolicyCommand, PreflightCommand, RegistrationCommand, ServerArgs,
     ServerCommand, SettingsCommand, Top, TopologyCommand, TraceCommand, UserCommand,
 };
+use super::args_group::GroupCommand;
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, policy, procedures, render, render_health, render_pool, rolling, trace};
+use super::{import, import_csv, policy, procedures, render, render_group, render_health, render_pool, rolling, trace};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -159,6 +160,7 @@ impl Asking {
             Top::Contact(command) => self.plain(contact(command), Prefer::Any).await,
             Top::Settings(command) => self.plain(settings(command), Prefer::Any).await,
             Top::Pool(command) => Box::pin(self.pool(command)).await,
+            Top::Group(command) => self.group(command).await,
             Top::Management(ManagementCommand::Failover { disaster, dry_run, force, confirm, reason, no_wait }) => {
                 let command = Command::ManagementFailover { disaster, dry_run, force, confirm, reason };
                 self.procedure(command, Prefer::Any, !no_wait).await
@@ -366,6 +368,18 @@ impl Asking {
         }
     }
 
+    async fn group(&mut self, command: GroupCommand) -> Result<bool, RunError> {
+        let (pool, command) = match command {
+            GroupCommand::List { pool } => (pool.clone(), Command::GroupList { pool, group: None }),
+            GroupCommand::Show { pool, group } => (pool.clone(), Command::GroupList { pool, group: Some(group) }),
+            GroupCommand::Recover { pool, groups, all_without_majority: all, confirm, reason } => {
+                (pool.clone(), Command::GroupRecover { pool, groups, all, confirm, reason })
+            }
+        };
+        // A server of that pool is asked, also where no other command can be carried out.
+        self.plain(command, Prefer::Pool(pool)).await
+    }
+
     async fn wait_steady(&mut self, timeout: u64) -> Result<bool, RunError> {
         let shown = std::io::stderr().is_terminal() && !self.common.json;
         let mut last = String::new();
@@ -454,6 +468,7 @@ fn good(reply: &Reply) -> bool {
     match reply {
         Reply::Verify(view) => render_pool::verified_all(view),
         Reply::Plan(view) => view.allowed,
+        Reply::GroupRecovery(view) => render_group::good(view),
         Reply::Procedure(view) => view.state != "stopped",
         Reply::Divergence(DivergenceView { entries, .. }) => entries.iter().all(|entry| entry.outcome != "conflict"),
         Reply::Imported { refused, .. } => refused.is_empty(),

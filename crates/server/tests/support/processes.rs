@@ -233,6 +233,11 @@ impl Pool {
         Running(child)
     }
 
+    /// Whether a server's log has a word.
+    pub fn logs_contain(&self, n: usize, word: &str) -> bool {
+        std::fs::read_to_string(self.log(n)).unwrap_or_default().contains(word)
+    }
+
     /// The ends of all logs.
     pub fn logs(&self) -> String {
         let tail = |n: usize| {

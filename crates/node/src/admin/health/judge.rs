@@ -332,6 +332,13 @@ fn next(sight: &Sight, groups: &[Group]) -> Vec<String> {
         };
         all.push(format!("{}: {rest}{how}, and it takes what it missed by itself", short(sight, *server)));
     }
+    if lost.iter().any(|group| group.in_place() > 0) {
+        all.push(format!(
+            "only if their disks are gone for good: `pairline group recover {} --all-without-majority` says what is left, and what going on \
+             with that may lose",
+            sight.pool
+        ));
+    }
     let moving = of(&|group| group.moves() && group.leader.is_some());
     if !moving.is_empty() {
         let what = numbers(&ids(&moving));
