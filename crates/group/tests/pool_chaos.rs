@@ -4,7 +4,7 @@
 #[path = "common/pool.rs"]
 mod pool;
 
-use pairline_group::io::{Done, Proposal};
+use pairline_group::io::{Alarm, Done, Proposal};
 use pairline_group::{HostConfig, HostInput, Position, Ticket};
 use pool::{GROUP, Pool, Rng, put};
 use std::collections::BTreeMap;
@@ -172,6 +172,12 @@ impl Chaos {
         }
         if !met.stopped.is_empty() {
             return Err(format!("stopped: {:?}", met.stopped));
+        }
+        // No disk is lost here.
+        let lost =
+            |at: &usize| self.pool.members[*at].alarms.iter().any(|alarm| matches!(alarm, Alarm::OldDisk { .. }));
+        if let Some(at) = (0..3).find(lost) {
+            return Err(format!("server {at} is said to have lost what it had acknowledged"));
         }
         if self.pool.leader().is_none() {
             return Err("nobody leads".to_owned());

@@ -176,6 +176,7 @@ impl Host {
         if self.is_of_pool(link, message.from) {
             self.come(group, &message);
             self.with(group, |instance, cx| instance.hear(cx, message));
+            self.renounce_outdated(group);
         }
     }
 

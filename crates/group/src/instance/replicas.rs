@@ -165,11 +165,17 @@ impl Instance {
         match self.consensus.hear(cx.now.mono, message) {
             Ok(Some(word)) => self.on_word(&word),
             Ok(None) => {}
-            Err(why @ (Impossible::Lost | Impossible::Forked)) => self.stop(cx, &why.to_string()),
+            Err(Impossible::Lost) => self.outdated = self.consensus.can_do_without_this(),
+            Err(why @ Impossible::Forked) => self.stop(cx, &why.to_string()),
             // Of no consequence, whoever sent it: it is as if it had been lost.
             Err(Impossible::Misdirected | Impossible::Contradiction | Impossible::Ahead) => {}
             Err(Impossible::Gone | Impossible::Blank) => {}
         }
+    }
+
+    /// Whether a leader knows this copy to have had what it does not have, and goes on without it: it is to come in anew.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated
     }
 
     /// The leader says what it has heard from the partner: one that leads after it need not ask again.
