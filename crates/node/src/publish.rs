@@ -7,6 +7,7 @@ use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::event::Level;
 use crate::io::Output;
+use bytes::Bytes;
 use pairline_group::io::HostInput;
 use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_services::settings::{
@@ -30,10 +31,18 @@ pub fn adopt(core: &mut Core, value: &[u8]) {
     }
 }
 
-/// Takes the topology from the local copy of the management store, if there is one.
-pub fn adopt_stored(core: &mut Core) {
-    let value = core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone());
-    if let Some(value) = value {
+/// What this server's copy of the management store has.
+fn stored(core: &Core) -> Option<Bytes> {
+    core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone())
+}
+
+/// Takes the topology that the disk has at the start, if there is one. A server that was taken out and is back has a document there
+/// in which it is not; that with which it was started is the younger one, and the others have what came after.
+pub fn adopt_first(core: &mut Core) {
+    let Some(value) = stored(core) else { return };
+    let own = core.config.server;
+    let is_back = |of: Topology| of.server(own).is_none() && of.revision < core.config.topology.revision;
+    if !stored::decode_topology(&value).is_ok_and(is_back) {
         adopt(core, &value);
     }
 }
@@ -42,7 +51,9 @@ pub fn adopt_stored(core: &mut Core) {
 /// part of the surviving history, so the document there counts even if its revision is lower.
 pub fn adopt_replaced(core: &mut Core) {
     core.topology_in_force = false;
-    adopt_stored(core);
+    if let Some(value) = stored(core) {
+        adopt(core, &value);
+    }
 }
 
 /// The servers of a pool.

@@ -157,3 +157,29 @@ fn a_dead_server_is_taken_out_and_another_takes_its_place() {
     assert_eq!(view.servers.len(), 3);
     all_served(&mut pool, 1);
 }
+
+#[test]
+fn a_server_that_was_taken_out_and_comes_back_on_its_old_disk_is_one_of_the_pool_again() {
+    let mut pool = Pool::of(4);
+    add_users(&mut pool);
+    all_served(&mut pool, 0);
+    let (four, three) = (pool.topology(), pool.without(3));
+    pool.publish(0, &three).unwrap();
+    pool.run(1_000);
+    pool.kill(3);
+    pool.healthy(0);
+    for n in 0..USERS {
+        pool.must(n % 3, contact(n, 1));
+    }
+    pool.publish(1, &four).unwrap();
+    pool.run(1_000);
+    pool.keep_document(0);
+    pool.start(3);
+    let view = pool.healthy(3);
+    assert!(view.servers.iter().all(|server| server.up && server.copies == server.of_copies), "{view:?}");
+    all_served(&mut pool, 2);
+    // It counts: any other may die.
+    pool.kill(0);
+    pool.run(2_000);
+    all_served(&mut pool, 3);
+}
