@@ -7,7 +7,6 @@ use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::event::Level;
 use crate::io::Output;
-use bytes::Bytes;
 use pairline_group::io::HostInput;
 use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_services::settings::{
@@ -23,26 +22,29 @@ use std::rc::Rc;
 
 /// Takes a topology value that was committed in the management store.
 pub fn adopt(core: &mut Core, value: &[u8]) {
+    take(core, value, core.config.topology.revision);
+}
+
+/// Takes a topology value that is at least of this revision. One older than the document with which this server was started would cut it off
+/// from servers that have come since, and from its own copies if it was taken out and is back.
+fn take(core: &mut Core, value: &[u8], least: u64) {
     match stored::decode_topology(value) {
         // An older document than the one in force is never applied.
         Ok(topology) if core.topology_in_force && topology.revision <= core.topology.revision => {}
+        Ok(topology) if topology.revision < least => {}
         Ok(topology) => enforce(core, topology),
         Err(error) => core.alarm("topology-refused", format!("the published topology cannot be read here: {error}")),
     }
 }
 
-/// What this server's copy of the management store has.
-fn stored(core: &Core) -> Option<Bytes> {
+/// What the local copy of the management store has.
+fn stored(core: &Core) -> Option<bytes::Bytes> {
     core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone())
 }
 
-/// Takes the topology that the disk has at the start, if there is one. A server that was taken out and is back has a document there
-/// in which it is not; that with which it was started is the younger one, and the others have what came after.
-pub fn adopt_first(core: &mut Core) {
-    let Some(value) = stored(core) else { return };
-    let own = core.config.server;
-    let is_back = |of: Topology| of.server(own).is_none() && of.revision < core.config.topology.revision;
-    if !stored::decode_topology(&value).is_ok_and(is_back) {
+/// Takes the topology from the local copy of the management store, if there is one.
+pub fn adopt_stored(core: &mut Core) {
+    if let Some(value) = stored(core) {
         adopt(core, &value);
     }
 }
@@ -52,7 +54,7 @@ pub fn adopt_first(core: &mut Core) {
 pub fn adopt_replaced(core: &mut Core) {
     core.topology_in_force = false;
     if let Some(value) = stored(core) {
-        adopt(core, &value);
+        take(core, &value, 0);
     }
 }
 

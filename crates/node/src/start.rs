@@ -138,7 +138,7 @@ fn others(topology: &pairline_topology::Topology, pool: pairline_group::PoolId) 
 
 /// What a node does first: the topology that it followed last, the pairing, the interrupted procedure.
 pub fn first_steps(core: &mut Core) {
-    publish::adopt_first(core);
+    publish::adopt_stored(core);
     crate::stand_ins::renew(core);
     publish::pair(core);
     let name = core.topology.pool_name(core.pool);

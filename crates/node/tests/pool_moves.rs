@@ -183,3 +183,23 @@ fn a_server_that_was_taken_out_and_comes_back_on_its_old_disk_is_one_of_the_pool
     pool.run(2_000);
     all_served(&mut pool, 3);
 }
+
+#[test]
+fn a_server_that_was_down_applies_no_older_document_than_the_one_it_is_started_with() {
+    let mut pool = Pool::of(3);
+    add_users(&mut pool);
+    pool.kill(2);
+    pool.run(2_000);
+    let fourth = pool.add();
+    let four = pool.topology();
+    pool.publish(0, &four).unwrap();
+    pool.run(1_000);
+    pool.keep_document(0);
+    let known = |pool: &Pool| pool.fronts[2].node.as_ref().unwrap().inspect(|core| core.topology.server.len());
+    pool.start(2);
+    assert_eq!(known(&pool), 4, "its disk has a document of three: it would not be linked with the fourth");
+    pool.start(fourth);
+    pool.healthy(2);
+    assert_eq!(known(&pool), 4);
+    all_served(&mut pool, 0);
+}
