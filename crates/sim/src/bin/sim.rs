@@ -19,7 +19,7 @@ const PAIR_PLANTED: u64 = 100;
 const POOL_PLANTED: u64 = 150;
 
 /// The same of two pools.
-const SITE_PLANTED: u64 = 60;
+const SITE_PLANTED: u64 = 150;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -30,9 +30,9 @@ fn main() -> ExitCode {
             timed(|| seeds(1, number(1, 1_000), true) & crashes(false) & planted(PAIR_PLANTED, Kind::Pair, RANGES))
         }
         Some("ci-pools") => timed(|| {
-            pool(1, number(1, 400), true)
+            pool(1, number(1, 350), true)
                 & planted(POOL_PLANTED, Kind::Pool, 1)
-                & site(1, number(2, 200), true)
+                & site(1, number(2, 120), true)
                 & planted(SITE_PLANTED, Kind::Site, 1)
         }),
         Some("seeds") => seeds(number(1, 1), number(2, 100), false),
