@@ -433,6 +433,14 @@ impl Consensus {
         self.alone
     }
 
+    /// Whether a majority of all that decide can be had without this replica. Of two, no: there the other leads anew and begins from what
+    /// is here, and what this disk has forgotten decides nothing.
+    pub(crate) fn can_do_without_this(&self) -> bool {
+        let others = |set: &BTreeSet<ReplicaId>| set.iter().filter(|voter| **voter != self.replica).count();
+        let fine = |set: &BTreeSet<ReplicaId>| set.is_empty() || others(set) > set.len() / 2;
+        fine(&self.members.voters) && fine(&self.members.outgoing)
+    }
+
     /// Who leads, as far as this replica knows.
     pub(crate) fn leader(&self) -> Option<ReplicaId> {
         Some(self.node.raft.leader_id).filter(|id| *id != INVALID_ID)

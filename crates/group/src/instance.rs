@@ -209,6 +209,8 @@ pub(crate) struct Instance {
     reseed_told: bool,
     /// A seed was given up: entries that were to follow it are still in the log, and are passed over.
     pub(crate) orphans: bool,
+    /// A leader knows this copy to have had what it does not have.
+    outdated: bool,
 }
 
 /// Digests kept for comparison with a partner that is a little behind.
@@ -304,6 +306,7 @@ impl Instance {
             peer: None,
             reseed_told: false,
             orphans: false,
+            outdated: false,
         }
     }
 

@@ -94,6 +94,61 @@ fn an_older_disk_is_void_and_its_server_comes_back_with_nothing_of_it() {
 }
 
 #[test]
+fn a_disk_that_was_put_back_as_it_was_before_is_found_out_and_its_server_comes_in_anew() {
+    let mut found_out = 0;
+    for seed in 0..10 {
+        let mut pool = grown(seed);
+        let leader = pool.leader().unwrap();
+        let (back, third) = ((leader + 1) % 3, (leader + 2) % 3);
+        let old = pool.members[back].disk.clone();
+        pool.committed(leader, "b", "2");
+        live(&mut pool, 1_000);
+        pool.crash(back, 0);
+        pool.members[back].disk = old;
+        pool.run(500);
+        pool.restart(back);
+        pool.run(400);
+        assert!(pool.members[back].host.as_ref().unwrap().group(GROUP).is_none_or(|copy| copy.stopped.is_none()));
+        live(&mut pool, 6_000);
+        let warned = |alarm: &Alarm| matches!(alarm, Alarm::OldDisk { incarnation: 1, .. });
+        // A leader that was chosen after the disk was lost has what is acknowledged, and asks each what it has.
+        found_out += usize::from(pool.members[back].alarms.iter().any(warned));
+        assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}");
+        pool.assert_equal();
+        // It counts again, and so with one of the others it is a majority.
+        pool.crash(third, 0);
+        live(&mut pool, 2_000);
+        let leader = pool.leader().expect("the new one votes");
+        pool.committed(leader, "c", "3");
+        assert_eq!(pool.value(back, "b").as_deref(), Some("2"));
+    }
+    assert!(found_out > 5, "{found_out} of 10");
+}
+
+#[test]
+fn of_two_servers_one_with_an_older_disk_takes_from_the_other_what_it_lacks() {
+    for seed in 0..10 {
+        let mut pool = Pool::new(2, seed);
+        live(&mut pool, 4_000);
+        let leader = pool.leader().unwrap();
+        let back = 1 - leader;
+        pool.committed(leader, "a", "1");
+        let old = pool.members[back].disk.clone();
+        pool.committed(leader, "b", "2");
+        pool.run(300);
+        pool.crash(back, 0);
+        pool.members[back].disk = old;
+        pool.restart(back);
+        live(&mut pool, 6_000);
+        let leader = pool.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads"));
+        pool.committed(leader, "c", "3");
+        assert_eq!(pool.value(back, "b").as_deref(), Some("2"), "seed {seed}");
+        pool.run(500);
+        pool.assert_equal();
+    }
+}
+
+#[test]
 fn a_server_that_does_not_know_that_its_disk_was_emptied_is_told() {
     for seed in 0..10 {
         let mut pool = grown(seed);

@@ -22,18 +22,29 @@ use std::rc::Rc;
 
 /// Takes a topology value that was committed in the management store.
 pub fn adopt(core: &mut Core, value: &[u8]) {
+    take(core, value, core.config.topology.revision);
+}
+
+/// Takes a topology value that is at least of this revision. One older than the document with which this server was started would cut it off
+/// from servers that have come since, and from its own copies if it was taken out and is back.
+fn take(core: &mut Core, value: &[u8], least: u64) {
     match stored::decode_topology(value) {
         // An older document than the one in force is never applied.
         Ok(topology) if core.topology_in_force && topology.revision <= core.topology.revision => {}
+        Ok(topology) if topology.revision < least => {}
         Ok(topology) => enforce(core, topology),
         Err(error) => core.alarm("topology-refused", format!("the published topology cannot be read here: {error}")),
     }
 }
 
+/// What the local copy of the management store has.
+fn stored(core: &Core) -> Option<bytes::Bytes> {
+    core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone())
+}
+
 /// Takes the topology from the local copy of the management store, if there is one.
 pub fn adopt_stored(core: &mut Core) {
-    let value = core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone());
-    if let Some(value) = value {
+    if let Some(value) = stored(core) {
         adopt(core, &value);
     }
 }
@@ -42,7 +53,9 @@ pub fn adopt_stored(core: &mut Core) {
 /// part of the surviving history, so the document there counts even if its revision is lower.
 pub fn adopt_replaced(core: &mut Core) {
     core.topology_in_force = false;
-    adopt_stored(core);
+    if let Some(value) = stored(core) {
+        take(core, &value, 0);
+    }
 }
 
 /// The servers of a pool that hold its data.

@@ -209,3 +209,49 @@ fn a_server_that_lacks_users_says_of_nobody_that_there_is_no_such_user() {
     let statuses: Vec<_> = (0..3).map(|at| nobody.register(&mut pool, at)).collect();
     assert_eq!(statuses, [Some(401); 3]);
 }
+
+#[test]
+fn a_server_that_was_taken_out_and_comes_back_on_its_old_disk_is_one_of_the_pool_again() {
+    let mut pool = Pool::of(4);
+    add_users(&mut pool);
+    all_served(&mut pool, 0);
+    let (four, three) = (pool.topology(), pool.without(3));
+    pool.publish(0, &three).unwrap();
+    pool.run(1_000);
+    pool.kill(3);
+    pool.healthy(0);
+    for n in 0..USERS {
+        pool.must(n % 3, contact(n, 1));
+    }
+    pool.publish(1, &four).unwrap();
+    pool.run(1_000);
+    pool.keep_document(0);
+    pool.start(3);
+    let view = pool.healthy(3);
+    assert!(view.servers.iter().all(|server| server.up && server.copies == server.of_copies), "{view:?}");
+    all_served(&mut pool, 2);
+    // It counts: any other may die.
+    pool.kill(0);
+    pool.run(2_000);
+    all_served(&mut pool, 3);
+}
+
+#[test]
+fn a_server_that_was_down_applies_no_older_document_than_the_one_it_is_started_with() {
+    let mut pool = Pool::of(3);
+    add_users(&mut pool);
+    pool.kill(2);
+    pool.run(2_000);
+    let fourth = pool.add();
+    let four = pool.topology();
+    pool.publish(0, &four).unwrap();
+    pool.run(1_000);
+    pool.keep_document(0);
+    let known = |pool: &Pool| pool.fronts[2].node.as_ref().unwrap().inspect(|core| core.topology.server.len());
+    pool.start(2);
+    assert_eq!(known(&pool), 4, "its disk has a document of three: it would not be linked with the fourth");
+    pool.start(fourth);
+    pool.healthy(2);
+    assert_eq!(known(&pool), 4);
+    all_served(&mut pool, 0);
+}

@@ -40,20 +40,19 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             Some("needs a full disk here while the partner's is put back to an older one: one seed in 2,000 meets both")
         }
         Planted::VoteNotStored => Some(
-            "a replica gives no vote for half a second after its start: by then it has mostly heard of the term that it forgot",
+            "whom a voter chose that dies at once (the seeds do that) has no lease, and writes nothing but the empty item that another leader of its term writes too",
         ),
-        Planted::PromiseForgotten => {
-            Some("the library's own rule, that who hears a leader votes for nobody else, hides it but for some 50 ms")
-        }
         Planted::CopyKeepsOldLog => Some(
             "needs a log with more of its own than the copy has, and a death just before the mark: a lease lets nobody write so much alone",
         ),
-        Planted::PassedOnAndKept => Some("needs a freeze or a cut in the few milliseconds in which a leader passes on"),
-        Planted::ChangeWithoutJoint
-        | Planted::ChangeAtAppend
-        | Planted::LearnerCounted
-        | Planted::OldNumberAccepted => {
-            Some("no server comes or goes in these worlds: the tests of replication have such worlds, and catch it")
+        Planted::PassedOnAndKept => Some(
+            "a leader that passes on takes no changes whatever its lease says; only a read in the 400 ms of that lease, of what the next one has changed by then, would show it",
+        ),
+        Planted::ChangeWithoutJoint => Some(
+            "the host exchanges one voter at a time: it needs a cut between just these two pairs in one round trip",
+        ),
+        Planted::PromiseForgotten => {
+            Some("the library's own rule, that who hears a leader votes for nobody else, hides it but for some 50 ms")
         }
         Planted::WitnessLeads | Planted::WitnessVotesForAll | Planted::WitnessCounted => {
             Some("no pool of these worlds has a witness: the tests of replication have such worlds, and catch it")
@@ -84,6 +83,10 @@ pub fn is_of_pool(bug: Planted) -> bool {
             | Planted::LeaseIgnored
             | Planted::PromiseForgotten
             | Planted::PassedOnAndKept
+            | Planted::ChangeWithoutJoint
+            | Planted::ChangeAtAppend
+            | Planted::LearnerCounted
+            | Planted::OldNumberAccepted
             | Planted::AckBeforeMajority
             | Planted::AckOnArrival
             | Planted::StaleLocalRead

@@ -13,6 +13,7 @@ use pairline_node::{Node, NodeConfig, Secrets};
 use pairline_services::settings::Secret;
 use pairline_sip::auth::NonceKeys;
 use pairline_sip::flow::Flow;
+use pairline_store::files::DiskImage;
 use pairline_store::{LogError, MemoryCheckpoints, MemoryFiles, Store, StoreConfig};
 use pairline_topology::Topology;
 use std::collections::{BTreeSet, VecDeque};
@@ -71,6 +72,8 @@ pub enum Effect {
         /// Why.
         reason: String,
     },
+    /// A document is in force that is another one than before.
+    Document(Box<Topology>),
     /// More input for the node, at once.
     Again(Input),
 }
@@ -228,6 +231,22 @@ impl Server {
         }
     }
 
+    /// What is on its disk now, as far as it is synced.
+    pub fn image(&self) -> (DiskImage, MemoryCheckpoints) {
+        (self.files.image(), self.checkpoints.image())
+    }
+
+    /// Puts that back, in the place of what is there. The process does not run.
+    pub fn restore(&mut self, (files, checkpoints): &(DiskImage, MemoryCheckpoints)) {
+        self.files.restore(files);
+        self.checkpoints.restore(checkpoints);
+    }
+
+    /// Another disk is there, with nothing on it. The process does not run.
+    pub fn empty_disk(&mut self) {
+        self.restore(&(MemoryFiles::new().image(), MemoryCheckpoints::new()));
+    }
+
     /// Whether the process runs and is not paused.
     pub fn runs(&self) -> bool {
         self.node.is_some() && !self.paused
@@ -352,12 +371,9 @@ impl Server {
                 effects.push(Effect::Again(Input::Resolved { id, addresses: Ok(Vec::new()) }));
             }
             Output::Sip { flow, message } => effects.push(Effect::Sip { flow, message }),
+            Output::TopologyChanged(document) => effects.push(Effect::Document(document)),
             // Nobody orders a restart here: servers die and come back by faults.
-            Output::Append(_)
-            | Output::CloseFlow { .. }
-            | Output::Wake(_)
-            | Output::TopologyChanged(_)
-            | Output::Restart => {}
+            Output::Append(_) | Output::CloseFlow { .. } | Output::Wake(_) | Output::Restart => {}
         }
     }
 

@@ -385,6 +385,8 @@ impl World {
                 }
                 Effect::Checkpointed { id } => self.after(20, Due::Checkpointed(site, boot, id)),
                 Effect::Frame { link, frame } => self.send(site, link, frame),
+                // A pair knows its two servers by itself.
+                Effect::Document(_) => {}
                 Effect::Sip { flow, message } => crate::phones::received(self, site, flow, message),
                 Effect::Reply { request, reply } => self.answered(request, reply),
                 Effect::Fence { id, order, .. } => self.fence(site, id, order),

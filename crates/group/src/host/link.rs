@@ -178,6 +178,7 @@ impl Host {
         if self.is_of_pool(link, message.from) && self.is_of_now(link, group, message.from) {
             self.come(group, &message);
             self.with(group, |instance, cx| instance.hear(cx, message));
+            self.renounce_outdated(group);
         }
     }
 

@@ -125,6 +125,17 @@ impl Host {
         self.out.push_back(HostOutput::RoleChanged { group });
     }
 
+    /// The leader knows this copy to have had what it does not have: an older state of the disk was put back. Under its number it might
+    /// vote as if it had not acknowledged that, so it lets everything go, and comes in anew.
+    pub(super) fn renounce_outdated(&mut self, group: GroupId) {
+        let Some(instance) = self.groups.get(&group).filter(|instance| instance.is_outdated()) else { return };
+        let incarnation = replicas::incarnation(instance.number());
+        self.with(group, |instance, cx| instance.ends(cx));
+        self.forget(group);
+        self.comes_anew(group, incarnation);
+        self.out.push_back(HostOutput::RoleChanged { group });
+    }
+
     /// Lets a copy go.
     pub(super) fn forget(&mut self, group: GroupId) {
         self.groups.remove(&group);
@@ -172,6 +183,11 @@ impl Host {
             }
             self.forget(group);
         }
+        self.comes_anew(group, incarnation);
+    }
+
+    /// What is asked from now on is asked as another disk than that.
+    fn comes_anew(&mut self, group: GroupId, incarnation: u64) {
         self.moves.asked = None;
         if (self.cfg.incarnation..MOST_DISKS).contains(&incarnation) {
             self.cfg.incarnation = incarnation + 1;

@@ -204,7 +204,8 @@ impl Instance {
         match self.consensus.hear(cx.now.mono, message) {
             Ok(Some(heard)) => self.on_word(cx, &heard),
             Ok(None) => {}
-            Err(why @ (Impossible::Lost | Impossible::Forked)) => self.stop(cx, &why.to_string()),
+            Err(Impossible::Lost) => self.outdated = self.consensus.can_do_without_this(),
+            Err(why @ Impossible::Forked) => self.stop(cx, &why.to_string()),
             // Of no consequence, whoever sent it: it is as if it had been lost.
             Err(Impossible::Misdirected | Impossible::Contradiction | Impossible::Ahead) => {}
             Err(Impossible::Gone | Impossible::Blank | Impossible::Witness | Impossible::Content) => {}
@@ -215,6 +216,11 @@ impl Instance {
         let base = self.sink.lag_base.filter(|_| self.role() != Role::Active)?;
         let (position, chain) = (self.state.position, self.state.chain);
         Some(Behind { position, chain, ms: now.mono.saturating_sub(base) })
+    }
+
+    /// Whether a leader knows this copy to have had what it does not have, and goes on without it: it is to come in anew.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated
     }
 
     /// The leader says what it has heard from the partner: one that leads after it need not ask again.

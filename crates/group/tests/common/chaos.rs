@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use crate::pool::{GROUP, Pool, Rng, put};
-use pairline_group::io::{Done, Proposal};
+use pairline_group::io::{Alarm, Done, Proposal};
 use pairline_group::{HostConfig, HostInput, Position, Ticket};
 use std::collections::BTreeMap;
 
@@ -236,6 +236,11 @@ impl Chaos {
         }
         if !met.stopped.is_empty() {
             return Err(format!("stopped: {:?}", met.stopped));
+        }
+        // No disk is put back here as it was before.
+        let old = |alarm: &Alarm| matches!(alarm, Alarm::OldDisk { .. });
+        if let Some(at) = self.pool.members.iter().position(|member| member.alarms.iter().any(old)) {
+            return Err(format!("server {at} is said to have lost what it had acknowledged"));
         }
         if self.pool.leader().is_none() {
             return Err("nobody leads".to_owned());

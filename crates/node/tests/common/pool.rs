@@ -113,6 +113,12 @@ impl Pool {
         self.fronts[at].disk = Disk::default();
     }
 
+    /// Servers begin with the document that is in force at a server, as the deployment's folder has it.
+    pub fn keep_document(&mut self, at: usize) {
+        let node = self.fronts[at].node.as_ref().unwrap();
+        self.topology = node.inspect(|core| (*core.topology).clone());
+    }
+
     /// The pool's health as a server sees it.
     pub fn health(&mut self, at: usize) -> PoolHealthView {
         match self.must(at, Command::PoolHealth { pool: None, part: false }) {

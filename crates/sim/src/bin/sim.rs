@@ -1,6 +1,6 @@
 //! The simulator's command line: `ci-pairs` and `ci-pools` (the two halves of the regular run), `seeds FROM COUNT`, `replay SEED`,
-//! `crashes [pairs]`, `planted COUNT`; for one pool of several servers `pool FROM COUNT`, `pool-replay SEED`, `pool-planted [COUNT]`; for two paired pools of several servers `site FROM COUNT`,
-//! `site-replay SEED`, `site-planted [COUNT]`.
+//! `crashes [pairs]`, `planted COUNT`; for one pool of several servers `pool FROM COUNT`, `pool-replay SEED`, `pool-planted [COUNT [RANGES]]`; for two paired pools of several servers `site FROM COUNT`,
+//! `site-replay SEED`, `site-planted [COUNT [RANGES]]`.
 //!
 //! Owns printing and exit codes. Wall-clock time is read here only, to state the speed.
 
@@ -19,7 +19,7 @@ const PAIR_PLANTED: u64 = 100;
 const POOL_PLANTED: u64 = 150;
 
 /// The same of two pools.
-const SITE_PLANTED: u64 = 60;
+const SITE_PLANTED: u64 = 150;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,13 +27,13 @@ fn main() -> ExitCode {
     let good = match args.first().map(String::as_str) {
         // What `./test` runs, in two halves side by side.
         Some("ci-pairs") => {
-            timed(|| seeds(1, number(1, 1_000), true) & crashes(false) & planted(PAIR_PLANTED, Kind::Pair))
+            timed(|| seeds(1, number(1, 1_000), true) & crashes(false) & planted(PAIR_PLANTED, Kind::Pair, RANGES))
         }
         Some("ci-pools") => timed(|| {
-            pool(1, number(1, 400), true)
-                & planted(POOL_PLANTED, Kind::Pool)
-                & site(1, number(2, 200), true)
-                & planted(SITE_PLANTED, Kind::Site)
+            pool(1, number(1, 350), true)
+                & planted(POOL_PLANTED, Kind::Pool, 1)
+                & site(1, number(2, 120), true)
+                & planted(SITE_PLANTED, Kind::Site, 1)
         }),
         Some("seeds") => seeds(number(1, 1), number(2, 100), false),
         Some("replay") => replay(number(1, 1)),
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
         Some("site") => site(number(1, 1), number(2, 100), false),
         Some("site-replay") => site_replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
-        Some("planted") => planted(number(1, PAIR_PLANTED), Kind::Any),
-        Some("pool-planted") => planted(number(1, POOL_PLANTED), Kind::Pool),
-        Some("site-planted") => planted(number(1, SITE_PLANTED), Kind::Site),
+        Some("planted") => planted(number(1, PAIR_PLANTED), Kind::Any, RANGES),
+        Some("pool-planted") => planted(number(1, POOL_PLANTED), Kind::Pool, number(2, RANGES)),
+        Some("site-planted") => planted(number(1, SITE_PLANTED), Kind::Site, number(2, RANGES)),
         Some("plant") => plant(number(1, 0), number(2, 1), number(3, 1)),
         _ => {
             eprintln!(
-                "usage: sim ci-pairs [COUNT] | ci-pools [POOL [SITE]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT] | site FROM COUNT | site-replay SEED | site-planted [COUNT]"
+                "usage: sim ci-pairs [COUNT] | ci-pools [POOL [SITE]] | seeds FROM COUNT | replay SEED | crashes [pairs] | planted COUNT | pool FROM COUNT | pool-replay SEED | pool-planted [COUNT [RANGES]] | site FROM COUNT | site-replay SEED | site-planted [COUNT [RANGES]]"
             );
             return ExitCode::from(2);
         }
@@ -214,15 +214,13 @@ fn crashes(pairs: bool) -> bool {
     good
 }
 
-/// Disjoint ranges of seeds in which each planted bug is looked for.
-#[cfg(feature = "planted")]
+/// Disjoint ranges of seeds in which each planted bug is looked for, unless fewer are asked for.
 const RANGES: u64 = 3;
 
-/// Looks for planted bugs in ranges of so many seeds.
+/// Looks for planted bugs in so many ranges of so many seeds.
 #[cfg(feature = "planted")]
-fn planted(count: u64, kind: Kind) -> bool {
+fn planted(count: u64, kind: Kind, ranges: u64) -> bool {
     use pairline_sim::planted;
-    let ranges = if matches!(kind, Kind::Any | Kind::Pair) { RANGES } else { 1 };
     let wanted = |bug: &_| match kind {
         Kind::Any => true,
         Kind::Pair => !planted::is_of_pool(*bug) && !planted::is_of_site(*bug),
@@ -274,7 +272,7 @@ fn plant(place: u64, from: u64, count: u64) -> bool {
 }
 
 #[cfg(not(feature = "planted"))]
-fn planted(_count: u64, kind: Kind) -> bool {
+fn planted(_count: u64, kind: Kind, _ranges: u64) -> bool {
     eprintln!("built without planted bugs: use `cargo run --release -p pairline-sim --features planted -- planted`");
     // What was not built in is not asked of a build without it.
     kind != Kind::Any

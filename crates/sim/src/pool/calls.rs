@@ -75,10 +75,26 @@ fn connections(world: &World, caller: usize, callee: usize) -> [Option<(usize, u
     [caller, callee].map(|number| world.phones.all[number].connection)
 }
 
-/// Calls that stand, both of whose ends are where they were when it was set up.
+/// Addresses of servers that are no part of the deployment.
+fn gone(world: &World) -> Vec<String> {
+    let gone = (0..world.size()).filter(|at| !world.is_member(*at));
+    gone.filter_map(|at| Some(world.members.all[at].listener.first()?.address.to_string())).collect()
+}
+
+/// Calls that stand, both of whose ends are where they were when it was set up, and whose routes name servers that there are.
 pub fn standing(world: &World) -> Vec<usize> {
-    let same = |call: &Call| call.connections == connections(world, call.caller, call.callee);
-    world.phones.calls.iter().filter(|(_, call)| call.stands && same(call)).map(|(number, _)| *number).collect()
+    let gone = gone(world);
+    let names = |route: &[u8]| {
+        let route = String::from_utf8_lossy(route);
+        gone.iter().any(|address| route.contains(address))
+    };
+    let goes_on = |call: &Call| {
+        let same = call.connections == connections(world, call.caller, call.callee);
+        let there = call.servers.iter().all(|at| world.is_member(*at));
+        let mut routes = call.caller_end.routes.iter().chain(&call.callee_end.routes);
+        call.stands && same && there && !routes.any(|route| names(route))
+    };
+    world.phones.calls.iter().filter(|(_, call)| goes_on(call)).map(|(number, _)| *number).collect()
 }
 
 /// A phone calls another one.

@@ -2,6 +2,7 @@
 //!
 //! Owns what is looked at while the world runs and at its end. What clients and phones were told is checked beside them.
 
+use super::disks;
 use super::world::World;
 use crate::history;
 use crate::server::Effect;
@@ -30,12 +31,17 @@ impl Copies {
     }
 }
 
-/// The servers of a pool that have copies of a group.
-pub fn placed_in(world: &World, pool: usize, group: GroupId) -> Vec<usize> {
+/// The servers of a pool that vote in a group, or should.
+pub fn voters_in(world: &World, pool: usize, group: GroupId) -> Vec<usize> {
     let servers = world.pool(pool);
     let ids: Vec<_> = servers.iter().map(|at| world.servers[*at].id).collect();
     let places = placement::of(group, &ids);
     servers.into_iter().filter(|at| places.contains(&world.servers[*at].id)).collect()
+}
+
+/// The servers of a pool that have copies of a group, or should: all of them have the management store.
+pub fn placed_in(world: &World, pool: usize, group: GroupId) -> Vec<usize> {
+    if group.is_cms() { world.pool(pool) } else { voters_in(world, pool, group) }
 }
 
 /// All servers that have copies of a group.
@@ -64,6 +70,11 @@ fn commits(world: &World, at: usize) -> BTreeMap<GroupId, Epoch> {
         let led = groups.into_iter().filter(|group| core.host.can_commit(*group));
         led.filter_map(|group| Some((group, core.host.serving(group)?.1))).collect()
     })
+}
+
+/// Groups that a server can commit in now.
+pub fn led_at(world: &World, at: usize) -> Vec<GroupId> {
+    commits(world, at).into_keys().collect()
 }
 
 /// The servers at which a group can be committed in, as of their last turns, with the epoch there.
@@ -190,8 +201,25 @@ pub fn level(world: &World) -> bool {
     })
 }
 
-/// What must hold after healing: a leader of each group, equal copies, and states that follow from their entries.
+/// What is not where it should be: a pool without the right voters, or a server with a copy that it should not have.
+pub fn misplaced(world: &World) -> Option<String> {
+    let pools = 0..world.options.servers.len();
+    if let Some(pool) = pools.into_iter().find(|pool| !disks::is_whole(world, *pool)) {
+        return Some(format!("pool {pool} does not have the voters that it should have"));
+    }
+    world.members().into_iter().find_map(|at| {
+        let node = world.servers[at].node.as_ref()?;
+        let has = node.inspect(|core| core.host.groups());
+        let stray = has.into_iter().find(|group| !placed(world, *group).contains(&at))?;
+        Some(format!("server {at} still has a copy of group {stray}"))
+    })
+}
+
+/// What must hold after healing: a leader of each group, equal copies where they should be, and states that follow from their entries.
 pub fn converged(world: &mut World) {
+    if let Some(what) = misplaced(world) {
+        world.history.violate(1, format!("after healing {what}"));
+    }
     for group in world.groups() {
         let Some(leader) = leader(world, group) else {
             world.history.violate(1, format!("group {group}: nobody leads after healing"));

@@ -3,6 +3,7 @@
 //! Owns what each fault does and how it is mended. When one strikes is drawn from the seed.
 
 use super::world::{Due, World};
+use super::{disks, members, rigs};
 use pairline_store::files::Fault;
 
 /// How long a server that ends waits for answers, in milliseconds, as the shell does.
@@ -33,6 +34,12 @@ pub enum Mend {
     LoseRunner,
     /// A server that is about to end, since that time, ends when all that was under way is answered, for one start of the process.
     End(usize, u64, u64),
+    /// The disk of a server is put back as it was when an image of it was kept.
+    OldDisk(usize),
+    /// What was waited for has come.
+    Rigged(rigs::Moment),
+    /// A server that is no part of the deployment any more is stopped.
+    Retire(usize),
 }
 
 /// One drawn fault, and the next one later.
@@ -40,7 +47,9 @@ pub fn strike(world: &mut World) {
     if world.healing {
         return;
     }
-    one(world);
+    if !disks::spares(world, 0) {
+        one(world);
+    }
     next(world);
 }
 
@@ -54,8 +63,9 @@ pub fn next(world: &mut World) {
 /// One fault of a server, or between some.
 pub fn one(world: &mut World) {
     let at = world.any_server();
-    let other = (at + 1 + usize::try_from(world.rng.below(world.size() as u64 - 1)).unwrap_or(0)) % world.size();
-    match world.rng.below(100) {
+    let others: Vec<usize> = world.members().into_iter().filter(|other| *other != at).collect();
+    let other = world.rng.pick(&others).copied().unwrap_or(at);
+    match world.rng.below(114) {
         0..=19 => crash(world, at),
         20..=27 => churn_beside_cut(world, at, other),
         28..=49 => freeze(world, at),
@@ -66,6 +76,8 @@ pub fn one(world: &mut World) {
         81..=85 => mend(world, Mend::Flap(at, other, 8)),
         86..=90 => disk_full(world, at),
         91..=94 => sync_fails(world, at),
+        100..=107 => disks::lose(world, at),
+        108..=113 => rigs::begin(world),
         _ => many_crash(world),
     }
 }
@@ -73,7 +85,10 @@ pub fn one(world: &mut World) {
 /// Mends one fault.
 pub fn mend(world: &mut World, what: Mend) {
     match what {
-        Mend::Start(at) if world.servers[at].node.is_none() => {
+        Mend::Start(at) if world.servers[at].node.is_none() && world.is_member(at) => {
+            if disks::waits(world, at) {
+                return world.after(100, Due::Mend(what));
+            }
             world.servers[at].clean_disk();
             world.start(at);
         }
@@ -103,6 +118,9 @@ pub fn mend(world: &mut World, what: Mend) {
             world.slow_disks.remove(&at);
         }
         Mend::End(at, boot, since) => end(world, at, boot, since),
+        Mend::OldDisk(at) => disks::put_back(world, at),
+        Mend::Rigged(moment) => rigs::strike(world, moment),
+        Mend::Retire(at) => members::retire(world, at),
     }
 }
 
@@ -113,7 +131,9 @@ fn away(world: &World, pool: usize) -> usize {
 
 fn may_go(world: &World, at: usize) -> bool {
     let pool = world.side[at];
-    world.options.mass || away(world, pool) < world.options.minority(pool)
+    // Of five servers each group has three; two that go may be two of the same three.
+    let minority = usize::from(world.pool(pool).len() > 2);
+    !disks::spares(world, pool) && (world.options.mass || away(world, pool) < minority)
 }
 
 /// A server dies, and comes back.
@@ -134,7 +154,7 @@ pub fn crash(world: &mut World, at: usize) {
 
 /// A drained server is restarted in order, as `pairline pool restart` does it.
 pub fn restart(world: &mut World, at: usize) {
-    if world.healing || !world.servers[at].runs() || !may_go(world, 1) {
+    if world.healing || !world.servers[at].runs() || !may_go(world, at) {
         return;
     }
     world.note("leaving", &format!("server {at}"));
@@ -148,7 +168,8 @@ fn end(world: &mut World, at: usize, boot: u64, since: u64) {
         return;
     }
     let under_way = world.servers[at].node.as_ref().map_or(0, pairline_node::Node::under_way);
-    if (under_way > 0 && world.now < since + FINISH_MS) || !world.servers[at].runs() {
+    let spared = disks::spares(world, world.side[at]);
+    if (under_way > 0 && world.now < since + FINISH_MS) || !world.servers[at].runs() || spared {
         return world.after(20, Due::Mend(Mend::End(at, boot, since)));
     }
     if under_way == 0 {
@@ -260,6 +281,7 @@ fn isolate(world: &mut World, at: usize) {
 /// The pool falls into two parts.
 fn parts(world: &mut World) {
     let lasts = lasts(world);
+    // Those that come later fall to one of them too.
     let side: Vec<bool> = (0..world.size()).map(|_| world.rng.chance(50)).collect();
     for a in 0..world.size() {
         for b in (0..world.size()).filter(|b| side[a] != side[*b]) {
@@ -271,7 +293,8 @@ fn parts(world: &mut World) {
 
 /// A link that comes and goes.
 fn flap(world: &mut World, a: usize, b: usize, left: u8) {
-    let cut = left > 0 && left.is_multiple_of(2) && !world.healing;
+    let spared = disks::spares(world, world.side[a]) || disks::spares(world, world.side[b]);
+    let cut = left > 0 && left.is_multiple_of(2) && !world.healing && !spared;
     for (from, to) in [(a, b), (b, a)] {
         world.mesh.set_cut(from, to, cut);
         world.after(1, Due::Arrival(from, to));
@@ -315,7 +338,8 @@ fn churn(world: &mut World, at: usize, left: u8) {
 
 /// A server has taken a copy over: now and then it dies around the time at which that is on its disk.
 pub fn copied(world: &mut World, at: usize) {
-    if !world.healing && world.options.fault_every_ms > 0 && world.rng.chance(40) {
+    rigs::copied(world, at);
+    if world.strained && !world.healing && world.options.fault_every_ms > 0 && world.rng.chance(40) {
         let wait = world.rng.between(0, 300);
         world.after(wait, Due::Mend(Mend::Die(at)));
     }

@@ -6,12 +6,15 @@ pub mod bindings;
 pub mod calls;
 pub mod checks;
 pub mod clients;
+pub mod disks;
 pub mod faults;
+pub mod members;
 pub mod mesh;
 pub mod options;
 pub mod phones;
 pub mod probes;
 pub mod register;
+pub mod rigs;
 pub mod sip;
 pub mod world;
 
@@ -21,7 +24,7 @@ use options::Options;
 use world::{Due, World};
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 29] = [
+pub const SOMETIMES: [&str; 40] = [
     "power was lost",
     "a process died",
     "a majority was down",
@@ -41,6 +44,17 @@ pub const SOMETIMES: [&str; 29] = [
     "a frozen leader woke after another was elected",
     "a stream client's owner died",
     "a copy by state transfer was needed",
+    "a voter died as it had voted",
+    "a leader heard nothing of the one that it had told to lead",
+    "a disk was wiped",
+    "a leader's disk was wiped",
+    "an old disk came back",
+    "a server was told that its disk is not the one of before",
+    "a server that had lost its disk counts again",
+    "a server was added",
+    "a server was taken out",
+    "a replica was taken from a group",
+    "no server might go",
     "a server was drained",
     "a server was restarted in order",
     "a request went on to another server",
@@ -59,7 +73,7 @@ const HEALING_MS: u64 = 14_000;
 /// Plants the bug of the run, starts all servers, adds users and phones.
 pub fn set_up(world: &mut World) {
     plant(world);
-    for at in 0..world.size() {
+    for at in world.members() {
         world.start(at);
     }
     // Of two servers both must agree, which takes some tries.
@@ -90,6 +104,7 @@ pub fn seed(seed: u64, change: impl FnOnce(&mut Options)) -> Outcome {
 
 /// The safety phase: clients, phones and faults.
 pub fn strain(world: &mut World) {
+    world.strained = true;
     let end = world.now + world.options.safety_ms;
     for due in [Due::Client, Due::Phone, Due::Check] {
         world.after(1, due);
@@ -97,6 +112,10 @@ pub fn strain(world: &mut World) {
     if world.options.fault_every_ms > 0 {
         let first = world.options.fault_every_ms;
         world.after(first, Due::Fault);
+    }
+    if world.options.members_every_ms > 0 {
+        let first = world.options.members_every_ms;
+        world.after(first, Due::Members);
     }
     world.run_until(end);
 }
@@ -124,11 +143,11 @@ fn heal(world: &mut World) {
     levelled(world);
 }
 
-/// Waits until all copies of every group stand at one position.
+/// Waits until all copies of every group are where they should be, and stand at one position.
 pub fn levelled(world: &mut World) {
-    // What was committed in the last moment is still under way.
-    for _ in 0..200 {
-        if checks::level(world) {
+    // What was committed in the last moment is still under way, and copies may be on their way to where they should be.
+    for _ in 0..800 {
+        if !world.is_good() || (checks::level(world) && checks::misplaced(world).is_none()) {
             return;
         }
         let next = world.now + 25;

@@ -8,13 +8,22 @@ use pairline_topology::{Topology, demo};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What a registration is granted that only the server that took it knows: no phone asks for so little.
-pub const GUEST_EXPIRY_S: u32 = 12;
+pub const GUEST_EXPIRY_S: u32 = 20;
+
+/// How many servers a pool has at the beginning, in as many seeds as each is named.
+const SIZES: [usize; 10] = [3, 3, 3, 3, 3, 3, 3, 2, 2, 5];
 
 /// One run's mix.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Servers of each pool; with two of them, these are paired.
+    /// Servers of each pool at the beginning; with two of them, these are paired.
     pub servers: Vec<usize>,
+    /// Servers of each pool that may come later.
+    pub spares: usize,
+    /// Mean milliseconds between documents that are published; 0 = none.
+    pub members_every_ms: u64,
+    /// Whether disks are lost.
+    pub disks: bool,
     /// Routing groups.
     pub groups: u16,
     /// Virtual milliseconds of the safety phase.
@@ -56,9 +65,14 @@ pub struct Options {
 impl Options {
     /// The mix of a seed.
     pub fn drawn(rng: &mut Rng) -> Options {
-        let servers = *rng.pick(&[3, 3, 3, 3, 2]).unwrap_or(&3);
+        let servers = *rng.pick(&SIZES).unwrap_or(&3);
+        // Each server more makes a run slower.
+        let spares = if servers < 5 && rng.chance(35) { 2 } else { 0 };
         Options {
             servers: vec![servers],
+            spares,
+            members_every_ms: if spares > 0 { rng.between(3_000, 9_000) } else { 0 },
+            disks: rng.chance(50),
             groups: *rng.pick(&[1, 2, 3]).unwrap_or(&2),
             safety_ms: rng.between(25_000, 55_000),
             delay_ms: (*rng.pick(&[1, 1, 4, 15]).unwrap_or(&1), *rng.pick(&[0, 2, 10, 60]).unwrap_or(&2)),
@@ -91,15 +105,9 @@ impl Options {
             ..Limits::default()
         }
     }
-
-    /// How many servers of a pool may be away at one time so that every group still has a majority there.
-    pub fn minority(&self, pool: usize) -> usize {
-        // Of five servers each group has three; two that go may be two of the same three.
-        usize::from(self.servers.get(pool).is_some_and(|servers| *servers > 2))
-    }
 }
 
-/// The deployment: one pool of so many servers, paired with none, or two that are paired.
+/// The deployment with all servers that there ever are: one pool, paired with none, or two that are paired.
 pub fn topology(options: &Options) -> Topology {
     let names = [(demo::EAST, "east"), (demo::WEST, "west")];
     let address = |pool: PoolId, n: usize| {
@@ -109,11 +117,13 @@ pub fn topology(options: &Options) -> Topology {
     let places: Vec<(PoolId, &str, Vec<IpAddr>)> = names
         .into_iter()
         .zip(&options.servers)
-        .map(|((pool, name), servers)| (pool, name, (1..=*servers).map(|n| address(pool, n)).collect()))
+        .map(|((pool, name), servers)| {
+            (pool, name, (1..=*servers + options.spares).map(|n| address(pool, n)).collect())
+        })
         .collect();
     let mut topology = demo::enterprise(&places, 5060);
     let registration = &mut topology.policies.registration;
-    registration.min_expiry_s = 10;
+    registration.min_expiry_s = 20;
     registration.max_expiry_s = 60;
     registration.guest_expiry_s = GUEST_EXPIRY_S;
     for pool in &mut topology.pool {

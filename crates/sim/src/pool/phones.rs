@@ -174,7 +174,7 @@ fn way(world: &mut World, number: usize, wish: Option<usize>) -> Option<usize> {
         return Some(wish.unwrap_or_else(|| world.any_server()));
     }
     if world.phones.all[number].connection.is_none() {
-        let up: Vec<usize> = (0..world.size()).filter(|at| world.servers[*at].node.is_some()).collect();
+        let up: Vec<usize> = world.members().into_iter().filter(|at| world.servers[*at].node.is_some()).collect();
         let at = world.rng.pick(&up).copied()?;
         let connection = world.phones.fresh() + 1;
         world.phones.all[number].connection = Some((at, connection));
@@ -335,14 +335,14 @@ fn elsewhere(world: &mut World, id: u64) {
     if matches!(asked.what, What::Invite(_)) {
         return ended(world, number, asked.what, 0, asked.probe);
     }
-    let next = (asked.server + 1) % world.size();
+    let next = world.server_after(asked.server);
     ask_again(world, number, asked.what, Some(next), (asked.tries + 1, asked.probe));
 }
 
 /// A server takes nothing new: the next one is asked (RFC 3263 §4.3), and a stream is made there.
 fn refused(world: &mut World, asked: &Asked) {
     let number = asked.phone;
-    let next = (asked.server + 1) % world.size();
+    let next = world.server_after(asked.server);
     if world.phones.all[number].stream {
         if let Some((at, _)) = world.phones.all[number].connection {
             let flow = flow(world, number);
@@ -396,8 +396,8 @@ pub fn server_stopped(world: &mut World, at: usize, power: bool) {
 fn between_servers(world: &mut World, from: usize, to: Flow, bytes: Bytes) -> bool {
     let has =
         |server: &pairline_topology::model::Server| server.listener.first().is_some_and(|l| l.address == to.remote);
-    let Some(at) = world.topology.server.iter().position(has) else { return false };
-    let own = world.topology.server[from].listener.first().map(|listener| listener.address);
+    let Some(at) = world.members.all.iter().position(has) else { return false };
+    let own = world.members.all[from].listener.first().map(|listener| listener.address);
     if let Some(own) = own.filter(|_| !world.mesh.is_cut(from, at)) {
         let flow = match to.transport {
             Transport::Udp => Flow::udp(0, own),

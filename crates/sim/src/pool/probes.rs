@@ -55,7 +55,7 @@ pub fn run(world: &mut World) {
     }
     let until = world.now + 4_000;
     world.run_until(until);
-    for at in 0..world.size() {
+    for at in world.members() {
         for number in 0..phones {
             register_and_read(world, at, number);
         }
@@ -64,7 +64,7 @@ pub fn run(world: &mut World) {
     if !world.history.violations.is_empty() {
         return;
     }
-    for at in 0..world.size() {
+    for at in world.members() {
         for number in 0..phones {
             let message = world.phones.fresh();
             let to = (number + at + 1) % phones;

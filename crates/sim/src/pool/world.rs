@@ -5,12 +5,15 @@
 //! whether what happened was right is the checkers' matter.
 
 use super::clients::{Clients, Pending};
+use super::disks::Disks;
 use super::faults::Mend;
+use super::members::Members;
 use super::mesh::Mesh;
-use super::options::{Options, topology};
+use super::options::Options;
 use super::phones::Phones;
+use super::rigs::Rigs;
 use super::sip::Sip;
-use super::{checks, clients, faults, phones, sip};
+use super::{checks, clients, disks, faults, members, phones, rigs, sip};
 use crate::history::History;
 use crate::rng::Rng;
 use crate::server::{Effect, Server};
@@ -18,6 +21,7 @@ use crate::site::{self, Pair};
 use bytes::Bytes;
 use pairline_group::{GroupId, LinkId};
 use pairline_node::command::{Actor, Command, Problem, Reply};
+use pairline_node::event::Event;
 use pairline_node::io::{Facts, Input};
 use pairline_sip::flow::Flow;
 use pairline_topology::Topology;
@@ -64,6 +68,8 @@ pub enum Due {
     Phone,
     /// An operator's command.
     Operator,
+    /// A document is published.
+    Members,
     /// Checkers look.
     Check,
 }
@@ -100,6 +106,8 @@ pub struct World {
     pub pending: BTreeMap<u64, (usize, Pending)>,
     next_request: u64,
     trace: blake3::Hasher,
+    /// All was set up: faults may strike.
+    pub strained: bool,
     /// No new faults.
     pub healing: bool,
     /// Clients and phones do nothing by chance any more.
@@ -112,6 +120,12 @@ pub struct World {
     pub sip: Sip,
     /// What was seen of the copies.
     pub copies: checks::Copies,
+    /// The servers that there are, and what each knows of the others.
+    pub members: Members,
+    /// Disks that were lost.
+    pub disks: Disks,
+    /// Moments that are waited for.
+    pub rigs: Rigs,
     /// What there is only with two pools.
     pub pair: Pair,
     /// A server that could not start: why.
@@ -122,9 +136,9 @@ impl World {
     /// A world for a seed; nothing is started.
     pub fn new(seed: u64, options: Options) -> World {
         let mut rng = Rng::new(seed);
-        let topology = topology(&options);
-        let servers: Vec<Server> = topology
-            .server
+        let (members, topology) = Members::of(&options);
+        let servers: Vec<Server> = members
+            .all
             .iter()
             .enumerate()
             .map(|(at, server)| Server::new(at, server.pool, server.id, rng.draw(), options.limits()))
@@ -149,12 +163,16 @@ impl World {
             pending: BTreeMap::new(),
             next_request: 0,
             trace: blake3::Hasher::new(),
+            strained: false,
             healing: false,
             quiet: false,
             clients: Clients::default(),
             phones: Phones::default(),
             sip: Sip::default(),
             copies: checks::Copies::default(),
+            members,
+            disks: Disks::default(),
+            rigs: Rigs::default(),
             pair: Pair::default(),
             fatal: None,
         };
@@ -168,19 +186,36 @@ impl World {
         world
     }
 
-    /// Number of servers.
+    /// Number of all servers that there ever are.
     pub fn size(&self) -> usize {
         self.servers.len()
     }
 
-    /// One of the servers, by chance.
+    /// Whether a server is in the document in force.
+    pub fn is_member(&self, at: usize) -> bool {
+        self.topology.server(self.servers[at].id).is_some()
+    }
+
+    /// The servers of the document in force.
+    pub fn members(&self) -> Vec<usize> {
+        (0..self.size()).filter(|at| self.is_member(*at)).collect()
+    }
+
+    /// One of them, by chance.
     pub fn any_server(&mut self) -> usize {
-        usize::try_from(self.rng.below(self.servers.len() as u64)).unwrap_or(0)
+        let members = self.members();
+        self.rng.pick(&members).copied().unwrap_or(0)
+    }
+
+    /// The one after a server, which may have gone itself.
+    pub fn server_after(&self, at: usize) -> usize {
+        let members = self.members();
+        members.iter().find(|other| **other > at).or(members.first()).copied().unwrap_or(at)
     }
 
     /// The servers of a pool.
     pub fn pool(&self, pool: usize) -> Vec<usize> {
-        (0..self.size()).filter(|at| self.side[*at] == pool).collect()
+        (0..self.size()).filter(|at| self.side[*at] == pool && self.is_member(*at)).collect()
     }
 
     /// The next server of the same pool.
@@ -214,6 +249,7 @@ impl World {
             Ok(effects) => {
                 self.waiting[at].clear();
                 self.note("started", &format!("server {at}"));
+                self.members.started(at, &topology);
                 checks::started(self, at);
                 self.effects(at, effects);
                 let boot = self.servers[at].boot;
@@ -386,11 +422,14 @@ impl World {
             Due::Fault if self.is_paired() => site::faults::strike(self),
             Due::Fault => faults::strike(self),
             Due::Mend(what) => faults::mend(self, what),
-            Due::Client | Due::Phone | Due::Operator if self.quiet => {}
+            Due::Client | Due::Phone | Due::Operator | Due::Members if self.quiet => {}
+            Due::Members => members::act(self),
             Due::Operator => site::operators::act(self),
             Due::Client => clients::act(self),
             Due::Phone => phones::act(self),
             Due::Check => {
+                members::follow(self);
+                disks::look(self);
                 checks::look(self);
                 if self.is_paired() {
                     site::checks::look(self);
@@ -432,7 +471,10 @@ impl World {
                     let latency = self.rng.between(0, longest);
                     self.after(latency, Due::Synced(at, boot, batch));
                 }
-                Effect::Checkpointed { id } => self.after(20, Due::Checkpointed(at, boot, id)),
+                Effect::Checkpointed { id } => {
+                    self.after(20, Due::Checkpointed(at, boot, id));
+                    rigs::checkpointed(self, at);
+                }
                 Effect::Frame { link, frame } => self.send(at, link, frame),
                 Effect::Sip { flow, message } => {
                     sip::told(self, at, &message);
@@ -440,21 +482,9 @@ impl World {
                     self.after(delay, Due::ToPhone(at, flow, message));
                 }
                 Effect::Reply { request, reply } => self.answered(request, &reply),
+                Effect::Document(document) => members::adopted(self, at, *document),
                 Effect::Fence { id, admin, order } => site::fence(self, at, id, admin, order),
-                Effect::Event(event) => {
-                    if event.name == "seeded" {
-                        self.met("a copy by state transfer was needed");
-                        faults::copied(self, at);
-                    }
-                    if event.name == "procedure-taken-over" {
-                        self.met("a procedure was taken over");
-                    }
-                    if event.name == "group-stopped" {
-                        let what = format!("server {at}: {}", event.text);
-                        self.history.violate(3, what);
-                    }
-                    self.note(event.name, &format!("server {at}: {}", event.text));
-                }
+                Effect::Event(event) => self.event(at, &event),
                 Effect::Dies { reason } => {
                     self.note("dies", &format!("server {at}: {reason}"));
                     self.met("process ended by a disk fault");
@@ -463,6 +493,22 @@ impl World {
                 Effect::Again(input) => self.give(at, vec![input]),
             }
         }
+    }
+
+    /// A server says that something has happened.
+    fn event(&mut self, at: usize, event: &Event) {
+        match event.name {
+            "seeded" => {
+                self.met("a copy by state transfer was needed");
+                faults::copied(self, at);
+            }
+            "old-disk" => disks::told(self, at),
+            "replica-removed" => self.met("a replica was taken from a group"),
+            "procedure-taken-over" => self.met("a procedure was taken over"),
+            "group-stopped" => self.history.violate(3, format!("server {at}: {}", event.text)),
+            _ => {}
+        }
+        self.note(event.name, &format!("server {at}: {}", event.text));
     }
 
     /// The disk of a server has room again.
@@ -477,8 +523,9 @@ impl World {
         let (least, more) = if self.side[at] == self.side[to] { self.options.delay_ms } else { self.options.wide_ms };
         let slow = self.slow.get(&(at, to)).copied().unwrap_or(0);
         let arrival = self.now + least + slow + self.rng.below(more + 1);
-        if let Some((to, arrival)) = self.mesh.send(at, link, frame, arrival) {
+        if let Some((to, arrival)) = self.mesh.send(at, link, frame.clone(), arrival) {
             self.after(arrival - self.now, Due::Arrival(at, to));
+            rigs::sent(self, (at, to), &frame, arrival);
         }
     }
 
@@ -494,6 +541,9 @@ impl World {
 
     fn connect(&mut self, a: usize, b: usize) {
         if self.mesh.connected(a, b) {
+            return;
+        }
+        if !self.members.know_each_other(a, b) {
             return;
         }
         if self.servers[a].runs() && self.servers[b].runs() && self.mesh.whole(a, b) {

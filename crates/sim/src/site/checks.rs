@@ -93,11 +93,11 @@ fn lineage(world: &World, at: usize, group: GroupId) -> Vec<LineageItem> {
 fn one_serves(world: &mut World, group: GroupId) {
     let committing = crate::pool::checks::committing(world, group);
     let several = committing.iter().any(|(_, epoch)| *epoch != committing[0].1);
-    let size = world.size();
+    let members = world.members();
     let hear = |a: usize, b: usize| {
         a == b || world.mesh.whole(a, b) && world.mesh.end(a, b).is_some() && world.mesh.end(b, a).is_some()
     };
-    let all = world.servers.iter().all(|server| server.runs()) && (0..size).all(|a| (0..size).all(|b| hear(a, b)));
+    let all = members.iter().all(|a| world.servers[*a].runs() && members.iter().all(|b| hear(*a, *b)));
     if !several || !all || !world.slow.is_empty() || !world.slow_disks.is_empty() {
         world.pair.both_active.remove(&group);
         return;
@@ -260,7 +260,7 @@ pub fn procedures_end(world: &mut World) {
         world.run_until(next);
     }
     if let Some(first) = open_procedures(world).first().filter(|_| world.is_good()) {
-        for at in 0..world.size() {
+        for at in world.members() {
             let node = world.servers[at].node.as_ref();
             let runner = node.map(|node| node.inspect(|core| format!("{:?}", core.procedures.runner)));
             world.note("runner", &format!("server {at}: {runner:?}"));
@@ -286,7 +286,7 @@ pub fn tails_are_applied(world: &mut World) {
             other => world.history.violate(4, format!("after healing {pool}'s tails are not offered: {other:?}")),
         }
     }
-    for at in 0..world.size() {
+    for at in world.members() {
         let pool = world.topology.pool[world.side[at]].name.clone();
         let Some(Ok(Reply::Divergence(view))) = ask(world, at, Command::PoolDivergence { pool, apply: false }) else {
             continue;
@@ -310,7 +310,7 @@ pub fn in_step(world: &mut World) {
         return world.history.violate(9, format!("after healing {wrong}"));
     }
     verified(world);
-    for at in 0..world.size() {
+    for at in world.members() {
         if world.is_good() {
             status_is_whole(world, at);
         }

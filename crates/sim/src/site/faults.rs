@@ -2,6 +2,7 @@
 //!
 //! Owns what is only between two pools or of all servers of one. Single servers' faults, and how all are mended, stand in `pool::faults`.
 
+use crate::pool::disks;
 use crate::pool::faults::{self, Mend};
 use crate::pool::world::{Due, World};
 
@@ -9,6 +10,9 @@ use crate::pool::world::{Due, World};
 pub fn strike(world: &mut World) {
     if world.healing {
         return;
+    }
+    if [0, 1].into_iter().any(|pool| disks::spares(world, pool)) {
+        return faults::next(world);
     }
     let pool = usize::try_from(world.rng.below(2)).unwrap_or(0);
     match world.rng.below(100) {

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 38] = [
+pub const SOMETIMES: [&str; 44] = [
     "power was lost",
     "a process died",
     "a majority was down",
@@ -42,6 +42,12 @@ pub const SOMETIMES: [&str; 38] = [
     "a leader died with proposals in flight",
     "a frozen leader woke after another was elected",
     "a copy by state transfer was needed",
+    "a disk was wiped",
+    "an old disk came back",
+    "a server was told that its disk is not the one of before",
+    "a server that had lost its disk counts again",
+    "a server was added",
+    "a server was taken out",
     "a server was drained",
     "users were served in limits",
     "a change was repeated",
@@ -102,7 +108,7 @@ pub struct Pair {
 
 /// A server's process orders another one to stand down, by its admin API.
 pub fn fence(world: &mut World, by: usize, id: u64, admin: SocketAddr, order: Command) {
-    let Some(at) = world.topology.server.iter().position(|server| server.admin == admin) else { return };
+    let Some(at) = world.members.all.iter().position(|server| server.admin == admin) else { return };
     let boot = world.servers[by].boot;
     if !world.servers[at].runs() || !reaches(world, by, at) {
         return fenced(world, (by, boot), id, (false, false));

@@ -6,6 +6,7 @@
 use super::checks;
 use crate::operators as common;
 use crate::pool::clients::Pending;
+use crate::pool::disks;
 use crate::pool::faults::Mend;
 use crate::pool::world::{Due, World};
 use pairline_node::command::{Command, Problem, Reply};
@@ -75,7 +76,7 @@ pub fn lose_runner(world: &mut World) {
         let node = world.servers[*at].node.as_ref().filter(|_| world.servers[*at].runs());
         node.is_some_and(|node| node.inspect(|core| core.procedures.busy()))
     };
-    let Some(at) = (0..world.size()).find(busy) else { return };
+    let Some(at) = (0..world.size()).find(busy).filter(|at| !disks::spares(world, world.side[*at])) else { return };
     world.met("the server of a procedure was lost");
     if world.rng.chance(60) {
         crate::pool::faults::crash(world, at);

@@ -5,15 +5,37 @@
 use crate::pool::options::Options;
 use crate::rng::Rng;
 
-/// How many servers the two pools have, in as many seeds as each is named. A pool of five belongs here as soon as membership lets pools
-/// have more servers than a group has copies.
-const SIZES: [[usize; 2]; 6] = [[3, 3], [3, 3], [3, 3], [2, 2], [3, 2], [2, 3]];
+/// How many servers the two pools have at the beginning, in as many seeds as each is named.
+const SIZES: [[usize; 2]; 16] = [
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [2, 2],
+    [2, 2],
+    [3, 2],
+    [3, 2],
+    [2, 3],
+    [2, 3],
+    [5, 3],
+    [5, 5],
+];
 
 /// The mix of a seed.
 pub fn drawn(rng: &mut Rng) -> Options {
     let servers = *rng.pick(&SIZES).unwrap_or(&[3, 3]);
+    let disaster = rng.chance(60);
+    // What is published in an epoch that others do not know of is taken back; nobody publishes then.
+    let spares = if !disaster && servers != [5, 5] && rng.chance(40) { 1 } else { 0 };
     Options {
         servers: servers.to_vec(),
+        spares,
+        members_every_ms: if spares > 0 { rng.between(4_000, 12_000) } else { 0 },
+        disks: rng.chance(40),
         groups: *rng.pick(&[1, 2]).unwrap_or(&2),
         safety_ms: rng.between(25_000, 60_000),
         delay_ms: (1, *rng.pick(&[0, 2, 10]).unwrap_or(&2)),
@@ -21,7 +43,7 @@ pub fn drawn(rng: &mut Rng) -> Options {
         change_every_ms: rng.between(40, 250),
         sip_every_ms: rng.between(100, 600),
         operator_every_ms: if rng.chance(15) { 0 } else { rng.between(2_500, 9_000) },
-        disaster: rng.chance(60),
+        disaster,
         history_entries: *rng.pick(&[8, 64, 512]).unwrap_or(&64),
         fault_every_ms: if rng.chance(10) { 0 } else { rng.between(1_200, 8_000) },
         sync_ms: *rng.pick(&[1, 4, 20, 80]).unwrap_or(&4),
