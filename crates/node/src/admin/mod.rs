@@ -74,10 +74,7 @@ fn reads_user(command: &Command) -> bool {
 async fn execute_once(cx: &TaskCx, actor: Actor, command: Command, passed: Passed) -> Result<Reply, Problem> {
     authorise(cx, &actor, &command)?;
     cx.with(|core| crate::witness::admits(core, &command))?;
-    if !matches!(actor, Actor::User(_)) && privileged(&command) {
-        let text = format!("{} asked for {}", name_of(&actor), label(&command));
-        cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
-    }
+    audit(cx, &actor, &command);
     let work = place_of_work(cx, &command).await?;
     let work = work.filter(|_| !cx.with(|core| crate::config::planted!(core.config, StaleLocalRead)));
     if let Some(at) = work.filter(|at| cx.with(|core| passes_on(core, *at, passed))) {
@@ -140,6 +137,13 @@ async fn execute_once(cx: &TaskCx, actor: Actor, command: Command, passed: Passe
         }
         Command::Fence { procedure, by, groups, .. } => fencing::execute(cx, &procedure, by, &groups).await,
         Command::FenceAnswer { id, alive, fenced } => Ok(fencing::answered(cx, id, alive, fenced)),
+    }
+}
+
+fn audit(cx: &TaskCx, actor: &Actor, command: &Command) {
+    if !matches!(actor, Actor::User(_)) && privileged(command) {
+        let text = format!("{} asked for {}", name_of(actor), label(command));
+        cx.with(|core| core.event(crate::event::Level::Info, "audit", text));
     }
 }
 
