@@ -110,6 +110,8 @@ pub fn follow(world: &mut World) {
         match (before, world.is_member(at)) {
             (false, true) => {
                 world.met("a server was added");
+                // One that was taken out a moment ago goes on as it was until it is stopped.
+                world.stop(at, false);
                 // It is the machine of before, or another one with its name.
                 if world.servers[at].node.is_none() && world.rng.chance(50) {
                     world.servers[at].empty_disk();

@@ -173,9 +173,9 @@ fn missing_for(world: &World, group: GroupId, asked: u64) -> Option<(usize, u64)
     let entries = world.history.entries.get(&group)?;
     let begun = entries.get(&(last.epoch, last.first.max(1)))?.at;
     let pool = world.side[source];
-    // What the other pool has acknowledged may be applied at a server that is down now.
+    // What the other pool has acknowledged may be applied at a server that is down now, or that has gone.
     let (low, high) = ((last.epoch, 0), (last.epoch, u64::MAX));
-    let there = placed_in(world, 1 - pool, group).into_iter();
+    let there = (0..world.size()).filter(|at| world.side[*at] != pool);
     let applied = there.filter_map(|at| world.pair.applied_at.get(&(at, group))?.range(low..=high).next_back());
     let most = applied.map(|((_, seq), _)| *seq).max()?;
     let oldest = epochs::told_since(world, group, &lineage, most)?;
