@@ -231,3 +231,23 @@ fn how_far_behind_the_partner_a_copy_is_every_replica_knows_so_that_it_is_known_
     pool.run(2_000);
     assert_eq!(lag(&pool, other), Lag::Unknown);
 }
+
+#[test]
+fn of_what_it_ships_only_the_copy_that_leads_knows_the_lag() {
+    let mut pool = Pool::paired([3, 3], 4, |_| {});
+    pool.run(4_000);
+    let leader = pool.leads(1).unwrap();
+    pool.committed(leader, "a", "x");
+    pool.run(500);
+    let lag = |pool: &Pool, at: usize| pool.host(at).group(GROUP).unwrap().lag;
+    assert_eq!(lag(&pool, leader), Lag::Exactly(0));
+    let other = (leader + 1) % 3;
+    pool.isolate(other);
+    // The partner is away, so that this one is behind, and the copy that is cut off does not hear of it.
+    pool.apart = true;
+    pool.part(true);
+    pool.committed(leader, "b", "x");
+    pool.run(1_000);
+    assert!(matches!(lag(&pool, leader), Lag::Exactly(lag) if lag >= 900));
+    assert_eq!(lag(&pool, other), Lag::Unknown);
+}

@@ -101,7 +101,8 @@ impl Instance {
                 Lag::AtMost(cx.now.mono.saturating_sub(base))
             });
         }
-        let Some(acked) = self.source.acked else {
+        // What is written meanwhile by whoever leads, a copy that does not hear it cannot know.
+        let Some(acked) = self.source.acked.filter(|_| self.speaks(cx.now)) else {
             return Lag::Unknown;
         };
         if acked >= self.state.position.seq {
