@@ -107,7 +107,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 46] = [
+    pub const ALL: [Planted; 49] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
