@@ -61,7 +61,7 @@ pub fn unreachable(bug: Planted) -> Option<&'static str> {
             "no group loses two of its disks in these worlds: the tests of replication have such worlds, and catch it",
         ),
         Planted::FollowerBelieved => {
-            Some("a follower says that it does not know the lag: what is shown then is less, and not wrong")
+            Some("what a follower says of the lag is true, if older: what is shown then is less, and not wrong")
         }
         Planted::TakenOverUnasked => {
             Some("the lock in the journal and the count of resumptions end one of the two runs before it has an effect")
