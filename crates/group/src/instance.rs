@@ -211,6 +211,8 @@ pub(crate) struct Instance {
     pub(crate) orphans: bool,
     /// A leader knows this copy to have had what it does not have.
     outdated: bool,
+    /// When, at the earliest, the leader said last how far it and the partner are, and how far it was.
+    worded: Option<(Millis, u64)>,
 }
 
 /// Digests kept for comparison with a partner that is a little behind.
@@ -307,6 +309,7 @@ impl Instance {
             reseed_told: false,
             orphans: false,
             outdated: false,
+            worded: None,
         }
     }
 

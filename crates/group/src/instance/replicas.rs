@@ -30,6 +30,8 @@ struct Word {
     confirmed: bool,
     /// Up to there the partner's copy has everything.
     acked: Option<u64>,
+    /// Up to there the leader's goes.
+    last: u64,
     /// Of a copy of the partner's group: how far behind the partner it is at most.
     behind: Option<Behind>,
 }
@@ -162,6 +164,7 @@ impl Instance {
                 epoch: self.state.epoch(),
                 confirmed: self.confirmed,
                 acked: self.source.acked,
+                last: self.state.position.seq,
                 behind: self.says_behind(cx.now),
             };
             self.consensus.say(codec::encode(&word).into());
@@ -243,6 +246,7 @@ impl Instance {
         }
         self.confirmed |= word.confirmed && !self.unopened;
         self.source.acked = self.source.acked.max(word.acked);
+        self.worded = heard.asked.map(|asked| (asked, word.last));
     }
 
     /// A copy that takes no part knows who leads all the same: what is meant for the leader comes to this server too.

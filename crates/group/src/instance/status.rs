@@ -65,7 +65,7 @@ impl Instance {
             // Young as the oldest entry may be: nothing goes out before the partner has been re-based or seeded.
             Role::Active if !self.source.ships() => ExportState::NonSteady,
             Role::Active => match self.lag(cx) {
-                Lag::Exactly(lag) if lag < STEADY => ExportState::Steady,
+                Lag::Exactly(lag) | Lag::AtMost(lag) if lag < STEADY => ExportState::Steady,
                 _ => ExportState::NonSteady,
             },
             Role::Backup | Role::Fenced if !self.handed_over() => ExportState::NotInitialised,
@@ -101,8 +101,20 @@ impl Instance {
                 Lag::AtMost(cx.now.mono.saturating_sub(base))
             });
         }
-        // What is written meanwhile by whoever leads, a copy that does not hear it cannot know.
-        let Some(acked) = self.source.acked.filter(|_| self.speaks(cx.now)) else {
+        if self.speaks(cx.now) {
+            return self.shipped(cx);
+        }
+        // What whoever leads has written since it was heard, a copy that does not lead cannot know, but how old that is at most.
+        let heard = self.worded.filter(|(_, last)| *last <= self.state.position.seq);
+        match (heard, self.shipped(cx)) {
+            (Some((at, _)), Lag::Exactly(ms) | Lag::AtMost(ms)) => Lag::AtMost(ms.max(cx.now.mono.saturating_sub(at))),
+            _ => Lag::Unknown,
+        }
+    }
+
+    /// How far behind the partner is with what is here.
+    fn shipped(&self, cx: &Cx<'_>) -> Lag {
+        let Some(acked) = self.source.acked else {
             return Lag::Unknown;
         };
         if acked >= self.state.position.seq {
