@@ -101,10 +101,13 @@ fn best(copies: Vec<Copy>) -> Option<Copy> {
     let rank = |copy: &&Copy| (copy.leads, copy.status.epoch, copy.status.position);
     let mut best = copies.iter().max_by_key(rank)?.clone();
     best.status.tail = tail;
-    if best.status.role != Role::Active && best.status.lag == Lag::Unknown {
-        // It leads since a moment ago and has not heard the source itself. What one that led before it had, it has too.
-        let behind = copies.iter().filter(|copy| copy.status.position <= best.status.position);
-        let bounds = behind.filter_map(|copy| match copy.status.lag {
+    if best.status.lag == Lag::Unknown {
+        // It leads since a moment ago, or follows and has not heard all. Of a copy of the partner's group: what one that led before it had, it
+        // has too. Of one that is shipped: what any says is no less than is missing.
+        let (role, epoch, here) = (best.status.role, best.status.epoch, best.status.position);
+        let same = copies.iter().filter(|copy| (copy.status.role, copy.status.epoch) == (role, epoch));
+        let counts = same.filter(|copy| role == Role::Active || copy.status.position <= here);
+        let bounds = counts.filter_map(|copy| match copy.status.lag {
             Lag::Exactly(ms) | Lag::AtMost(ms) => Some(ms),
             Lag::Unknown => None,
         });
