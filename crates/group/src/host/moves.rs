@@ -31,6 +31,8 @@ pub(super) struct Moves {
     pub(super) asked: Option<Millis>,
     /// Which of them have said that they have nothing of a group, on the links that are up.
     nothing: BTreeMap<GroupId, BTreeSet<ServerId>>,
+    /// Numbers of copies of this server that were taken from their group, as far as this process knows.
+    gone: BTreeMap<GroupId, ReplicaId>,
 }
 
 impl Moves {
@@ -119,6 +121,9 @@ impl Host {
 
     /// This server is no replica of a group any more: it ends what waits there, and lets everything go.
     fn remove(&mut self, group: GroupId) {
+        if let Some(instance) = self.groups.get(&group) {
+            self.moves.gone.insert(group, instance.number());
+        }
         self.with(group, |instance, cx| instance.ends(cx));
         self.forget(group);
         self.out.push_back(HostOutput::Alarm(Alarm::ReplicaRemoved { group }));
@@ -241,6 +246,10 @@ impl Host {
         let to: ReplicaId = message.to;
         let own = replicas::server(to) == self.cfg.server && replicas::is_witness(to) == self.cfg.is_witness();
         if !own || replicas::incarnation(to) != self.cfg.incarnation {
+            return;
+        }
+        // Who leads no more may not have heard that this number is gone: an empty copy under it would be taken for a disk that was lost.
+        if self.moves.gone.get(&group) == Some(&to) {
             return;
         }
         let Ok(mut instance) = Instance::blank(&self.cfg, group, to, self.now) else { return };
