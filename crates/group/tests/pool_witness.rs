@@ -300,3 +300,46 @@ fn the_other_leads_soon() {
     assert!(killed.1 <= 600, "{killed:?}");
     assert!(frozen.1 <= 1_300, "{frozen:?}");
 }
+
+#[test]
+fn where_the_witness_waits_for_a_disk_that_is_gone_the_other_server_goes_on_by_command() {
+    for seed in 0..6 {
+        let mut pool = witnessed(seed);
+        let (leader, other) = both(&pool);
+        pool.committed(leader, "a", "all");
+        pool.crash(other, 0);
+        pool.run(1_500);
+        pool.committed(leader, "alone", "x");
+        pool.crash(leader, 0);
+        pool.restart(other);
+        pool.run(5_000);
+        assert_eq!(pool.leader(), None, "seed {seed}: it lacks what was acknowledged, and the witness knows");
+        let at = pool.survived(other, 7);
+        assert!(at.epoch.number > 1);
+        pool.committed(other, "b", "2");
+        run_with_checkpoints(&mut pool, 6);
+        assert_eq!(pool.leader(), Some(other), "seed {seed}");
+        pool.committed(other, "c", "3");
+        // The disk turns up after all: what only it has is kept apart, and it comes in anew.
+        pool.restart(leader);
+        run_with_checkpoints(&mut pool, 10);
+        let outlived = |at: usize| {
+            let alarms = pool.members[at].alarms.iter();
+            alarms.filter(|alarm| matches!(alarm, Alarm::Outlived { tail, .. } if *tail > 0)).count()
+        };
+        assert_eq!(outlived(leader), 1, "seed {seed}");
+        assert_equal(&pool);
+        assert_empty(&pool);
+        assert_eq!((pool.value(other, "alone"), pool.value(leader, "c")), (None, Some("3".into())), "seed {seed}");
+        // Any one may fail again.
+        for gone in [other, WITNESS, leader] {
+            pool.crash(gone, 0);
+            pool.run(2_000);
+            let (now, _) = both(&pool);
+            pool.committed(now, "d", &gone.to_string());
+            pool.restart(gone);
+            run_with_checkpoints(&mut pool, 4);
+        }
+        assert_equal(&pool);
+    }
+}

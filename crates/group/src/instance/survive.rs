@@ -169,9 +169,10 @@ impl Instance {
         self.surviving.take().map(|surviving| surviving.tickets).unwrap_or_default()
     }
 
-    /// What others of the pool have to know of a group that went on alone: by that a copy of an earlier generation is void.
+    /// What others of the pool have to know of a group that went on alone: by that a copy of an earlier generation is void. A witness cannot
+    /// say where the histories part, and leaves it to those that can.
     pub(crate) fn survival(&self) -> Option<Frame> {
-        let says = self.consensus.members().generation() > 0 && self.restoring.is_none();
+        let says = self.consensus.members().generation() > 0 && self.restoring.is_none() && !self.is_witness();
         says.then(|| Frame::Survived {
             group: self.group,
             replica: self.consensus.replica(),
