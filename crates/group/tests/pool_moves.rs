@@ -9,22 +9,9 @@ use pairline_group::{GroupId, HostConfig, PoolId, ServerId, placement};
 use pool::{GROUP, Pool};
 use std::collections::BTreeSet;
 
-/// Time passes, and every server writes its checkpoints.
-fn live(pool: &mut Pool, millis: u64) {
-    for _ in 0..millis / 1_000 {
-        pool.run(1_000);
-        for at in 0..pool.members.len() {
-            if pool.members[at].host.is_some() {
-                pool.checkpoint(at);
-            }
-        }
-    }
-    pool.run(200);
-}
-
 fn grown(seed: u64) -> Pool {
     let mut pool = Pool::new(3, seed);
-    live(&mut pool, 3_000);
+    pool.live(3_000);
     let leader = pool.leader().unwrap();
     pool.committed(leader, "a", "1");
     pool
@@ -49,22 +36,22 @@ fn a_server_with_an_empty_disk_comes_back_under_a_new_number_and_votes_again() {
             let dies = if round == 0 { pool.leader().unwrap() } else { round };
             pool.crash(dies, 0);
             pool.wipe(dies);
-            live(&mut pool, 3_000);
+            pool.live(3_000);
             let leader = pool.leader().expect("two are enough");
             pool.committed(leader, &format!("k{round}"), "x");
             pool.restart(dies);
-            live(&mut pool, 6_000);
+            pool.live(6_000);
             assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}, round {round}");
             pool.assert_equal();
             assert_eq!(pool.with_copy().len(), 3);
             // The new replica counts: with one of the others it is a majority.
             let other = (0..3).find(|at| *at != dies && Some(*at) != pool.leader()).unwrap_or((dies + 1) % 3);
             pool.crash(other, 0);
-            live(&mut pool, 3_000);
+            pool.live(3_000);
             let leader = pool.leader().expect("the new one votes");
             pool.committed(leader, &format!("m{round}"), "y");
             pool.restart(other);
-            live(&mut pool, 3_000);
+            pool.live(3_000);
             pool.assert_equal();
         }
     }
@@ -77,7 +64,7 @@ fn an_older_disk_is_void_and_its_server_comes_back_with_nothing_of_it() {
     pool.crash(2, 0);
     pool.wipe(2);
     pool.restart(2);
-    live(&mut pool, 6_000);
+    pool.live(6_000);
     assert_eq!(pool.with_copy().len(), 3);
     pool.crash(2, 0);
     pool.members[2].disk = old;
@@ -85,7 +72,7 @@ fn an_older_disk_is_void_and_its_server_comes_back_with_nothing_of_it() {
     pool.restart(2);
     let leader = pool.leader().unwrap();
     pool.committed(leader, "b", "2");
-    live(&mut pool, 9_000);
+    pool.live(9_000);
     assert!(removed(&pool, 2), "it is told");
     let warned = |alarm: &Alarm| matches!(alarm, Alarm::OldDisk { incarnation: 2, .. });
     assert!(pool.members[2].alarms.iter().any(warned), "{:?}", pool.members[2].alarms);
@@ -102,14 +89,14 @@ fn a_disk_that_was_put_back_as_it_was_before_is_found_out_and_its_server_comes_i
         let (back, third) = ((leader + 1) % 3, (leader + 2) % 3);
         let old = pool.members[back].disk.clone();
         pool.committed(leader, "b", "2");
-        live(&mut pool, 1_000);
+        pool.live(1_000);
         pool.crash(back, 0);
         pool.members[back].disk = old;
         pool.run(500);
         pool.restart(back);
         pool.run(400);
         assert!(pool.members[back].host.as_ref().unwrap().group(GROUP).is_none_or(|copy| copy.stopped.is_none()));
-        live(&mut pool, 6_000);
+        pool.live(6_000);
         let warned = |alarm: &Alarm| matches!(alarm, Alarm::OldDisk { incarnation: 1, .. });
         // A leader that was chosen after the disk was lost has what is acknowledged, and asks each what it has.
         found_out += usize::from(pool.members[back].alarms.iter().any(warned));
@@ -117,7 +104,7 @@ fn a_disk_that_was_put_back_as_it_was_before_is_found_out_and_its_server_comes_i
         pool.assert_equal();
         // It counts again, and so with one of the others it is a majority.
         pool.crash(third, 0);
-        live(&mut pool, 2_000);
+        pool.live(2_000);
         let leader = pool.leader().expect("the new one votes");
         pool.committed(leader, "c", "3");
         assert_eq!(pool.value(back, "b").as_deref(), Some("2"));
@@ -129,7 +116,7 @@ fn a_disk_that_was_put_back_as_it_was_before_is_found_out_and_its_server_comes_i
 fn of_two_servers_one_with_an_older_disk_takes_from_the_other_what_it_lacks() {
     for seed in 0..10 {
         let mut pool = Pool::new(2, seed);
-        live(&mut pool, 4_000);
+        pool.live(4_000);
         let leader = pool.leader().unwrap();
         let back = 1 - leader;
         pool.committed(leader, "a", "1");
@@ -139,7 +126,7 @@ fn of_two_servers_one_with_an_older_disk_takes_from_the_other_what_it_lacks() {
         pool.crash(back, 0);
         pool.members[back].disk = old;
         pool.restart(back);
-        live(&mut pool, 6_000);
+        pool.live(6_000);
         let leader = pool.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads"));
         pool.committed(leader, "c", "3");
         assert_eq!(pool.value(back, "b").as_deref(), Some("2"), "seed {seed}");
@@ -157,10 +144,10 @@ fn a_server_that_does_not_know_that_its_disk_was_emptied_is_told() {
             pool.crash(dies, 0);
             pool.empty(dies);
             if round == 2 {
-                live(&mut pool, 3_000);
+                pool.live(3_000);
             }
             pool.restart(dies);
-            live(&mut pool, 9_000);
+            pool.live(9_000);
             assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}, round {round}");
             let leader = pool.leader().unwrap();
             pool.committed(leader, &format!("k{round}"), "x");
@@ -178,7 +165,7 @@ fn a_disk_that_its_server_does_not_trust_any_more_is_read_no_more() {
     pool.members[1].cfg.incarnation = 2;
     pool.restart(1);
     assert_eq!(pool.with_copy(), [0, 2]);
-    live(&mut pool, 6_000);
+    pool.live(6_000);
     assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()));
     pool.assert_equal();
 }
@@ -192,7 +179,7 @@ fn a_pool_begins_once_all_its_servers_have_said_that_they_have_nothing() {
     let mut pool = Pool::with(3, 5, asking);
     for seed in 0..3 {
         pool = Pool::with(3, seed, asking);
-        live(&mut pool, 3_000);
+        pool.live(3_000);
         let leader = pool.leader().expect("all said so");
         pool.committed(leader, "a", "1");
         let all = pool.host(leader).groups();
@@ -206,7 +193,7 @@ fn a_pool_begins_once_all_its_servers_have_said_that_they_have_nothing() {
         pool.empty(at);
         pool.restart(at);
     }
-    live(&mut pool, 5_000);
+    pool.live(5_000);
     assert_eq!(pool.with_copy(), [2]);
     assert_eq!((pool.host(0).awaited(), pool.host(2).awaited()), (5, 0));
 }
@@ -222,7 +209,7 @@ fn a_crash_at_the_beginning_is_made_up_for() {
         for at in 0..3 {
             pool.restart(at);
         }
-        live(&mut pool, 9_000);
+        pool.live(9_000);
         let leader = pool.leader().unwrap_or_else(|| panic!("nobody leads after a crash at {cut}"));
         pool.committed(leader, "a", "1");
         pool.run(200);
@@ -234,7 +221,7 @@ fn a_crash_at_the_beginning_is_made_up_for() {
 #[test]
 fn a_server_without_a_copy_knows_who_leads() {
     let mut pool = Pool::with(5, 7, |cfg| (cfg.joins, cfg.groups) = (true, 4));
-    live(&mut pool, 5_000);
+    pool.live(5_000);
     for _ in 0..2 {
         let leader = pool.leader().unwrap();
         let server = pool.members[leader].cfg.server;
@@ -247,7 +234,7 @@ fn a_server_without_a_copy_knows_who_leads() {
         pool.run(2_000);
         assert!(pool.host(bare).leader(GROUP).is_some_and(|now| now != server) && pool.members[bare].changes > changes);
         pool.restart(leader);
-        live(&mut pool, 6_000);
+        pool.live(6_000);
     }
 }
 
@@ -255,12 +242,12 @@ fn a_server_without_a_copy_knows_who_leads() {
 fn a_pool_grows_from_one_server_to_five_and_back() {
     for seed in 0..6 {
         let mut pool = Pool::new(1, seed);
-        live(&mut pool, 1_000);
+        pool.live(1_000);
         pool.committed(0, "a", "1");
         for count in 2..=5 {
             pool.add();
             pool.servers(&(0..count).collect::<Vec<_>>());
-            live(&mut pool, 15_000);
+            pool.live(15_000);
             let leader = pool.leader().expect("a leader");
             pool.committed(leader, &format!("s{count}"), "x");
             pool.run(500);
@@ -271,7 +258,7 @@ fn a_pool_grows_from_one_server_to_five_and_back() {
         }
         for count in (1..5).rev() {
             pool.servers(&(0..count).collect::<Vec<_>>());
-            live(&mut pool, 20_000);
+            pool.live(20_000);
             let leader = pool.leader().expect("a leader");
             assert_eq!(pool.replicas(), (placed(&pool, GROUP), BTreeSet::new()), "seed {seed}, back to {count}");
             assert_eq!(pool.with_copy().into_iter().collect::<BTreeSet<_>>(), placed(&pool, GROUP));
@@ -304,7 +291,7 @@ fn the_only_voter_with_a_change_in_its_log_goes_on_behind_all_of_it_after_a_rest
     assert!(pool.committed(0, "c", "3") > written);
     assert_eq!(pool.value(0, "b").as_deref(), Some("2"));
     pool.rejoin(1);
-    live(&mut pool, 6_000);
+    pool.live(6_000);
     assert_eq!(pool.replicas().0, [0, 1].into());
     pool.assert_equal();
 }
@@ -312,7 +299,7 @@ fn the_only_voter_with_a_change_in_its_log_goes_on_behind_all_of_it_after_a_rest
 #[test]
 fn every_server_follows_the_management_store_and_three_of_them_vote() {
     let mut pool = Pool::with(5, 7, |cfg| (cfg.cms_home, cfg.groups) = (true, 4));
-    live(&mut pool, 15_000);
+    pool.live(15_000);
     let leads = (0..5).find(|at| pool.host(*at).leads(GroupId::CMS)).unwrap();
     let all = pool.host(leads).replicas(GroupId::CMS);
     assert_eq!((all.len(), all.iter().filter(|status| status.voter).count()), (5, 3), "{all:?}");
@@ -331,7 +318,7 @@ fn two_lead(change: impl Fn(&mut HostConfig)) -> bool {
         (cfg.cms_home, cfg.groups) = (true, 1);
         change(cfg);
     });
-    live(&mut pool, 15_000);
+    pool.live(15_000);
     let leads = |pool: &Pool, at: usize| pool.host(at).leads(GroupId::CMS);
     let leader = (0..5).find(|at| leads(&pool, *at)).unwrap();
     let all = pool.host(leader).replicas(GroupId::CMS);
@@ -360,17 +347,17 @@ fn planted_faults_are_seen() {
     assert!(two_lead(|cfg| cfg.planted = Some(Planted::LearnerCounted)));
 
     let mut pool = Pool::with(3, 3, |cfg| cfg.planted = Some(Planted::OldNumberAccepted));
-    live(&mut pool, 3_000);
+    pool.live(3_000);
     let old = pool.members[2].disk.clone();
     pool.crash(2, 0);
     pool.wipe(2);
     pool.restart(2);
-    live(&mut pool, 6_000);
+    pool.live(6_000);
     pool.crash(2, 0);
     pool.members[2].disk = old;
     pool.members[2].cfg.incarnation = 1;
     pool.restart(2);
-    live(&mut pool, 6_000);
+    pool.live(6_000);
     let warned = pool.members[2].alarms.iter().any(|alarm| matches!(alarm, Alarm::OldDisk { .. }));
     assert!(!warned, "an older disk is let in");
 }

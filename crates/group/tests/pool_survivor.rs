@@ -9,22 +9,9 @@ use pairline_group::{Body, GroupId, HostConfig, HostInput, LineageItem, PoolId, 
 use pool::{GROUP, Pool, put};
 use std::collections::BTreeSet;
 
-/// Time passes, and every server writes its checkpoints.
-fn live(pool: &mut Pool, millis: u64) {
-    for _ in 0..millis / 1_000 {
-        pool.run(1_000);
-        for at in 0..pool.members.len() {
-            if pool.members[at].host.is_some() {
-                pool.checkpoint(at);
-            }
-        }
-    }
-    pool.run(200);
-}
-
 fn grown(seed: u64) -> Pool {
     let mut pool = Pool::new(3, seed);
-    live(&mut pool, 3_000);
+    pool.live(3_000);
     let leader = pool.leader().unwrap();
     pool.committed(leader, "a", "1");
     pool.run(300);
@@ -76,12 +63,12 @@ fn one_of_three_goes_on_and_the_wiped_ones_come_back_under_new_numbers() {
             pool.empty(at);
             pool.restart(at);
         }
-        live(&mut pool, 9_000);
+        pool.live(9_000);
         assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}");
         pool.assert_equal();
         // They count: without the one that went on alone the group goes on.
         pool.crash(left, 0);
-        live(&mut pool, 3_000);
+        pool.live(3_000);
         let leader = pool.leader().expect("two of three");
         pool.committed(leader, "c", "3");
         for name in ["a", "b", "c"] {
@@ -89,7 +76,7 @@ fn one_of_three_goes_on_and_the_wiped_ones_come_back_under_new_numbers() {
         }
         assert_eq!(pool.host(leader).standing(GROUP).unwrap().survived, 1);
         pool.restart(left);
-        live(&mut pool, 3_000);
+        pool.live(3_000);
         pool.assert_equal();
         // Once more, with another one.
         let left = (left + 1) % 3;
@@ -182,7 +169,7 @@ fn a_crash_before_it_is_on_disk_leaves_all_as_it_was() {
     for at in others(0) {
         pool.restart(at);
     }
-    live(&mut pool, 3_000);
+    pool.live(3_000);
     let leader = pool.leader().expect("all three");
     pool.committed(leader, "b", "2");
     assert_eq!(pool.host(leader).standing(GROUP).unwrap().survived, 0);
@@ -219,7 +206,7 @@ fn two_old_disks_are_a_majority_by_their_own_account_and_never_count_once_they_a
         }
         pool.settle();
         assert!(others(left).iter().all(|at| !pool.host(*at).leads(GROUP)), "seed {seed}: at once");
-        live(&mut pool, 9_000);
+        pool.live(9_000);
         assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}");
         pool.assert_equal();
         assert!(pool.value(left, "new").is_some() && pool.value(left, "vain").is_none());
@@ -285,7 +272,7 @@ fn what_the_partner_has_beyond_is_kept_there_as_a_tail() {
         pool.survived(left, 7);
         pool.committed(left, "b", "2");
         pool.rejoin(left);
-        live(&mut pool, 4_000);
+        pool.live(4_000);
         for at in 3..6 {
             assert_eq!(pool.value(at, "b").as_deref(), Some("2"), "seed {seed}");
             assert_eq!(pool.value(at, "beyond"), None);
@@ -300,7 +287,7 @@ fn what_the_partner_has_beyond_is_kept_there_as_a_tail() {
             pool.empty(at);
             pool.restart(at);
         }
-        live(&mut pool, 9_000);
+        pool.live(9_000);
         pool.assert_equal();
     }
 }
@@ -323,7 +310,7 @@ fn two_histories(seed: u64, change: impl Fn(&mut HostConfig)) -> (Pool, Vec<[boo
     pool.rejoin(left);
     pool.run(500);
     pool.survived(left, 7);
-    live(&mut pool, 4_000);
+    pool.live(4_000);
     pool.commit(left, vec![put("b", "2")]);
     pool.run(1_000);
     let has = |at| ["mine", "b", "theirs"].map(|name| pool.value(at, name).is_some());
@@ -364,7 +351,7 @@ fn a_failover_ordered_at_the_same_time_wins() {
     assert!(matches!(pool.change(backup, true, 8), Some(Done::Committed(_))));
     pool.committed(backup, "served", "1");
     pool.part(false);
-    live(&mut pool, 4_000);
+    pool.live(4_000);
     assert_eq!(pool.host(left).role(GROUP), Some(Role::Backup));
     assert!(pool.value(left, "served").is_some() && pool.value(left, "b").is_none());
     let kept = pool.members[left].tails.iter();
@@ -386,14 +373,14 @@ fn a_backup_copy_that_goes_on_alone_is_shipped_what_it_lacks() {
     pool.run(3_000);
     let before = pool.host(active).lineage(GROUP).to_vec();
     pool.survived(left, 7);
-    live(&mut pool, 3_000);
+    pool.live(3_000);
     assert_eq!(pool.value(left, "b").as_deref(), Some("2"));
     assert_eq!((lineage(&pool, left), pool.host(active).lineage(GROUP).to_vec()), (before.clone(), before));
     for at in (3..6).filter(|at| *at != left) {
         pool.empty(at);
         pool.restart(at);
     }
-    live(&mut pool, 9_000);
+    pool.live(9_000);
     assert_eq!(pool.with_copy().len(), 6);
     pool.assert_equal();
     pool.input(left, HostInput::Verify { group: GROUP });
@@ -404,7 +391,7 @@ fn a_backup_copy_that_goes_on_alone_is_shipped_what_it_lacks() {
 #[test]
 fn one_that_only_followed_the_management_store_can_go_on() {
     let mut pool = Pool::with(5, 7, |cfg| (cfg.cms_home, cfg.groups) = (true, 1));
-    live(&mut pool, 15_000);
+    pool.live(15_000);
     let leads = (0..5).find(|at| pool.host(*at).leads(GroupId::CMS)).unwrap();
     let all = pool.host(leads).replicas(GroupId::CMS);
     let voter = |at: &usize| all.iter().any(|one| one.voter && one.server == pool.members[*at].cfg.server);
@@ -425,7 +412,7 @@ fn one_that_only_followed_the_management_store_can_go_on() {
     };
     let ticket = Ticket(90_000);
     pool.input(left, HostInput::Survive { ticket, group: GroupId::CMS, order });
-    live(&mut pool, 6_000);
+    pool.live(6_000);
     assert!(matches!(pool.answer_to(left, ticket), Some(Done::Committed(at)) if Some(at) > before));
     assert!(pool.host(left).can_commit(GroupId::CMS));
     let follows = pool.host(learners[1]).standing(GroupId::CMS).unwrap();
@@ -437,7 +424,7 @@ fn one_that_only_followed_the_management_store_can_go_on() {
         pool.empty(at);
         pool.restart(at);
     }
-    live(&mut pool, 15_000);
+    pool.live(15_000);
     let leads = (0..5).find(|at| pool.host(*at).leads(GroupId::CMS)).unwrap();
     let all = pool.host(leads).replicas(GroupId::CMS);
     assert_eq!((all.len(), all.iter().filter(|one| one.voter).count()), (5, 3), "{all:?}");

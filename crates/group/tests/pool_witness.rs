@@ -24,15 +24,6 @@ fn both(pool: &Pool) -> (usize, usize) {
     (leader, 1 - leader)
 }
 
-/// Time passes, with a checkpoint each second at every server: what was copied counts once it is on disk.
-fn run_with_checkpoints(pool: &mut Pool, seconds: usize) {
-    for _ in 0..seconds {
-        pool.run(1_000);
-        let up: Vec<usize> = (0..pool.members.len()).filter(|at| pool.members[*at].host.is_some()).collect();
-        up.into_iter().for_each(|at| pool.checkpoint(at));
-    }
-}
-
 /// The witness has a replica, and nothing in it.
 fn assert_empty(pool: &Pool) {
     let status = pool.host(WITNESS).group(GROUP).unwrap();
@@ -207,7 +198,7 @@ fn an_emptied_disk_comes_in_anew() {
         pool.crash(emptied, 0);
         pool.empty(emptied);
         pool.restart(emptied);
-        run_with_checkpoints(&mut pool, 20);
+        pool.live(20_000);
         assert!(pool.members[emptied].alarms.iter().any(|alarm| matches!(alarm, Alarm::OldDisk { .. })));
         let (voters, learners) = pool.replicas();
         assert_eq!((voters, learners), ([0, 1, WITNESS].into(), [].into()), "{emptied}");
@@ -235,7 +226,7 @@ fn a_pool_of_two_gets_a_witness_and_grows_beyond_it() {
     }
     let witness = pool.add_as(true);
     pool.servers_with(&[0, 1], Some(witness));
-    run_with_checkpoints(&mut pool, 10);
+    pool.live(10_000);
     assert_eq!(pool.replicas(), ([0, 1, witness].into(), [].into()));
     assert_empty(&pool);
     let (leader, other) = both(&pool);
@@ -247,7 +238,7 @@ fn a_pool_of_two_gets_a_witness_and_grows_beyond_it() {
 
     let third = pool.add();
     pool.servers(&[0, 1, third]);
-    run_with_checkpoints(&mut pool, 30);
+    pool.live(30_000);
     assert_eq!(pool.replicas(), ([0, 1, third].into(), [].into()));
     assert_eq!(pool.with_copy(), [0, 1, third], "the witness has let go");
     let leader = pool.leader().unwrap();
@@ -257,7 +248,7 @@ fn a_pool_of_two_gets_a_witness_and_grows_beyond_it() {
     // And back: one goes, and a witness comes.
     let again = pool.add_as(true);
     pool.servers_with(&[0, 1], Some(again));
-    run_with_checkpoints(&mut pool, 30);
+    pool.live(30_000);
     assert_eq!(pool.replicas(), ([0, 1, again].into(), [].into()));
 }
 
@@ -317,12 +308,12 @@ fn where_the_witness_waits_for_a_disk_that_is_gone_the_other_server_goes_on_by_c
         let at = pool.survived(other, 7);
         assert!(at.epoch.number > 1);
         pool.committed(other, "b", "2");
-        run_with_checkpoints(&mut pool, 6);
+        pool.live(6_000);
         assert_eq!(pool.leader(), Some(other), "seed {seed}");
         pool.committed(other, "c", "3");
         // The disk turns up after all: what only it has is kept apart, and it comes in anew.
         pool.restart(leader);
-        run_with_checkpoints(&mut pool, 10);
+        pool.live(10_000);
         let outlived = |at: usize| {
             let alarms = pool.members[at].alarms.iter();
             alarms.filter(|alarm| matches!(alarm, Alarm::Outlived { tail, .. } if *tail > 0)).count()
@@ -338,7 +329,7 @@ fn where_the_witness_waits_for_a_disk_that_is_gone_the_other_server_goes_on_by_c
             let (now, _) = both(&pool);
             pool.committed(now, "d", &gone.to_string());
             pool.restart(gone);
-            run_with_checkpoints(&mut pool, 4);
+            pool.live(4_000);
         }
         assert_equal(&pool);
     }

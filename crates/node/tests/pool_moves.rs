@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::lists::{contact, contacts};
 use common::phone::{self, Phone};
 use common::pool::Pool;
 use pairline_node::command::{Command, Reply};
@@ -22,19 +23,6 @@ fn add_users(pool: &mut Pool) {
                 pool: None,
             },
         );
-    }
-}
-
-fn contact(n: usize, number: usize) -> Command {
-    let op = Some((format!("test-{n}"), u64::try_from(number).unwrap()));
-    let contact = format!("sip:friend{number}@pairline.test");
-    Command::ContactPut { user: format!("user{n}"), contact, name: String::new(), groups: vec![], op }
-}
-
-fn contacts(pool: &mut Pool, at: usize, n: usize) -> usize {
-    match pool.must(at, Command::ContactList { user: format!("user{n}") }) {
-        Reply::Contacts { contacts, read_only: false } => contacts.len(),
-        other => panic!("{other:?}"),
     }
 }
 

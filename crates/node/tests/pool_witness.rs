@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::lists::{contact, contacts};
 use common::pool::{POOL, Pool, WEST};
 use pairline_group::ServerId;
 use pairline_node::command::{Command, Reply};
@@ -16,19 +17,6 @@ fn add_users(pool: &mut Pool) {
     for n in 0..USERS {
         let (user, password) = (format!("user{n}"), "a long password".to_owned());
         pool.must(n % 2, Command::UserAdd { user, password, display_name: None, pool: Some("east".to_owned()) });
-    }
-}
-
-fn contact(n: usize, number: usize) -> Command {
-    let op = Some((format!("test-{n}"), u64::try_from(number).unwrap()));
-    let contact = format!("sip:friend{number}@pairline.test");
-    Command::ContactPut { user: format!("user{n}"), contact, name: String::new(), groups: vec![], op }
-}
-
-fn contacts(pool: &mut Pool, at: usize, n: usize) -> usize {
-    match pool.must(at, Command::ContactList { user: format!("user{n}") }) {
-        Reply::Contacts { contacts, read_only: false } => contacts.len(),
-        other => panic!("{other:?}"),
     }
 }
 

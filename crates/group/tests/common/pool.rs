@@ -445,6 +445,16 @@ impl Pool {
         self.settle();
     }
 
+    /// Time passes, and each second every server writes its checkpoint: what was copied counts once it is on disk.
+    pub fn live(&mut self, millis: Millis) {
+        for _ in 0..millis / 1_000 {
+            self.run(1_000);
+            let up: Vec<usize> = (0..self.members.len()).filter(|at| self.members[*at].host.is_some()).collect();
+            up.into_iter().for_each(|at| self.checkpoint(at));
+        }
+        self.run(200);
+    }
+
     /// Syncs everything that one server has appended.
     pub fn sync(&mut self, at: usize) {
         while let Some(batch) = self.members[at].disk.sync_one() {

@@ -5,6 +5,7 @@
 //! the answer back that a tail is stored.
 #![allow(dead_code)]
 
+pub mod lists;
 pub mod phone;
 pub mod pool;
 
