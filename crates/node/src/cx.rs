@@ -241,7 +241,8 @@ impl Cx for TaskCx {
 
     async fn placed(&self, user: &Aor) -> Place {
         let until = self.with(|core| core.now.mono + PARK_MS);
-        while self.with(|core| core.now.mono < until && crate::place::is_being_chosen(core, user)) {
+        let waits = |core: &Core| crate::place::is_being_chosen(core, user) || crate::knows::waits(core, user);
+        while self.with(|core| core.now.mono < until && waits(core)) {
             self.leader_changed(until).await;
         }
         let arrival = self.with(|core| core.state(self.task).and_then(|state| state.flow));

@@ -11,6 +11,7 @@ use crate::peer::PeerFrame;
 use crate::place;
 use pairline_group::{GroupId, Position};
 use pairline_services::cx::{Peer, Place};
+use pairline_sip::uri::Aor;
 
 /// How long the leader may take to say how far it is, in milliseconds.
 const ANSWER_MS: u64 = 1_000;
@@ -48,6 +49,12 @@ pub fn doubt(core: &mut Core) {
     if neighbours::has_several(core) && !crate::witness::is_here(core) {
         core.knows.doubts += 1;
     }
+}
+
+/// Whether it is worth waiting before anything is said of a user: not known here, which is in doubt, and nobody leads who could be asked.
+pub fn waits(core: &Core, user: &Aor) -> bool {
+    let unknown = core.knows.is_in_doubt() && place::home_of(core, user.as_str()).is_none();
+    unknown && place::asked_for(core, GroupId::CMS).is_none()
 }
 
 /// Where a user is served whom this server does not know.

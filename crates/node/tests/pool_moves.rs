@@ -3,10 +3,14 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::lists::{contact, contacts};
 use common::phone::{self, Phone};
 use common::pool::Pool;
 use pairline_node::command::{Command, Reply};
+use pairline_sip::auth::{Challenge, answer};
+use pairline_sip::header::Name;
+use pairline_sip::method::Method;
 
 const PASSWORD: &str = "a long password";
 const USERS: usize = 10;
@@ -242,4 +246,39 @@ fn a_server_that_was_down_applies_no_older_document_than_the_one_it_is_started_w
     pool.healthy(2);
     assert_eq!(known(&pool), 4);
     all_served(&mut pool, 0);
+}
+
+/// A REGISTER with the right password that answers a challenge met before, with this count of its nonce.
+fn register_with(phone: &mut Phone, challenge: &[u8], count: u32) -> Bytes {
+    let challenge = Challenge::parse(challenge).unwrap();
+    let value = answer(&challenge, phone.user, phone::PASSWORD, "REGISTER", "sip:pairline.test", "cn", count);
+    let user = phone.user;
+    phone.request(&Method::Register, user, &[("Expires", "600"), ("Authorization", &value)])
+}
+
+#[test]
+fn a_server_that_cannot_read_a_password_does_not_say_that_it_is_wrong() {
+    let mut pool = phone::pool_with(&["alice", "bob"]);
+    let mut phones = [Phone::udp("alice", 10), Phone::udp("bob", 11)];
+    let challenged = phones.each_mut().map(|phone| {
+        let first = phone.request(&Method::Register, phone.user, &[("Expires", "600")]);
+        phone.answer(&mut pool, 0, first).header(Name::WwwAuthenticate).unwrap().to_vec()
+    });
+    pool.wipe(2);
+    pool.run(2_000);
+    // The others stand still: they are linked, and nobody says who leads, or who there is.
+    (0..2).for_each(|at| pool.freeze(at));
+    pool.start(2);
+    for (phone, challenge) in phones.iter_mut().zip(&challenged) {
+        let message = register_with(phone, challenge, 1);
+        let refused = phone.answer(&mut pool, 2, message);
+        assert_eq!(refused.status(), Some(500), "not 401, which a telephone takes for a wrong password");
+        assert!(refused.header(Name::RetryAfter).is_some());
+    }
+    (0..2).for_each(|at| pool.thaw(at));
+    pool.healthy(2);
+    for (phone, challenge) in phones.iter_mut().zip(&challenged) {
+        let message = register_with(phone, challenge, 2);
+        assert_eq!(phone.answer(&mut pool, 2, message).status(), Some(200));
+    }
 }

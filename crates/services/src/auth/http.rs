@@ -62,6 +62,7 @@ pub async fn http_digest<C: Cx>(cx: &C, authorization: Option<&[u8]>, method: &s
             HttpVerdict::User(user)
         }
         Worth::Stale => again(true),
+        Worth::Unread => HttpVerdict::Unavailable,
         Worth::Wrong | Worth::Another => {
             cx.count(Counter::AuthFailed);
             again(false)

@@ -11,7 +11,7 @@ pub use http::{HttpVerdict, http_claim, http_digest};
 pub use kept::{Kept, mark_of};
 pub use opened::Opened;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Place};
 use crate::ident::user_of;
 use crate::metrics::Counter;
 use crate::records::{Credential, DecodeError, credential_key};
@@ -107,6 +107,8 @@ pub(crate) enum Worth {
     Wrong,
     /// Right, but those of another user.
     Another,
+    /// Not known: whoever serves the user cannot be reached, and no copy of the credential is here.
+    Unread,
 }
 
 /// The one algorithm that is offered to, and accepted from, a request's sender (never by user). For a request over the peer
@@ -318,8 +320,10 @@ pub(crate) async fn weigh<C: Cx>(
     };
     let owner = other.as_ref().map_or(who, |(user, kept)| Who { user, kept });
     let (ha1, fresh) = ha1_of(cx, owner, algorithm).await.unzip();
+    let unread = other.is_none() && ha1.is_none() && matches!(who.kept.place, Place::Unavailable { .. });
     let against = owner.kept.against(ha1.as_deref());
     let worth = match judge(&cx.view(), credentials, method, owner.user, against, algorithm, cx.now().wall) {
+        Judged::Wrong if unread => Worth::Unread,
         Judged::Wrong => Worth::Wrong,
         _ if other.is_some() => Worth::Another,
         Judged::Counted { id, nc } if cx.nonce_count(id, nc) => {
@@ -397,6 +401,12 @@ pub async fn authenticate<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: R
         }
         Worth::Stale => {
             challenge(cx, request, flow, realm, domain, true);
+            false
+        }
+        // A telephone takes another challenge for a wrong password, and may not try again. Names that nobody has are told so where their stand-in is
+        // out of reach.
+        Worth::Unread => {
+            replies::try_later(cx, request, "Serving Pool Not Reachable");
             false
         }
         Worth::Wrong => {
