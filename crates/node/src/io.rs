@@ -141,7 +141,7 @@ pub struct ResolveFailed;
 pub struct Facts {
     /// Free bytes where the data folder is.
     pub disk_free: u64,
-    /// Size in bytes of that file system.
+    /// Bytes of that file system that are used, with those that are free.
     pub disk_total: u64,
     /// Days until this server's certificate expires (negative: expired).
     pub certificate_days: i64,

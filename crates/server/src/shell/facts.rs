@@ -19,10 +19,14 @@ pub struct FactFinder {
     log_bytes: Arc<AtomicU64>,
 }
 
-/// Free and total bytes of the file system of a folder; zero for both where the system does not say.
+/// Bytes of the file system of a folder that a server may still write, and those with what is written: as `df` reckons its per cents,
+/// so that neither what is kept for root nor what a shared disk promises to others counts as used. Zero for both where the system does not say.
 pub fn disk_room(folder: &Path) -> (u64, u64) {
-    rustix::fs::statvfs(folder)
-        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
+    rustix::fs::statvfs(folder).map_or((0, 0), |fs| {
+        let used = fs.f_blocks.saturating_sub(fs.f_bfree);
+        let in_bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
+        (in_bytes(fs.f_bavail), in_bytes(fs.f_bavail.saturating_add(used)))
+    })
 }
 
 impl FactFinder {
