@@ -107,6 +107,21 @@ impl Options {
     }
 }
 
+/// Makes a run one in which servers come and go all the time.
+pub fn with_members(options: &mut Options) {
+    options.servers = vec![3];
+    options.spares = 2;
+    options.members_every_ms = 3_000;
+}
+
+/// Makes a run one in which some servers only follow the management store, and much goes wrong.
+pub fn with_learners(options: &mut Options) {
+    options.servers = vec![5];
+    options.spares = 0;
+    options.members_every_ms = 0;
+    options.fault_every_ms = 800;
+}
+
 /// The deployment with all servers that there ever are: one pool, paired with none, or two that are paired.
 pub fn topology(options: &Options) -> Topology {
     let names = [(demo::EAST, "east"), (demo::WEST, "west")];

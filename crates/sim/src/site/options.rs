@@ -56,3 +56,11 @@ pub fn drawn(rng: &mut Rng) -> Options {
         verbose: false,
     }
 }
+
+/// Makes a run one in which operators fail over all the time, also without the source's help.
+pub fn with_disasters(options: &mut Options) {
+    options.disaster = true;
+    options.spares = 0;
+    options.members_every_ms = 0;
+    options.operator_every_ms = 2_500;
+}
