@@ -33,6 +33,8 @@ pub(super) struct Moves {
     nothing: BTreeMap<GroupId, BTreeSet<ServerId>>,
     /// Numbers of copies of this server that were taken from their group, as far as this process knows.
     gone: BTreeMap<GroupId, ReplicaId>,
+    /// Where each group should be, as long as the servers of the pool are the same: every tick asks for it.
+    placed: BTreeMap<GroupId, Wanted>,
 }
 
 impl Moves {
@@ -62,6 +64,7 @@ impl Host {
             return;
         }
         (self.cfg.servers, self.cfg.witness) = (servers, witness);
+        self.moves.placed.clear();
         self.moves.founds = false;
         self.want();
     }
@@ -90,15 +93,20 @@ impl Host {
     /// Lets in, promotes and removes, where this server leads; asks for what it should have.
     pub(super) fn tick_moves(&mut self) {
         let now = self.now;
-        let wanted = |host: &Host, group: GroupId| host.wanted(group);
-        let mut busy = self.groups.values().any(|instance| instance.lets_in(now, &wanted(self, instance.group)));
-        for group in self.groups() {
-            let wanted = self.wanted(group);
-            self.with(group, |instance, cx| {
+        let mut placed = std::mem::take(&mut self.moves.placed);
+        placed.retain(|group, _| self.groups.contains_key(group));
+        for group in self.groups.keys() {
+            placed.entry(*group).or_insert_with(|| self.wanted(*group));
+        }
+        let lets_in = |(group, wanted)| self.groups.get(group).is_some_and(|instance| instance.lets_in(now, wanted));
+        let mut busy = placed.iter().any(lets_in);
+        for (group, wanted) in &placed {
+            self.with(*group, |instance, cx| {
                 instance.note_quiet(now);
-                busy |= instance.move_on(cx, &wanted, !busy);
+                busy |= instance.move_on(cx, wanted, !busy);
             });
         }
+        self.moves.placed = placed;
         self.tick_led();
         if self.moves.asked.is_some_and(|asked| now.mono < asked.saturating_add(ASK)) {
             return;
