@@ -65,17 +65,23 @@ pub(crate) fn parse(text: &str) -> Result<Dag, String> {
 }
 
 fn metadata(root: &Path) -> Result<BTreeMap<String, Real>, String> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--all-features", "--offline"])
-        .current_dir(root)
-        .output()
-        .map_err(|e| e.to_string())?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    let value = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+    // Crates of other platforms were never downloaded here.
+    let compiler = run(root, "RUSTC", "rustc", &["-vV"])?;
+    let host = compiler.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("the compiler names no host")?;
+    let args = ["metadata", "--format-version", "1", "--all-features", "--offline", "--filter-platform", host];
+    let value = serde_json::from_str(&run(root, "CARGO", "cargo", &args)?).map_err(|e| e.to_string())?;
     read(&value).ok_or_else(|| "unexpected shape".to_owned())
+}
+
+/// What a program says that the environment may name.
+fn run(root: &Path, variable: &str, program: &str, args: &[&str]) -> Result<String, String> {
+    let program = std::env::var(variable).unwrap_or_else(|_| program.to_owned());
+    let output = Command::new(program).args(args).current_dir(root).output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        String::from_utf8(output.stdout).map_err(|e| e.to_string())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 /// Reads the workspace's crates out of cargo's document; names are without the `pairline-` prefix.
