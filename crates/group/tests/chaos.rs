@@ -1,7 +1,7 @@
 //! Random commits, cuts, crashes, checkpoints, handovers and promotions, then healing: everything acknowledged is present or in
 //! a stored tail, both copies are equal, and nothing was ever active twice in one epoch.
 
-mod common;
+use super::common;
 
 use common::{EAST, GROUP, WEST, World, config, key, op, put, soft};
 use pairline_group::io::{Alarm, Done, Proposal, Role};

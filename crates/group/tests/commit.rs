@@ -1,6 +1,6 @@
 //! Proposals on one server: commit, refusal, conflict, de-duplication, expiry, limits.
 
-mod common;
+use super::common;
 
 use common::{EAST, GROUP, World, committed, config, key, op, put, refusal, soft};
 use pairline_group::Body;

@@ -1,6 +1,6 @@
 //! A failover and failback in which either server dies at each of its log batches in turn: the outcome is always the same.
 
-mod common;
+use super::common;
 
 use common::{EAST, GROUP, WEST, World, committed, op, put};
 use pairline_group::io::{Done, Proposal, Role};

@@ -1,6 +1,6 @@
 //! Changes of serving pool: handover there and back, promotion, return with a tail, reverse catch-up, broken chains.
 
-mod common;
+use super::common;
 
 use common::{Disk, EAST, GROUP, WEST, World, committed, config, key, op, put, refusal, soft};
 use pairline_group::io::{Alarm, Done, ExportState, Proposal, Refusal, Role};

@@ -1,6 +1,6 @@
 //! Small soft changes of one turn share an entry: what that must not change for anybody.
 
-mod common;
+use super::common;
 
 use common::{EAST, GROUP, WEST, World, committed, config, key, op, put, refusal, soft};
 use pairline_group::io::{Done, Proposal, Refusal, Write};

@@ -1,7 +1,7 @@
 //! Random proposals against a plain map: what is committed is what the map holds, on the source, after a restart, and on the
 //! backup.
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::{EAST, GROUP, WEST, World, config, key};

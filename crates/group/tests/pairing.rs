@@ -1,6 +1,6 @@
 //! Pools that come to be paired, part, and ask each other after a start.
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::{Disk, EAST, GROUP, WEST, World, committed, config, put, refusal};

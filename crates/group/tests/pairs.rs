@@ -1,8 +1,7 @@
 //! Paired pools of several servers: each group is shipped from the server that leads it to the one that leads its backup, whoever that is.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::HostInput;
 use pairline_group::frame::Frame;

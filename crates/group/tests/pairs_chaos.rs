@@ -4,8 +4,7 @@
 //! What is held against them: one history, that of whoever serves; a backup that never moves backwards; one leader a pool at a time, one pool an
 //! epoch; and what was acknowledged is there at the end, or in a stored tail.
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::{Done, Proposal, Role};
 use pairline_group::{Body, ChainHash, Effect, Epoch, HostConfig, HostInput, OpId, Position, Ticket};

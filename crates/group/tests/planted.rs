@@ -1,7 +1,7 @@
 //! Planted faults change what can be seen from outside, each in its own way: so a checker can catch each.
 #![cfg(feature = "planted")]
 
-mod common;
+use super::common;
 
 use common::{EAST, GROUP, WEST, World, committed, config, op, put, refusal, soft};
 use pairline_group::io::{Alarm, Done, Lag, Proposal, Refusal, Role};

@@ -1,8 +1,7 @@
 //! Several servers of one pool: what is acknowledged survives the loss of any of them, one leads at a time, the others take over.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::{Alarm, Done, Proposal, Refusal};
 use pairline_group::{HostConfig, HostInput, OpId};

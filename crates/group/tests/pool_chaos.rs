@@ -1,10 +1,7 @@
 //! Random changes, crashes, cuts, slow disks and checkpoints on a pool of three, then healing: what was acknowledged is there, on all
 //! copies, and they are equal. With faults planted, something of it does not hold.
 
-#[path = "common/chaos.rs"]
-mod chaos;
-#[path = "common/pool.rs"]
-mod pool;
+use super::chaos_rig as chaos;
 
 use chaos::{Chaos, Met};
 use pairline_group::HostConfig;

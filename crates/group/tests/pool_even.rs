@@ -1,8 +1,7 @@
 //! Leaders are spread over the servers of a pool, and go from one that is drained; nobody who waits for an answer notices.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::{Done, Proposal, Refusal};
 use pairline_group::{GroupId, HostInput, PoolId, ServerId, Ticket, placement};

@@ -1,8 +1,7 @@
 //! Who leads: for how long a leader may count on it, how soon another takes over, and that none does without need.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::{Done, Proposal, Refusal};
 use pairline_group::{HostConfig, HostInput, Millis, ReplicaBody, ServerId};

@@ -1,8 +1,7 @@
 //! Replicas of a group come and go: disks that were replaced, servers that are added and taken away.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::Alarm;
 use pairline_group::{GroupId, HostConfig, PoolId, ServerId, placement};

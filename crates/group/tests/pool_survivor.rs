@@ -1,8 +1,7 @@
 //! A group goes on with the one copy that is left of it: nothing that this copy had is lost, and none of those of before ever counts again.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::{Alarm, Done, Proposal, Refusal, Role, Survive};
 use pairline_group::{Body, GroupId, HostConfig, HostInput, LineageItem, PoolId, Position, StepRef, Ticket};

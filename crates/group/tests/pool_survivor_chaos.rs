@@ -3,8 +3,7 @@
 //! is there at the end, and everything that was acknowledged since; old copies never lead once somebody can tell them; and where no more than one
 //! disk was really lost, everything that anybody ever acknowledged is there or in a stored tail. With faults planted, something of it does not hold.
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::codec::entry_in_item;
 use pairline_group::io::{Done, LogKind, Proposal};

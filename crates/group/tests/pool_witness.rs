@@ -1,8 +1,7 @@
 //! Two servers with data and a witness: any one of the three may fail, and what is acknowledged while all are there is on both disks.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/pool.rs"]
-mod pool;
+use super::pool_rig as pool;
 
 use pairline_group::io::{Alarm, Done, Proposal, Refusal};
 use pairline_group::{HostConfig, Millis, Position, ReplicaBody};

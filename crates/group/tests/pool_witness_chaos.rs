@@ -2,10 +2,7 @@
 //! there, on both copies, they are equal, and the witness holds nothing. And while all three are there, either disk may be lost. With faults
 //! planted, something of it does not hold.
 
-#[path = "common/chaos.rs"]
-mod chaos;
-#[path = "common/pool.rs"]
-mod pool;
+use super::chaos_rig as chaos;
 
 use chaos::{Chaos, Met};
 use pairline_group::HostConfig;

@@ -1,6 +1,6 @@
 //! Restarts: from the log, from checkpoint and log, with unsynced batches lost, with corrupt checkpoints.
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::{EAST, GROUP, WEST, World, committed, config, op, put, soft};

@@ -1,6 +1,6 @@
 //! Shipping between two pools: push, resume, lossy links, seeds, verification, lag, retention.
 
-mod common;
+use super::common;
 
 use common::{EAST, GROUP, WEST, World, committed, config, op, put, refusal, soft};
 use pairline_group::HostInput;

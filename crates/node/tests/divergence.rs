@@ -1,7 +1,7 @@
 //! The divergent tail of a pool that came back, through two whole nodes: applied, in conflict, given up, interrupted.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::{EAST, Pair, WEST};
 use pairline_group::Position;

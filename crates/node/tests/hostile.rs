@@ -4,9 +4,8 @@
 //! Owns what must hold. The pair of nodes is `common`'s, the anomalies are the SIP crate's.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../sip/tests/suite/anomaly_cases.rs"]
-mod anomaly_cases;
-mod common;
+use super::anomaly_cases;
+use super::common;
 
 use anomaly_cases::{BASES, each};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! A node to which more comes than it can do, or more from one source than it may: what it answers, and what it never refuses.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use pairline_group::io::Now;
 use pairline_group::{LinkId, ServerId};

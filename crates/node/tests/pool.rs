@@ -2,7 +2,7 @@
 //! or is cut off.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::phone::{Phone, call, drain, follower, in_call, leader, led, message, pool_with};
 use common::pool::Pool;

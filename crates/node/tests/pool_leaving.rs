@@ -2,7 +2,7 @@
 //! end, and what is going on goes on.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::phone::{Phone, accept, call, drain, in_call, message, pool_with};
 use common::pool::Pool;

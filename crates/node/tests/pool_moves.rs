@@ -1,7 +1,7 @@
 //! Pools whose servers have copies of only some groups, through whole nodes: servers come, go, and lose their disks.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::lists::{contact, contacts};

@@ -2,7 +2,7 @@
 //! stores and answers is what the longer way stores and answers.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::phone::{Phone, drain, follower, leader, pool_with};

@@ -1,7 +1,7 @@
 //! A server of a pool to which more comes than it can do, and what clients of the others are told.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::phone::{Phone, leader, with_users};
 use common::pool::Pool;

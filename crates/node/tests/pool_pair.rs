@@ -2,7 +2,7 @@
 //! the procedures work with a minority of servers down on either side.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::pool::{POOL, Pool, WEST};
 use pairline_group::GroupId;

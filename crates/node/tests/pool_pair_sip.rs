@@ -2,7 +2,7 @@
 //! leads, stands still or is dead.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::phone::{Phone, accept, call, in_call, message};
 use common::pool::{POOL, Pool, WEST};

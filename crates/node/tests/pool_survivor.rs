@@ -2,7 +2,7 @@
 //! the servers are back with empty disks.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::pool::Pool;
 use pairline_group::GroupId;

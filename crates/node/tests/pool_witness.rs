@@ -1,7 +1,7 @@
 //! Pools of two servers and a witness, through whole nodes: any one of the three may fail, and the witness holds and serves nothing.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::lists::{contact, contacts};
 use common::pool::{POOL, Pool, WEST};

@@ -1,7 +1,7 @@
 //! Registrations and those who watch them, through whole nodes: bounds of a pool, and subscriptions that outlive their server.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::{EAST, Pair, WEST};

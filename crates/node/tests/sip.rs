@@ -1,7 +1,7 @@
 //! One node and its SIP side: what can be reached while links and modes change.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use pairline_group::io::Now;
 use pairline_group::{Epoch, LinkId, PoolId, ServerId};

@@ -1,7 +1,7 @@
 //! The rule for divergent tails: dry run and live run agree, and each case of DESIGN §7.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::*;

@@ -1,7 +1,7 @@
 //! Stored and sent forms: frozen samples, refusals, round trips; the clock estimate; rebuilding the journal.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-mod common;
+use super::common;
 
 use common::*;
 use pairline_group::{GroupId, Position, ServerId};

@@ -1,7 +1,7 @@
 //! Preflight rule by rule, and what the planner makes of facts drawn at random.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::*;
 use pairline_group::io::{ExportState, ImportState, Lag, Role};

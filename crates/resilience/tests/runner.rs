@@ -1,7 +1,7 @@
 //! The runner in a small world: every procedure to its end, a crash at every action, abort, retries, limits.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::*;
 use pairline_group::io::Done;

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client;
 pub mod dns;
 pub mod drill;
+pub mod join;
 pub mod link;
 pub mod logging;
 pub mod net;

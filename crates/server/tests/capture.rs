@@ -1,7 +1,7 @@
 //! What is captured of real servers: the mirror to a collector, the ring of files, and a trace of a call across two servers.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::command::{Actor, Command, Reply};
 use pairline_node::io::{Input, Output};

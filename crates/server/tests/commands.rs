@@ -1,7 +1,7 @@
 //! Commands, events and the end of a server, with a scripted node.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_group::io::{LogBatch, LogKind, LogRecord};
 use pairline_group::{GroupId, PoolId};

@@ -1,7 +1,7 @@
 //! Users at the HTTP API with their own passwords: real HTTPS, the real nodes of two pools behind it.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_server::api::serve::bind;

@@ -1,7 +1,7 @@
 //! What a stranger's DNS may answer, and what is kept of it: aliases, other owners, loops, floods, lost datagrams, TTLs.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, SOA};

@@ -1,7 +1,7 @@
 //! The drill of Enterprise pools in short: six server processes, one Front End lost, then a whole site, and every proof holds.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use serde_json::Value;
 use std::process::{Command, Output};

@@ -1,7 +1,7 @@
 //! Asking whether another server lives, and following a topology that changed.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::command::{Actor, Command};
 use pairline_node::io::{Input, Output};

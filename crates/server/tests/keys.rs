@@ -1,7 +1,7 @@
 //! Files with keys and secrets: modes, versions, what is refused; and the authority.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_server::secrets::{Secrets, SecretsError};
 use pairline_server::shell::boot;

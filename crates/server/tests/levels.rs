@@ -2,13 +2,9 @@
 //! is in force.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/handset.rs"]
-mod handset;
-#[path = "support/people.rs"]
-mod people;
-#[path = "support/processes.rs"]
-mod processes;
-mod support;
+use super::people;
+use super::processes;
+use super::support;
 
 use pairline_topology::Topology;
 use pairline_topology::policy_features::FeaturePolicy;

@@ -1,7 +1,7 @@
 //! Links over real sockets: who is let in, who is refused and why, frames, budgets, replacement.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use bytes::Bytes;
 use pairline_group::LinkId;

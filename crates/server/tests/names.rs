@@ -1,7 +1,7 @@
 //! The demonstration's DNS over real sockets, and the resolver of next hops.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};

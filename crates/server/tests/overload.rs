@@ -1,7 +1,7 @@
 //! A real server that may admit little: refusals over UDP and TCP, what is never refused, and what its metrics say.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::command::{Actor, Command, Reply};
 use pairline_server::shell::{Ended, RunningServer, Server};

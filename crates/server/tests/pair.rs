@@ -1,7 +1,7 @@
 //! Two servers with the real node in one process: links, commands, registration over UDP and TCP, loss of one, restart.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::command::{Actor, Command, Problem, Reply};
 use pairline_node::view::PoolsView;

@@ -1,13 +1,10 @@
 //! Three server processes of one Enterprise pool: any of them serves, and any of them may die, freeze, and come back.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/handset.rs"]
-mod handset;
-#[path = "support/people.rs"]
-mod people;
-#[path = "support/processes.rs"]
-mod processes;
-mod support;
+use super::handset;
+use super::people;
+use super::processes;
+use super::support;
 
 use handset::Handset;
 use pairline_node::command::{Command, Reply};

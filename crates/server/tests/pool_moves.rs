@@ -2,13 +2,7 @@
 //! taken out; users go on.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/handset.rs"]
-mod handset;
-#[path = "support/people.rs"]
-mod people;
-#[path = "support/processes.rs"]
-mod processes;
-mod support;
+use super::people;
 
 use people::{all_served, change, with_phones};
 use std::time::Instant;

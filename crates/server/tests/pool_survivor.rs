@@ -2,13 +2,9 @@
 //! can be changed again, and the two come back with empty disks and count again.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/handset.rs"]
-mod handset;
-#[path = "support/people.rs"]
-mod people;
-#[path = "support/processes.rs"]
-mod processes;
-mod support;
+use super::people;
+use super::processes;
+use super::support;
 
 use people::{USERS, add, contact, contacts_at, with_phones};
 use processes::Pool;

@@ -1,13 +1,10 @@
 //! Real processes of a pool of two Front Ends and a witness: any one of the three may die, and the witness serves nobody.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/handset.rs"]
-mod handset;
-#[path = "support/people.rs"]
-mod people;
-#[path = "support/processes.rs"]
-mod processes;
-mod support;
+use super::handset;
+use super::people;
+use super::processes;
+use super::support;
 
 use handset::Handset;
 use pairline_node::command::{Command, Problem};

@@ -1,7 +1,7 @@
 //! Certificates that are renewed on disk while the server runs.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::io::Input;
 use pairline_server::shell::{Events, RunningServer, Server};

@@ -1,7 +1,7 @@
 //! SIP over TLS with real sockets: what clients see, who proves what, and who is connected to.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::io::{Input, Output};
 use pairline_server::shell::{RunningServer, Server};

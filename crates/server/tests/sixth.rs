@@ -1,7 +1,7 @@
 //! Every transport over IPv6.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use pairline_server::shell::{RunningServer, Server};

@@ -1,7 +1,7 @@
 //! The store thread: order of appends and syncs, a full disk, a failed sync, tails.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use bytes::Bytes;
 use crossbeam_channel as channel;

@@ -1,7 +1,7 @@
 //! Datagrams and streams over real sockets, with a scripted node behind them.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use pairline_node::io::{Input, Output};
 use pairline_server::shell::{Ended, RunningServer, Server, StartError};

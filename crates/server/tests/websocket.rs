@@ -1,7 +1,7 @@
 //! SIP over WebSocket with real sockets: what is agreed at the opening, and what is carried after it.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+use super::support;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use pairline_node::io::{Input, Output};

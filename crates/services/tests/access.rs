@@ -1,7 +1,7 @@
 //! The table of who may send what, cell by cell: each is sent for real, and the whole is frozen.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, device};
 use common::{Fake, Task, flow};

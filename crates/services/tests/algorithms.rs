@@ -1,7 +1,7 @@
 //! Digest algorithms by policy (RFC 8760): each from the stored password to the answer, and no way down.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, last};
 use common::{EAST, Fake, Task, aor, group_of};

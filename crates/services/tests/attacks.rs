@@ -9,7 +9,7 @@
 //! - Subscription bombs: no event package is served yet (489, no state).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, device, last, statuses};
 use common::{EAST, Fake, Task, flow, peer_flow, udp};

@@ -1,7 +1,7 @@
 //! Who may send what: method × credentials × transport (DESIGN §11, RFC 8760).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, last, statuses};
 use common::{Fake, Task, WEST, aor, group_of, now, peer_flow};

@@ -1,7 +1,7 @@
 //! Users known by a client certificate where another pool serves them: the identity that is proven here travels inside the link.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, last};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};

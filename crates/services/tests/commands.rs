@@ -1,7 +1,7 @@
 //! Commands on users, registrations, contacts and settings.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, device};
 use common::{EAST, Fake, WEST, aor, group_of, now};

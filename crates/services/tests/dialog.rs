@@ -1,7 +1,7 @@
 //! Inside dialogs, and what is changed in a message on its way: byte by byte.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::sip::{client, device, last, statuses};

@@ -1,7 +1,7 @@
 //! Emergency calls: the table of URNs and numbers, who may call, and what goes along untouched (RFC 5031, 6442).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, device, last};
 use common::{Fake, Task, WEST, aor, flow, group_of, udp};

@@ -1,7 +1,7 @@
 //! From server to server of a name (RFC 3263 §4.3), what rests (RFC 3261 §21.5.4), and the transport that a contact asks for.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, device, last, statuses};
 use common::{Fake, Task, WEST, flow, udp};

@@ -1,7 +1,7 @@
 //! What a fork tells the devices and the caller: reasons, breadth, redirections, history; and what it leaves alone.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, device, last, statuses};
 use common::{EAST, Fake, Task, aor, group_of, peer_flow, udp};

@@ -1,7 +1,7 @@
 //! Addresses of single devices (RFC 5627): who is told them, where they lead, when temporary ones die.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, contacts, device, last, statuses};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};

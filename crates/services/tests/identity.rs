@@ -1,7 +1,7 @@
 //! Who a request is said to come from: asserted and preferred identities, privacy, trusted peers (RFC 3323, 3325).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, device, last, statuses};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};

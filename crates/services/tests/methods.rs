@@ -1,7 +1,7 @@
 //! Methods and names: what passes after authentication, and by which names users are found.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, device, last, statuses};
 use common::{Fake, Task, udp};

@@ -1,7 +1,7 @@
 //! Flows at the registrar (RFC 5626) and Path (RFC 3327).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, contacts, last};
 use common::{Fake, flow, udp};

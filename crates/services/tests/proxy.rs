@@ -1,7 +1,7 @@
 //! Forking, answers, CANCEL, holds and hops between pools (RFC 3261 §16, DESIGN §8).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, device, last, statuses};
 use common::{EAST, Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};

@@ -1,7 +1,7 @@
 //! Sleeping clients (RFC 8599): what a REGISTER is told, whom a request wakes, and how it waits.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, contacts, last};
 use common::{Fake, Task, flow, udp};

@@ -1,7 +1,7 @@
 //! The registration event package (RFC 3680): who may watch, what is told, and dialogs that outlive a server.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, last, statuses};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};

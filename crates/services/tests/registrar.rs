@@ -1,7 +1,7 @@
 //! REGISTER, case by case (RFC 3261 §10.3, RFC 3327, RFC 5626, DESIGN §8).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, contacts, last};
 use common::{EAST, Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};

@@ -1,7 +1,7 @@
 //! The SIPS scheme, by sections of RFC 5630: what is asked for by it travels encrypted on every hop, or not at all.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, contacts, last, statuses};
 use common::{EAST, Fake, Task, aor, flow, group_of, peer_flow};

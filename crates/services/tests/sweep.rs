@@ -1,7 +1,7 @@
 //! Dropping a task at any await is safe: nothing is half done, and the same request again ends as if nothing had happened.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{client, contacts, device, last};
 use common::{Fake, Task, aor};

@@ -5,7 +5,7 @@
 //! running server (`cargo xtask bench enumeration`).
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::sip::{Client, client, last};
 use common::{Fake, Task, WEST, aor, flow, group_of, peer_flow};

@@ -4,7 +4,7 @@
 //! the SIP crate's samples; how its parser names each fault is tested there.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::sip::client;

@@ -1,7 +1,7 @@
 //! One suite for both checkpoint stores; crashes, full disks and rot for the one with a file.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::{Rng, group, position};

@@ -4,7 +4,7 @@
 //! `PAIRLINE_GOLDEN=write` to write samples that are not there yet.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::*;

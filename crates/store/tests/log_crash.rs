@@ -1,7 +1,7 @@
 //! The log under power cuts: whatever was synced is there, nothing else but whole later records, never a hole.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::*;
 use pairline_store::{Log, MemoryFiles};

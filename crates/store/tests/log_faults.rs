@@ -1,7 +1,7 @@
 //! The log on a failing disk: full, erring, rotten, mixed up, or written by a later build.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::*;
 use pairline_store::files::Fault;

@@ -1,7 +1,7 @@
 //! The whole store: folder, lock, log, checkpoint and tails together.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::*;

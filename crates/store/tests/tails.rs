@@ -1,7 +1,7 @@
 //! Divergent tails: durable, whole or not there, never overwritten.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::{entry, group, position};
 use pairline_group::entry::{Body, Entry, Handover, Promote};

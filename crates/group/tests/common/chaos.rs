@@ -1,7 +1,7 @@
 //! Random changes, crashes, cuts, slow disks and checkpoints on the servers of a pool, then healing; and what has to hold of it.
 #![allow(dead_code)]
 
-use crate::pool::{GROUP, Pool, Rng, put};
+use crate::pool_rig::{GROUP, Pool, Rng, put};
 use pairline_group::io::{Alarm, Done, Proposal};
 use pairline_group::{HostConfig, HostInput, Position, Ticket};
 use std::collections::BTreeMap;

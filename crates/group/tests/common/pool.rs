@@ -1,9 +1,7 @@
 //! A pool of servers, or two that are paired, under virtual time: links that can be cut, disks that lose what was not synced, replication frames in their order.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "disk.rs"]
-mod disk;
-
+use crate::common::Disk;
 use bytes::Bytes;
 use pairline_group::frame::{self, Frame};
 use pairline_group::io::{Alarm, Done, Now, Proposal, Survive, Write, WriteClass};
@@ -13,8 +11,6 @@ use pairline_group::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-use disk::Disk;
 
 pub const GROUP: GroupId = GroupId { pool: PoolId(1), index: 0 };
 const START_WALL: Millis = 1_700_000_000_000;

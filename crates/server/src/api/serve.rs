@@ -3,6 +3,7 @@
 //! Owns the accept loop and its limits. Does not own routes or certificates.
 
 use super::handler::{ApiState, Peer, router};
+use axum::Router;
 use axum::extract::Extension;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -40,15 +41,24 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ApiError> {
     TcpListener::bind(address).await.map_err(|source| ApiError::Listen { address, source })
 }
 
-/// Serves until `stop` becomes true; open connections are then dropped.
+/// Serves the API until `stop` becomes true; open connections are then dropped.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     state: Arc<ApiState>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ApiError> {
+    serve_routes(listener, tls, router(state), stop).await
+}
+
+/// Serves any routes within the same limits, until `stop` becomes true or is dropped.
+pub async fn serve_routes(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    app: Router,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ApiError> {
     let acceptor = TlsAcceptor::from(tls);
-    let app = router(state);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let permit = tokio::select! {

@@ -98,7 +98,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Bytes of lower- or upper-case hex; `None` if it is not hex.
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }

@@ -4,8 +4,9 @@
 
 use super::args_group::GroupCommand;
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand};
+use crate::join::Token;
 use clap::{Args, Parser, Subcommand};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// A SIP server whose users survive the loss of a server and of a whole site.
@@ -129,6 +130,28 @@ pub enum ServerCommand {
     Create {
         /// Its name in the topology.
         name: String,
+    },
+    /// Let one machine become a server that the published topology has: prints the command for that machine, with a token that works once, and
+    /// waits for it. Run it where the deployment was created.
+    Invite {
+        /// Its name in the topology.
+        name: String,
+        /// Address and port of this machine that the new one can reach; port 0: a free one.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: SocketAddr,
+        /// Minutes until the token does not work any more.
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+        minutes: u64,
+    },
+    /// On a new machine: become the server that a token was made for. Makes its key here, and gets certificate, configuration and what the
+    /// servers share into the data folder.
+    Join {
+        /// Where `pairline server invite` waits.
+        #[arg(value_name = "ADDRESS:PORT")]
+        inviter: String,
+        /// The token that it printed.
+        #[arg(long)]
+        token: Token,
     },
     /// Take a drain back.
     Undrain {

@@ -21,6 +21,12 @@ pub enum PoolCommand {
     Health {
         /// The pool; all, if absent.
         name: Option<String>,
+        /// Wait until it is healthy, and show how far its copies are.
+        #[arg(long)]
+        wait: bool,
+        /// Give up waiting after this many seconds.
+        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
     },
     /// Restart the servers of a pool one after the other, each drained before and only while the pool is healthy; what is installed
     /// now is what they start. Stops at the first that does not come back.

@@ -5,8 +5,10 @@
 pub mod args;
 pub mod args_group;
 pub mod args_pool;
+pub mod health;
 pub mod import;
 pub mod import_csv;
+pub mod joining;
 pub mod ladder;
 pub mod policy;
 pub mod procedures;

@@ -8,7 +8,10 @@ use super::args::{
 };
 use super::args_group::GroupCommand;
 use super::args_pool::{ManagementCommand, PoolCommand, ProcedureCommand, WaitFor};
-use super::{import, import_csv, policy, procedures, render, render_group, render_health, render_pool, rolling, trace};
+use super::{
+    health, import, import_csv, joining, policy, procedures, render, render_group, render_health, render_pool, rolling,
+    trace,
+};
 use crate::api::problem::ProblemBody;
 use crate::client::{Access, AccessError, CallError, Prefer, Session};
 use clap::Parser;
@@ -64,6 +67,9 @@ pub enum RunError {
     /// Nothing was created for a server.
     #[error(transparent)]
     Create(#[from] crate::up::create::CreateError),
+    /// Nobody joined.
+    #[error(transparent)]
+    Joining(#[from] joining::JoiningError),
     /// A preflight could not look.
     #[error(transparent)]
     Preflight(#[from] crate::preflight::PreflightError),
@@ -88,8 +94,9 @@ fn run(cli: Cli) -> Result<u8, RunError> {
         return Ok(super::server::run(config, args).map(|()| 0)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    if let Top::Pool(PoolCommand::Health { name }) = cli.command {
-        return runtime.block_on(Box::pin(health(cli.common, name)));
+    if let Top::Pool(PoolCommand::Health { name, wait, timeout }) = cli.command {
+        let wait = wait.then(|| Duration::from_secs(timeout));
+        return runtime.block_on(Box::pin(pool_health(cli.common, name, wait)));
     }
     Ok(u8::from(!runtime.block_on(Box::pin(dispatch(cli)))?))
 }
@@ -108,6 +115,9 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
             out(&if common.json { pretty(&policy::json()) } else { policy::text() });
             Ok(true)
         }
+        Top::Server(ServerArgs { command: Some(ServerCommand::Join { inviter, token }), .. }) => {
+            Ok(Box::pin(joining::join(&common.data, &inviter, &token, out)).await?)
+        }
         Top::Preflight(PreflightCommand::Dns) => Ok(crate::preflight::dns(&access(&common)?, common.json).await?),
         Top::Preflight(PreflightCommand::Cert) => Ok(crate::preflight::cert(&access(&common)?, common.json).await?),
         Top::Preflight(PreflightCommand::Clients) => {
@@ -125,11 +135,17 @@ async fn dispatch(cli: Cli) -> Result<bool, RunError> {
 }
 
 /// Asks how pools are; the answer's exit code, and that of the worst where nobody answers.
-async fn health(common: Common, pool: Option<String>) -> Result<u8, RunError> {
+async fn pool_health(common: Common, pool: Option<String>, wait: Option<Duration>) -> Result<u8, RunError> {
     let json = common.json;
     let mut asking = Asking { session: Session::new(access(&common)?), common };
-    let prefer = pool.clone().map_or(Prefer::Any, Prefer::Pool);
-    match asking.session.call(&Command::PoolHealth { pool, part: false }, &prefer).await {
+    let answer = match wait {
+        None => health::ask(&mut asking.session, pool.as_deref()).await,
+        Some(wait) => {
+            let shown = std::io::stderr().is_terminal() && !json;
+            health::wait(&mut asking.session, pool.as_deref(), wait, shown).await
+        }
+    };
+    match answer {
         Ok(reply) => {
             asking.print(&reply);
             Ok(if let Reply::Health(view) = &reply { render_health::exit_code(view) } else { 2 })
@@ -179,18 +195,26 @@ impl Asking {
                 }
                 Ok(published)
             }
-            Top::Server(ServerArgs { command: Some(ServerCommand::Create { name }), .. }) => self.create(&name).await,
-            Top::Server(ServerArgs { command: Some(command), .. }) => {
-                let command = match command {
-                    ServerCommand::Create { .. } => return Ok(true),
-                    ServerCommand::Drain { name, deadline } => Command::ServerDrain { server: name, seconds: deadline },
-                    ServerCommand::Undrain { name } => Command::ServerUndrain { server: name },
-                };
-                self.plain(command, Prefer::Any).await
-            }
+            Top::Server(ServerArgs { command: Some(command), .. }) => self.server(command).await,
             Top::Up(_) | Top::Drill(_) | Top::Server(_) | Top::Preflight(_) | Top::Policy(_) | Top::Trace(_) => {
                 Ok(true)
             }
+        }
+    }
+
+    async fn server(&mut self, command: ServerCommand) -> Result<bool, RunError> {
+        match command {
+            ServerCommand::Create { name } => self.create(&name).await,
+            ServerCommand::Invite { name, listen, minutes } => {
+                let asked = (name.as_str(), listen, minutes);
+                Ok(joining::invite(&mut self.session, &self.common.data, asked, out).await?)
+            }
+            // It has no deployment to ask yet: see [`dispatch`].
+            ServerCommand::Join { .. } => Ok(true),
+            ServerCommand::Drain { name, deadline } => {
+                self.plain(Command::ServerDrain { server: name, seconds: deadline }, Prefer::Any).await
+            }
+            ServerCommand::Undrain { name } => self.plain(Command::ServerUndrain { server: name }, Prefer::Any).await,
         }
     }
 

@@ -5,8 +5,8 @@
 use super::files::{self, FileError};
 use super::identity::PeerIdentity;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -152,24 +152,46 @@ impl Authority {
         until: OffsetDateTime,
     ) -> Result<Issued, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(names.names.clone())?;
-        params.subject_alt_names.extend(names.addresses.iter().map(|a| SanType::IpAddress(*a)));
-        params.subject_alt_names.push(SanType::URI(names.identity.to_string().try_into()?));
-        let mut subject = DistinguishedName::new();
-        subject.push(DnType::OrganizationName, "Pairline");
-        subject.push(DnType::CommonName, format!("pool {} server {}", names.identity.pool.0, names.identity.server.0));
-        params.distinguished_name = subject;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        // Both: on a link each server is client or server.
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.serial_number = Some(serial()?);
-        params.use_authority_key_identifier_extension = true;
-        params.not_before = from;
-        params.not_after = until;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = server_params(names, from, until)?.signed_by(&key, &self.issuer)?;
         Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
+
+    /// Issues a server's certificate, in PEM, for the key of a signing request in PEM (RFC 2986), which must be signed with it. What else the
+    /// request says does not count: the names are those given.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Certificate`] when it is no such request, or a name cannot stand in a certificate.
+    pub fn certify(&self, names: &CertificateNames, request_pem: &str) -> Result<String, AuthorityError> {
+        let now = OffsetDateTime::now_utc();
+        let asked = CertificateSigningRequestParams::from_pem(request_pem)?;
+        let params = server_params(names, now - Duration::hours(1), now + Duration::days(SERVER_DAYS))?;
+        let asked = CertificateSigningRequestParams { params, public_key: asked.public_key };
+        Ok(asked.signed_by(&self.issuer)?.pem())
+    }
+}
+
+/// What a server's certificate says.
+fn server_params(
+    names: &CertificateNames,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::new(names.names.clone())?;
+    params.subject_alt_names.extend(names.addresses.iter().map(|a| SanType::IpAddress(*a)));
+    params.subject_alt_names.push(SanType::URI(names.identity.to_string().try_into()?));
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::OrganizationName, "Pairline");
+    subject.push(DnType::CommonName, format!("pool {} server {}", names.identity.pool.0, names.identity.server.0));
+    params.distinguished_name = subject;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // Both: on a link each server is client or server.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.serial_number = Some(serial()?);
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = from;
+    params.not_after = until;
+    Ok(params)
 }
 
 impl Issued {

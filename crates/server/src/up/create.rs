@@ -6,7 +6,7 @@ use super::layout::{Layout, LayoutError};
 use crate::secrets::{Secrets, SecretsError};
 use crate::tls::authority::{Authority, AuthorityError, CertificateNames};
 use crate::tls::files::{self, FileError};
-use crate::tls::{PeerIdentity, RandomFailed, fill_random};
+use crate::tls::{Issued, PeerIdentity, RandomFailed, fill_random};
 use pairline_topology::server_config::LogFormat;
 use pairline_topology::{CaptureConfig, ConfigError, Server, ServerConfig, SipConfig, Topology, to_toml};
 use std::net::IpAddr;
@@ -46,6 +46,9 @@ pub enum CreateError {
     /// Not here.
     #[error("{0} is not there: run this where the deployment was created, or with --data DIR")]
     NoAuthority(PathBuf),
+    /// A file of the folder is not text.
+    #[error("{0} is not text")]
+    NotText(PathBuf),
     /// The folder could not be made or renamed.
     #[error("{path}: {source}")]
     Io {
@@ -63,12 +66,57 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CreateError {
 
 /// Creates the folder for a topology; every server gets certificate and configuration.
 pub fn create(root: &Path, topology: &Topology) -> Result<Layout, CreateError> {
+    whole(root, |new, final_place| build(new, final_place, topology))
+}
+
+/// What a machine that joins was given, and the key that it made.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// The published topology.
+    pub topology: &'a str,
+    /// The authority's certificate, in PEM.
+    pub authority: &'a str,
+    /// What all servers share that hold data.
+    pub secret: Option<&'a str>,
+    /// The administrator's token, for the same.
+    pub admin_token: Option<&'a str>,
+    /// Its own certificate and key.
+    pub issued: &'a Issued,
+}
+
+/// Creates the folder of a machine that is one server of a deployment; the place of its configuration comes back.
+///
+/// # Errors
+/// [`CreateError`]; then nothing is there.
+pub fn create_joined(root: &Path, name: &str, parts: &Parts<'_>) -> Result<PathBuf, CreateError> {
+    let layout = whole(root, |new, final_place| build_joined(new, final_place, name, parts))?;
+    Ok(layout.server_config(name))
+}
+
+fn build_joined(new: &Layout, final_place: &Layout, name: &str, parts: &Parts<'_>) -> Result<(), CreateError> {
+    let topology =
+        pairline_topology::parse("the topology that was sent", parts.topology).map_err(CreateError::Topology)?;
+    let known = topology.server.iter().find(|server| server.name == name);
+    let server = known.ok_or_else(|| CreateError::NoSuchServer(name.to_owned()))?;
+    files::write_public(&new.topology(), parts.topology.as_bytes())?;
+    for (path, content) in [(new.secret(), parts.secret), (new.admin_token(), parts.admin_token)] {
+        content.map(|content| files::write_private(&path, content.as_bytes())).transpose()?;
+    }
+    files::write_public(&new.authority_certificate(), parts.authority.as_bytes())?;
+    add_files(new, final_place, server, parts.issued)?;
+    Ok(new.mark()?)
+}
+
+/// Builds a folder beside its place, and puts it there once it is whole.
+fn whole(root: &Path, build: impl FnOnce(&Layout, &Layout) -> Result<(), CreateError>) -> Result<Layout, CreateError> {
+    use std::os::unix::fs::DirBuilderExt;
     let root = std::path::absolute(root).map_err(io(root))?;
     let final_place = Layout::new(&root);
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let beside = root.with_file_name(format!(".{name}.new-{}", std::process::id()));
     let new = Layout::new(&beside);
-    let built = build(&new, &final_place, topology);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(new.root()).map_err(io(new.root()));
+    let built = made.and_then(|()| build(&new, &final_place));
     if let Err(error) = built.and_then(|()| std::fs::rename(&beside, &root).map_err(io(&root))) {
         // What was built beside is ours alone; the place itself is untouched.
         let _ = std::fs::remove_dir_all(&beside);
@@ -78,22 +126,25 @@ pub fn create(root: &Path, topology: &Topology) -> Result<Layout, CreateError> {
 }
 
 fn build(new: &Layout, final_place: &Layout, topology: &Topology) -> Result<(), CreateError> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(new.root()).map_err(io(new.root()))?;
     files::write_public(&new.topology(), to_toml(topology).as_bytes())?;
     Secrets::generate()?.store(&new.secret())?;
     files::write_private(&new.admin_token(), format!("{}\n", token()?).as_bytes())?;
     let authority = Authority::load_or_create(&new.authority(), &topology.deployment.id)?;
     for server in &topology.server {
-        let names = certificate_names(topology, server);
-        let folder = new.server(&server.name);
-        authority.issue(&names)?.write(&folder.join("server.pem"), &folder.join("server.key"))?;
-        let config = server_config(final_place, server);
-        files::write_public(&new.server_config(&server.name), config.to_toml().as_bytes())?;
-        let data = folder.join("data");
-        std::fs::create_dir_all(&data).map_err(io(&data))?;
+        let issued = authority.issue(&certificate_names(topology, server))?;
+        add_files(new, final_place, server, &issued)?;
     }
     Ok(new.mark()?)
+}
+
+/// Certificate, key, an empty data folder and, last, the configuration of one server, for a folder that will be at its final place.
+fn add_files(new: &Layout, final_place: &Layout, server: &Server, issued: &Issued) -> Result<(), CreateError> {
+    let folder = new.server(&server.name);
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).map_err(io(&data))?;
+    issued.write(&folder.join("server.pem"), &folder.join("server.key"))?;
+    let config = server_config(final_place, server);
+    Ok(files::write_public(&new.server_config(&server.name), config.to_toml().as_bytes())?)
 }
 
 /// Gives a server that came to the published topology what it needs: certificate, key and configuration; the folder's topology, with which it
@@ -105,20 +156,17 @@ pub fn add_server(layout: &Layout, published: &str, name: &str) -> Result<PathBu
     let topology = pairline_topology::parse("the published topology", published).map_err(CreateError::Topology)?;
     let known = topology.server.iter().find(|server| server.name == name);
     let server = known.ok_or_else(|| CreateError::NoSuchServer(name.to_owned()))?;
-    if !layout.authority_certificate().exists() {
-        return Err(CreateError::NoAuthority(layout.authority_certificate()));
+    if !layout.authority_key().exists() {
+        return Err(CreateError::NoAuthority(layout.authority_key()));
     }
-    let (folder, config) = (layout.server(name), layout.server_config(name));
+    let config = layout.server_config(name);
     if config.exists() {
         return Err(CreateError::Exists(config));
     }
-    let data = folder.join("data");
-    std::fs::create_dir_all(&data).map_err(io(&data))?;
-    let authority = Authority::load_or_create(&layout.authority(), &topology.deployment.id)?;
-    let names = certificate_names(&topology, server);
-    authority.issue(&names)?.write(&folder.join("server.pem"), &folder.join("server.key"))?;
+    let authority = Authority::load(&layout.authority())?;
+    let issued = authority.issue(&certificate_names(&topology, server))?;
     files::write_public(&layout.topology(), published.as_bytes())?;
-    files::write_public(&config, server_config(layout, server).to_toml().as_bytes())?;
+    add_files(layout, layout, server, &issued)?;
     Ok(config)
 }
 

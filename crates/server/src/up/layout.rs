@@ -105,6 +105,11 @@ impl Layout {
         self.authority().join(crate::tls::authority::AUTHORITY_CERTIFICATE)
     }
 
+    /// Its key, where certificates are issued: on no other machine.
+    pub fn authority_key(&self) -> PathBuf {
+        self.authority().join(crate::tls::authority::AUTHORITY_KEY)
+    }
+
     /// Secrets that all servers share.
     pub fn secret(&self) -> PathBuf {
         self.root.join("deployment.secret")

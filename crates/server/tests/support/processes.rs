@@ -11,9 +11,10 @@ use pairline_topology::Topology;
 use pairline_topology::demo::{self, EAST};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub struct Pool {
     servers: Vec<Option<Child>>,
     /// The programs of servers that run another one than this build's.
     programs: BTreeMap<usize, PathBuf>,
+    /// The configurations of servers that joined, in folders of their own.
+    joined: BTreeMap<usize, PathBuf>,
     _folder: Folder,
     _alone: MutexGuard<'static, ()>,
 }
@@ -63,9 +66,18 @@ impl Pool {
         let access = Access::find(&[], layout.root(), None, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let empty = (0..servers).map(|_| None).collect();
-        let programs = BTreeMap::new();
-        let mut pool =
-            Pool { topology, layout, access, runtime, servers: empty, programs, _folder: folder, _alone: alone };
+        let (programs, joined) = (BTreeMap::new(), BTreeMap::new());
+        let mut pool = Pool {
+            topology,
+            layout,
+            access,
+            runtime,
+            servers: empty,
+            programs,
+            joined,
+            _folder: folder,
+            _alone: alone,
+        };
         (0..servers).for_each(|n| pool.launch(n));
         pool.wait("healthy", 0);
         pool
@@ -74,6 +86,7 @@ impl Pool {
     /// Starts one server's process and does not wait for it.
     pub fn launch(&mut self, n: usize) {
         let config = self.layout.server_config(&self.topology.server[n].name);
+        let config = self.joined.get(&n).unwrap_or(&config);
         let log = std::fs::File::options().append(true).create(true).open(self.log(n)).unwrap();
         let own = PathBuf::from(env!("CARGO_BIN_EXE_pairline"));
         let child = std::process::Command::new(self.programs.get(&n).unwrap_or(&own))
@@ -88,7 +101,9 @@ impl Pool {
     }
 
     fn log(&self, n: usize) -> std::path::PathBuf {
-        self.layout.server(&self.topology.server[n].name).join("log.jsonl")
+        let own = self.layout.server(&self.topology.server[n].name);
+        let folder = self.joined.get(&n).and_then(|config| config.parent()).unwrap_or(&own);
+        folder.join("log.jsonl")
     }
 
     /// From its next start on a server runs this program; `None`: this build's.
@@ -140,11 +155,29 @@ impl Pool {
         self.command(&["topology", "publish", file.to_str().unwrap()]).wait_while(|| {})
     }
 
-    /// So many servers more: published, created, started.
-    pub fn grow(&mut self, servers: usize) {
+    /// So many servers more: published, and nothing else.
+    pub fn announce(&mut self, servers: usize) {
         let mut addresses: Vec<IpAddr> = self.topology.server.iter().map(|server| server.admin.ip()).collect();
         addresses.extend((0..servers).map(|_| address()));
         self.publish(demo::enterprise(&[(EAST, "east", addresses)], 5060));
+    }
+
+    /// A folder beside that of the deployment, as on another machine.
+    pub fn machine(&self, name: &str) -> PathBuf {
+        self.layout.root().with_file_name(name)
+    }
+
+    /// The next server runs with a configuration that lies elsewhere.
+    pub fn start_joined(&mut self, config: PathBuf) {
+        let n = self.servers.len();
+        self.joined.insert(n, config);
+        self.servers.push(None);
+        self.launch(n);
+    }
+
+    /// So many servers more: published, created, started.
+    pub fn grow(&mut self, servers: usize) {
+        self.announce(servers);
         for n in self.servers.len()..self.topology.server.len() {
             let name = self.topology.server[n].name.clone();
             let output = self.command(&["server", "create", &name]).wait_while(|| {});
@@ -221,16 +254,21 @@ impl Pool {
 
     /// Runs the command line against this deployment.
     pub fn command(&self, args: &[&str]) -> Running {
+        self.command_on(self.layout.root(), args)
+    }
+
+    /// Runs the command line where another folder is the machine's.
+    pub fn command_on(&self, folder: &Path, args: &[&str]) -> Running {
         let child = std::process::Command::new(env!("CARGO_BIN_EXE_pairline"))
             .arg("--data")
-            .arg(self.layout.root())
+            .arg(folder)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Running(child)
+        Running(child, None)
     }
 
     /// Whether a server's log has a word.
@@ -260,7 +298,7 @@ impl Drop for Pool {
 }
 
 /// A command line that runs.
-pub struct Running(Child);
+pub struct Running(Child, Option<BufReader<ChildStdout>>);
 
 impl Running {
     /// Does something again and again until the command ends; what it said.
@@ -271,5 +309,24 @@ impl Running {
             meanwhile();
         }
         self.0.wait_with_output().unwrap()
+    }
+
+    /// The next line that has a word; waits for it.
+    pub fn line(&mut self, word: &str) -> String {
+        let lines = self.1.get_or_insert_with(|| BufReader::new(self.0.stdout.take().unwrap())).lines();
+        lines.map(Result::unwrap).find(|line| line.contains(word)).unwrap()
+    }
+
+    /// Whether it ended well, and what it said since.
+    pub fn rest(mut self) -> (bool, String) {
+        let mut said = String::new();
+        self.1.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap().success(), said)
+    }
+
+    /// Ends it.
+    pub fn end(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
