@@ -708,7 +708,7 @@ impl Consensus {
     ) -> bool {
         let (from, term) = from;
         let raft = &self.node.raft;
-        if term < raft.term || index <= raft.raft_log.committed || !self.may_be_one_of(members) {
+        if term < raft.term || !self.may_be_one_of(members) {
             return false;
         }
         let mut metadata = SnapshotMetadata { index, term: index_term, ..SnapshotMetadata::default() };
@@ -718,7 +718,7 @@ impl Consensus {
         let mut message = Message { from, to: self.replica, term, ..Message::default() };
         message.msg_type = MessageType::MsgSnapshot;
         message.set_snapshot(snapshot);
-        // Where the log has all of it already, the library only takes note of what is committed, and tells the leader what is here.
+        // Where the log has all of it already, or it is committed here, the library tells the leader what is here and takes over nothing.
         let _ = self.node.step(message);
         let taken = self.node.raft.snap().is_some_and(|snapshot| snapshot.get_metadata().index == index);
         if taken {

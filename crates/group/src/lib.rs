@@ -26,6 +26,7 @@ mod shadow;
 mod ship;
 mod state;
 pub mod tail;
+mod views;
 
 pub use config::{HostConfig, Limits, Others};
 pub use consensus::{ReplicaBody, ReplicaId, ReplicaItem, ReplicaMessage};

@@ -10,6 +10,7 @@ use crate::entry::{Body, ChainHash, Effect, Entry, Promote, StepRef};
 use crate::ids::{Epoch, Millis, PoolId, Position};
 use crate::lineage::{self, LineageItem};
 use crate::record::{Class, Key, Kind, Record};
+use crate::views::Views;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -93,6 +94,8 @@ pub(crate) struct State {
     /// Each soft record once, under a time before which it does not expire. A refresh, which puts an expiry off, leaves it
     /// where it is: whoever looks for what has expired moves it on first.
     expiries: BTreeSet<(Millis, Key)>,
+    /// States as they stood, for those that are read while this one goes on.
+    views: Views,
 }
 
 /// A record in its place.
@@ -128,6 +131,27 @@ impl State {
         self.records.range((first, Bound::Unbounded)).map(|(key, held)| (key, &held.record))
     }
 
+    /// Begins a view of the state as it is now, under a number that no other has.
+    pub(crate) fn open_view(&mut self, number: u64) {
+        self.views.open(number);
+    }
+
+    /// Ends all views but those.
+    pub(crate) fn keep_views(&mut self, wanted: impl Fn(u64) -> bool) {
+        self.views.keep(wanted);
+    }
+
+    /// The next records of a view, about so many bytes of them, and whether there are more; `None` if this state has no such view.
+    pub(crate) fn next_of_view(&mut self, number: u64, most: u64) -> Option<(Vec<(Key, Record)>, bool)> {
+        let (records, mut bytes) = (&self.records, 0_u64);
+        let present =
+            |from| records.range((from, Bound::Unbounded)).map(|(key, held): (&Key, &Held)| (key, &held.record));
+        self.views.next(number, present, |key, record| {
+            bytes += size(key, record).saturating_add(48);
+            bytes >= most
+        })
+    }
+
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
@@ -140,6 +164,7 @@ impl State {
         let expires = expiry(&record);
         let Some(held) = self.records.get_mut(key) else {
             let due = expires.unwrap_or_default();
+            self.views.changed(key, None);
             self.records.insert(key.clone(), Held { record, due });
             *self.kinds.entry(key.kind).or_default() += 1;
             if expires.is_some() {
@@ -160,6 +185,7 @@ impl State {
                 self.expiries.insert((at, key.clone()));
             }
         }
+        self.views.changed(key, Some(&old));
         self.forget(key, &old);
     }
 
@@ -168,6 +194,7 @@ impl State {
         let Some(Held { record, due }) = self.records.remove(key) else {
             return false;
         };
+        self.views.changed(key, Some(&record));
         self.forget(key, &record);
         if expiry(&record).is_some() {
             self.expiries.remove(&(due, key.clone()));
@@ -362,7 +389,16 @@ impl State {
 
     /// Rebuilds a state from a checkpoint; `None` if the records are not those of the meta.
     pub(crate) fn restore(meta: &Meta, records: Vec<(Key, Record)>) -> Option<State> {
-        let mut state = State {
+        let mut state = State::bare(meta);
+        for (key, record) in records {
+            state.put(&key, record);
+        }
+        state.is_of(meta).then_some(state)
+    }
+
+    /// The same without records, which are put in one after the other.
+    pub(crate) fn bare(meta: &Meta) -> State {
+        State {
             position: meta.position,
             chain: meta.chain,
             time: meta.time,
@@ -370,11 +406,12 @@ impl State {
             dedup: meta.dedup.clone(),
             steps: meta.steps.clone(),
             ..State::default()
-        };
-        for (key, record) in records {
-            state.put(&key, record);
         }
-        (state.digest.total() == meta.digest).then_some(state)
+    }
+
+    /// Whether the records are those that were promised.
+    pub(crate) fn is_of(&self, meta: &Meta) -> bool {
+        self.digest.total() == meta.digest
     }
 }
 

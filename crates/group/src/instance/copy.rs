@@ -14,10 +14,8 @@ use crate::frame::{CopyBody, Frame};
 use crate::ids::{GroupId, Millis};
 use crate::io::HostOutput;
 use crate::lineage;
-use crate::record::{Key, Record};
 use crate::state::{self, State};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 /// A copy that makes no progress for so long is begun anew.
 const STALL: Millis = 5_000;
@@ -25,16 +23,16 @@ const STALL: Millis = 5_000;
 const MOST_BYTES: u64 = 4 << 30;
 /// Copies of one group that are sent at once.
 const AT_ONCE: usize = 2;
+/// Parts of a copy that make a chunk of a seed: between servers of a pool everything that is acknowledged waits behind what is on the link.
+const PARTS: u64 = 4;
 
 /// A copy on its way to another replica.
 #[derive(Debug)]
 pub(super) struct CopyOut {
     number: u64,
-    /// The state as it stood.
-    state: State,
-    /// Consensus index and term there.
+    /// Consensus index and term of the state, which is read by a view of this number; a witness gets no records.
     at: (u64, u64),
-    cursor: Option<Key>,
+    witness: bool,
     sent: u64,
     arrived: u64,
     /// Whether all records, and the end, were sent.
@@ -48,7 +46,8 @@ pub(super) struct CopyIn {
     from: ReplicaId,
     number: u64,
     meta: Meta,
-    records: Vec<(Key, Record)>,
+    /// What has come of it. Put together as it comes: at the end it would take as long as there are records.
+    state: State,
     parts: u64,
     bytes: u64,
     progress: Millis,
@@ -90,10 +89,10 @@ impl Instance {
         }
         // Also before all of its log is applied: it may be that nothing more is committed before another has a copy.
         if !self.consensus.is_elected() || self.is_stopped() {
-            self.copies.clear();
+            self.drop_copies(|_| true);
             return;
         }
-        self.copies.retain(|_, copy| now < copy.progress.saturating_add(STALL) && copy.at.0 + 1 >= first);
+        self.drop_copies(|copy| now >= copy.progress.saturating_add(STALL) || copy.at.0 + 1 < first);
         for replica in self.consensus.out_of_reach() {
             if self.copies.len() < AT_ONCE && !self.copies.contains_key(&replica) {
                 self.begin_copy(cx, replica);
@@ -102,7 +101,15 @@ impl Instance {
         // Those that the log reaches again are done.
         let consensus = &self.consensus;
         self.copies.retain(|replica, copy| !consensus.has(*replica, copy.at.0));
+        self.drop_copies(|_| false);
         self.consensus.keep_from(self.copies.values().map(|copy| copy.at.0).min());
+    }
+
+    /// Gives up copies to others, and what they are read from.
+    pub(super) fn drop_copies(&mut self, which: impl Fn(&CopyOut) -> bool) {
+        self.copies.retain(|_, copy| !which(copy));
+        let copies = &self.copies;
+        self.state.keep_views(|number| copies.values().any(|copy| copy.number == number));
     }
 
     /// A replica that knows nothing yet asks for a copy.
@@ -119,16 +126,9 @@ impl Instance {
         let meta = if witness { self.bare_meta() } else { self.meta(cx.cfg) };
         let (number, meta) = (self.copy_number, codec::encode_meta(&meta).into());
         cx.tell_of_copy(self.group, (self.consensus.replica(), to), CopyBody::Begin { copy: number, meta });
-        let copy = CopyOut {
-            number,
-            state: if witness { State::default() } else { self.state.clone() },
-            at: self.applied,
-            cursor: None,
-            sent: 0,
-            arrived: 0,
-            all: false,
-            progress: cx.now.mono,
-        };
+        let copy =
+            CopyOut { number, at: self.applied, witness, sent: 0, arrived: 0, all: false, progress: cx.now.mono };
+        self.state.open_view(number);
         self.copies.insert(to, copy);
         self.send_parts(cx, to);
     }
@@ -136,15 +136,22 @@ impl Instance {
     /// Sends the next parts of a copy, and its end.
     fn send_parts(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
         let limits = &cx.cfg.limits;
-        let (most, window) = (u64::try_from(limits.seed_chunk).unwrap_or(u64::MAX), limits.seed_window);
+        let (most, window) = (u64::try_from(limits.seed_chunk).unwrap_or(u64::MAX) / PARTS, limits.seed_window);
         let (group, ends) = (self.group, (self.consensus.replica(), to));
         let term = self.consensus.term();
         let Some(copy) = self.copies.get_mut(&to) else { return };
+        let gone = Some(copy.number);
         while !copy.all && copy.sent - copy.arrived < window {
-            let records = copy.next_part(most);
+            let next =
+                if copy.witness { Some((Vec::new(), false)) } else { self.state.next_of_view(copy.number, most) };
+            let Some((records, more)) = next else {
+                // Another state has taken the place of the one that was read.
+                self.drop_copies(|copy| Some(copy.number) == gone);
+                return;
+            };
             let (copy_number, part) = (copy.number, copy.sent);
             copy.sent += 1;
-            let last = copy.cursor.is_none().then_some(term);
+            let last = (!more).then_some(term);
             copy.all = last.is_some();
             cx.tell_of_copy(group, ends, CopyBody::Part { copy: copy_number, part, records, last });
         }
@@ -159,10 +166,14 @@ impl Instance {
                     return;
                 }
                 let Ok(meta) = codec::decode_meta(&meta) else { return };
-                if meta.applied > self.applied.0 && lineage::sound(&meta.lineage) {
+                if meta.applied <= self.applied.0 {
+                    // The leader believes this replica to be where its log no longer reaches: it is told what is here, or it offers for ever.
+                    let members = meta.members.unwrap_or_else(|| self.consensus.members().clone());
+                    let _ = self.consensus.restore((from, meta.hard.term), (meta.applied, meta.applied_term), &members);
+                } else if lineage::sound(&meta.lineage) {
                     let progress = cx.now.mono;
-                    self.copy_in =
-                        Some(CopyIn { from, number: copy, meta, records: Vec::new(), parts: 0, bytes: 0, progress });
+                    let state = State::bare(&meta);
+                    self.copy_in = Some(CopyIn { from, number: copy, meta, state, parts: 0, bytes: 0, progress });
                 }
             }
             CopyBody::Part { copy, part, records, last } => {
@@ -179,7 +190,9 @@ impl Instance {
                     self.copy_in = None;
                     return;
                 }
-                coming.records.extend(records);
+                for (key, record) in records {
+                    coming.state.put(&key, record);
+                }
                 coming.progress = cx.now.mono;
                 coming.parts += 1;
                 let parts = coming.parts;
@@ -199,9 +212,11 @@ impl Instance {
 
     /// All parts are here: the copy becomes the state, if consensus has a use for it and it is what it says.
     fn take_over(&mut self, cx: &mut Cx<'_>, term: u64) {
-        let Some(CopyIn { from, meta, records, .. }) = self.copy_in.take() else { return };
+        let Some(CopyIn { from, meta, state, .. }) = self.copy_in.take() else { return };
         let at = (meta.applied, meta.applied_term);
-        let Some(state) = State::restore(&meta, records) else { return };
+        if !state.is_of(&meta) {
+            return;
+        }
         let last = self.consensus.last();
         // An older build's copy is of a group that was never changed.
         let members = meta.members.clone().unwrap_or_else(|| self.consensus.members().clone());
@@ -261,23 +276,6 @@ impl Instance {
         if self.consensus.is_alone() {
             self.survived(cx);
         }
-    }
-}
-
-impl CopyOut {
-    /// Records after the cursor, about one part of them; without a cursor afterwards there are no more.
-    fn next_part(&mut self, most: u64) -> Vec<(Key, Record)> {
-        let from = self.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        for (key, record) in self.state.starting_at(from) {
-            if bytes >= most {
-                self.cursor = records.last().map(|(key, _): &(Key, _)| key.clone());
-                break;
-            }
-            bytes += state::size(key, record).saturating_add(48);
-            records.push((key.clone(), record.clone()));
-        }
-        records
     }
 }
 
