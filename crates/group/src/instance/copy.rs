@@ -9,7 +9,7 @@ use super::{Cx, Instance};
 use super::{checkpoint, replicas};
 use crate::codec::{self, Meta};
 use crate::config::planted;
-use crate::consensus::{ReplicaId, members};
+use crate::consensus::{Consensus, ReplicaId, members};
 use crate::frame::{CopyBody, Frame};
 use crate::ids::{GroupId, Millis};
 use crate::io::HostOutput;
@@ -89,25 +89,23 @@ impl Instance {
         }
         // Also before all of its log is applied: it may be that nothing more is committed before another has a copy.
         if !self.consensus.is_elected() || self.is_stopped() {
-            self.drop_copies(|_| true);
+            self.drop_copies(|_, _, _| true);
             return;
         }
-        self.drop_copies(|copy| now >= copy.progress.saturating_add(STALL) || copy.at.0 + 1 < first);
+        self.drop_copies(|_, _, copy| now >= copy.progress.saturating_add(STALL) || copy.at.0 + 1 < first);
         for replica in self.consensus.out_of_reach() {
             if self.copies.len() < AT_ONCE && !self.copies.contains_key(&replica) {
                 self.begin_copy(cx, replica);
             }
         }
         // Those that the log reaches again are done.
-        let consensus = &self.consensus;
-        self.copies.retain(|replica, copy| !consensus.has(*replica, copy.at.0));
-        self.drop_copies(|_| false);
+        self.drop_copies(|consensus, replica, copy| consensus.has(replica, copy.at.0));
         self.consensus.keep_from(self.copies.values().map(|copy| copy.at.0).min());
     }
 
     /// Gives up copies to others, and what they are read from.
-    pub(super) fn drop_copies(&mut self, which: impl Fn(&CopyOut) -> bool) {
-        self.copies.retain(|_, copy| !which(copy));
+    pub(super) fn drop_copies(&mut self, which: impl Fn(&Consensus, ReplicaId, &CopyOut) -> bool) {
+        self.copies.retain(|replica, copy| !which(&self.consensus, *replica, copy));
         let copies = &self.copies;
         self.state.keep_views(|number| copies.values().any(|copy| copy.number == number));
     }
@@ -140,13 +138,12 @@ impl Instance {
         let (group, ends) = (self.group, (self.consensus.replica(), to));
         let term = self.consensus.term();
         let Some(copy) = self.copies.get_mut(&to) else { return };
-        let gone = Some(copy.number);
         while !copy.all && copy.sent - copy.arrived < window {
             let next =
                 if copy.witness { Some((Vec::new(), false)) } else { self.state.next_of_view(copy.number, most) };
             let Some((records, more)) = next else {
                 // Another state has taken the place of the one that was read.
-                self.drop_copies(|copy| Some(copy.number) == gone);
+                self.drop_copies(|_, replica, _| replica == to);
                 return;
             };
             let (copy_number, part) = (copy.number, copy.sent);

@@ -391,7 +391,7 @@ impl Instance {
         // Whether the partner's history is another one is for the next leader to find.
         self.source.broken = false;
         self.sink.unsure = false;
-        self.drop_copies(|_| true);
+        self.drop_copies(|_, _, _| true);
         self.rehead();
         for ticket in tickets {
             cx.done(ticket, self.group, Done::Refused(Refusal::OutcomeUnknown));
