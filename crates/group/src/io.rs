@@ -632,7 +632,7 @@ pub struct GroupStatus {
 pub struct ReplicaStatus {
     /// The server that has it.
     pub server: ServerId,
-    /// Whether it votes; one that does not only follows.
+    /// Whether it votes, also by those that were replicas before while these still decide; one that does not only follows.
     pub voter: bool,
     /// Whether it holds no data.
     pub witness: bool,

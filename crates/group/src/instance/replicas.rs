@@ -143,9 +143,12 @@ impl Instance {
     pub(crate) fn replicas(&self, now: Now) -> Vec<ReplicaStatus> {
         let own = self.consensus.replica();
         let leads = self.leads_now(now);
+        // On the way to other voters those of before decide as well: one that comes can take nobody's place yet.
+        let members = self.consensus.members();
+        let counts = |replica| !members.is_joint() || members.outgoing.contains(&replica);
         let status = |known: Known| ReplicaStatus {
             server: server(known.replica),
-            voter: known.votes,
+            voter: known.votes && counts(known.replica),
             witness: members::is_witness(known.replica),
             behind: known.behind,
             heard: known.heard.is_some(),
