@@ -12,7 +12,7 @@ use crate::state::{ApplyError, Rules, State};
 use std::collections::BTreeSet;
 
 /// A copy being built.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Shadow {
     pub(crate) seed: u64,
     pub(crate) state: State,

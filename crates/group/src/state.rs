@@ -77,7 +77,7 @@ impl Steps {
 }
 
 /// State of one copy.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) position: Position,
     pub(crate) chain: ChainHash,
@@ -99,7 +99,7 @@ pub(crate) struct State {
 }
 
 /// A record in its place.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Held {
     record: Record,
     /// Where it stands among the expiries, if it is soft.

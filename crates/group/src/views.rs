@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// All that are being read, by the readers' numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Views(BTreeMap<u64, View>);
 
 /// One state as it stood.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct View {
     /// Everything up to there was read.
     read: Option<Key>,

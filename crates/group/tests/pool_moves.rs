@@ -56,6 +56,41 @@ fn a_server_with_an_empty_disk_comes_back_under_a_new_number_and_votes_again() {
     }
 }
 
+/// Whether all three replicas are shown as voters that are heard: what a pool is called healthy for, where none is far behind.
+fn looks_whole(pool: &Pool) -> bool {
+    let Some(leader) = pool.leader() else { return false };
+    let all = pool.host(leader).replicas(GROUP);
+    all.iter().filter(|one| one.voter && one.heard && one.behind < 10).count() == 3
+}
+
+#[test]
+fn from_the_moment_at_which_it_looks_whole_any_server_may_die() {
+    for seed in 0..12 {
+        for dies in 0..3 {
+            let mut pool = grown(seed);
+            let back = (pool.leader().unwrap() + 1) % 3;
+            pool.crash(back, 0);
+            pool.wipe(back);
+            pool.live(3_000);
+            assert!(!looks_whole(&pool));
+            pool.restart(back);
+            let whole = (0..10_000).any(|ms| {
+                pool.run(1);
+                // As its shell does.
+                if ms % 200 == 0 {
+                    pool.checkpoint(back);
+                }
+                looks_whole(&pool)
+            });
+            assert!(whole, "seed {seed}: it is not let in");
+            pool.crash(dies, 0);
+            pool.live(3_000);
+            let leader = pool.leader().unwrap_or_else(|| panic!("seed {seed}: without {dies} nobody leads"));
+            pool.committed(leader, "after", "x");
+        }
+    }
+}
+
 #[test]
 fn an_older_disk_is_void_and_its_server_comes_back_with_nothing_of_it() {
     let mut pool = grown(3);

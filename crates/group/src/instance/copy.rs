@@ -126,7 +126,9 @@ impl Instance {
         cx.tell_of_copy(self.group, (self.consensus.replica(), to), CopyBody::Begin { copy: number, meta });
         let copy =
             CopyOut { number, at: self.applied, witness, sent: 0, arrived: 0, all: false, progress: cx.now.mono };
-        self.state.open_view(number);
+        if !witness {
+            self.state.open_view(number);
+        }
         self.copies.insert(to, copy);
         self.send_parts(cx, to);
     }
