@@ -5,11 +5,10 @@
 
 use super::Token;
 use crate::tls;
+use crate::tls::trust::{Judge, Trust, Verifier};
 use rcgen::{CertificateParams, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::{CertificateError, ClientConfig, Error, ServerConfig};
 use std::sync::Arc;
 
 /// Why there is no configuration.
@@ -42,55 +41,28 @@ pub(super) fn server() -> Result<(Arc<ServerConfig>, Token), PinnedError> {
 
 /// TLS 1.3 with the maker of a token.
 pub(super) fn client(token: &Token) -> Result<Arc<ClientConfig>, PinnedError> {
-    let verifier = Pinned { token: token.clone(), provider: tls::provider() };
+    let verifier = Verifier::new(Arc::new(Trust::nobody()), Maker(token.clone()));
     let config = ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
-/// Believes the maker of the token.
+/// Believes the maker of the token, whatever its certificate says: that it has the certificate's key is the library's to check.
 #[derive(Debug)]
-struct Pinned {
-    token: Token,
-    provider: Arc<CryptoProvider>,
-}
+struct Maker(Token);
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
+impl Judge for Maker {
+    fn judge(
         &self,
+        _trust: &Trust,
         end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let own = self.token.is_of(end_entity);
-        own.then(ServerCertVerified::assertion)
-            .ok_or(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+    ) -> Result<(), Error> {
+        let unknown = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+        if self.0.is_of(end_entity) { Ok(()) } else { Err(unknown) }
     }
 }

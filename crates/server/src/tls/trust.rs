@@ -18,13 +18,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Clone)]
 struct Anchors {
     roots: Arc<RootCertStore>,
-    clients: Arc<dyn ClientCertVerifier>,
+    /// Of clients' chains; none where nobody is believed.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Anchors {
     fn new(roots: Arc<RootCertStore>, provider: &Arc<CryptoProvider>) -> Result<Anchors, VerifierBuilderError> {
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
-        Ok(Anchors { roots, clients })
+        Ok(Anchors { roots, clients: Some(clients) })
     }
 }
 
@@ -76,6 +77,12 @@ impl Trust {
         Ok(Trust { provider, anchors })
     }
 
+    /// Believes no authority: for judges that know a certificate by itself.
+    pub fn nobody() -> Trust {
+        let anchors = Anchors { roots: Arc::new(RootCertStore::empty()), clients: None };
+        Trust { provider: super::provider(), anchors: RwLock::new(anchors) }
+    }
+
     /// The same authorities as they stand now, to be replaced apart.
     pub fn apart(&self) -> Trust {
         Trust { provider: self.provider.clone(), anchors: RwLock::new(self.anchors()) }
@@ -124,7 +131,8 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        self.anchors().clients.verify_client_cert(end_entity, intermediates, now).map(|_| ())
+        let clients = self.anchors().clients.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        clients.verify_client_cert(end_entity, intermediates, now).map(|_| ())
     }
 
     /// The same for either end of a connection: between SIP servers each is both, and public authorities issue for servers
