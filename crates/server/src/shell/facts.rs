@@ -22,11 +22,13 @@ pub struct FactFinder {
 /// Bytes of the file system of a folder that a server may still write, and those with what is written: as `df` reckons its per cents,
 /// so that neither what is kept for root nor what a shared disk promises to others counts as used. Zero for both where the system does not say.
 pub fn disk_room(folder: &Path) -> (u64, u64) {
-    rustix::fs::statvfs(folder).map_or((0, 0), |fs| {
-        let used = fs.f_blocks.saturating_sub(fs.f_bfree);
-        let in_bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
-        (in_bytes(fs.f_bavail), in_bytes(fs.f_bavail.saturating_add(used)))
-    })
+    rustix::fs::statvfs(folder).map_or((0, 0), |fs| room((fs.f_blocks, fs.f_bfree, fs.f_bavail), fs.f_frsize))
+}
+
+/// The same of a file system's blocks: all, the free ones, and those of them that others than root may write.
+fn room((all, free, available): (u64, u64, u64), block: u64) -> (u64, u64) {
+    let used = all.saturating_sub(free);
+    (available.saturating_mul(block), available.saturating_add(used).saturating_mul(block))
 }
 
 impl FactFinder {
@@ -59,5 +61,20 @@ impl FactFinder {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Which part of a disk is free.
+
+    use super::room;
+
+    #[test]
+    fn what_is_kept_for_root_is_neither_free_nor_used() {
+        // Two thirds are kept: of what is left nearly all is free.
+        assert_eq!(room((660, 628, 206), 4_096), (206 * 4_096, 238 * 4_096));
+        assert_eq!(room((100, 10, 10), 1), (10, 100));
+        assert_eq!(room((100, 0, 0), 1), (0, 100), "full");
     }
 }
