@@ -3,12 +3,14 @@
 
 use super::people;
 use super::processes;
+use super::support;
 
-use people::{all_served, change, with_phones};
+use people::{all_served, change, contact, with_phones};
 use processes::{Pool, Running};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use support::wait_for;
 
 /// An invitation that waits: where, and with which token.
 struct Invited {
@@ -103,6 +105,30 @@ fn a_machine_joins_with_a_token_that_works_once() {
     // It counts: another one may die.
     pool.kill(1);
     change(&pool, &[3, 0, 2], 2);
+}
+
+#[test]
+fn a_witness_is_replaced_by_an_invitation_and_gets_no_secret() {
+    let mut pool = Pool::witnessed();
+    pool.kill(2);
+    let name = pool.topology.server[2].name.clone();
+    let invited = invite(&pool, &name);
+    let folder = pool.machine("witness");
+    let joined = join(&pool, &folder, &invited.address, &invited.token);
+    assert!(joined.status.success() && invited.running.rest().0, "{joined:?}");
+    for secret in ["deployment.secret", "admin.token", "authority/authority.key"] {
+        assert!(!folder.join(secret).exists(), "{secret}");
+    }
+    assert!(!String::from_utf8_lossy(&joined.stdout).contains("pool health"), "it may ask for nothing: {joined:?}");
+    // It would start over, and what is there is all that this machine has.
+    let refused = pool.command_on(&folder, &["up", "--fresh"]).wait_while(|| {});
+    assert!(said(&refused).contains("is the folder of a server that joined"), "{refused:?}");
+    pool.start_elsewhere(2, folder.join("servers").join(&name).join("server.toml"));
+    let view = pool.settled(0);
+    assert!(view.pools[0].servers[2].witness && view.pools[0].servers[2].up, "{view:?}");
+    // It votes: one of the two that hold data may die.
+    pool.kill(0);
+    wait_for("a change", || pool.ask(1, &contact("user0", 1)).ok());
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct Common {
 pub enum Top {
     /// Start a deployment on this machine, or the one found in the data folder: two paired pools, of one server each or with --enterprise of three Front Ends.
     Up(UpArgs),
-    /// Run one server, as in production; or drain a running one.
+    /// Run one server, as in production; or drain, create, invite or join one.
     Server(ServerArgs),
     /// Users: add, list, show, remove, password, where, import.
     #[command(subcommand)]
@@ -114,7 +114,7 @@ pub struct UpArgs {
     pub users: u32,
 }
 
-/// What is done with a running server.
+/// What is done beside running one.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ServerCommand {
     /// Have a server of a pool pass on all that it leads, and wait until it sets up no call: then it may be stopped. If that does not

@@ -47,7 +47,10 @@ pub async fn invite(
              pairline --data pairline-data server join {address} --token {token}\n\n\
              This command waits for it; Ctrl-C takes the invitation back.\n"
         )),
-        Told::Wrong(from) => told(&format!("{from} asked without the token and got nothing\n")),
+        Told::Wrong { from, last } => {
+            let more = if last { "; others like it are not shown any more" } else { "" };
+            told(&format!("{from} asked without the token and got nothing{more}\n"));
+        }
         Told::Given(from) => told(&format!("{from} has the token: certificate and configuration are on their way\n")),
     })
     .await?;

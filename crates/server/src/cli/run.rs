@@ -221,7 +221,8 @@ impl Asking {
     /// What is published is what the folder's servers begin with, should one of them be started with an empty disk.
     async fn keep_topology(&mut self) -> Result<(), RunError> {
         let layout = crate::up::layout::Layout::new(&self.common.data);
-        if !matches!(layout.look(), Ok(crate::up::layout::Found::Deployment)) {
+        use crate::up::layout::Found;
+        if !matches!(layout.look(), Ok(Found::Deployment | Found::Server)) {
             return Ok(());
         }
         if let Reply::Text { text } = self.session.call(&Command::TopologyShow, &Prefer::Any).await? {

@@ -79,7 +79,9 @@ pub async fn enter(root: &Path, address: &str, token: &Token) -> Result<(String,
     let layout = Layout::new(root);
     match layout.look() {
         Ok(Found::Nothing) => {}
-        Ok(Found::Deployment) | Err(LayoutError::Foreign(_)) => return Err(EnterError::NotEmpty(root.to_owned())),
+        Ok(Found::Deployment | Found::Server) | Err(LayoutError::Foreign(_)) => {
+            return Err(EnterError::NotEmpty(root.to_owned()));
+        }
         Err(error) => return Err(error.into()),
     }
     let key = KeyPair::generate()?;

@@ -29,6 +29,9 @@ const REQUEST: usize = 64 * 1024;
 /// What happened that is not shown yet; more wrong tokens than that at once are not shown one by one.
 const EVENTS: usize = 64;
 
+/// Wrong tokens that are shown one by one, each from whom: whoever sends thousands is not to fill the terminal.
+const SHOWN: usize = 20;
+
 /// How long a machine that was given everything has to write it down.
 const WRITING: Duration = Duration::from_secs(60);
 
@@ -87,8 +90,13 @@ struct Invitation {
 pub enum Told<'a> {
     /// Its token, and where to ask.
     Waits(&'a Token, SocketAddr),
-    /// Somebody had no token, or another one.
-    Wrong(SocketAddr),
+    /// Somebody had no token, or another one; of those that follow the last one that is told, nothing more is.
+    Wrong {
+        /// Who.
+        from: SocketAddr,
+        /// Whether no other is told of.
+        last: bool,
+    },
     /// Somebody was given everything.
     Given(SocketAddr),
 }
@@ -119,12 +127,17 @@ pub async fn invite(
     let app = routes(state);
     let serving = serve_routes(listener, tls, app, stopping);
     told(Told::Waits(&token, listen));
-    let mut given = None;
+    let (mut given, mut wrong) = (None, 0);
     let waits = async {
         let mut until = tokio::time::Instant::now() + Duration::from_secs(minutes * 60);
         loop {
             match tokio::time::timeout_at(until, happened.recv()).await {
-                Ok(Some(Event::Wrong(from))) => told(Told::Wrong(from)),
+                Ok(Some(Event::Wrong(from))) => {
+                    wrong += 1;
+                    if wrong <= SHOWN {
+                        told(Told::Wrong { from, last: wrong == SHOWN });
+                    }
+                }
                 Ok(Some(Event::Given(from))) => {
                     given = Some(from);
                     until = tokio::time::Instant::now() + WRITING;

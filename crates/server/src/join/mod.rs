@@ -49,3 +49,27 @@ pub(crate) struct Given {
     /// The administrator's token, where there is data.
     pub(crate) admin_token: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    //! Frozen samples of both messages: a machine with another build reads them.
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const ASK: &str = r#"{"version":1,"request":"R"}"#;
+    const GIVEN: &str = r#"{"version":1,"server":"fe4.east","topology":"T","certificate":"C","authority":"A","secret":"S","admin_token":null}"#;
+
+    #[test]
+    fn the_messages_are_as_they_were() {
+        let ask = Ask { version: VERSION, request: "R".into() };
+        assert_eq!(serde_json::to_string(&ask).unwrap(), ASK);
+        assert_eq!(serde_json::from_str::<Ask>(ASK).unwrap().request, "R");
+        let given: Given = serde_json::from_str(GIVEN).unwrap();
+        assert_eq!(
+            (given.server.as_str(), given.secret.as_deref(), given.admin_token.as_deref()),
+            ("fe4.east", Some("S"), None)
+        );
+        assert_eq!(serde_json::to_string(&given).unwrap(), GIVEN);
+    }
+}

@@ -104,7 +104,7 @@ fn build_joined(new: &Layout, final_place: &Layout, name: &str, parts: &Parts<'_
     }
     files::write_public(&new.authority_certificate(), parts.authority.as_bytes())?;
     add_files(new, final_place, server, parts.issued)?;
-    Ok(new.mark()?)
+    Ok(new.mark_server()?)
 }
 
 /// Builds a folder beside its place, and puts it there once it is whole.

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 /// Format of the folder that this build writes; a newer one is refused untouched.
 pub const FORMAT: u32 = 1;
 
-/// What the marker must say to be one of ours.
-const KIND: &str = "pairline-deployment";
+/// What the marker says of a whole deployment's folder.
+const DEPLOYMENT: &str = "pairline-deployment";
+
+/// What it says of the folder of one server that joined.
+const SERVER: &str = "pairline-server";
 
 /// Paths of one deployment's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct Layout {
 /// The marker file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// Always `pairline-deployment`.
+    /// `pairline-deployment`, or `pairline-server`.
     pub kind: String,
     /// Format of the folder.
     pub format: u32,
@@ -36,6 +39,8 @@ pub enum Found {
     Nothing,
     /// A deployment that this build can run.
     Deployment,
+    /// One server that joined a deployment: its data is all that this machine has of it.
+    Server,
 }
 
 /// Why a folder is not touched.
@@ -56,6 +61,11 @@ pub enum LayoutError {
         /// Its format.
         format: u32,
     },
+    /// One server of a deployment lies there.
+    #[error(
+        "{0} is the folder of a server that joined a deployment, and has its data; nothing was touched. Start it with `pairline server --config`, or choose another folder with --data DIR"
+    )]
+    OneServer(PathBuf),
     /// The file system refused.
     #[error("{path}: {source}")]
     Io {
@@ -152,26 +162,39 @@ impl Layout {
         let foreign = || LayoutError::Foreign(self.root.clone());
         let text = files::read(&self.marker()).map_err(|_| foreign())?;
         let marker: Marker = serde_json::from_slice(&text).map_err(|_| foreign())?;
-        if marker.kind != KIND {
-            return Err(foreign());
-        }
+        let found = match marker.kind.as_str() {
+            DEPLOYMENT => Found::Deployment,
+            SERVER => Found::Server,
+            _ => return Err(foreign()),
+        };
         if marker.format > FORMAT {
             return Err(LayoutError::Newer { path: self.root.clone(), format: marker.format });
         }
-        Ok(Found::Deployment)
+        Ok(found)
     }
 
-    /// Writes the marker: the last step of creating a folder's content.
+    /// Writes the marker of a deployment: the last step of creating a folder's content.
     pub fn mark(&self) -> Result<(), LayoutError> {
-        let marker = Marker { kind: KIND.into(), format: FORMAT, created_by: env!("CARGO_PKG_VERSION").into() };
+        self.mark_as(DEPLOYMENT)
+    }
+
+    /// Writes the marker of a server that joined, as the last step as well.
+    pub fn mark_server(&self) -> Result<(), LayoutError> {
+        self.mark_as(SERVER)
+    }
+
+    fn mark_as(&self, kind: &str) -> Result<(), LayoutError> {
+        let marker = Marker { kind: kind.into(), format: FORMAT, created_by: env!("CARGO_PKG_VERSION").into() };
         let text = serde_json::to_vec_pretty(&marker).unwrap_or_default();
         Ok(files::write_public(&self.marker(), &text)?)
     }
 
-    /// Removes the folder, after it was recognised as one of ours (of any format that this build can read).
+    /// Removes the folder, after it was recognised as that of a deployment (of any format that this build can read). That of a server that
+    /// joined is never removed: its data may be needed.
     pub fn remove(&self) -> Result<(), LayoutError> {
         match self.look()? {
             Found::Nothing => Ok(()),
+            Found::Server => Err(LayoutError::OneServer(self.root.clone())),
             Found::Deployment => std::fs::remove_dir_all(&self.root)
                 .map_err(|source| LayoutError::Io { path: self.root.clone(), source }),
         }

@@ -122,7 +122,11 @@ fn prepare(data: &Path, args: &UpArgs) -> Result<Prepared, UpError> {
     let root = std::path::absolute(data).map_err(|source| UpError::Io { what: data.display().to_string(), source })?;
     let layout = Layout::new(&root);
     let found = layout.look()?;
-    let held = if found == Found::Deployment { Some(lock(&layout)?) } else { None };
+    let held = match found {
+        Found::Nothing => None,
+        Found::Deployment => Some(lock(&layout)?),
+        Found::Server => return Err(LayoutError::OneServer(layout.root().to_owned()).into()),
+    };
     let start_over = args.fresh || found == Found::Nothing;
     let topology = if start_over { wanted(args)? } else { existing(&layout, args)? };
     let taken = ports::taken(&topology);

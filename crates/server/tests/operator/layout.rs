@@ -28,6 +28,16 @@ fn a_foreign_folder_is_never_removed() {
 }
 
 #[test]
+fn the_folder_of_a_server_that_joined_is_never_removed() {
+    let temp = Temp::new("joined");
+    let layout = Layout::new(temp.path());
+    layout.mark_server().expect("a marker");
+    assert_eq!(layout.look().expect("a look"), Found::Server);
+    assert!(matches!(layout.remove(), Err(LayoutError::OneServer(_))));
+    assert!(layout.marker().exists());
+}
+
+#[test]
 fn a_file_in_its_place_is_foreign() {
     let temp = Temp::new("file");
     let file = temp.path().join("pairline-data");

@@ -170,8 +170,14 @@ impl Pool {
     /// The next server runs with a configuration that lies elsewhere.
     pub fn start_joined(&mut self, config: PathBuf) {
         let n = self.servers.len();
-        self.joined.insert(n, config);
         self.servers.push(None);
+        self.start_elsewhere(n, config);
+    }
+
+    /// A server that does not run any more does so on another machine.
+    pub fn start_elsewhere(&mut self, n: usize, config: PathBuf) {
+        assert!(self.servers[n].is_none());
+        self.joined.insert(n, config);
         self.launch(n);
     }
 
