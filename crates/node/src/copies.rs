@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 /// How long another server may take to tell its copies, in milliseconds; one that is slower is left out.
 const ANSWER_MS: u64 = 1_000;
 
+/// How long a server whose connection is open may say nothing before it is taken not to go on with what it was at, in milliseconds.
+const STANDS_STILL_MS: u64 = 3_000;
+
 /// One server's copy of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Copy {
@@ -33,6 +36,8 @@ pub struct Together {
     pub copies: Vec<Copy>,
     /// The procedure that runs in this pool, and the server that runs it.
     pub runs: Option<(ServerId, u128)>,
+    /// A server has not answered that may do so in a moment.
+    pub doubtful: bool,
 }
 
 impl Together {
@@ -62,28 +67,35 @@ pub fn own(core: &Core) -> Vec<Copy> {
 /// All copies of this pool, one a group: the leading server's, where one leads that answers; entries of divergent tails are added up over
 /// all servers, since each has those that it found.
 pub async fn of_pool(cx: &TaskCx) -> Together {
-    let others: Vec<(ServerId, LinkId)> = cx.with(|core| {
+    let (others, silent): (Vec<_>, Vec<_>) = cx.with(|core| {
         let linked = core.servers_linked(core.pool).into_iter();
-        linked.filter(|(_, link)| core.links.get(link).is_some_and(|link| !link.silent)).collect()
+        linked.partition(|(_, link)| core.links.get(link).is_some_and(|link| !link.silent))
     });
+    let mut unheard: Vec<LinkId> = silent.into_iter().map(|(_, link)| link).collect();
     let mut calls = Vec::new();
     for (server, link) in others {
         let call = cx.start_peer_wait(server, ANSWER_MS);
         cx.with(|core| core.send_on(link, &PeerFrame::Copies { call }));
-        calls.push((server, call));
+        calls.push((server, link, call));
     }
     let (mut all, mut running) = cx.with(|core| (own(core), runs(core).map(|id| (core.config.server, id))));
-    for (server, call) in calls {
+    for (server, link, call) in calls {
         if let WaitResult::Copies(copies, runs) = cx.wait(call).await {
             all.extend(copies);
             running = running.or(runs.map(|id| (server, id)));
+        } else {
+            unheard.push(link);
         }
     }
-    let believed = cx.with(|core| crate::config::planted!(core.config, FollowerBelieved));
+    let (believed, doubtful) = cx.with(|core| {
+        let since = |link: &LinkId| Some(core.now.mono.saturating_sub(core.links.get(link)?.heard));
+        let doubtful = unheard.iter().filter_map(since).any(|ms| ms < STANDS_STILL_MS);
+        (crate::config::planted!(core.config, FollowerBelieved), doubtful)
+    });
     if believed {
         all.retain(|copy| !copy.leads);
     }
-    Together { copies: merged(all), runs: running }
+    Together { copies: merged(all), runs: running, doubtful }
 }
 
 /// One copy a group.

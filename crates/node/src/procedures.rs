@@ -18,7 +18,7 @@ use pairline_resilience::journal::{self, FenceOutcome, Procedure, ProcedureState
 use pairline_resilience::mode::OperatorEvent;
 use pairline_resilience::plan::FencePath;
 use pairline_resilience::report::Report;
-use pairline_resilience::runner::{Action, Event, JournalRefusal, LockCheck, Runner};
+use pairline_resilience::runner::{Action, Event, JournalRefusal, LockCheck, Runner, StopReason};
 use pairline_services::cx::{Cx, Peer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -87,9 +87,7 @@ pub enum Background {
 pub struct Procedures {
     /// The running one.
     pub runner: Option<Runner>,
-    /// The last report, by procedure.
-    pub reports: BTreeMap<u128, Report>,
-    /// Why the last one stopped.
+    /// Why those stopped that ran here; not those that another server goes on with.
     pub stopped: BTreeMap<u128, String>,
     /// The topology of the files was proposed to the management store.
     pub topology_proposed: bool,
@@ -257,8 +255,8 @@ fn act(core: &mut Core, action: Action) {
             );
             core.event(Level::Info, "clients-move", text);
         }
-        Action::Finish(report) => finish(core, *report, None),
-        Action::Stop { reason, report } => finish(core, *report, Some(reason.to_string())),
+        Action::Finish(report) => finish(core, &report, None),
+        Action::Stop { reason, report } => finish(core, &report, Some(&reason)),
     }
 }
 
@@ -304,28 +302,27 @@ pub fn may_hand_over(core: &Core, step: &StepRef) -> Result<(), Refusal> {
 
 /// A runner whose procedure was replaced learns it from the journal as soon as that is known here.
 fn look_at_lock(core: &mut Core) {
-    let Some(runner) = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled()) else { return };
-    let id = runner.procedure().plan.id;
-    let mine = [Some(id), runner.replaces()];
-    let holder = lock_holder(core);
-    let replaced = || {
-        let record = core.host.get(GroupId::CMS, &journal::key(id))?;
-        Procedure::decode(&record.value).ok().map(|p| matches!(p.state, ProcedureState::Superseded { .. }))
-    };
-    let resumed = runner.procedure().resumed;
-    let goes_on = || {
-        let record = core.host.get(GroupId::CMS, &journal::key(id))?;
-        Procedure::decode(&record.value).ok().map(|other| other.resumed > resumed)
-    };
-    let taken = match holder {
-        Some(_) if !mine.contains(&holder) => true,
-        // Another server of this pool has taken it over while this one stood still.
-        _ if crate::neighbours::has_several(core) && goes_on() == Some(true) => true,
-        Some(_) => false,
-        None => replaced() == Some(true),
-    };
-    if taken {
+    let running = core.procedures.runner.as_ref().filter(|runner| runner.is_journalled());
+    if running.is_some_and(|runner| is_lock_lost(core, runner)) {
         tell(core, Event::LockLost);
+    }
+}
+
+/// Whether the copy of the journal here says that a run is not the one that goes on. The copy may be behind what the run wrote: whoever
+/// held the lock before it says nothing.
+fn is_lock_lost(core: &Core, runner: &Runner) -> bool {
+    let id = runner.procedure().plan.id;
+    let taken = core.procedures.lock.filter(|(holder, _)| *holder == id).map(|(_, version)| version);
+    match (core.host.get(GroupId::CMS, &journal::lock_key()), taken) {
+        // Another procedure, or this one at another server of this pool while this one stood still.
+        (Some(lock), Some(taken)) => lock.version > taken,
+        (Some(_), None) => ![Some(id), runner.replaces()].contains(&lock_holder(core)),
+        (None, _) => {
+            let record = core.host.get(GroupId::CMS, &journal::key(id));
+            record.and_then(|record| Procedure::decode(&record.value).ok()).is_some_and(|other| {
+                matches!(other.state, ProcedureState::Superseded { .. }) || other.resumed > runner.procedure().resumed
+            })
+        }
     }
 }
 
@@ -338,28 +335,25 @@ fn order(core: &mut Core, ticket: Ticket, group: GroupId, order: Order) {
     }
 }
 
-fn finish(core: &mut Core, report: Report, stopped: Option<String>) {
+fn finish(core: &mut Core, report: &Report, stopped: Option<&StopReason>) {
     let id = core.procedures.runner.as_ref().map(|runner| runner.procedure().plan.id).unwrap_or_default();
     core.procedures.awaited.clear();
     core.procedures.next_look = None;
+    let what = &report.what;
+    core.procedures.stopped.remove(&id);
     match stopped {
-        None => {
-            core.event(Level::Info, "procedure-ended", format!("{}: {}", report.what, report.state));
-            core.procedures.stopped.remove(&id);
+        None => core.event(Level::Info, "procedure-ended", format!("{what}: {}", report.state)),
+        Some(StopReason::Replaced) => {
+            let text =
+                "it goes on at another server, or another procedure has taken its place; see `pairline procedure list`";
+            core.event(Level::Warn, "procedure-replaced", format!("{what}: {text}"));
         }
         Some(why) => {
-            core.event(
-                Level::Error,
-                "procedure-stopped",
-                format!("{}: {why}; resume it with `pairline procedure resume`", report.what),
-            );
-            core.procedures.stopped.insert(id, why);
+            let text = format!("{what}: {why}; resume it with `pairline procedure resume`");
+            core.event(Level::Error, "procedure-stopped", text);
+            core.procedures.stopped.insert(id, why.to_string());
         }
     }
-    while core.procedures.reports.len() >= 100 {
-        core.procedures.reports.pop_first();
-    }
-    core.procedures.reports.insert(id, report);
 }
 
 fn try_fence(core: &mut Core, ticket: Ticket, pool: PoolId, path: FencePath) {
@@ -506,7 +500,8 @@ pub async fn background(cx: TaskCx, work: Background) {
         }
         Background::TakeOver { procedure } => {
             let unasked = cx.with(|core| crate::config::planted!(core.config, TakenOverUnasked));
-            if unasked || crate::copies::of_pool(&cx).await.runs.is_none() {
+            let together = crate::copies::of_pool(&cx).await;
+            if unasked || (together.runs.is_none() && !together.doubtful) {
                 cx.with(|core| take_over(core, procedure));
             }
         }

@@ -216,6 +216,56 @@ fn a_procedure_goes_on_when_the_server_dies_that_runs_it() {
     }
 }
 
+/// West takes over from a dead east; the server that was asked and runs it stands still after its first record. With the number of the
+/// request at that server.
+fn stands_still_in_a_failover() -> (Pool, usize, u64) {
+    let mut pair = with_users();
+    (0..3).for_each(|at| pair.kill(at));
+    pair.run(35_000);
+    pair.disk_ms = 60;
+    let ran = pair.led(GroupId::CMS)[0].0;
+    let request = pair.begin(ran, fail_over(true));
+    pair.until("it runs", |pair| pair.stored(ran, "running"));
+    assert_eq!(runs_at(&pair), Some(ran));
+    pair.freeze(ran);
+    (pair, ran, request)
+}
+
+#[test]
+fn a_procedure_is_not_taken_from_a_server_that_stands_still_for_a_moment() {
+    let (mut pair, ran, request) = stands_still_in_a_failover();
+    pair.run(2_000);
+    assert_eq!(runs_at(&pair), None, "nobody goes on with it yet");
+    pair.thaw(ran);
+    let all = pair.all_groups();
+    pair.until("west serves all", |pair| pair.serves(WEST, &all));
+    pair.until("it is done", |pair| procedures(pair, ran)[0].state == "done");
+    for at in 3..6 {
+        assert!(!pair.fronts[at].told.contains(&"procedure-taken-over"), "{at}: {:?}", pair.fronts[at].told);
+    }
+    pair.until("it is answered", |pair| pair.fronts[ran].replies.contains_key(&request));
+    let reply = pair.fronts[ran].replies.remove(&request);
+    assert!(matches!(reply, Some(Ok(Reply::Procedure(_)))), "{reply:?}");
+}
+
+#[test]
+fn who_asked_is_told_that_another_server_goes_on_with_it() {
+    let (mut pair, ran, request) = stands_still_in_a_failover();
+    pair.until("another goes on with it", |pair| runs_at(pair).is_some());
+    // It still knows nothing of that, and what it wants next is refused by whoever leads now.
+    pair.thaw(ran);
+    pair.until("it is answered", |pair| pair.fronts[ran].replies.contains_key(&request));
+    match pair.fronts[ran].replies.remove(&request) {
+        Some(Ok(Reply::Procedure(view))) => assert!(["running", "done"].contains(&view.state.as_str()), "{view:?}"),
+        other => panic!("it was carried out, elsewhere: {other:?}"),
+    }
+    let all = pair.all_groups();
+    pair.until("west serves all", |pair| pair.serves(WEST, &all));
+    pair.until("it is done", |pair| procedures(pair, ran)[0].state == "done");
+    let told = &pair.fronts[ran].told;
+    assert!(told.contains(&"procedure-replaced") && !told.contains(&"procedure-stopped"), "{told:?}");
+}
+
 #[test]
 fn a_leader_that_stood_still_does_not_take_what_the_next_one_wrote_for_another_history() {
     let mut pair = with_users();

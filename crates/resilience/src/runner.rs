@@ -302,6 +302,9 @@ pub struct Runner {
     replaced: Option<Procedure>,
     /// What the next write demands of the lock.
     lock: LockCheck,
+    /// Nothing of this run is written yet. Its first record takes the lock, also where the procedure holds it: what a run of it wrote
+    /// before is then refused from there on.
+    unclaimed: bool,
     work: Vec<StepWork>,
     fences: Vec<(Ticket, FencePath)>,
     deadline: Option<Millis>,
@@ -403,6 +406,7 @@ impl Runner {
             journal: None,
             replaced: None,
             lock: LockCheck::Free,
+            unclaimed: true,
             work: Vec::new(),
             fences: Vec::new(),
             deadline: None,
@@ -598,8 +602,8 @@ impl Runner {
         let mut writes = vec![(key(id), Some(self.procedure.encode()))];
         if self.procedure.state.is_over() {
             writes.push((lock_key(), None));
-        } else if !self.is_journalled() {
-            // Written once: its version then says to every later write that nobody else had it meanwhile.
+        } else if self.unclaimed {
+            // Written once by each run: its version then says to every later write that nobody else had it meanwhile.
             writes.push((lock_key(), Some(encode_lock(id))));
         }
         let replaced = self.replaced.take();

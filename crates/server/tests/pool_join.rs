@@ -3,14 +3,12 @@
 
 use super::people;
 use super::processes;
-use super::support;
 
-use people::{all_served, change, contact, with_phones};
+use people::{all_served, change, phones_at, with_phones};
 use processes::{Pool, Running};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use support::wait_for;
 
 /// An invitation that waits: where, and with which token.
 struct Invited {
@@ -110,6 +108,7 @@ fn a_machine_joins_with_a_token_that_works_once() {
 #[test]
 fn a_witness_is_replaced_by_an_invitation_and_gets_no_secret() {
     let mut pool = Pool::witnessed();
+    let _phones = phones_at(&pool, 2);
     pool.kill(2);
     let name = pool.topology.server[2].name.clone();
     let invited = invite(&pool, &name);
@@ -128,7 +127,7 @@ fn a_witness_is_replaced_by_an_invitation_and_gets_no_secret() {
     assert!(view.pools[0].servers[2].witness && view.pools[0].servers[2].up, "{view:?}");
     // It votes: one of the two that hold data may die.
     pool.kill(0);
-    wait_for("a change", || pool.ask(1, &contact("user0", 1)).ok());
+    change(&pool, &[1], 1);
 }
 
 #[test]

@@ -318,14 +318,13 @@ async fn watch(cx: &TaskCx, id: u128) -> Result<Reply, Problem> {
         cx.sleep(10).await;
     }
     cx.with(|core| {
-        let running = core.procedures.runner.as_ref().map(|runner| runner.procedure().clone());
-        let found = running.filter(|procedure| procedure.plan.id == id);
-        let left_nothing = core.procedures.runner.as_ref().is_some_and(|runner| {
-            runner.is_over() && !runner.is_journalled() && core.procedures.stopped.contains_key(&id)
-        });
-        if left_nothing && let Some(found) = &found {
-            return Err(not_carried_out(core, found));
+        let runner = core.procedures.runner.as_ref().filter(|runner| runner.procedure().plan.id == id);
+        let left_nothing =
+            |runner: &&Runner| runner.is_over() && !runner.is_journalled() && core.procedures.stopped.contains_key(&id);
+        if let Some(runner) = runner.filter(left_nothing) {
+            return Err(not_carried_out(core, runner.procedure()));
         }
+        let found = stored(core).into_iter().find(|procedure| procedure.plan.id == id);
         found.map(|procedure| Reply::Procedure(view(core, &procedure))).ok_or_else(|| no_such(&format!("{id:032x}")))
     })
 }

@@ -34,7 +34,9 @@ pub struct Front {
     pub sip: Vec<(Flow, Bytes)>,
     pub frozen: bool,
     waiting: Vec<Input>,
-    replies: BTreeMap<u64, Result<Reply, Problem>>,
+    pub replies: BTreeMap<u64, Result<Reply, Problem>>,
+    /// What it told its administrator, oldest first: names of events.
+    pub told: Vec<&'static str>,
     boot: u64,
     born: u64,
 }
@@ -370,6 +372,7 @@ impl Pool {
             Output::Resolve { id, .. } => self.take(at, Input::Resolved { id, addresses: Ok(Vec::new()) }),
             Output::Fatal { reason } => panic!("server {at}: {reason}"),
             Output::Sip { flow, message } => front.sip.push((flow, message)),
+            Output::Event(event) => front.told.push(event.name),
             _ => {}
         }
     }
@@ -450,11 +453,12 @@ impl Pool {
         panic!("no answer in a virtual minute");
     }
 
-    /// A command whose answer nobody waits for.
-    pub fn begin(&mut self, at: usize, command: Command) {
+    /// A command whose answer nobody waits for; under which number it will be in the server's replies.
+    pub fn begin(&mut self, at: usize, command: Command) -> u64 {
         self.requests += 1;
         let (request, actor) = (self.requests, Actor::Administrator("anna".to_owned()));
         self.give(at, Input::Admin { request, actor, command });
+        request
     }
 
     /// Whether the journal at a server has a procedure in that state.

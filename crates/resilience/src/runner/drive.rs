@@ -28,6 +28,7 @@ impl Runner {
             Ok(()) => {
                 self.journal = None;
                 self.lock = LockCheck::Held(self.procedure.plan.id);
+                self.unclaimed = false;
                 match self.at {
                     At::Intent => {
                         self.at = At::Working;

@@ -63,7 +63,7 @@ pub enum LayoutError {
     },
     /// One server of a deployment lies there.
     #[error(
-        "{0} is the folder of a server that joined a deployment, and has its data; nothing was touched. Start it with `pairline server --config`, or choose another folder with --data DIR"
+        "{0} is the folder of a server that joined a deployment, and has its data; nothing was touched. Start it with `pairline server --config {0}/servers/NAME/server.toml`, or choose another folder with --data DIR"
     )]
     OneServer(PathBuf),
     /// The file system refused.
