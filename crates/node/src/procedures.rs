@@ -132,6 +132,9 @@ impl Procedures {
 pub fn begin(core: &mut Core, runner: Runner) {
     core.procedures.awaited.clear();
     let procedure = runner.procedure();
+    // An earlier run of the same procedure here may have been overtaken by one at another server.
+    let id = procedure.plan.id;
+    core.procedures.lock = core.procedures.lock.filter(|(holder, _)| *holder != id);
     core.procedures.sign_ins = crate::sign_in::SignIns::of(&procedure.plan, procedure.started);
     core.procedures.runner = Some(runner);
 }
