@@ -3,7 +3,7 @@
 
 use super::pool_rig as pool;
 
-use pairline_group::io::Alarm;
+use pairline_group::io::{Alarm, HostInput};
 use pairline_group::{GroupId, HostConfig, PoolId, ServerId, placement};
 use pool::{GROUP, Pool};
 use std::collections::BTreeSet;
@@ -299,6 +299,25 @@ fn a_pool_grows_from_one_server_to_five_and_back() {
             assert_eq!(pool.value(leader, "s5").as_deref(), Some("x"));
             pool.assert_equal();
         }
+    }
+}
+
+#[test]
+fn a_leader_that_is_to_go_passes_on_to_another_where_the_one_that_should_lead_is_drained() {
+    for seed in 0..6 {
+        let mut pool = grown(seed);
+        let leader = pool.leader().unwrap();
+        let new = pool.add();
+        let stay: Vec<usize> = (0..=new).filter(|at| *at != leader).collect();
+        let ids: Vec<ServerId> = stay.iter().map(|at| pool.members[*at].cfg.server).collect();
+        let meant = placement::leaders(&[GROUP], &ids)[&GROUP];
+        let meant = stay.iter().copied().find(|at| pool.members[*at].cfg.server == meant).unwrap();
+        pool.input(meant, HostInput::Drain { on: true });
+        pool.servers(&stay);
+        pool.live(15_000);
+        assert_eq!(pool.replicas(), (stay.into_iter().collect(), BTreeSet::new()), "seed {seed}: {leader} is to go");
+        assert!(removed(&pool, leader));
+        assert_ne!(pool.leader(), Some(meant), "it is drained");
     }
 }
 

@@ -57,14 +57,14 @@ pub fn waits(core: &Core, user: &Aor) -> bool {
     unknown && place::asked_for(core, GroupId::CMS).is_none()
 }
 
-/// Where a user is served whom this server does not know.
+/// Where a user is served whom this server does not know. Nobody's group: what is read or written there would be another's.
 pub fn unknown(core: &Core) -> Place {
     if !core.knows.is_in_doubt() {
         return Place::NoSuchUser;
     }
     match place::asked_for(core, GroupId::CMS) {
-        Some(server) => Place::Elsewhere { group: GroupId::CMS, at: Peer::Server(server) },
-        None => Place::Unavailable { group: GroupId::CMS, pool: core.pool },
+        Some(server) => Place::Elsewhere { group: None, at: Peer::Server(server) },
+        None => Place::Unavailable { group: None, pool: core.pool },
     }
 }
 

@@ -48,25 +48,25 @@ pub fn of_group(core: &Core, group: GroupId) -> Place {
     let limited = ours && core.modes.resiliency(serving);
     match core.host.role(group) {
         Some(Role::Active) if limited => Place::Resiliency { group },
-        Some(Role::Active) => Place::Unavailable { group, pool: serving },
+        Some(Role::Active) => Place::Unavailable { group: Some(group), pool: serving },
         Some(Role::Backup | Role::Fenced) if serving != core.pool => {
             // Heartbeats decide before the link does: a frozen server keeps its connection open.
             let at = at_other(core, group, serving);
             if limited {
                 Place::Resiliency { group }
             } else if core.peer_flow(at).is_some() {
-                Place::Elsewhere { group, at }
+                Place::Elsewhere { group: Some(group), at }
             } else {
-                Place::Unavailable { group, pool: serving }
+                Place::Unavailable { group: Some(group), pool: serving }
             }
         }
-        Some(_) => Place::Unavailable { group, pool: serving },
+        Some(_) => Place::Unavailable { group: Some(group), pool: serving },
         // Who has a copy knows who serves.
         None if core.partner() == Some(group.pool) && asked_for(core, group).is_some() => in_this_pool(core, group),
         None if core.peer_flow(Peer::Pool(group.pool)).is_some() => {
-            Place::Elsewhere { group, at: Peer::Pool(group.pool) }
+            Place::Elsewhere { group: Some(group), at: Peer::Pool(group.pool) }
         }
-        None => Place::Unavailable { group, pool: group.pool },
+        None => Place::Unavailable { group: Some(group), pool: group.pool },
     }
 }
 
@@ -83,13 +83,13 @@ fn at_other(core: &Core, group: GroupId, serving: PoolId) -> Peer {
 fn in_this_pool(core: &Core, group: GroupId) -> Place {
     let limited = || core.modes.resiliency(core.pool) || is_long_leaderless(core, group);
     match asked_for(core, group) {
-        Some(server) => Place::Elsewhere { group, at: Peer::Server(server) },
+        Some(server) => Place::Elsewhere { group: Some(group), at: Peer::Server(server) },
         None if core.host.role(group).is_some() && limited() => Place::Resiliency { group },
         None if limited() => match with_copy(core, group) {
-            Some(server) => Place::Elsewhere { group, at: Peer::Server(server) },
-            None => Place::Unavailable { group, pool: core.pool },
+            Some(server) => Place::Elsewhere { group: Some(group), at: Peer::Server(server) },
+            None => Place::Unavailable { group: Some(group), pool: core.pool },
         },
-        None => Place::Unavailable { group, pool: core.pool },
+        None => Place::Unavailable { group: Some(group), pool: core.pool },
     }
 }
 

@@ -32,9 +32,9 @@ pub enum Place {
     },
     /// Served by other servers, and the link to them is up: send over [`Cx::peer_flow`].
     Elsewhere {
-        /// The user's group.
-        group: GroupId,
-        /// Who serves: another pool, or the server of this one that leads the group.
+        /// The user's group; `None` if this server does not know whether there is such a user.
+        group: Option<GroupId>,
+        /// Who serves: another pool, or the server of this one that leads the group. Or who knows whether there is such a user.
         at: Peer,
     },
     /// Nobody who can be reached serves the user in full and this pool is in resiliency mode for it: bindings are guest bindings,
@@ -45,8 +45,9 @@ pub enum Place {
     },
     /// The serving pool cannot be reached and the detection interval is not over.
     Unavailable {
-        /// The user's group: if a copy is here, it can be read to tell who asks.
-        group: GroupId,
+        /// The user's group: if a copy is here, it can be read to tell who asks. `None` if nobody can be asked now whether there is such
+        /// a user.
+        group: Option<GroupId>,
         /// The pool that should serve.
         pool: PoolId,
     },

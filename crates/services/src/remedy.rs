@@ -47,6 +47,9 @@ pub enum CommandError {
     /// The serving pool cannot be reached.
     #[error("pool {0}, which serves the user, cannot be reached")]
     Unreachable(String),
+    /// This server has just come back, and lacks users perhaps; nobody who knows them all could be asked.
+    #[error("whether there is a user {0} is not known here yet")]
+    NotKnownYet(String),
     /// A stored record is of a newer build or damaged.
     #[error("a stored record of {0} cannot be read by this build")]
     Unreadable(String),
@@ -68,6 +71,7 @@ impl CommandError {
             CommandError::NotThere(_) => "not-there",
             CommandError::Limited(_) => "resiliency-mode",
             CommandError::Unreachable(_) => "pool-unreachable",
+            CommandError::NotKnownYet(_) => "not-known-yet",
             CommandError::Unreadable(_) => "record-unreadable",
             CommandError::Refused(_) => "not-written",
         }
@@ -75,7 +79,7 @@ impl CommandError {
 
     /// Whether the same command may succeed a moment later without anybody doing anything.
     pub fn passes(&self) -> bool {
-        matches!(self, CommandError::Limited(_) | CommandError::Unreachable(_))
+        matches!(self, CommandError::Limited(_) | CommandError::Unreachable(_) | CommandError::NotKnownYet(_))
             || matches!(
                 self,
                 CommandError::Refused(
@@ -95,7 +99,10 @@ impl CommandError {
             CommandError::BadUser(_) | CommandError::BadValue { .. } => 400,
             CommandError::NoSuchUser(_) | CommandError::NoSuchPool(_) | CommandError::NotThere(_) => 404,
             CommandError::Exists { .. } | CommandError::ListFull(_) => 409,
-            CommandError::Limited(_) | CommandError::Unreachable(_) | CommandError::Refused(_) => 503,
+            CommandError::Limited(_)
+            | CommandError::Unreachable(_)
+            | CommandError::NotKnownYet(_)
+            | CommandError::Refused(_) => 503,
             CommandError::Unreadable(_) => 500,
         }
     }
@@ -114,6 +121,7 @@ impl CommandError {
                 "repeat when the serving pool is back, or after `pairline pool failover` of the lost pool"
             }
             CommandError::Unreachable(_) => "see `pairline pool status`; repeat when the pool is reachable",
+            CommandError::NotKnownYet(_) => "repeat the command; if that does not help, see `pairline pool health`",
             CommandError::Unreadable(_) => "update this server to the build that wrote the record",
             CommandError::Refused(Refusal::OutcomeUnknown) => "look whether the change is there before repeating it",
             CommandError::Refused(_) => "repeat the command; a change that was half done is completed then",
@@ -133,8 +141,11 @@ pub(crate) struct Readable {
 pub(crate) fn readable<C: Cx>(cx: &C, user: &Aor) -> Result<Readable, CommandError> {
     match cx.place(user) {
         Place::NoSuchUser => Err(CommandError::NoSuchUser(user.as_str().to_owned())),
-        Place::Here { group } | Place::Elsewhere { group, .. } => Ok(Readable { group, read_only: false }),
+        Place::Here { group } | Place::Elsewhere { group: Some(group), .. } => Ok(Readable { group, read_only: false }),
         Place::Resiliency { group } => Ok(Readable { group, read_only: true }),
+        Place::Elsewhere { group: None, .. } | Place::Unavailable { group: None, .. } => {
+            Err(CommandError::NotKnownYet(user.as_str().to_owned()))
+        }
         Place::Unavailable { pool, .. } => Err(CommandError::Unreachable(cx.view().pool_label(pool))),
     }
 }

@@ -102,7 +102,7 @@ fn unknown_user_and_wrong_password_look_the_same() {
 fn a_challenge_tells_nothing_of_whether_and_where_the_user_is() {
     let fake = Fake::new();
     let carol = aor("sip:carol@pairline.test");
-    fake.set_place(&carol, Place::Unavailable { group: group_of(WEST, &carol), pool: WEST });
+    fake.set_place(&carol, Place::Unavailable { group: Some(group_of(WEST, &carol)), pool: WEST });
     let before = fake.0.borrow().once;
     let tags: std::collections::BTreeSet<Vec<u8>> = ["alice", "alice", "carol", "carol", "nobody", "nobody"]
         .into_iter()
@@ -316,7 +316,7 @@ fn a_caller_served_elsewhere_is_authenticated_there() {
     assert!(!task.is_running());
     assert_eq!(last(&fake).0, 480);
     // Nobody can tell: come back later.
-    fake.set_place(&carol, Place::Unavailable { group: group_of(WEST, &carol), pool: WEST });
+    fake.set_place(&carol, Place::Unavailable { group: Some(group_of(WEST, &carol)), pool: WEST });
     let task = client("carol").invite(&fake, "bob");
     assert!(!task.is_running());
     assert_eq!(last(&fake).0, 500);

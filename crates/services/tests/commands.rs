@@ -8,7 +8,7 @@ use common::{EAST, Fake, WEST, aor, group_of, now};
 use pairline_group::io::Refusal;
 use pairline_group::{GroupId, OpId, PoolId};
 use pairline_services::contacts::{self, SettingsChange};
-use pairline_services::cx::{Place, Reach};
+use pairline_services::cx::{Peer, Place, Reach};
 use pairline_services::records::{Contact, Credential, credential_key};
 use pairline_services::remedy::CommandError;
 use pairline_services::users::{self, Added, NewUser};
@@ -263,6 +263,28 @@ fn in_resiliency_mode_everything_is_read_and_nothing_changed() {
         assert!(error.remedy().contains("failover"));
     }
     assert_eq!(fake.0.borrow().commits.len(), commits);
-    fake.set_place(&alice, Place::Unavailable { group: group_of(EAST, &alice), pool: WEST });
+    fake.set_place(&alice, Place::Unavailable { group: Some(group_of(EAST, &alice)), pool: WEST });
     assert_eq!(now(contacts::list(&fake, &alice)).unwrap_err().kind(), "pool-unreachable");
+}
+
+#[test]
+fn what_is_changed_of_a_user_who_is_not_known_yet_is_refused_and_not_written_into_another_group() {
+    let fake = Fake::new();
+    let alice = aor("sip:alice@pairline.test");
+    for place in
+        [Place::Elsewhere { group: None, at: Peer::Pool(WEST) }, Place::Unavailable { group: None, pool: EAST }]
+    {
+        fake.set_place(&alice, place);
+        let refused = [
+            now(contacts::list(&fake, &alice)).map(drop),
+            now(contacts::put(&fake, &alice, "dave", &Contact::default(), None)),
+            now(contacts::remove(&fake, &alice, "bob", None)),
+            now(contacts::change_settings(&fake, &alice, &SettingsChange::default())).map(drop),
+        ];
+        for result in refused {
+            let error = result.unwrap_err();
+            assert_eq!((error.kind(), error.status(), error.passes()), ("not-known-yet", 503, true));
+        }
+    }
+    assert_eq!(fake.0.borrow().commits.len(), 0);
 }

@@ -32,7 +32,7 @@ fn emergency_calls_need_no_mode_and_no_password() {
     routes(&fake, &[("urn:service:sos", "sip:bob@pairline.test")]);
     device(&fake, "bob", "127.0.0.1:7101", "");
     for place in [
-        Place::Unavailable { group: group_of(WEST, &aor("sip:carol@pairline.test")), pool: WEST },
+        Place::Unavailable { group: Some(group_of(WEST, &aor("sip:carol@pairline.test"))), pool: WEST },
         Place::Resiliency { group: group_of(WEST, &aor("sip:carol@pairline.test")) },
         Place::NoSuchUser,
     ] {

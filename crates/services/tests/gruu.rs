@@ -200,7 +200,7 @@ fn a_temporary_one_is_good_on_every_server_and_cannot_be_forged() {
     assert_eq!(uri(&temporary.replace("pairline.test", "other.test")), None, "bound to its domain");
     // The pool that serves the user opens it, whoever gave it out.
     let west = Fake::new();
-    west.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), at: Peer::Pool(WEST) });
+    west.set_place(&aor(BOB), Place::Elsewhere { group: Some(group_of(WEST, &aor(BOB))), at: Peer::Pool(WEST) });
     let lines = ["Contact: <sip:alice@127.0.0.1:7001>"];
     let task = client("alice").request(&west, "INVITE", &temporary, &format!("<{temporary}>"), &lines, "");
     assert!(task.is_running());

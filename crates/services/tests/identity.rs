@@ -105,7 +105,7 @@ fn what_a_peer_asserts_stays_and_what_anybody_else_does_goes() {
     let private = ["P-Asserted-Identity: <sip:+4930@gw.example>", "Privacy: critical;id"];
     assert!(from(&fake, "sip:anonymous@anonymous.invalid", gateway, BOB, &private).is_running());
     assert!(!sent(&fake).has(Name::PAssertedIdentity));
-    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), at: Peer::Pool(WEST) });
+    fake.set_place(&aor(BOB), Place::Elsewhere { group: Some(group_of(WEST, &aor(BOB))), at: Peer::Pool(WEST) });
     assert!(from(&fake, "sip:anonymous@anonymous.invalid", gateway, BOB, &private).is_running());
     assert!(sent(&fake).has(Name::PAssertedIdentity), "the other pool is inside the trust domain");
 }
@@ -113,7 +113,7 @@ fn what_a_peer_asserts_stays_and_what_anybody_else_does_goes() {
 #[test]
 fn a_peers_caller_without_a_name_crosses_the_link_as_vouched_for() {
     let fake = world();
-    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(WEST, &aor(BOB)), at: Peer::Pool(WEST) });
+    fake.set_place(&aor(BOB), Place::Elsewhere { group: Some(group_of(WEST, &aor(BOB))), at: Peer::Pool(WEST) });
     let gateway = flow(Transport::Tcp, "192.0.2.7:4000", 5);
     assert!(from(&fake, "sip:+4930@gw.example", gateway, BOB, &[]).is_running());
     let crossing = sent(&fake);

@@ -308,7 +308,10 @@ fn a_new_server_takes_new_numbers_and_tells_everything() {
         }
     }
     // A server that does not serve the user leaves it to the one that does.
-    fake.set_place(&aor(BOB), Place::Elsewhere { group: group_of(common::EAST, &aor(BOB)), at: Peer::Pool(WEST) });
+    fake.set_place(
+        &aor(BOB),
+        Place::Elsewhere { group: Some(group_of(common::EAST, &aor(BOB))), at: Peer::Pool(WEST) },
+    );
     register_elsewhere(&fake);
     assert!(told(&fake).is_empty());
     assert!(fake.0.borrow().watching.is_empty());
@@ -374,7 +377,7 @@ fn the_serving_pool_answers_and_notifies_through_the_other() {
     // At west, whose clients' home is east.
     let west = Fake::new();
     let bob = aor(BOB);
-    west.set_place(&bob, Place::Elsewhere { group: group_of(WEST, &bob), at: Peer::Pool(WEST) });
+    west.set_place(&bob, Place::Elsewhere { group: Some(group_of(WEST, &bob)), at: Peer::Pool(WEST) });
     let mut watcher = watcher();
     watcher.flow = flow(Transport::Tcp, "127.0.0.1:7501", 5);
     let task = subscribe(&west, &mut watcher, BOB, &[]);

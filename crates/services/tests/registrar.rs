@@ -225,7 +225,7 @@ fn while_the_group_moves_the_registrar_looks_again() {
     let extra = ["Contact: <sip:a@127.0.0.1:7001>"];
     let mut task = phone.request(&fake, "REGISTER", "sip:pairline.test", "<sip:alice@pairline.test>", &extra, "");
     assert!(task.is_running());
-    fake.set_place(&aor(ALICE), Place::Elsewhere { group: group_of(EAST, &aor(ALICE)), at: Peer::Pool(WEST) });
+    fake.set_place(&aor(ALICE), Place::Elsewhere { group: Some(group_of(EAST, &aor(ALICE))), at: Peer::Pool(WEST) });
     task.advance(500);
     let (_, hop, sent) = fake.0.borrow().sent[0].clone();
     assert_eq!(hop, peer_flow());
@@ -291,8 +291,8 @@ fn when_the_serving_pool_is_away_the_client_is_told_to_come_back() {
     let fake = Fake::new();
     let carol = aor("sip:carol@pairline.test");
     for (place, link) in [
-        (Place::Unavailable { group: group_of(WEST, &carol), pool: WEST }, true),
-        (Place::Elsewhere { group: group_of(WEST, &carol), at: Peer::Pool(WEST) }, false),
+        (Place::Unavailable { group: Some(group_of(WEST, &carol)), pool: WEST }, true),
+        (Place::Elsewhere { group: Some(group_of(WEST, &carol)), at: Peer::Pool(WEST) }, false),
     ] {
         fake.set_place(&carol, place);
         fake.0.borrow_mut().peer_up = link;

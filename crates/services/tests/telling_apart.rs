@@ -68,7 +68,7 @@ impl Known {
         let group = group_of(WEST, &carol);
         match self {
             Resiliency => fake.set_place(&carol, Place::Resiliency { group }),
-            Unavailable => fake.set_place(&carol, Place::Unavailable { group, pool: WEST }),
+            Unavailable => fake.set_place(&carol, Place::Unavailable { group: Some(group), pool: WEST }),
             LinkDown => fake.0.borrow_mut().peer_up = false,
             _ => {}
         }

@@ -235,7 +235,7 @@ fn as_proxy(row: &Row) -> Does {
         flow = udp(DEVICE);
         if let Whose::User(user) = classify(&fake.view(), message.to().uri) {
             drop(bytes.splice(line_end..line_end, offered(user.user()).into_bytes()));
-            fake.set_place(&user, Place::Elsewhere { group: group_of(WEST, &user), at: Peer::Pool(WEST) });
+            fake.set_place(&user, Place::Elsewhere { group: Some(group_of(WEST, &user)), at: Peer::Pool(WEST) });
         }
     } else {
         drop(bytes.splice(line_end..line_end, ASSERTED.bytes()));

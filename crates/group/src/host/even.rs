@@ -116,15 +116,19 @@ impl Host {
         self.with(passing.group, |instance, _| instance.keep());
     }
 
-    /// The first group that another server should lead, and can.
+    /// The first group that another server should lead, and can. Of one that this server should have no copy of any more, any other that
+    /// should have one: the one that is meant to lead may be drained, or away.
     fn next_to_pass(&self) -> Option<(GroupId, ReplicaId)> {
         self.groups.values().find_map(|instance| {
             let wanted = self.even.wanted.get(&instance.group).copied();
-            if !self.even.drained {
+            let placed = self.moves.placed.get(&instance.group).map(|wanted| &wanted.voters);
+            let stays = placed.is_none_or(|placed| placed.contains(&self.cfg.server));
+            if stays && !self.even.drained {
                 let wanted = wanted.filter(|wanted| *wanted != self.cfg.server)?;
                 return Some((instance.group, self.could_lead(instance, wanted)?));
             }
-            let others = instance.replicas(self.now).into_iter().map(|status| status.server);
+            let replicas = instance.replicas(self.now).into_iter().map(|status| status.server);
+            let others = replicas.filter(|server| stays || placed.is_some_and(|placed| placed.contains(server)));
             let to = wanted.into_iter().chain(others).find_map(|server| self.could_lead(instance, server));
             Some((instance.group, to?))
         })

@@ -34,7 +34,7 @@ pub(super) struct Moves {
     /// Numbers of copies of this server that were taken from their group, as far as this process knows.
     gone: BTreeMap<GroupId, ReplicaId>,
     /// Where each group should be, as long as the servers of the pool are the same: every tick asks for it.
-    placed: BTreeMap<GroupId, Wanted>,
+    pub(super) placed: BTreeMap<GroupId, Wanted>,
 }
 
 impl Moves {

@@ -52,10 +52,8 @@ impl Kept {
     pub fn group(&self) -> Option<GroupId> {
         match self.place {
             Place::NoSuchUser => None,
-            Place::Here { group }
-            | Place::Resiliency { group }
-            | Place::Elsewhere { group, .. }
-            | Place::Unavailable { group, .. } => Some(group),
+            Place::Here { group } | Place::Resiliency { group } => Some(group),
+            Place::Elsewhere { group, .. } | Place::Unavailable { group, .. } => group,
         }
     }
 

@@ -133,7 +133,7 @@ async fn of_party<C: Cx>(cx: &C, own: &Own<'_>) -> Option<Hop> {
     let target = Uri::parse(own.target).ok()?;
     let wall = cx.now().wall;
     let mut bindings = match cx.placed(&party).await {
-        Place::Here { group } | Place::Resiliency { group } | Place::Elsewhere { group, .. } => {
+        Place::Here { group } | Place::Resiliency { group } | Place::Elsewhere { group: Some(group), .. } => {
             targets::read_bindings(cx, group, &party).await
         }
         _ => Vec::new(),

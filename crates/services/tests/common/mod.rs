@@ -190,7 +190,7 @@ impl Fake {
             fake.set_password(&user, group);
         }
         let carol = aor("sip:carol@pairline.test");
-        fake.set_place(&carol, Place::Elsewhere { group: group_of(WEST, &carol), at: Peer::Pool(WEST) });
+        fake.set_place(&carol, Place::Elsewhere { group: Some(group_of(WEST, &carol)), at: Peer::Pool(WEST) });
         fake.set_password(&carol, group_of(WEST, &carol));
         fake
     }

@@ -204,8 +204,8 @@ pub fn level(world: &World) -> bool {
 /// What is not where it should be: a pool without the right voters, or a server with a copy that it should not have.
 pub fn misplaced(world: &World) -> Option<String> {
     let pools = 0..world.options.servers.len();
-    if let Some(pool) = pools.into_iter().find(|pool| !disks::is_whole(world, *pool)) {
-        return Some(format!("pool {pool} does not have the voters that it should have"));
+    if let Some((pool, what)) = pools.into_iter().find_map(|pool| Some((pool, disks::lacks(world, pool)?))) {
+        return Some(format!("pool {pool} does not have the voters that it should have: {what}"));
     }
     world.members().into_iter().find_map(|at| {
         let node = world.servers[at].node.as_ref()?;

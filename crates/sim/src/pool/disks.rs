@@ -158,16 +158,24 @@ fn leader(world: &World, pool: usize, group: GroupId) -> Option<usize> {
 
 /// Whether every group of a pool is led, with the voters that it should have, all of whom are heard.
 pub fn is_whole(world: &World, pool: usize) -> bool {
-    world.groups().into_iter().all(|group| {
-        let Some(at) = leader(world, pool, group) else { return false };
+    lacks(world, pool).is_none()
+}
+
+/// What a pool lacks to be whole.
+pub fn lacks(world: &World, pool: usize) -> Option<String> {
+    world.groups().into_iter().find_map(|group| {
+        let Some(at) = leader(world, pool, group) else { return Some(format!("nobody leads group {group}")) };
         let voters: BTreeSet<_> =
             checks::voters_in(world, pool, group).into_iter().map(|at| world.servers[at].id).collect();
-        world.servers[at].node.as_ref().is_some_and(|node| {
-            node.inspect(|core| {
-                let replicas = core.host.replicas(group);
-                let vote: BTreeSet<_> = replicas.iter().filter(|one| one.voter).map(|one| one.server).collect();
-                let heard = replicas.iter().filter(|one| one.voter).all(|one| one.heard);
-                core.host.moves() == 0 && vote == voters && heard
+        let node = world.servers[at].node.as_ref()?;
+        node.inspect(|core| {
+            let replicas = core.host.replicas(group);
+            let vote: BTreeSet<_> = replicas.iter().filter(|one| one.voter).map(|one| one.server).collect();
+            let heard = replicas.iter().filter(|one| one.voter).all(|one| one.heard);
+            let moves = core.host.moves();
+            let is_whole = moves == 0 && vote == voters && heard;
+            (!is_whole).then(|| {
+                format!("group {group}, led by server {at}: {vote:?} vote, {voters:?} should; all heard: {heard}; {moves} moves")
             })
         })
     })
