@@ -4,7 +4,7 @@
 
 use crate::pool::world::World;
 use crate::pool::{checks, clients};
-use pairline_group::{Body, Entry, GroupId, LineageItem};
+use pairline_group::{Body, Entry, Epoch, GroupId, LineageItem};
 
 /// A server applied an entry.
 pub fn applied(world: &mut World, at: usize, group: GroupId, entry: &Entry) {
@@ -62,9 +62,21 @@ pub fn look(world: &mut World) {
         if old > 0 && old < committing.len() {
             world.met("two pools served one group, in two epochs");
         }
-        if old == 0 && !committing.is_empty() {
+        let over = (0..world.options.servers.len()).all(|pool| has_learned(world, pool, group, epoch));
+        if old == 0 && over && !committing.is_empty() {
             world.pair.split.remove(&group);
             clients::whole(world, group);
         }
     }
+}
+
+/// Whether a pool cannot serve a group in an older epoch any more: a majority of its servers with copies knows of this one. While only some of them
+/// are away nobody commits there, and they may come back with what they knew.
+fn has_learned(world: &World, pool: usize, group: GroupId, epoch: Epoch) -> bool {
+    let voters = checks::voters_in(world, pool, group);
+    let knows = |at: &&usize| {
+        let node = world.servers[**at].node.as_ref().filter(|_| world.servers[**at].runs());
+        node.and_then(|node| node.inspect(|core| core.host.serving(group))).is_some_and(|(_, known)| known >= epoch)
+    };
+    voters.iter().filter(knows).count() > voters.len() / 2
 }
