@@ -247,9 +247,10 @@ pub fn nothing_is_stranded(world: &mut World) {
 /// Every procedure can be brought to its end.
 pub fn procedures_end(world: &mut World) {
     let mut said = String::new();
-    for _ in 0..RESUMES {
+    for round in 0..RESUMES {
+        // One that another holds up says so: whoever looks at the list sees both, and ends that one first.
         let open = open_procedures(world);
-        let Some(first) = open.first() else { return };
+        let Some(first) = open.get(round as usize % open.len().max(1)) else { return };
         if first.state == "stopped" && first.stopped.is_none() {
             return world.history.violate(6, format!("procedure {} has stopped without a reason", first.id));
         }
