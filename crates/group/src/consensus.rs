@@ -183,8 +183,8 @@ pub(crate) struct Consensus {
     yields: bool,
     /// What the leader keeps account of where there is a witness.
     witnessing: Witnessing,
-    /// What a leader says with its heartbeats.
-    note: Bytes,
+    /// What a leader says with its heartbeats, and since when that is so.
+    note: (Millis, Bytes),
     /// What may be sent now.
     outbox: Vec<ReplicaMessage>,
     /// What may be sent once everything up to the drain with that number is synced.
@@ -252,7 +252,7 @@ impl Consensus {
             hurry: None,
             yields: false,
             witnessing: Witnessing::default(),
-            note: Bytes::new(),
+            note: (0, Bytes::new()),
             outbox: Vec::new(),
             held: VecDeque::new(),
         };
@@ -302,6 +302,8 @@ impl Consensus {
         if raft.state == StateRole::Leader && self.lease.term() != raft.term {
             self.since.get_or_insert(raft.term);
             self.lease.begin(raft.term);
+            // What was so when this replica led before is not so any more.
+            self.note = (self.now, Bytes::new());
             self.witnessing.begin(self.now);
             self.settled_after = self.last();
             self.node.ping();
@@ -309,8 +311,8 @@ impl Consensus {
     }
 
     /// What this replica says with its heartbeats, while it leads.
-    pub(crate) fn say(&mut self, note: Bytes) {
-        self.note = note;
+    pub(crate) fn say(&mut self, now: Millis, note: Bytes) {
+        self.note = (now, note);
     }
 
     /// Whether this replica leads and has applied an entry of its own term, so that its state is complete.
@@ -591,7 +593,11 @@ impl Consensus {
         };
         for mut message in messages.filter(|message| !apart(message)) {
             if let ReplicaBody::Heartbeat { context, .. } = &mut message.body {
-                *context = lease::context(self.now, self.lease.told(self.now, message.to), &self.note).into();
+                // The note is older than this heartbeat, by as much as the other clock has gone on since.
+                let (since, note) = &self.note;
+                let age = self.now.saturating_sub(*since);
+                let told = self.lease.told(self.now, message.to).map(|told| told.saturating_sub(age));
+                *context = lease::context(self.now, told, note).into();
             }
             self.outbox.push(message);
         }

@@ -170,7 +170,7 @@ impl Instance {
                 last: self.state.position.seq,
                 behind: self.says_behind(cx.now),
             };
-            self.consensus.say(codec::encode(&word).into());
+            self.consensus.say(cx.now.mono, codec::encode(&word).into());
         }
         self.consensus.tick(cx.now.mono);
     }
