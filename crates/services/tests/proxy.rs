@@ -7,7 +7,7 @@ use common::sip::{client, device, last, statuses};
 use common::{EAST, Fake, Task, WEST, aor, flow, group_of, peer_flow, udp};
 use pairline_group::{Class, ServerId};
 use pairline_services::binding::{Binding, FlowRef};
-use pairline_services::cx::{Place, TaskEvent};
+use pairline_services::cx::{Peer, Place, TaskEvent};
 use pairline_services::metrics::Counter;
 use pairline_services::records::{Settings, settings_key};
 use pairline_sip::flow::Transport;
@@ -325,6 +325,23 @@ fn a_way_that_opens_unnoticed_is_found_by_the_last_look_of_a_hold() {
     assert_eq!(fake.0.borrow().sent[0].1.connection, 42);
     task.respond(0, 200, &[]);
     assert_eq!(statuses(&fake), [200]);
+}
+
+#[test]
+fn a_held_call_that_has_rung_goes_to_no_other_server_that_was_found_before() {
+    let fake = stranded_bob();
+    let bob = aor(BOB);
+    let mut task = client("alice").invite(&fake, "bob");
+    fake.set_place(&bob, Place::Elsewhere { group: Some(group_of(EAST, &bob)), at: Peer::Pool(WEST) });
+    task.deliver(TaskEvent::BindingsChanged);
+    assert_eq!(fake.0.borrow().sent[0].1.connection, 77);
+    fake.0.borrow_mut().peer_connection = 78;
+    task.deliver(TaskEvent::BindingsChanged);
+    task.respond(0, 180, &[]);
+    let branch = task.branch(0);
+    task.deliver(TaskEvent::TransportError(branch));
+    task.advance(8_000);
+    assert_eq!((fake.0.borrow().sent.len(), task.is_running()), (1, false), "the same devices would ring once more");
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Fork<'a, C: Cx> {
     /// The user whose new bindings may still be waited for.
     hold: Option<Aor>,
     hold_until: Option<Millis>,
+    /// It was held: what waits was found since.
+    held: bool,
     /// Who the sender says it is, where that is not proven.
     stranger: Option<&'a Aor>,
     /// Devices of that user were woken: what they register is tried at once, and nothing is final before the hold is over.
@@ -109,6 +111,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             redirects: Vec::new(),
             hold,
             hold_until: None,
+            held: false,
             stranger: None,
             waking: false,
             anew: false,
@@ -426,6 +429,10 @@ impl<'a, C: Cx> Fork<'a, C> {
             if self.cancelled || self.declined {
                 return self.answer();
             }
+            if self.held && self.legs.iter().any(|leg| leg.rang) {
+                // Found before it rang: another server leads to the same devices.
+                self.waiting.retain(|group| !group.iter().all(Hop::is_asked));
+            }
             if let Some(group) = self.waiting.pop_front() {
                 self.send_group(group);
                 continue;
@@ -441,6 +448,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 self.cx.count(Counter::ProxyHeld);
             }
             self.hold_until = Some(self.cx.now().mono + self.cx.view().proxy.hold_ms);
+            self.held = true;
             // What was written, or became reachable, while the legs were still open.
             self.look_again().await;
         }

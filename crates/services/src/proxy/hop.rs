@@ -54,6 +54,11 @@ impl Hop {
         self.alternates.iter_mut().for_each(|alternate| alternate.map_to(user, uri));
     }
 
+    /// Whether another server of the deployment is asked, which decides itself where the request goes.
+    pub fn is_asked(&self) -> bool {
+        self.flow.transport == Transport::Peer && self.routes.is_empty()
+    }
+
     /// Whether the other leads to the same device or server by the same way.
     pub fn is_same_way(&self, other: &Hop) -> bool {
         self.flow == other.flow && self.uri == other.uri && self.routes == other.routes

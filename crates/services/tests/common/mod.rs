@@ -57,6 +57,8 @@ pub struct World {
     pub watched: BTreeSet<String>,
     pub stranded: BTreeSet<u64>,
     pub peer_up: bool,
+    /// That of the link to other servers.
+    pub peer_connection: u64,
     /// Flows of this pool's servers count as its own.
     pub own_pool: PoolId,
     pub names: BTreeMap<Vec<u8>, Vec<Flow>>,
@@ -172,6 +174,7 @@ impl Fake {
             watched: BTreeSet::new(),
             stranded: BTreeSet::new(),
             peer_up: true,
+            peer_connection: peer_flow().connection,
             own_pool: EAST,
             names: BTreeMap::new(),
             resting: Resting::default(),
@@ -423,7 +426,8 @@ impl Cx for Fake {
     }
 
     fn peer_flow(&self, _: Peer) -> Option<Flow> {
-        self.0.borrow().peer_up.then(peer_flow)
+        let fake = self.0.borrow();
+        fake.peer_up.then(|| Flow { connection: fake.peer_connection, ..peer_flow() })
     }
 
     fn proven_names(&self, flow: Flow) -> Rc<[String]> {
