@@ -127,6 +127,33 @@ fn a_device_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
     assert_eq!(last(&fake).0, 200);
 }
 
+/// The same of one that has no GRUU: its contact, which the dialog knows, is bound to another flow.
+#[test]
+fn a_device_without_gruu_that_came_back_elsewhere_is_reached_inside_its_dialogs() {
+    let fake = Fake::new();
+    let mut bob = phone(7101);
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 5);
+    let lines = ["Contact: <sip:bob@127.0.0.1:7101;transport=tcp>"];
+    assert_eq!(bob.register(&fake, &lines).0, 200);
+    let invite = client("alice").invite(&fake, "bob");
+    drop(invite);
+    let route = fake.0.borrow().sent[0].2.record_routes().next().map(|r| format!("Route: {}", text(r.raw()))).unwrap();
+    fake.edit_view(|view| view.own.pool = WEST);
+    fake.0.borrow_mut().own_pool = WEST;
+    bob.flow = flow(Transport::Tcp, "127.0.0.1:7101", 6);
+    assert_eq!(bob.register(&fake, &lines).0, 200);
+    fake.0.borrow_mut().sent.clear();
+    let target = "sip:bob@127.0.0.1:7101;transport=tcp";
+    let bye = client("alice").message("BYE", target, "<sip:bob@pairline.test>;tag=d", &[&route], "");
+    let mut task = Task::start(&fake, bye, udp("127.0.0.1:7001"));
+    assert_eq!(fake.0.borrow().sent[0].1, peer_flow(), "the owner is asked first");
+    task.respond(0, 430, &[]);
+    assert_eq!(fake.0.borrow().sent[1].1, bob.flow);
+    // Once: what is said there is the answer.
+    task.respond(1, 430, &[]);
+    assert_eq!((fake.0.borrow().sent.len(), task.is_running()), (2, false));
+}
+
 /// The end of a call waits for a device whose connection has just gone: nobody can tell it later.
 #[test]
 fn a_bye_waits_for_a_device_that_is_about_to_come_back() {

@@ -90,7 +90,8 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
             hold.iter().for_each(|user| cx.watch_bindings(user));
             hop.alternates.extend(device(&cx, &request, &routes).await);
         }
-        return Fork::new(&cx, job, hold).run(vec![hop]).await;
+        let comes_back = to_user(&cx, &request).filter(|_| hop.flow.transport == Transport::Peer);
+        return Fork::new(&cx, job, hold).of_device(comes_back).run(vec![hop]).await;
     }
     // A remote target that is an address of record of ours goes to that user's devices.
     if routes.next.is_none()
@@ -99,7 +100,11 @@ pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) 
         return super::to_user(&cx, job, user).await;
     }
     replies::trying(&cx, &request);
-    let Some(hop) = next_hop(&cx, &request, &routes).await else {
+    let mut hop = came_back(&cx, &request, flow, &routes).await;
+    if hop.is_none() {
+        hop = next_hop(&cx, &request, &routes).await;
+    }
+    let Some(hop) = hop else {
         return replies::refuse(&cx, &request, 480, "Next Hop Not Found");
     };
     Fork::new(&cx, job, None).run(vec![hop]).await;
@@ -124,11 +129,33 @@ async fn device<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> Option<H
     }
 }
 
+/// The user of ours to whom a request goes.
+fn to_user<C: Cx>(cx: &C, request: &Message) -> Option<Aor> {
+    match classify(&cx.view(), request.to().uri) {
+        Whose::User(user) => Some(user),
+        _ => None,
+    }
+}
+
+/// The device at the far end, if our own Route names a flow to it that is gone from here: it may have registered the same contact on
+/// another since.
+async fn came_back<C: Cx>(cx: &C, request: &Message, arrival: Flow, routes: &RouteSet) -> Option<Hop> {
+    let kept = routes.flow.filter(|_| routes.next.is_none())?;
+    let own = kept.flow == arrival && kept.server == cx.view().own.server;
+    if own || cx.reach(&probe(kept)) != Reach::Stranded {
+        return None;
+    }
+    targets::by_contact(cx, &to_user(cx, request)?, request.request_uri()).await
+}
+
 /// Passes the ACK of a 2xx on (RFC 3261 §16.11): it has no transaction.
 pub async fn ack<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
     let mut hop = kept(&cx, &request, flow, &routes);
     if hop.is_none() {
         hop = device(&cx, &request, &routes).await;
+    }
+    if hop.is_none() {
+        hop = came_back(&cx, &request, flow, &routes).await;
     }
     if hop.is_none() {
         hop = next_hop(&cx, &request, &routes).await;

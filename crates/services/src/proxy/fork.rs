@@ -84,6 +84,9 @@ pub struct Fork<'a, C: Cx> {
     held: bool,
     /// Who the sender says it is, where that is not proven.
     stranger: Option<&'a Aor>,
+    /// Whose device the one hop leads to, inside a dialog; and whether the server that owned its flow says that it is gone.
+    device: Option<Aor>,
+    flow_gone: bool,
     /// Devices of that user were woken: what they register is tried at once, and nothing is final before the hold is over.
     waking: bool,
     /// Whether a leading server that is gone is the caller's affair, and whether it is gone.
@@ -113,6 +116,8 @@ impl<'a, C: Cx> Fork<'a, C> {
             hold_until: None,
             held: false,
             stranger: None,
+            device: None,
+            flow_gone: false,
             waking: false,
             anew: false,
             gone: false,
@@ -122,6 +127,11 @@ impl<'a, C: Cx> Fork<'a, C> {
     /// The same for a sender who has not proven to be that user: that nobody could be reached is not told to it.
     pub fn of_stranger(self, stranger: Option<&'a Aor>) -> Self {
         Fork { stranger, ..self }
+    }
+
+    /// A request inside a dialog: if its flow to the device of that user is gone, another of the same contact is looked for.
+    pub fn of_device(self, device: Option<Aor>) -> Self {
+        Fork { device, ..self }
     }
 
     /// A request whose callee has devices that were woken: it waits for them beside whatever rings (RFC 8599 §5.6).
@@ -263,6 +273,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         if another_way && self.try_alternate(branch) {
             return;
         }
+        self.flow_gone |= status == 430;
         if status >= 600 {
             self.declined = true;
             let reason = format!("SIP;cause={status};text=\"{}\"", default_reason(status));
@@ -437,6 +448,9 @@ impl<'a, C: Cx> Fork<'a, C> {
                 self.send_group(group);
                 continue;
             }
+            if self.flow_gone && self.find_device().await {
+                continue;
+            }
             let unreached = self.ended.iter().all(Ended::unreached);
             if self.hold_until.is_some() && (unreached || self.waking) {
                 return;
@@ -452,6 +466,15 @@ impl<'a, C: Cx> Fork<'a, C> {
             // What was written, or became reachable, while the legs were still open.
             self.look_again().await;
         }
+    }
+
+    /// Looks once for another flow to the device that the dialog is with (RFC 5626 §5.3: 430 says that the one is gone); whether it was sent there.
+    async fn find_device(&mut self) -> bool {
+        let Some(user) = self.device.take() else { return false };
+        let hop = targets::by_contact(self.cx, &user, self.job.request.request_uri()).await;
+        let Some(hop) = hop.filter(|hop| !self.tried.iter().any(|tried| tried.is_same_way(hop))) else { return false };
+        self.send(hop, self.breadth);
+        true
     }
 
     /// Tries whom redirections name, at once, however many legs still ring; what was tried before is not tried again, and who

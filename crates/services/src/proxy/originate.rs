@@ -6,7 +6,7 @@ use super::edge::probe;
 use super::hop::{self, Hop};
 use super::targets;
 use crate::binding::{Binding, FlowRef};
-use crate::cx::{Branch, Cx, Peer, Place, TaskEvent};
+use crate::cx::{Branch, Cx, Peer, TaskEvent};
 use crate::forward::via_value;
 use crate::ident::{HostIs, host_is};
 use crate::routes::read_flow_token;
@@ -120,31 +120,10 @@ async fn way<C: Cx>(cx: &C, own: &Own<'_>) -> Option<Hop> {
     if let Some(hop) = hop::to_binding(cx, &dialog).await {
         return Some(hop);
     }
-    of_party(cx, own).await
+    // The flow of the dialog is gone: a binding of the same contact may have another.
+    targets::by_contact(cx, &Aor::parse(own.party)?, own.target).await
 }
 
 fn bracketed(routes: &[Box<[u8]>]) -> Vec<Box<[u8]>> {
     routes.iter().map(|route| hop::bracketed(route)).collect()
-}
-
-/// The flow of the dialog is gone: a binding of the same contact may have another.
-async fn of_party<C: Cx>(cx: &C, own: &Own<'_>) -> Option<Hop> {
-    let party = Aor::parse(own.party)?;
-    let target = Uri::parse(own.target).ok()?;
-    let wall = cx.now().wall;
-    let mut bindings = match cx.placed(&party).await {
-        Place::Here { group } | Place::Resiliency { group } | Place::Elsewhere { group: Some(group), .. } => {
-            targets::read_bindings(cx, group, &party).await
-        }
-        _ => Vec::new(),
-    };
-    bindings.extend(cx.guests(&party));
-    for binding in bindings.iter().filter(|b| b.expires > wall) {
-        if Uri::parse(&binding.contact).is_ok_and(|uri| uri.equals(&target))
-            && let Some(hop) = hop::to_binding(cx, binding).await
-        {
-            return Some(hop);
-        }
-    }
-    None
 }

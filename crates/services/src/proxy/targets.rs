@@ -15,7 +15,7 @@ use crate::sips;
 use pairline_group::GroupId;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
-use pairline_sip::uri::Aor;
+use pairline_sip::uri::{Aor, Uri};
 
 /// Most users that one call is forwarded through.
 const MAX_FORWARDS: usize = 5;
@@ -214,6 +214,27 @@ pub async fn read_bindings<C: Cx>(cx: &C, group: GroupId, user: &Aor) -> Vec<Bin
         }
     }
     found
+}
+
+/// The device of a user with that contact: where a flow is gone that a dialog kept to, another may lead to it by now.
+pub async fn by_contact<C: Cx>(cx: &C, user: &Aor, contact: &[u8]) -> Option<Hop> {
+    let contact = Uri::parse(contact).ok()?;
+    let wall = cx.now().wall;
+    let mut bindings = match cx.placed(user).await {
+        Place::Here { group } | Place::Resiliency { group } | Place::Elsewhere { group: Some(group), .. } => {
+            read_bindings(cx, group, user).await
+        }
+        _ => Vec::new(),
+    };
+    bindings.extend(cx.guests(user));
+    for binding in bindings.iter().filter(|b| b.expires > wall) {
+        if Uri::parse(&binding.contact).is_ok_and(|uri| uri.equals(&contact))
+            && let Some(hop) = hop::to_binding(cx, binding).await
+        {
+            return Some(hop);
+        }
+    }
+    None
 }
 
 fn same_device(a: &Binding, b: &Binding) -> bool {
