@@ -684,6 +684,12 @@ impl Consensus {
         self.floor = index;
     }
 
+    /// The place in the log right before an index; `None` if it is not known any more, or if who decides has changed since.
+    pub(crate) fn place_before(&self, index: u64) -> Option<(u64, u64)> {
+        let before = index.checked_sub(1).filter(|_| self.changed_at < index)?;
+        Some((before, self.node.raft.raft_log.term(before).ok()?))
+    }
+
     /// Replicas that are there and need what is no longer kept, as the leader knows them.
     pub(crate) fn out_of_reach(&self) -> Vec<ReplicaId> {
         let raft = &self.node.raft;

@@ -118,14 +118,19 @@ impl Instance {
         }
     }
 
+    /// While a seed is under way its shadow is in no copy: the state, which stands still meanwhile, is given as of before the seed, and the
+    /// log, which is kept from there on, builds the shadow anew.
     fn begin_copy(&mut self, cx: &mut Cx<'_>, to: ReplicaId) {
         self.copy_number = self.copy_number.max(cx.now.wall).saturating_add(1);
         let witness = members::is_witness(to);
-        let meta = if witness { self.bare_meta() } else { self.meta(cx.cfg) };
+        let before_seed = self.shadow.as_ref().filter(|_| !witness).map(|shadow| shadow.index);
+        let at = before_seed.map_or(Some(self.applied), |index| self.consensus.place_before(index));
+        let Some(at) = at else { return };
+        let mut meta = if witness { self.bare_meta() } else { self.meta(cx.cfg) };
+        (meta.applied, meta.applied_term) = at;
         let (number, meta) = (self.copy_number, codec::encode_meta(&meta).into());
         cx.tell_of_copy(self.group, (self.consensus.replica(), to), CopyBody::Begin { copy: number, meta });
-        let copy =
-            CopyOut { number, at: self.applied, witness, sent: 0, arrived: 0, all: false, progress: cx.now.mono };
+        let copy = CopyOut { number, at, witness, sent: 0, arrived: 0, all: false, progress: cx.now.mono };
         if !witness {
             self.state.open_view(number);
         }
