@@ -49,6 +49,10 @@ pub(super) fn mark(group: GroupId, (index, term): (u64, u64)) -> LogRecord {
 impl Instance {
     /// The log record of a hard state.
     pub(super) fn hard_record(&self, hard: Hard) -> LogRecord {
+        // Of a copy that is not on disk yet nothing is committed there: what the log still holds may be what nobody else ever had.
+        let bare = self.restoring.is_some_and(|restoring| !restoring.durable);
+        let commit = if bare { hard.commit.min(self.durable) } else { hard.commit };
+        let hard = Hard { commit, ..hard };
         // Until there is a checkpoint the log begins there; the last record is the one that counts.
         let origin = (self.durable == 0).then(|| self.origin.clone());
         let of = HardOf { hard, replica: self.consensus.replica(), origin };

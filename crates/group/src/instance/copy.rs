@@ -63,7 +63,7 @@ pub(super) struct Restoring {
     last: u64,
     /// The checkpoint that has it, once one was taken.
     pub(super) checkpoint: Option<u64>,
-    durable: bool,
+    pub(super) durable: bool,
     /// The batch with the mark, once there is one.
     pub(super) mark: Option<u64>,
 }
