@@ -352,6 +352,49 @@ fn what_stood_in_the_log_before_a_copy_is_void() {
     pool.assert_equal();
 }
 
+/// The same, with a change of voters among what only its own disk has; and it dies before the copy is on disk. Its log is then what it was, and no
+/// more of that is committed than was known before.
+#[test]
+fn what_a_copy_says_to_be_committed_dies_with_it() {
+    for seed in 0..8 {
+        let mut pool = Pool::with(3, seed, |cfg| cfg.limits.replica_items = 8);
+        pool.run(3_000);
+        let old = pool.leader().unwrap();
+        let others: Vec<usize> = (0..3).filter(|at| *at != old).collect();
+        // Only who comes hears it, and asks to be let in.
+        let new = pool.add();
+        others.iter().for_each(|other| pool.cut(old, *other));
+        pool.servers(&[old, others[0], new]);
+        for n in 0..30 {
+            pool.propose(old, Proposal { writes: vec![put(&format!("old{n}"), "x")], ..Proposal::default() });
+        }
+        pool.run(600);
+        pool.crash(old, 0);
+        pool.servers(&[0, 1, 2]);
+        pool.run(5_000);
+        let leader = pool.leader().unwrap();
+        for n in 0..60 {
+            pool.committed(leader, &format!("new{n}"), "x");
+        }
+        pool.checkpoint(leader);
+        pool.restart(old);
+        pool.rejoin(old);
+        pool.run(1_000);
+        assert_eq!(pool.value(old, "new59").as_deref(), Some("x"), "seed {seed}: the copy is here");
+        pool.crash(old, 0);
+        pool.isolate(old);
+        pool.restart(old);
+        pool.run(300);
+        assert_eq!(pool.value(old, "old0"), None, "seed {seed}: nobody else ever had that");
+        pool.rejoin(old);
+        for _ in 0..4 {
+            pool.run(2_500);
+            pool.checkpoint(old);
+        }
+        assert_eq!(pool.value(old, "new59").as_deref(), Some("x"));
+    }
+}
+
 #[cfg(feature = "planted")]
 #[test]
 fn a_log_that_is_believed_beyond_a_copy_is_seen() {
