@@ -10,7 +10,7 @@ use crate::io::Output;
 use pairline_group::io::HostInput;
 use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_services::settings::{
-    AuthRule, DeploymentView, Domain, Listener, OwnNames, PartnerNames, PoolInfo, ProxyPolicy, RegistrarPolicy,
+    AuthRule, DeploymentView, Domain, Listener, OwnNames, PoolInfo, PoolNames, ProxyPolicy, RegistrarPolicy,
 };
 use pairline_sip::auth::Algorithm;
 use pairline_sip::flow::Transport;
@@ -130,7 +130,8 @@ pub fn view(config: &NodeConfig, topology: &Topology) -> DeploymentView {
             .collect(),
         default_domain: topology.default_domain().to_owned(),
         own: own_names(config, topology, server),
-        partner: topology.partner(server.pool).map(|pool| partner_names(topology, pool.id)),
+        partner: topology.partner(server.pool).map(|pool| pool_names(topology, pool.id)),
+        others: others(topology, server.pool),
         pools: topology
             .pool
             .iter()
@@ -179,11 +180,17 @@ fn addresses(topology: &Topology, pool: PoolId) -> Vec<std::net::SocketAddr> {
         .collect()
 }
 
-fn partner_names(topology: &Topology, pool: PoolId) -> PartnerNames {
+fn pool_names(topology: &Topology, pool: PoolId) -> PoolNames {
     let mut names: Vec<String> =
         topology.servers_of(pool).iter().map(|server| server.name.to_ascii_lowercase()).collect();
     names.extend(topology.pool(pool).map(|pool| pool.fqdn.to_ascii_lowercase()));
-    PartnerNames { pool, names, addresses: addresses(topology, pool) }
+    PoolNames { pool, names, addresses: addresses(topology, pool) }
+}
+
+fn others(topology: &Topology, own: PoolId) -> Vec<PoolNames> {
+    let partner = topology.partner(own).map(|pool| pool.id);
+    let others = topology.pool.iter().map(|pool| pool.id).filter(|pool| *pool != own && Some(*pool) != partner);
+    others.map(|pool| pool_names(topology, pool)).collect()
 }
 
 fn listeners(topology: &Topology, server: &Server) -> Vec<Listener> {

@@ -15,6 +15,8 @@ pub enum HostIs {
     Own,
     /// The backup partner, by name or address.
     Partner,
+    /// A pool of the deployment that is neither this one nor its partner, by name or address.
+    Other,
     /// Nobody of ours.
     Foreign,
 }
@@ -59,6 +61,8 @@ pub fn host_is(view: &DeploymentView, uri: &Uri<'_>) -> HostIs {
                 HostIs::Own
             } else if view.is_partner_address(*ip, port) {
                 HostIs::Partner
+            } else if view.is_other_address(*ip, port) {
+                HostIs::Other
             } else {
                 HostIs::Foreign
             }
@@ -68,6 +72,7 @@ pub fn host_is(view: &DeploymentView, uri: &Uri<'_>) -> HostIs {
             Ok(name) if view.domain(name).is_some() => HostIs::Domain,
             Ok(name) if view.is_own_name(name) => HostIs::Own,
             Ok(name) if view.is_partner_name(name) => HostIs::Partner,
+            Ok(name) if view.is_other_name(name) => HostIs::Other,
             _ => HostIs::Foreign,
         },
     }
@@ -88,7 +93,7 @@ pub fn classify(view: &DeploymentView, raw: &[u8]) -> Whose {
         return Whose::Malformed;
     };
     let host = host_is(view, &uri);
-    if host == HostIs::Foreign {
+    if matches!(host, HostIs::Other | HostIs::Foreign) {
         return Whose::Foreign;
     }
     let Some(aor) = uri.aor() else {

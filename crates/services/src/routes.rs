@@ -64,6 +64,13 @@ pub fn record_route(key: &Secret, listener: &Listener, call_id: &[u8], flow: Opt
     format!("<sip:{token}{at}{};lr;{MARK}={mark}>", listener.record_route)
 }
 
+/// Whether a server of this deployment wrote that Record-Route, for the dialog of that Call-ID.
+pub fn is_marked(key: &Secret, call_id: &[u8], uri: &Uri<'_>) -> bool {
+    uri.param(MARK).is_some_and(|found| {
+        same(found, dialog_mark(key, call_id, uri.user.unwrap_or_default()).as_bytes())
+    })
+}
+
 /// The user part of a Path or Route that names a flow of one server (RFC 5626 §5.2).
 pub fn flow_token(key: &Secret, flow: &FlowRef) -> String {
     let body = flow.to_bytes();
@@ -103,7 +110,7 @@ pub struct RouteSet {
     pub next_is_partner: bool,
 }
 
-/// Reads the Route set. With `partner_up` false the partner's values count as ours: its calls go on here (DESIGN §7).
+/// Reads the Route set. A value that names nobody we know counts as ours if its mark is right. With `partner_up` false the partner's values count as ours: its calls go on here (DESIGN §7).
 pub fn read(view: &DeploymentView, request: &Message, partner_up: bool) -> RouteSet {
     let mut set = RouteSet::default();
     for route in request.routes().take(MAX_ROUTES) {
@@ -112,10 +119,13 @@ pub fn read(view: &DeploymentView, request: &Message, partner_up: bool) -> Route
         };
         let host = host_is(view, &uri);
         let token = uri.user.and_then(|user| read_flow_token(&view.sealing_key, user));
+        let marked = is_marked(&view.sealing_key, request.call_id(), &uri);
         let ours = match host {
             HostIs::Own | HostIs::Domain => true,
             HostIs::Partner => !partner_up,
-            HostIs::Foreign => false,
+            HostIs::Other => false,
+            // A server that has been removed since: its calls go on at those that are left.
+            HostIs::Foreign => marked,
         };
         if !ours || set.token.is_some() {
             set.next = Some(route.uri.into());
@@ -123,8 +133,7 @@ pub fn read(view: &DeploymentView, request: &Message, partner_up: bool) -> Route
             break;
         }
         set.own += 1;
-        let mark = dialog_mark(&view.sealing_key, request.call_id(), uri.user.unwrap_or_default());
-        if uri.param(MARK).is_some_and(|found| same(found, mark.as_bytes())) {
+        if marked {
             set.marked = true;
             set.flow = token;
         } else {

@@ -47,15 +47,25 @@ pub struct OwnNames {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// The backup partner's names; a request for them is treated as our own when the partner cannot be reached.
+/// The names of another pool of the deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PartnerNames {
-    /// The partner pool.
+pub struct PoolNames {
+    /// The pool.
     pub pool: PoolId,
     /// Its lower-case FQDN and those of its servers.
     pub names: Vec<String>,
     /// Its addresses with port.
     pub addresses: Vec<SocketAddr>,
+}
+
+impl PoolNames {
+    fn has_address(&self, ip: IpAddr, port: u16) -> bool {
+        self.addresses.iter().any(|a| a.ip() == ip && a.port() == port)
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n.eq_ignore_ascii_case(name))
+    }
 }
 
 /// A pool and its fixed number of routing groups.
@@ -182,8 +192,10 @@ pub struct DeploymentView {
     pub default_domain: String,
     /// Own names.
     pub own: OwnNames,
-    /// The partner's names, if this pool is paired.
-    pub partner: Option<PartnerNames>,
+    /// The backup partner's names, if this pool is paired; a request for them is treated as our own when the partner cannot be reached.
+    pub partner: Option<PoolNames>,
+    /// The names of the pools that are neither this one nor its partner.
+    pub others: Vec<PoolNames>,
     /// All pools.
     pub pools: Vec<PoolInfo>,
     /// Own listeners; one may have `Transport::Peer`.
@@ -228,7 +240,7 @@ impl DeploymentView {
 
     /// Whether an address with port is the partner's.
     pub fn is_partner_address(&self, ip: IpAddr, port: u16) -> bool {
-        self.partner.as_ref().is_some_and(|p| p.addresses.iter().any(|a| a.ip() == ip && a.port() == port))
+        self.partner.as_ref().is_some_and(|p| p.has_address(ip, port))
     }
 
     /// Whether a host name is this server's or its pool's.
@@ -238,7 +250,17 @@ impl DeploymentView {
 
     /// Whether a host name is the partner's.
     pub fn is_partner_name(&self, name: &str) -> bool {
-        self.partner.as_ref().is_some_and(|p| p.names.iter().any(|n| n.eq_ignore_ascii_case(name)))
+        self.partner.as_ref().is_some_and(|p| p.has_name(name))
+    }
+
+    /// Whether an address with port is that of a pool that is neither this one nor its partner.
+    pub fn is_other_address(&self, ip: IpAddr, port: u16) -> bool {
+        self.others.iter().any(|p| p.has_address(ip, port))
+    }
+
+    /// Whether a host name is that of such a pool.
+    pub fn is_other_name(&self, name: &str) -> bool {
+        self.others.iter().any(|p| p.has_name(name))
     }
 
     /// The listener that a flow belongs to, or the best stand-in with the same transport.

@@ -8,6 +8,7 @@ use common::sip::{client, device, last, statuses};
 use common::{Fake, Task, flow, peer_flow, udp};
 use pairline_services::cx::TaskEvent;
 use pairline_services::dispatch;
+use pairline_services::settings::PoolNames;
 use pairline_sip::flow::Transport;
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
@@ -79,6 +80,35 @@ fn without_the_dialogs_mark_a_route_opens_nothing() {
     assert!(!Task::start(&fake, request, other.flow).is_running());
     assert_eq!(last(&fake).0, 407);
     assert!(fake.0.borrow().sent.is_empty());
+}
+
+#[test]
+fn a_call_goes_on_although_its_route_names_a_server_that_has_been_removed() {
+    let (fake, routes) = call();
+    let phone = client("alice");
+    let bye = |route: &str, call_id: &str| {
+        let line = format!("Route: {route}");
+        let mut phone = client("alice");
+        phone.call_id = call_id.into();
+        phone.message("BYE", "sip:bob@127.0.0.1:7101", "<sip:bob@pairline.test>;tag=device0", &[&line], "")
+    };
+    let removed = routes[0].replace("127.0.1.1:5060", "127.0.1.9:5060");
+    let mut task = Task::start(&fake, bye(&removed, &phone.call_id), phone.flow);
+    let (_, hop, sent) = fake.0.borrow().sent[0].clone();
+    assert_eq!((hop, sent.has(Name::Route)), (udp("127.0.0.1:7101"), false));
+    task.respond(0, 200, &[]);
+    assert_eq!(statuses(&fake), [200]);
+    // A mark of another dialog opens nothing.
+    assert!(!Task::start(&fake, bye(&removed, "another"), phone.flow).is_running());
+    assert_eq!(last(&fake).0, 407);
+    // The servers of a third pool are asked themselves.
+    let address = "127.0.1.9:5060".parse().unwrap();
+    fake.edit_view(|view| view.others = vec![PoolNames { addresses: vec![address], ..PoolNames::default() }]);
+    fake.0.borrow_mut().sent.clear();
+    let both = format!("{}, {removed}", routes[0]);
+    let _task = Task::start(&fake, bye(&both, &phone.call_id), phone.flow);
+    let (_, hop, sent) = fake.0.borrow().sent[0].clone();
+    assert_eq!((hop, sent.has(Name::Route)), (udp("127.0.1.9:5060"), true));
 }
 
 #[test]

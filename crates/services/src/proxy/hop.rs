@@ -166,7 +166,7 @@ pub fn to_owner<C: Cx>(cx: &C, owner: FlowRef, uri: Option<&[u8]>) -> Option<Hop
     Some(Hop { routes: vec![route.into()], ..Hop::plain(cx.peer_flow(Peer::Server(owner.server))?, uri) })
 }
 
-fn peer_host(partner: &crate::settings::PartnerNames) -> String {
+fn peer_host(partner: &crate::settings::PoolNames) -> String {
     match (partner.addresses.first(), partner.names.first()) {
         (Some(address), _) => address.to_string(),
         (None, Some(name)) => name.clone(),

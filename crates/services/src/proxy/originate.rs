@@ -9,7 +9,7 @@ use crate::binding::{Binding, FlowRef};
 use crate::cx::{Branch, Cx, Peer, TaskEvent};
 use crate::forward::via_value;
 use crate::ident::{HostIs, host_is};
-use crate::routes::read_flow_token;
+use crate::routes::{is_marked, read_flow_token};
 use pairline_sip::method::Method;
 use pairline_sip::request::RequestBuilder;
 use pairline_sip::uri::{Aor, Uri};
@@ -34,6 +34,12 @@ pub struct Own<'a> {
     pub headers: Vec<(&'static str, Vec<u8>)>,
     /// Type and bytes of the body.
     pub body: (&'static str, &'a [u8]),
+}
+
+impl Own<'_> {
+    fn call_id(&self) -> &[u8] {
+        self.headers.iter().find(|(name, _)| *name == "Call-ID").map_or(b"", |(_, value)| value)
+    }
 }
 
 /// How it ended.
@@ -101,7 +107,9 @@ async fn way<C: Cx>(cx: &C, own: &Own<'_>) -> Option<Hop> {
         let uri = Uri::parse(first).ok()?;
         let partner = view.partner.as_ref().and_then(|partner| cx.peer_flow(Peer::Pool(partner.pool)));
         match (host_is(&view, &uri), partner) {
-            (HostIs::Foreign, _) => break,
+            (HostIs::Other, _) => break,
+            // One that is marked names a server that has been removed since: what it led to is led to from here.
+            (HostIs::Foreign, _) if !is_marked(&view.sealing_key, own.call_id(), &uri) => break,
             (HostIs::Partner, Some(peer)) => {
                 return Some(Hop { routes: bracketed(routes), ..Hop::plain(peer, None) });
             }

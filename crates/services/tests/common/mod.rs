@@ -120,11 +120,12 @@ pub fn view() -> DeploymentView {
             pool_name: "east.pairline.test".into(),
             addresses: vec![address("127.0.1.1:5060")],
         },
-        partner: Some(PartnerNames {
+        partner: Some(PoolNames {
             pool: WEST,
             names: vec!["west.pairline.test".into()],
             addresses: vec![address("127.0.2.1:5060")],
         }),
+        others: vec![],
         pools: vec![
             PoolInfo { id: EAST, name: "east".into(), groups: 4 },
             PoolInfo { id: WEST, name: "west".into(), groups: 4 },
