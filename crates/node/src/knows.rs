@@ -68,11 +68,11 @@ pub fn unknown(core: &Core) -> Place {
     }
 }
 
-/// Clears the doubt, however long that takes. Where nobody leads the store for long, what is known here has to do.
+/// Clears the doubt, however long that takes.
 pub async fn learn(cx: TaskCx) {
     loop {
         let doubts = cx.with(|core| core.knows.doubts);
-        let known = cx.with(|core| core.host.can_commit(GroupId::CMS) || place::is_long_leaderless(core, GroupId::CMS));
+        let known = cx.with(|core| core.host.can_commit(GroupId::CMS) || knows_what_there_was(core));
         if known || has_caught_up(&cx).await {
             let more = cx.with(|core| {
                 core.knows.cleared = core.knows.cleared.max(doubts);
@@ -84,6 +84,11 @@ pub async fn learn(cx: TaskCx) {
             }
         }
     }
+}
+
+/// Where nobody leads the store for long, what is known here has to do, if anything is: a copy that waits for its first state knows nobody.
+fn knows_what_there_was(core: &Core) -> bool {
+    place::is_long_leaderless(core, GroupId::CMS) && crate::publish::stored(core).is_some()
 }
 
 /// Whether this copy has everything that the leader had when it was asked.

@@ -188,7 +188,8 @@ pub enum PeerFrame {
         /// The procedure that runs there.
         runs: Option<u128>,
     },
-    /// A Front End tells its pool's witness, which has no copy of the management store, of the document in force.
+    /// A Front End tells another server of its pool of the document in force: the witness, and one that waits for its first copy of the
+    /// management store, take it from there.
     Document {
         /// As it is stored there.
         value: Bytes,

@@ -1,4 +1,4 @@
-//! The topology in force: from files at start, from the management store's copy ever after.
+//! The topology in force: from files at start, from the management store's copy ever after, from neighbours while that copy has none.
 //!
 //! Owns the translation of a topology into what services see and into replication's pairing. Rules of what may be
 //! published are topology's.
@@ -7,6 +7,7 @@ use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::event::Level;
 use crate::io::Output;
+use crate::peer::PeerFrame;
 use pairline_group::io::HostInput;
 use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_services::settings::{
@@ -18,6 +19,7 @@ use pairline_topology::model::{Advertise, Server};
 use pairline_topology::policy::{Algorithm as PolicyAlgorithm, Policies};
 use pairline_topology::policy_proxy::Redirects;
 use pairline_topology::{Topology, stored};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Takes a topology value that was committed in the management store.
@@ -37,8 +39,8 @@ fn take(core: &mut Core, value: &[u8], least: u64) {
     }
 }
 
-/// What the local copy of the management store has.
-fn stored(core: &Core) -> Option<bytes::Bytes> {
+/// The document that the local copy of the management store has; there is none in a copy that waits for its first state.
+pub fn stored(core: &Core) -> Option<bytes::Bytes> {
     core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone())
 }
 
@@ -86,14 +88,16 @@ fn enforce(core: &mut Core, topology: Topology) {
     }
     core.topology_in_force = true;
     let changed = *core.topology != topology;
-    let witness = core.topology.witness_of(core.pool).map(|server| server.id);
+    let before = voters(core);
     core.topology = Rc::new(topology);
     core.view = Rc::new(view(&core.config, &core.topology));
     core.admission.set_policy(&core.topology.policies.overload);
     let now = core.now;
     core.host.handle(now, members(&core.topology, core.pool));
     pair(core);
-    crate::witness::tell(core, witness);
+    for server in before.union(&voters(core)) {
+        tell(core, *server);
+    }
     crate::neighbours::changed(core);
     crate::modes::policy_changed(core);
     if changed {
@@ -102,6 +106,27 @@ fn enforce(core: &mut Core, topology: Topology) {
         core.out.push_back(Output::TopologyChanged(Box::new((*core.topology).clone())));
         #[cfg(feature = "next")]
         crate::next::greet_all(core);
+    }
+}
+
+/// All servers of this pool, with its witness.
+fn voters(core: &Core) -> BTreeSet<ServerId> {
+    core.topology.voters_of(core.pool).iter().map(|server| server.id).collect()
+}
+
+/// Tells a server of this pool of the document in force. One whose copy of the management store has none, a witness or a server that waits for
+/// its first copy, cannot follow it; and who leads the store may be a server that only the new document names.
+pub fn tell(core: &mut Core, server: ServerId) {
+    if core.topology_in_force && !crate::witness::is_here(core) {
+        let value = stored::encode_topology(&core.topology);
+        core.send_server(server, &PeerFrame::Document { value });
+    }
+}
+
+/// Another server of this pool tells of the document in force there.
+pub fn told(core: &mut Core, value: &[u8]) {
+    if stored(core).is_none() {
+        adopt(core, value);
     }
 }
 

@@ -1,13 +1,11 @@
 //! The witness of a pool of two, at the node: a server that votes in all of its pool's groups, and holds and serves nothing.
 //!
-//! Owns what such a server does not do, and how it learns of a new document: it has no copy of the management store to follow, so the Front
-//! Ends tell it. Votes, and why nothing is lost by them, are replication's.
+//! Owns what such a server does not do. How it learns of a new document is `publish`'s; votes, and why nothing is lost by them, are
+//! replication's.
 
 use crate::command::{Command, Problem};
 use crate::core::Core;
-use crate::peer::PeerFrame;
 use pairline_group::ServerId;
-use pairline_topology::stored;
 
 /// Whether this server is its pool's witness.
 pub fn is_here(core: &Core) -> bool {
@@ -42,24 +40,4 @@ pub fn admits(core: &Core, command: &Command) -> Result<(), Problem> {
         "a witness votes in its pool's groups, and has neither users nor copies",
         format!("ask a Front End with --server: {}", front_ends.join(" or ")),
     ))
-}
-
-/// Tells this pool's witness of the document in force, if it is linked and this server is a Front End; `before` is the one that the document
-/// before had.
-pub fn tell(core: &mut Core, before: Option<ServerId>) {
-    let now = core.topology.witness_of(core.pool).map(|server| server.id);
-    if !core.topology_in_force || is_here(core) {
-        return;
-    }
-    let value = stored::encode_topology(&core.topology);
-    for server in before.into_iter().chain(now.filter(|now| Some(*now) != before)) {
-        core.send_server(server, &PeerFrame::Document { value: value.clone() });
-    }
-}
-
-/// A Front End tells of a document.
-pub fn told(core: &mut Core, value: &[u8]) {
-    if is_here(core) {
-        crate::publish::adopt(core, value);
-    }
 }

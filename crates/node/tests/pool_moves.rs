@@ -7,10 +7,12 @@ use bytes::Bytes;
 use common::lists::{contact, contacts};
 use common::phone::{self, Phone};
 use common::pool::Pool;
+use pairline_group::GroupId;
 use pairline_node::command::{Command, Reply};
 use pairline_sip::auth::{Challenge, answer};
 use pairline_sip::header::Name;
 use pairline_sip::method::Method;
+use pairline_topology::stored;
 
 const PASSWORD: &str = "a long password";
 const USERS: usize = 10;
@@ -200,6 +202,50 @@ fn a_server_that_lacks_users_says_of_nobody_that_there_is_no_such_user() {
     let mut nobody = Phone::udp("nobody", 12);
     let statuses: Vec<_> = (0..3).map(|at| nobody.register(&mut pool, at)).collect();
     assert_eq!(statuses, [Some(401); 3]);
+}
+
+#[test]
+fn a_server_with_an_empty_disk_that_is_alone_says_of_nobody_that_there_is_no_such_user() {
+    let mut pool = phone::pool_with(&["alice"]);
+    let mut alice = Phone::udp("alice", 10);
+    pool.wipe(2);
+    pool.run(1_000);
+    pool.start(2);
+    pool.cut(2, 0);
+    pool.cut(2, 1);
+    // Longer than it takes until what is known here has to do.
+    pool.run(8_000);
+    let status = alice.register(&mut pool, 2);
+    assert!(matches!(status, Some(480 | 500 | 503)), "{status:?}");
+}
+
+#[test]
+fn a_server_with_an_empty_disk_is_told_of_the_document_by_its_neighbours() {
+    let mut pool = Pool::of(3);
+    let three = pool.topology();
+    let fourth = pool.add();
+    let four = pool.topology();
+    pool.publish(0, &four).unwrap();
+    pool.start(fourth);
+    pool.healthy(fourth);
+    let leader = pool.leaders(GroupId::CMS)[0];
+    let at = (0..3).find(|at| *at != leader).unwrap();
+    pool.wipe(at);
+    pool.run(1_000);
+    // Who could give it a copy of the management store is not there, as if this server did not know of it.
+    pool.freeze(leader);
+    pool.start_with(at, &three);
+    pool.run(100);
+    let known = |pool: &Pool| {
+        let of = |core: &pairline_node::core::Core| {
+            (core.topology.server.len(), core.host.get(GroupId::CMS, &stored::topology_key()).is_some())
+        };
+        pool.fronts[at].node.as_ref().unwrap().inspect(of)
+    };
+    assert_eq!(known(&pool), (4, false));
+    pool.thaw(leader);
+    pool.healthy(at);
+    assert_eq!(known(&pool), (4, true));
 }
 
 #[test]
