@@ -205,17 +205,29 @@ fn a_server_that_lacks_users_says_of_nobody_that_there_is_no_such_user() {
 }
 
 #[test]
-fn a_server_with_an_empty_disk_that_is_alone_says_of_nobody_that_there_is_no_such_user() {
+fn a_server_that_was_let_in_and_has_no_copy_yet_says_of_nobody_that_there_is_no_such_user() {
     let mut pool = phone::pool_with(&["alice"]);
     let mut alice = Phone::udp("alice", 10);
-    pool.wipe(2);
-    pool.run(1_000);
-    pool.start(2);
-    pool.cut(2, 0);
-    pool.cut(2, 1);
+    let fourth = pool.add();
+    let four = pool.topology();
+    pool.publish(0, &four).unwrap();
+    pool.start(fourth);
+    let known = |pool: &Pool| {
+        let of = |core: &pairline_node::core::Core| {
+            (core.host.role(GroupId::CMS).is_some(), core.host.get(GroupId::CMS, &stored::topology_key()).is_some())
+        };
+        pool.fronts[fourth].node.as_ref().unwrap().inspect(of)
+    };
+    while known(&pool) == (false, false) {
+        pool.run(1);
+    }
+    // Its number is on its disk, its copy is not; and nobody is there who could give it one.
+    (0..=fourth).for_each(|at| pool.kill(at));
+    pool.start(fourth);
     // Longer than it takes until what is known here has to do.
     pool.run(8_000);
-    let status = alice.register(&mut pool, 2);
+    assert_eq!(known(&pool), (true, false));
+    let status = alice.register(&mut pool, fourth);
     assert!(matches!(status, Some(480 | 500 | 503)), "{status:?}");
 }
 

@@ -66,9 +66,7 @@ pub fn record_route(key: &Secret, listener: &Listener, call_id: &[u8], flow: Opt
 
 /// Whether a server of this deployment wrote that Record-Route, for the dialog of that Call-ID.
 pub fn is_marked(key: &Secret, call_id: &[u8], uri: &Uri<'_>) -> bool {
-    uri.param(MARK).is_some_and(|found| {
-        same(found, dialog_mark(key, call_id, uri.user.unwrap_or_default()).as_bytes())
-    })
+    uri.param(MARK).is_some_and(|found| same(found, dialog_mark(key, call_id, uri.user.unwrap_or_default()).as_bytes()))
 }
 
 /// The user part of a Path or Route that names a flow of one server (RFC 5626 §5.2).
