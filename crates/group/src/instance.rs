@@ -15,6 +15,7 @@ mod propose;
 pub(crate) mod replicas;
 mod status;
 pub(crate) mod survive;
+mod words;
 
 use crate::codec::{self, Fence, Item};
 use crate::config::{HostConfig, planted};
@@ -211,8 +212,10 @@ pub(crate) struct Instance {
     pub(crate) orphans: bool,
     /// A leader knows this copy to have had what it does not have.
     outdated: bool,
-    /// When, at the earliest, the leader said last how far it and the partner are, and how far it was.
-    worded: Option<(Millis, u64)>,
+    /// How far leaders were, and when.
+    words: words::Words,
+    /// Up to there entries were written by earlier leaders.
+    led_from: u64,
 }
 
 /// Digests kept for comparison with a partner that is a little behind.
@@ -309,7 +312,8 @@ impl Instance {
             reseed_told: false,
             orphans: false,
             outdated: false,
-            worded: None,
+            words: words::Words::default(),
+            led_from: 0,
         }
     }
 

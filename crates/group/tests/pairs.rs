@@ -252,3 +252,30 @@ fn a_copy_that_does_not_hear_who_leads_says_no_less_than_may_be_missing() {
     assert!(ms >= 900);
     assert!(matches!(lag(&pool, other), Lag::AtMost(told) if told >= ms), "{:?}", lag(&pool, other));
 }
+
+#[test]
+fn what_waits_for_the_partner_is_as_old_to_who_comes_back_and_to_who_leads_next() {
+    let mut pool = Pool::paired([3, 3], 6, |_| {});
+    pool.run(4_000);
+    let leader = pool.leads(1).unwrap();
+    pool.committed(leader, "a", "x");
+    pool.run(500);
+    pool.apart = true;
+    pool.part(true);
+    pool.committed(leader, "b", "x");
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    pool.run(3_000);
+    pool.crash(others[0], 0);
+    pool.restart(others[0]);
+    pool.run(2_000);
+    let told = |pool: &Pool, at: usize| match pool.host(at).group(GROUP).unwrap().lag {
+        Lag::Exactly(ms) | Lag::AtMost(ms) => ms,
+        Lag::Unknown => u64::MAX,
+    };
+    assert_eq!(told(&pool, others[0]), u64::MAX, "it got the entry anew, and cannot know since when it waits");
+    assert!((4_900..6_000).contains(&told(&pool, others[1])), "{}", told(&pool, others[1]));
+    pool.crash(leader, 0);
+    pool.run(3_000);
+    let next = pool.leads(1).unwrap();
+    assert!(others.contains(&next) && told(&pool, next) >= 7_900, "{}", told(&pool, next));
+}

@@ -249,7 +249,9 @@ impl Instance {
         }
         self.confirmed |= word.confirmed && !self.unopened;
         self.source.acked = self.source.acked.max(word.acked);
-        self.worded = heard.asked.map(|asked| (asked, word.last));
+        if let Some(asked) = heard.asked {
+            self.words.heard(word.epoch, (asked, word.last), self.source.acked);
+        }
     }
 
     /// A copy that takes no part knows who leads all the same: what is meant for the leader comes to this server too.
@@ -354,6 +356,7 @@ impl Instance {
         self.passing = None;
         self.led_since = cx.now.mono;
         if leads.is_some() {
+            self.led_from = self.state.position.seq;
             self.rehead();
             self.unlinked();
             // What an earlier time of leading left unfinished is begun anew.

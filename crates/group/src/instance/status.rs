@@ -101,22 +101,21 @@ impl Instance {
                 Lag::AtMost(cx.now.mono.saturating_sub(base))
             });
         }
-        if self.speaks(cx.now) {
-            return self.shipped(cx);
-        }
-        // What whoever leads has written since it was heard, a copy that does not lead cannot know, but how old that is at most.
-        let heard = self.worded.filter(|(_, last)| *last <= self.state.position.seq);
-        match (heard, self.shipped(cx)) {
-            (Some((at, _)), Lag::Exactly(ms) | Lag::AtMost(ms)) => Lag::AtMost(ms.max(cx.now.mono.saturating_sub(at))),
-            _ => Lag::Unknown,
-        }
-    }
-
-    /// How far behind the partner is with what is here.
-    fn shipped(&self, cx: &Cx<'_>) -> Lag {
         let Some(acked) = self.source.acked else {
             return Lag::Unknown;
         };
+        let own = self.consensus.is_alone() || acked >= self.led_from;
+        if self.speaks(cx.now) && (own || acked >= self.state.position.seq) {
+            return self.shipped(cx, acked);
+        }
+        // What another leader wrote may be older than it is here, and one that leads now may have written what is not here: but nothing
+        // that the partner lacks was there when a leader last had no more than the partner has.
+        let before = self.words.before(self.state.epoch(), acked);
+        before.map_or(Lag::Unknown, |at| Lag::AtMost(cx.now.mono.saturating_sub(at)))
+    }
+
+    /// How far behind the partner is with what this copy has written.
+    fn shipped(&self, cx: &Cx<'_>, acked: u64) -> Lag {
         if acked >= self.state.position.seq {
             return Lag::Exactly(0);
         }

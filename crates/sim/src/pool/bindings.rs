@@ -11,7 +11,8 @@ const MARGIN_MS: u64 = 6_000;
 /// One REGISTER of a phone, whose number is its place.
 #[derive(Clone, Copy, Debug)]
 struct Registration {
-    /// Until when it holds at least, on the simulator's clock.
+    /// When it was sent, and until when it holds at least, on the simulator's clock.
+    sent: u64,
     until: u64,
     /// The step at which it was acknowledged.
     acknowledged: Option<u64>,
@@ -32,8 +33,15 @@ pub struct Bindings {
 impl Bindings {
     /// A REGISTER is sent; gives its number.
     pub fn sent(&mut self, now: u64, expires_ms: u64) -> usize {
-        self.all.push(Registration { until: now + expires_ms, acknowledged: None });
+        self.all.push(Registration { sent: now, until: now + expires_ms, acknowledged: None });
         self.all.len() - 1
+    }
+
+    /// Expiries are spread: what was granted may be shorter than what was asked for.
+    pub fn granted(&mut self, number: usize, expires_ms: u64) {
+        if let Some(registration) = self.all.get_mut(number) {
+            registration.until = registration.until.min(registration.sent + expires_ms);
+        }
     }
 
     /// It was answered 200.

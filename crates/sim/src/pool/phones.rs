@@ -470,15 +470,23 @@ fn responded(world: &mut World, id: u64, message: &Message) {
         }
         return;
     }
+    if let (What::Register(which, _), Some(seconds)) = (asked.what, granted(message)) {
+        world.phones.all[asked.phone].bindings.granted(which, u64::from(seconds) * 1_000);
+    }
     ended(world, asked.phone, asked.what, status, asked.probe);
+}
+
+/// The longest expiry in seconds that a 200 grants.
+fn granted(message: &Message) -> Option<u32> {
+    let granted = message
+        .addresses(Name::Contact)
+        .filter_map(|contact| std::str::from_utf8(contact.param("expires")?).ok()?.parse().ok());
+    granted.max()
 }
 
 /// Whether a 200 grants no more than what is granted in limits.
 fn is_guest(message: &Message) -> bool {
-    let granted = message
-        .addresses(Name::Contact)
-        .filter_map(|contact| std::str::from_utf8(contact.param("expires")?).ok()?.parse::<u32>().ok());
-    granted.max().is_none_or(|most| most <= GUEST_EXPIRY_S)
+    granted(message).is_none_or(|most| most <= GUEST_EXPIRY_S)
 }
 
 fn acknowledge_failure(world: &mut World, asked: &Asked, message: &Message) {

@@ -161,8 +161,8 @@ fn status_is_honest(world: &mut World, at: usize, view: &PoolsView, asked: u64) 
     }
 }
 
-/// The pool that serves a group since before that time, and how long its leader has had the oldest entry that no server of the other pool
-/// has applied. Since when an earlier leader had it, nobody tells a new one.
+/// The pool that serves a group since before that time, and how long a leader there, this one or an earlier one, has had the oldest entry that no
+/// server of the other pool has applied.
 fn missing_for(world: &World, group: GroupId, asked: u64) -> Option<(usize, u64)> {
     if world.pair.split.contains_key(&group) {
         return None;
@@ -179,8 +179,7 @@ fn missing_for(world: &World, group: GroupId, asked: u64) -> Option<(usize, u64)
     let applied = there.filter_map(|at| world.pair.applied_at.get(&(at, group))?.range(low..=high).next_back());
     let most = applied.map(|((_, seq), _)| *seq).max()?;
     let oldest = epochs::told_since(world, group, &lineage, most)?;
-    let applied = world.pair.applied_at.get(&(source, group))?.get(&(last.epoch, most + 1))?;
-    (begun < asked).then(|| (pool, world.now.saturating_sub(oldest.max(*applied))))
+    (begun < asked).then(|| (pool, world.now.saturating_sub(oldest)))
 }
 
 /// A position as reports write it.
@@ -239,6 +238,15 @@ pub fn nothing_is_stranded(world: &mut World) {
         };
         let reply = ask(world, at, disaster);
         world.note("stranded", &format!("{reply:?}"));
+        // As the remedy says: a pool that serves the other's groups gives them back first.
+        if let Some(Err(problem)) = reply
+            && problem.remedy.contains("pool failback")
+        {
+            let pool = world.topology.pool[1 - pool].name.clone();
+            let (disaster, dry_run, force, confirm, reason) = (false, false, false, None, None);
+            let reply = ask(world, at, Command::PoolFailback { pool, disaster, dry_run, force, confirm, reason });
+            world.note("stranded", &format!("{reply:?}"));
+        }
         let next = world.now + 5_000;
         world.run_until(next);
     }

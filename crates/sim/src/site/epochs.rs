@@ -28,6 +28,16 @@ fn leads(world: &World, at: usize, group: GroupId) -> bool {
     node.is_some_and(|node| node.inspect(|core| core.host.can_commit(group)))
 }
 
+/// What a copy has that came to it whole, and not entry by entry.
+fn note_copied(world: &mut World, group: GroupId) {
+    for at in 0..world.size() {
+        let Some(status) = checks::status(world, at, group) else { continue };
+        let key = (status.position.epoch, status.position.seq);
+        let now = world.now;
+        world.pair.applied_at.entry((at, group)).or_default().entry(key).or_insert(now);
+    }
+}
+
 /// What a new leader has applied before it led, it may be asked for now.
 fn note_led(world: &mut World, group: GroupId) {
     for at in 0..world.size() {
@@ -55,6 +65,7 @@ pub fn told_since(world: &World, group: GroupId, lineage: &[LineageItem], seq: u
 pub fn look(world: &mut World) {
     for group in world.groups() {
         note_led(world, group);
+        note_copied(world, group);
     }
     for (group, epoch) in world.pair.split.clone() {
         let committing = checks::committing(world, group);
