@@ -1,5 +1,5 @@
 //! The project's own chores: `tidy` (house rules as a ratchet), `dag` (dependencies against `docs/dag.toml`), `bench`
-//! (side-by-side measurements) and `fuzz`.
+//! (side-by-side measurements), `fuzz` and `sweep`.
 //!
 //! Owns the rules that a machine can check and the benchmark drivers. Contains nothing that the product needs at run time.
 
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod bench;
 mod dag;
 mod fuzz;
+mod sweep;
 mod tidy;
 
 const USAGE: &str = "usage: cargo xtask <command>
@@ -39,7 +40,10 @@ const USAGE: &str = "usage: cargo xtask <command>
                    [--part register, faults, rolling, rejoin, idle or many] [--users 20000] [--seconds 5] [--repeats 5] [--rounds 20: of each fault]
                    [--load-percent 100: of 2,000 REGISTER/s, 100 calls/s and 500 changes/s] [--server-core 0] [--load-core 1]
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md
-                   [TARGET...] [--seconds 600: for each] [--built: as built by an earlier run]";
+                   [TARGET...] [--seconds 600: for each] [--built: as built by an earlier run]
+  sweep            simulator seeds that no run has visited before, on all cores; writes docs/results/sweep.md
+                   [--pairs 4000] [--pools 12000] [--sites 4000] [--from: first seed, else the day's] [--jobs: processes at a time]
+                   [--built: as built by an earlier run]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         ["bench", "soak", rest @ ..] => done("bench", bench::soak(&root, rest)),
         ["bench", "pool", rest @ ..] => done("bench", bench::pool(&root, rest)),
         ["bench", "avalanche", rest @ ..] => done("bench", bench::avalanche(&root, rest)),
+        ["sweep", rest @ ..] => done("sweep", sweep::run(&root, rest)),
         ["fuzz", rest @ ..] => done("fuzz", fuzz::run(&root, rest)),
         _ => {
             eprintln!("{USAGE}");

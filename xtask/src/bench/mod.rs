@@ -285,7 +285,7 @@ fn installed(name: &str) -> bool {
 }
 
 /// Processor and kernel.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let count = info.lines().filter(|line| line.starts_with("processor")).count();
@@ -300,7 +300,7 @@ pub(crate) fn today() -> String {
 }
 
 /// Writes a report and prints it.
-fn write_report(root: &Path, name: &str, text: &str) -> Result<(), String> {
+pub(crate) fn write_report(root: &Path, name: &str, text: &str) -> Result<(), String> {
     let results = root.join("docs/results");
     std::fs::create_dir_all(&results).map_err(|e| format!("{}: {e}", results.display()))?;
     std::fs::write(results.join(name), text).map_err(|e| format!("{name}: {e}"))?;
