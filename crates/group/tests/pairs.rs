@@ -5,8 +5,9 @@ use super::pool_rig as pool;
 
 use pairline_group::HostInput;
 use pairline_group::frame::Frame;
-use pairline_group::io::{Done, ExportState, Lag, Role};
+use pairline_group::io::{Alarm, Done, ExportState, Lag, Role};
 use pool::{GROUP, Pool};
+use std::collections::BTreeSet;
 
 /// The servers that have a copy and run.
 fn running(pool: &Pool) -> Vec<usize> {
@@ -278,4 +279,67 @@ fn what_waits_for_the_partner_is_as_old_to_who_comes_back_and_to_who_leads_next(
     pool.run(3_000);
     let next = pool.leads(1).unwrap();
     assert!(others.contains(&next) && told(&pool, next) >= 7_900, "{}", told(&pool, next));
+}
+
+/// Time passes, and what a pool says inside arrives at once; of what the pools say to each other, some frames.
+fn with_slow_partner(pool: &mut Pool, frames: usize) {
+    pool.run(50);
+    for _ in 0..20 {
+        for (a, b) in [(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5)] {
+            pool.deliver_between(a, b);
+            pool.settle();
+        }
+    }
+    for _ in 0..frames {
+        pool.deliver(0);
+        pool.settle();
+    }
+}
+
+#[test]
+fn a_copy_that_is_given_while_a_seed_is_under_way_is_of_use() {
+    let mut given = BTreeSet::new();
+    for seed in 0..10 {
+        let mut pool = Pool::paired([3, 3], seed, |cfg| {
+            (cfg.limits.seed_chunk, cfg.limits.seed_window) = (200, 2);
+            (cfg.limits.history_entries, cfg.limits.retain_entries, cfg.limits.replica_items) = (4, 16, 64);
+        });
+        pool.run(4_000);
+        let leads = pool.leads(2).unwrap();
+        let behind = (3..6).find(|at| *at != leads).unwrap();
+        pool.crash(behind, 0);
+        let active = pool.leads(1).unwrap();
+        for n in 0..250 {
+            // More than the log in memory has arrived before, and more than is kept for a partner while it is away.
+            pool.part(n >= 150);
+            pool.committed(active, &format!("k{n}"), "x");
+            pool.run(if n < 150 { 50 } else { 0 });
+        }
+        pool.run(200);
+        pool.delay = true;
+        pool.part(false);
+        let seeding = |pool: &Pool| pool.host(leads).group(GROUP).unwrap().seed;
+        for _ in 0..150 {
+            with_slow_partner(&mut pool, 26);
+            if pool.members[behind].host.is_none() && seeding(&pool).is_some_and(|(done, _)| done > 90 + 8 * seed) {
+                pool.restart(behind);
+            }
+            if seeding(&pool).is_some() && pool.members[behind].swapped == 1 && !given.contains(&seed) {
+                given.insert(seed);
+                pool.checkpoint(behind);
+            }
+        }
+        pool.delay = false;
+        pool.run(3_000);
+        pool.checkpoint(behind);
+        pool.run(2_000);
+        let active = pool.leads(1).unwrap();
+        pool.committed(active, "after", "x");
+        pool.run(1_000);
+        all_have(&pool, "after");
+        all_have(&pool, "k249");
+        let stopped = |alarm: &Alarm| matches!(alarm, Alarm::GroupStopped { .. });
+        assert!(!pool.members.iter().any(|member| member.alarms.iter().any(stopped)), "seed {seed}");
+    }
+    assert_eq!(given.len(), 10, "a copy came while a seed was under way");
 }
