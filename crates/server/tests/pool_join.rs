@@ -98,6 +98,8 @@ fn a_machine_joins_with_a_token_that_works_once() {
     assert!(health.status.success(), "{health:?}\n{}", pool.logs());
     let view = pool.settled(3);
     assert!(view.pools[0].servers[3].up && view.pools[0].servers[3].copies > 0, "{view:?}");
+    let refused = pool.command(&["server", "invite", &name, "--listen", "127.0.0.1:0"]).wait_while(|| {});
+    assert!(!refused.status.success() && said(&refused).contains("runs and answers"), "{refused:?}");
     change(&pool, &[3], 1);
     all_served(&pool, &mut phones, &[3, 0], 2);
     // It counts: another one may die.

@@ -40,6 +40,9 @@ pub async fn invite(
     mut told: impl FnMut(&str),
 ) -> Result<bool, JoiningError> {
     let Reply::Text { text } = session.call(&Command::TopologyShow, &Prefer::Any).await? else { return Ok(false) };
+    if runs(session, name).await {
+        return Err(InviteError::Runs(name.to_owned()).into());
+    }
     let layout = Layout::new(&std::path::absolute(data).map_err(JoiningError::Path)?);
     let from = invite::invite(&layout, &text, name, listen, minutes, |step| match step {
         Told::Waits(token, address) => told(&format!(
@@ -56,6 +59,13 @@ pub async fn invite(
     .await?;
     told(&format!("{name} has joined, on {}\n", from.ip()));
     Ok(true)
+}
+
+/// Whether a server of that name answers. Two of one name would take each other's links, and both say what they know of it.
+async fn runs(session: &mut Session, name: &str) -> bool {
+    let health = session.call(&Command::PoolHealth { pool: None, part: false }, &Prefer::Any).await;
+    let Ok(Reply::Health(view)) = health else { return false };
+    view.pools.iter().flat_map(|pool| &pool.servers).any(|server| server.server == name && server.up)
 }
 
 /// Makes this machine a server.

@@ -41,6 +41,11 @@ pub enum InviteError {
     /// The folder has no authority, or the topology no such server.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// There is such a server, and it runs.
+    #[error(
+        "{0} runs and answers: nobody is invited in its place. If another machine is to become this server, stop it first"
+    )]
+    Runs(String),
     /// The address is none that another machine could ask.
     #[error(
         "{0} is no address that the new machine can reach: give one of this machine's, as in --listen 192.0.2.10:5079"
