@@ -686,7 +686,9 @@ impl Consensus {
 
     /// The place in the log right before an index; `None` if it is not known any more, or if who decides has changed since.
     pub(crate) fn place_before(&self, index: u64) -> Option<(u64, u64)> {
-        let before = index.checked_sub(1).filter(|_| self.changed_at < index)?;
+        // The library says term 0 of what it does not keep any more.
+        let known = self.changed_at < index && index >= self.first_kept();
+        let before = index.checked_sub(1).filter(|_| known)?;
         Some((before, self.node.raft.raft_log.term(before).ok()?))
     }
 
@@ -720,7 +722,9 @@ impl Consensus {
     ) -> bool {
         let (from, term) = from;
         let raft = &self.node.raft;
-        if term < raft.term || !self.may_be_one_of(members) {
+        // The library takes term 0 for that of whatever is beyond its log, and would fall over what is not there.
+        let is_place = index == 0 || index_term > 0;
+        if term < raft.term || !is_place || !self.may_be_one_of(members) {
             return false;
         }
         let mut metadata = SnapshotMetadata { index, term: index_term, ..SnapshotMetadata::default() };
