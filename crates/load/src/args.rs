@@ -27,6 +27,9 @@ pub enum Traffic {
         /// Register each user exactly once and stop.
         #[arg(long)]
         once: bool,
+        /// File that gets one JSON line for each acknowledged registration.
+        #[arg(long, value_name = "FILE")]
+        journal: Option<PathBuf>,
     },
     /// MESSAGE from one registered user to another: an operation ends with the receiver's 200 at the sender.
     Message {

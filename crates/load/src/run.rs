@@ -120,7 +120,7 @@ fn name(traffic: &Traffic) -> &'static str {
 
 fn journal(cli: &Cli) -> Result<Option<Arc<Journal>>, RunError> {
     match &cli.traffic {
-        Traffic::DrillTraffic { journal: Some(path), .. } => {
+        Traffic::Register { journal: Some(path), .. } | Traffic::DrillTraffic { journal: Some(path), .. } => {
             Ok(Some(Arc::new(Journal::create(path).map_err(RunError::Journal)?)))
         }
         _ => Ok(None),

@@ -81,7 +81,8 @@ pub(crate) fn cpu(pid: u32) -> f64 {
 
 /// Waits until a server answers an OPTIONS, whatever it says.
 pub(crate) fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
-    let socket = UdpSocket::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let socket = UdpSocket::bind(if address.ip().is_loopback() { "127.0.0.1:0" } else { "0.0.0.0:0" })
+        .map_err(|e| e.to_string())?;
     socket.set_read_timeout(Some(Duration::from_millis(200))).map_err(|e| e.to_string())?;
     let own = socket.local_addr().map_err(|e| e.to_string())?;
     let ends = Instant::now() + limit;

@@ -1,9 +1,10 @@
 //! Two Kamailio nodes that tell each other of every registration (`dmq`, `dmq_usrloc`).
 //!
-//! Owns their configuration and start, and the look at whether a registration is known at the other node.
+//! Owns their configuration and start, and the look at whether a registration is known at a node.
 
 use super::super::kamailio;
 use super::super::server::{self, Server};
+use super::network::Network;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -66,12 +67,23 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// Starts both on free ports of loopback, on one core.
     pub(crate) fn start(folder: &Path, core: u32) -> Result<Self, String> {
+        let prefix = ["taskset", "-c", &core.to_string()].map(str::to_owned);
         // Both are held while they are looked for, so that they differ.
         let free = || UdpSocket::bind("127.0.0.1:0").map_err(|e| e.to_string());
         let held = [free()?, free()?];
         let address = |of: &UdpSocket| of.local_addr().map_err(|e| e.to_string());
         let addresses = [address(&held[0])?, address(&held[1])?];
         drop(held);
+        Self::at(folder, addresses, |_| prefix.to_vec())
+    }
+
+    /// Starts each behind a cable of its own.
+    pub(crate) fn start_behind(folder: &Path, network: &Network) -> Result<Self, String> {
+        let address = |server| format!("{}:5060", network.address(server)).parse().map_err(|e| format!("{e}"));
+        Self::at(folder, [address(0)?, address(1)?], |server| network.prefix(server))
+    }
+
+    fn at(folder: &Path, addresses: [SocketAddr; 2], prefix: impl Fn(usize) -> Vec<String>) -> Result<Self, String> {
         let mut servers = Vec::new();
         for (at, other) in [(0, 1), (1, 0)] {
             let own = folder.join(format!("node{}", at + 1));
@@ -82,8 +94,11 @@ impl Nodes {
                 .replace("MODULES", kamailio::MODULES);
             let config = own.join("kamailio.cfg");
             std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
-            let server = Server::start(core, &kamailio::program(), &arguments(&own), &own.join("kamailio.log"))?;
-            servers.push(server);
+            let mut words = prefix(at);
+            words.push(kamailio::program().to_string_lossy().into_owned());
+            words.extend(arguments(&own));
+            let program = words.remove(0);
+            servers.push(Server::start_anywhere(Path::new(&program), &words, &own.join("kamailio.log"))?);
         }
         for address in addresses {
             server::answers(address, Duration::from_secs(20))?;
@@ -98,8 +113,7 @@ impl Nodes {
 
     /// Waits until these users, each registered at the node of its number modulo two, are known at the other one.
     pub(crate) fn replicated(&self, users: impl Iterator<Item = u32>) -> Result<u32, String> {
-        let socket = UdpSocket::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
-        socket.set_read_timeout(Some(LOOK)).map_err(|e| e.to_string())?;
+        let socket = looking()?;
         let ends = Instant::now() + REPLICATED;
         let mut count = 0;
         for user in users {
@@ -114,6 +128,20 @@ impl Nodes {
         }
         Ok(count)
     }
+
+    /// Those of these users that a node does not know, by their numbers. Each is asked for some times, for a datagram may be lost.
+    pub(crate) fn unknown(&self, node: usize, users: impl Iterator<Item = u32>) -> Result<Vec<u32>, String> {
+        let socket = looking()?;
+        let mut unknown = Vec::new();
+        for user in users {
+            let mut known = false;
+            for _ in 0..3 {
+                known = known || knows(&socket, self.addresses[node], user)?;
+            }
+            unknown.extend((!known).then_some(user));
+        }
+        Ok(unknown)
+    }
 }
 
 fn arguments(own: &Path) -> Vec<String> {
@@ -124,6 +152,13 @@ fn arguments(own: &Path) -> Vec<String> {
         all.extend([name.to_owned(), path(value)]);
     }
     all
+}
+
+/// From where nodes are asked, wherever they are.
+fn looking() -> Result<UdpSocket, String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").map_err(|e| e.to_string())?;
+    socket.set_read_timeout(Some(LOOK)).map_err(|e| e.to_string())?;
+    Ok(socket)
 }
 
 /// Whether a node knows where a user is; asked again by the caller if it does not answer.

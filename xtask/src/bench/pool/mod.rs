@@ -3,6 +3,7 @@
 //!
 //! Owns the options, the choice of parts, and the report's frame. Each part has a module that measures it and says what it found.
 
+mod cut;
 mod dmq;
 mod faults;
 mod faults_report;
@@ -22,7 +23,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// The parts, in the order of the report.
-const PARTS: [&str; 6] = ["register", "faults", "rolling", "rejoin", "idle", "many"];
+const PARTS: [&str; 7] = ["register", "cut", "faults", "rolling", "rejoin", "idle", "many"];
 
 /// Options.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +106,7 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
     for name in PARTS.into_iter().filter(|name| options.part.is_none_or(|only| only == *name)) {
         let part = match name {
             "register" => register::run(binaries, folder, options)?,
+            "cut" => cut::run(binaries, folder, options)?,
             "faults" => faults::run(binaries, folder, options)?,
             "rolling" => rolling::run(binaries, folder, options)?,
             "rejoin" => rejoin::run(binaries, folder, options)?,
