@@ -184,6 +184,8 @@ pub struct Core {
     pub neighbours: crate::neighbours::Neighbours,
     /// Whether all users are known here.
     pub knows: crate::knows::Knows,
+    /// Whether the document in force is a neighbour's word, because this server's own copy of the management store had none.
+    pub document_told: bool,
     /// Live links.
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.

@@ -72,9 +72,13 @@ pub fn unknown(core: &Core) -> Place {
 pub async fn learn(cx: TaskCx) {
     loop {
         let doubts = cx.with(|core| core.knows.doubts);
-        let known = cx.with(|core| core.host.can_commit(GroupId::CMS) || knows_what_there_was(core));
-        if known || has_caught_up(&cx).await {
+        let (leads, known) = cx.with(|core| (core.host.can_commit(GroupId::CMS), knows_what_there_was(core)));
+        let newest = leads || (!known && has_caught_up(&cx).await);
+        if known || newest {
             let more = cx.with(|core| {
+                if newest {
+                    crate::publish::caught_up(core);
+                }
                 core.knows.cleared = core.knows.cleared.max(doubts);
                 core.knows.asks = core.knows.is_in_doubt();
                 core.knows.asks

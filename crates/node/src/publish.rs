@@ -54,6 +54,10 @@ pub fn adopt_stored(core: &mut Core) {
 /// Takes the topology of a copy that replaced the one that was here: what this server had published in between was not a
 /// part of the surviving history, so the document there counts even if its revision is lower.
 pub fn adopt_replaced(core: &mut Core) {
+    if core.document_told {
+        // The first copy may be older than what the neighbours have: nothing goes back before it has caught up.
+        return adopt_stored(core);
+    }
     core.topology_in_force = false;
     if let Some(value) = stored(core) {
         take(core, &value, 0);
@@ -126,7 +130,15 @@ pub fn tell(core: &mut Core, server: ServerId) {
 /// Another server of this pool tells of the document in force there.
 pub fn told(core: &mut Core, value: &[u8]) {
     if stored(core).is_none() {
+        core.document_told = true;
         adopt(core, value);
+    }
+}
+
+/// The copy of the management store here is as new as its leader's: what neighbours told before counts no more than what stands there.
+pub fn caught_up(core: &mut Core) {
+    if std::mem::take(&mut core.document_told) {
+        adopt_replaced(core);
     }
 }
 

@@ -58,6 +58,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         forwarded: BTreeMap::new(),
         neighbours: crate::neighbours::Neighbours::default(),
         knows: crate::knows::Knows::default(),
+        document_told: false,
         links: BTreeMap::new(),
         watchers: BTreeMap::new(),
         watching: pairline_services::watching::Table::default(),
