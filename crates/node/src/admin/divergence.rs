@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::view::DivergenceView;
 use pairline_group::io::{Done, HostInput, Proposal, Refusal, Role};
 use pairline_group::tail::Resolution;
-use pairline_group::{Entry, GroupId, Key, Kind, OpId, PoolId, Position};
+use pairline_group::{Entry, Epoch, GroupId, Key, Kind, LineageItem, OpId, PoolId, Position};
 use pairline_resilience::divergence::{self, Applied, Lookup, Progress, Verdict};
 use pairline_services::cx::{Cx, Peer};
 use pairline_services::records;
@@ -203,6 +203,9 @@ async fn offer(cx: &TaskCx, tail: &StoredTail, apply: bool, view: &mut Divergenc
 impl Run<'_> {
     /// What becomes of one entry; `None` if that was final before.
     async fn one(&mut self, entry: &Entry, before: Resolution, apply: bool) -> Option<Outcome> {
+        if self.cx.with(|core| stands(core, self.tail, entry)) {
+            return (!before.is_settled()).then_some((Resolution::Skipped(Some(entry.position)), None));
+        }
         if let Some(why) = &self.stopped {
             return (!before.is_settled()).then(|| (before, Some(why.clone())));
         }
@@ -254,6 +257,22 @@ impl Run<'_> {
             self.cx.with(|core| core.out.push_back(Output::ResolveTail { group, fork, resolved }));
         }
     }
+}
+
+/// Whether an entry of a tail stands in the history that goes on: this pool was promoted once more before it had taken over what the fork had
+/// begun, with all that is in the tail, and it is the fork that has become a tail elsewhere.
+fn stands(core: &Core, tail: &StoredTail, entry: &Entry) -> bool {
+    // A fenced copy has its tail in itself, whatever becomes of it.
+    let serves = matches!(core.host.role(tail.group), Some(Role::Active | Role::Backup));
+    serves && is_on(core.host.lineage(tail.group), tail.fork.epoch, entry.position)
+}
+
+/// Whether a history went on past a fork without it, and a position is on it.
+fn is_on(lineage: &[LineageItem], fork: Epoch, at: Position) -> bool {
+    let past = lineage.last().is_some_and(|item| item.epoch > fork) && lineage.iter().all(|item| item.epoch != fork);
+    let own = lineage.iter().position(|item| item.epoch == at.epoch && item.first <= at.seq);
+    let ends = own.and_then(|own| lineage.get(own + 1)).map(|next| next.first);
+    past && own.is_some() && ends.is_none_or(|next| at.seq < next)
 }
 
 /// Why the tail cannot be compared with the copy here: before the re-base the copy still has the tail in itself.
@@ -327,5 +346,29 @@ impl Lookup for State<'_> {
 
     fn is_cms(&self) -> bool {
         self.group.is_cms()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A tail that stands in the history that goes on is none.
+
+    use super::*;
+
+    #[test]
+    fn what_a_pool_was_promoted_again_with_stands_and_what_it_gave_up_does_not() {
+        let epoch = |number, pool| Epoch { number, granted_by: PoolId(pool) };
+        let item = |number, pool, first| LineageItem { epoch: epoch(number, pool), first, pool: PoolId(pool) };
+        let at = |seq| Position { epoch: epoch(1, 2), seq };
+        // The other pool was promoted in epoch 3 after entry 46; this one in epoch 4 with entries 47 and 48.
+        let again = [item(1, 2, 1), item(4, 2, 49)];
+        let on = |lineage: &[LineageItem], seq| is_on(lineage, epoch(3, 1), at(seq));
+        assert_eq!([47, 48, 49].map(|seq| on(&again, seq)), [true, true, false]);
+        // Not yet decided; and re-based to the other pool's history, with or without a promotion after it.
+        for lineage in
+            [&[item(1, 2, 1)][..], &[item(1, 2, 1), item(3, 1, 47)], &[item(1, 2, 1), item(3, 1, 47), item(4, 2, 60)]]
+        {
+            assert!(!on(lineage, 47), "{lineage:?}");
+        }
     }
 }

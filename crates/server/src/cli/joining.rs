@@ -39,6 +39,9 @@ pub async fn invite(
     (name, listen, minutes): (&str, SocketAddr, u64),
     mut told: impl FnMut(&str),
 ) -> Result<bool, JoiningError> {
+    if listen.ip().is_unspecified() {
+        return Err(InviteError::Unreachable(listen).into());
+    }
     let Reply::Text { text } = session.call(&Command::TopologyShow, &Prefer::Any).await? else { return Ok(false) };
     if runs(session, name).await {
         return Err(InviteError::Runs(name.to_owned()).into());

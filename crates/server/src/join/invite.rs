@@ -119,9 +119,6 @@ pub async fn invite(
     mut told: impl FnMut(Told<'_>),
 ) -> Result<SocketAddr, InviteError> {
     let offer = offer(layout, published, server)?;
-    if listen.ip().is_unspecified() {
-        return Err(InviteError::Unreachable(listen));
-    }
     let listener = bind(listen).await?;
     let listen = listener.local_addr().map_err(ApiError::from)?;
     let (tls, token) = pinned::server()?;
