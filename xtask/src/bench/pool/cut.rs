@@ -66,9 +66,9 @@ pub(crate) fn run(binaries: &Binaries, folder: &Path, options: &Options) -> Resu
 
 fn theirs(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, String> {
     let mut side = Side::default();
+    let mut network = Network::with_cables();
+    network.part()?;
     for round in 1..=rounds {
-        let mut network = Network::with_cables();
-        network.part()?;
         let nodes = Nodes::start_behind(&folder.join("cut-kamailio"), &network)?;
         // Two users first: nodes that have not found each other yet have nobody to tell.
         register(binaries, folder, nodes.addresses[0], (0, 2))?.wait().map_err(|e| e.to_string())?;
@@ -76,7 +76,9 @@ fn theirs(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, Strin
         nodes.replicated(2..=2)?;
         let first = 10;
         let acknowledged = cut_off(binaries, folder, &network, (0, nodes.addresses[0]), first)?;
-        let lost = nodes.unknown(1, acknowledged.iter().copied())?;
+        let lost = nodes.unknown(1, acknowledged.iter().copied());
+        network.heal(0)?;
+        let lost = lost?;
         println!("  Kamailio, round {round}: {} acknowledged, {} lost", acknowledged.len(), lost.len());
         side.add(acknowledged.len(), lost.len());
     }

@@ -4,6 +4,7 @@
 //! Owns the addresses, the bridge, the namespaces and their end. Does not own the servers in them.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Front Ends of the pool.
 pub(crate) const SERVERS: usize = 3;
@@ -119,9 +120,11 @@ impl Network {
     }
 }
 
-/// A number of this process, so that neither a demo nor another benchmark is in the way.
+/// A number of this process's, another one each time, so that neither a demo nor another benchmark is in the way, nor what the system has not
+/// yet cleared away of the network before.
 fn own() -> u32 {
-    std::process::id() % 250 + 1
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    std::process::id().wrapping_add(MADE.fetch_add(1, Ordering::Relaxed)) % 250 + 1
 }
 
 impl Drop for Network {
