@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Some("ci-pools") => timed(|| {
             pool(1, number(1, 350), true)
                 & planted(POOL_PLANTED, Kind::Pool, 1)
-                & site(1, number(2, 120), true)
+                & site(1, number(2, 170), true)
                 & planted(SITE_PLANTED, Kind::Site, 1)
         }),
         Some("seeds") => seeds(number(1, 1), number(2, 100), false),
