@@ -76,11 +76,11 @@ pub async fn learn(cx: TaskCx) {
         let newest = leads || (!known && has_caught_up(&cx).await);
         if known || newest {
             let more = cx.with(|core| {
-                if newest {
-                    crate::publish::caught_up(core);
-                }
                 core.knows.cleared = core.knows.cleared.max(doubts);
                 core.knows.asks = core.knows.is_in_doubt();
+                if newest && !core.knows.asks {
+                    crate::publish::caught_up(core);
+                }
                 core.knows.asks
             });
             if !more {

@@ -131,6 +131,8 @@ pub fn tell(core: &mut Core, server: ServerId) {
 pub fn told(core: &mut Core, value: &[u8]) {
     if stored(core).is_none() {
         core.document_told = true;
+        // Whoever was asked before this how far the store goes may not have had that document then.
+        crate::knows::doubt(core);
         adopt(core, value);
     }
 }
