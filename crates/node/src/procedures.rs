@@ -93,6 +93,9 @@ pub struct Procedures {
     pub topology_proposed: bool,
     /// Work that waits for a task.
     pub background: VecDeque<Background>,
+    /// Tells the journal writes of the run here from those of another server that goes on from the same record at the same time: with the same
+    /// numbers each would take the other's writes, and so the lock, for its own.
+    run: u128,
     /// The procedure that holds the lock by a write of this process, and the lock's version.
     lock: Option<(u128, Position)>,
     /// Users signing in again after the last procedure that ran here.
@@ -131,6 +134,7 @@ impl Procedures {
 /// Starts a runner; there must be none that is not over.
 pub fn begin(core: &mut Core, runner: Runner) {
     core.procedures.awaited.clear();
+    core.procedures.run = core.rng.next_u128();
     let procedure = runner.procedure();
     // An earlier run of the same procedure here may have been overtaken by one at another server.
     let id = procedure.plan.id;
@@ -272,7 +276,8 @@ fn write_journal(core: &mut Core, ticket: Ticket, op: OpId, writes: Vec<(Key, Op
             None => Write::Delete { key },
         })
         .collect();
-    let proposal = Proposal { op: Some(op), reads, writes, ..Proposal::default() };
+    let own = OpId { session: op.session ^ core.procedures.run, ..op };
+    let proposal = Proposal { op: Some(own), reads, writes, ..Proposal::default() };
     core.procedures.background.push_back(Background::Journal { ticket, proposal, procedure: op.session });
 }
 
