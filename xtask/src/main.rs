@@ -35,9 +35,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench soak       memory, transactions, tasks and timers under a steady load, and after it; writes docs/results/soak.md
                    [--minutes 30] [--rate: operations a second, half of the capacity in docs/results/overload.md]
                    [--users 20000] [--server-core 0] [--load-core 1]
-  bench pool       a pool of three Front Ends: REGISTER beside two Kamailio nodes, and what both lose when a host is cut off; servers that die,
-                   freeze and are cut off under load,
-                   and what it costs without traffic; writes docs/results/pool.md
+  bench pool       a pool of three Front Ends: REGISTER beside two Kamailio nodes, and what both lose when a host is cut off;
+                   servers that die, freeze and are cut off under load, and what it costs without traffic; writes docs/results/pool.md
                    [--part register, cut, faults, rolling, rejoin, idle or many] [--users 20000] [--seconds 5] [--repeats 5] [--rounds 20: of each fault]
                    [--load-percent 100: of 2,000 REGISTER/s, 100 calls/s and 500 changes/s] [--server-core 0] [--load-core 1]
   fuzz             all fuzz targets, or those named, one after the other; writes docs/results/fuzz.md

@@ -15,6 +15,9 @@ use tally::{Family, Part, Tally};
 /// Seeds that each day has for itself, from midnight UTC.
 const OF_A_DAY: u64 = 100_000;
 
+/// Seconds after which the seeds of one process are taken to hang.
+const HANGS: &str = "3600";
+
 /// What is to be run.
 #[derive(Debug)]
 struct Wish {
@@ -116,8 +119,8 @@ fn work(binary: &Path, queue: &Mutex<VecDeque<Part>>, tally: &Mutex<Tally>, all:
         let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
         let Some(part) = next else { return };
         let (from, count) = (part.from.to_string(), part.count.to_string());
-        let command = Command::new("nice")
-            .args(["-n", "19"])
+        let command = Command::new("timeout")
+            .args([HANGS, "nice", "-n", "19"])
             .arg(binary)
             .args([part.family.word(), &from, &count])
             .stdin(Stdio::null())

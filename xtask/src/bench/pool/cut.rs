@@ -21,6 +21,8 @@ use std::time::Duration;
 /// Users of a round, and how many of them register a second.
 const USERS: u32 = 2_000;
 const RATE: u32 = 2_000;
+/// The first of them at Kamailio's nodes, where others have registered before.
+const AFTER_THOSE: u32 = 10;
 /// From the start of the generator to the cut: about the half of them.
 const MID_FLOW: Duration = Duration::from_millis(500);
 /// Routing groups, as by default.
@@ -74,8 +76,7 @@ fn theirs(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, Strin
         register(binaries, folder, nodes.addresses[0], (0, 2))?.wait().map_err(|e| e.to_string())?;
         // The second is asked for at the second node.
         nodes.replicated(2..=2)?;
-        let first = 10;
-        let acknowledged = cut_off(binaries, folder, &network, (0, nodes.addresses[0]), first)?;
+        let acknowledged = cut_off(binaries, folder, &network, (0, nodes.addresses[0]), AFTER_THOSE)?;
         let lost = nodes.unknown(1, acknowledged.iter().copied());
         network.heal(0)?;
         let lost = lost?;
