@@ -493,6 +493,7 @@ pub async fn background(cx: TaskCx, work: Background) {
                     }
                     Done::NoChange(_) => Ok(()),
                     Done::Refused(Refusal::Conflict(_)) => Err(JournalRefusal::Locked),
+                    Done::Refused(refusal) if is_unwritten(&refusal) => Err(JournalRefusal::NotWritten),
                     Done::Refused(_) => Err(JournalRefusal::Later),
                 };
                 tell(core, Event::JournalWritten { ticket, result });
@@ -532,6 +533,20 @@ pub async fn background(cx: TaskCx, work: Background) {
             });
         }
     }
+}
+
+/// Whether a refusal says that the proposal is in nobody's log. A leader that lost its office, or whose disk is full, cannot say so.
+fn is_unwritten(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::Moved(..)
+            | Refusal::NotActive(..)
+            | Refusal::Unconfirmed
+            | Refusal::HandingOver(_)
+            | Refusal::NoSuchGroup
+            | Refusal::NotNow(_)
+            | Refusal::NotLeader(_)
+    )
 }
 
 async fn look_at(cx: &TaskCx, pool: PoolId) -> Option<Vec<GroupStatus>> {

@@ -267,6 +267,45 @@ fn who_asked_is_told_that_another_server_goes_on_with_it() {
 }
 
 #[test]
+fn a_procedure_that_waits_for_its_first_record_is_aborted_at_any_server_and_leaves_nothing() {
+    let mut pair = Pool::paired(5);
+    pair.must(1, add("user0"));
+    pair.run(1_000);
+    // The management store of east loses its majority; west is there, and is said to be off.
+    let copies =
+        (0..5).filter(|at| pair.fronts[*at].node.as_ref().unwrap().inspect(|c| c.host.role(GroupId::CMS).is_some()));
+    let lost: Vec<usize> = copies.take(2).collect();
+    lost.iter().for_each(|at| pair.kill(*at));
+    pair.run(5_000);
+    let alive: Vec<usize> = (0..5).filter(|at| !lost.contains(at)).collect();
+    let (disaster, dry_run, force, confirm) = (true, false, true, Some("yes".to_owned()));
+    pair.begin(
+        alive[0],
+        Command::PoolFailover { pool: "west".to_owned(), disaster, dry_run, force, confirm, reason: None },
+    );
+    pair.until("it waits for its first record", |pair| runs_at(pair).is_some());
+    let ran = runs_at(&pair).unwrap();
+    for asked in alive.iter().copied().filter(|at| *at != ran).chain([5]) {
+        assert_eq!(procedures(&mut pair, asked).len(), 1, "listed at {asked}");
+    }
+    let id = procedures(&mut pair, ran)[0].id.clone();
+    let other = alive.iter().copied().find(|at| *at != ran).unwrap();
+    match pair.must(other, Command::ProcedureAbort { id, reclaim: false }) {
+        Reply::Procedure(view) => assert_eq!(view.state, "aborted", "{view:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(runs_at(&pair), None);
+    assert!(procedures(&mut pair, ran).is_empty() && procedures(&mut pair, 5).is_empty());
+    lost.iter().for_each(|at| pair.start(*at));
+    pair.until("the management store is led", |pair| pair.serves(POOL, &[GroupId::CMS]));
+    pair.run(5_000);
+    assert!(procedures(&mut pair, other).is_empty(), "nothing of it is found later");
+    pair.must(other, fail_over(false));
+    let all = pair.all_groups();
+    pair.until("west serves all", |pair| pair.serves(WEST, &all));
+}
+
+#[test]
 fn a_leader_that_stood_still_does_not_take_what_the_next_one_wrote_for_another_history() {
     let mut pair = with_users();
     let group = pair.group_of("user1");

@@ -108,8 +108,7 @@ impl Observed {
     pub fn serving(&self, group: GroupId) -> Option<(Epoch, PoolId)> {
         let copies = self.groups.iter().filter(|g| g.status.group == group);
         let best = copies.max_by_key(|g| (g.status.epoch, g.status.role == Role::Active))?;
-        let stood_down = best.status.role == Role::Fenced && !best.status.epoch.is_granted();
-        Some((best.status.epoch, if stood_down { best.at } else { best.status.serving }))
+        Some((best.status.epoch, if has_stood_down(&best.status) { best.at } else { best.status.serving }))
     }
 
     /// All groups of which any copy is known, in order.
@@ -119,6 +118,11 @@ impl Observed {
         all.dedup();
         all
     }
+}
+
+/// Whether a copy stood down by order and has not heard of the promotion for which it did so.
+pub fn has_stood_down(copy: &GroupStatus) -> bool {
+    copy.role == Role::Fenced && !copy.epoch.is_granted()
 }
 
 /// Name of a rule.

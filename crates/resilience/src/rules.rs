@@ -4,7 +4,7 @@
 
 use crate::plan::Command;
 use crate::plan_text::{lag_text, seconds, worst};
-use crate::preflight::{Finding, Observed, PoolSight, Rule, Subject, Verdict};
+use crate::preflight::{Finding, Observed, PoolSight, Rule, Subject, Verdict, has_stood_down};
 use pairline_group::GroupId;
 use pairline_group::io::{ExportState, GroupStatus, ImportState, Lag, Role};
 
@@ -222,6 +222,10 @@ fn management_store(c: &mut Case<'_>) {
             let reason = format!("the management store is at {} (epoch {epoch}) and moves first", c.seen.name_of(at));
             c.ok(Rule::ManagementStore, reason);
         }
+        Some((_, at)) if c.seen.copy(GroupId::CMS, at).is_some_and(has_stood_down) => {
+            let reason = format!("nobody serves the management store: {} stood down by order", c.seen.name_of(at));
+            c.refuse(Rule::ManagementStore, reason, "first pairline management failover --disaster");
+        }
         Some((_, at)) if at == c.subject.target || c.seen.pool(at).is_some_and(|p| p.reachable) => {
             c.ok(Rule::ManagementStore, format!("the management store is at {}", c.seen.name_of(at)));
         }
@@ -338,12 +342,20 @@ fn verify(c: &mut Case<'_>) {
 }
 
 fn tail(c: &mut Case<'_>) {
-    let open = |g: &GroupId| [c.at_source(*g), c.at_target(*g)].into_iter().flatten().any(|s| s.tail > 0);
-    let groups: Vec<GroupId> = c.subject.groups.iter().copied().filter(open).collect();
-    if !groups.is_empty() {
-        let reason = format!("a divergent tail is open in {}", few(&groups));
-        c.object(Rule::Tail, reason, "decide on it with pairline pool divergence");
+    let open = |at: Option<&GroupStatus>| at.is_some_and(|s| s.tail > 0);
+    let of = |g: &GroupId| (open(c.at_source(*g)), open(c.at_target(*g)));
+    let all = c.subject.groups.iter().map(|g| (*g, of(g)));
+    let found: Vec<(GroupId, (bool, bool))> = all.filter(|(_, (source, target))| *source || *target).collect();
+    if found.is_empty() {
+        return;
     }
+    let groups: Vec<GroupId> = found.iter().map(|(group, _)| *group).collect();
+    // A tail lies in the pool that committed it.
+    let source = found.iter().any(|(_, (source, _))| *source).then(|| c.source_name());
+    let target = found.iter().any(|(_, (_, target))| *target).then(|| c.target_name());
+    let lists = source.into_iter().chain(target).map(|pool| format!("pairline pool divergence {pool}"));
+    let reason = format!("a divergent tail is open in {}", few(&groups));
+    c.object(Rule::Tail, reason, format!("decide on it with {}", lists.collect::<Vec<_>>().join(" and ")));
 }
 
 fn capacity(c: &mut Case<'_>) {

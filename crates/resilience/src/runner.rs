@@ -156,7 +156,9 @@ pub enum StopReason {
 pub enum JournalRefusal {
     /// The lock is not what the write says.
     Locked,
-    /// Not now (no answer, handing over, busy): the runner tries again.
+    /// This try was not written and will not be (nobody serves the journal, handing over): the runner tries again.
+    NotWritten,
+    /// No answer, or one that leaves it open whether it was written: the runner tries again.
     Later,
 }
 
@@ -252,12 +254,17 @@ pub enum StartError {
 /// A write of the journal that is on its way.
 #[derive(Clone, Debug)]
 struct JournalWork {
+    /// The last try.
     ticket: Ticket,
+    /// Tries without an answer yet. What any of them says counts: they are one write.
+    open: Vec<Ticket>,
     op: OpId,
     writes: Vec<(Key, Option<Bytes>)>,
     lock: LockCheck,
     tries: u32,
     until: Millis,
+    /// The answer to some try left it open whether it was written.
+    unsure: bool,
 }
 
 /// Tickets for each millisecond of a process; more than a run can use up before the next can begin.
@@ -450,7 +457,8 @@ impl Runner {
             return None;
         }
         if self.at != At::Working {
-            return self.journal.as_ref().map(|j| j.until);
+            let held = self.abort.as_ref().filter(|_| self.is_unwritten() == Some(false)).map(|(_, until)| *until);
+            return self.journal.as_ref().map(|j| j.until.max(held.unwrap_or_default()));
         }
         let link = self.waits_for_link().map(|since| since.saturating_add(self.procedure.plan.bounds.link));
         let abort = self.abort.as_ref().map(|(_, until)| *until);
@@ -553,9 +561,7 @@ impl Runner {
         self.deadline = None;
         self.next_look = None;
         self.at = At::Closing(stop.clone());
-        // Before the first record only a promotion of the management store leaves something to be written down.
-        let promoted = self.procedure.plan.promotes_cms() && self.procedure.moved().contains(&GroupId::CMS);
-        let never_journalled = !self.is_journalled() && !promoted;
+        let never_journalled = self.has_left_nothing();
         let unwritable = matches!(stop, Some(StopReason::Journal | StopReason::Locked | StopReason::Replaced));
         let done = self.procedure.state == ProcedureState::Done;
         if unwritable || (never_journalled && !done) {
@@ -564,6 +570,12 @@ impl Runner {
         } else {
             self.write_journal(extra);
         }
+    }
+
+    /// Whether nothing is to be written down of a run that ends now: before the first record only a promotion of the management store is.
+    fn has_left_nothing(&self) -> bool {
+        let promoted = self.procedure.plan.promotes_cms() && self.procedure.moved().contains(&GroupId::CMS);
+        !self.is_journalled() && !promoted
     }
 
     fn finish(&mut self) {
@@ -613,7 +625,8 @@ impl Runner {
         self.journal_counter += 1;
         let until = self.now.mono.saturating_add(self.procedure.plan.bounds.answer);
         let ticket = self.ticket();
-        self.journal = Some(JournalWork { ticket, op, writes, lock: self.lock, tries: 0, until });
+        let (open, unsure) = (vec![ticket], false);
+        self.journal = Some(JournalWork { ticket, open, op, writes, lock: self.lock, tries: 0, until, unsure });
         self.send_journal();
     }
 

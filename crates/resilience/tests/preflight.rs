@@ -130,6 +130,32 @@ fn the_management_store_must_carry_the_journal() {
     let mut away = observed_with(EAST, |_| WEST);
     away.pools[1].reachable = false;
     rule(failback(EAST), &away, Rule::ManagementStore, Refuse, Refuse);
+    // It stood down for a promotion that never came: nobody can write the journal.
+    let mut nobody = observed_with(EAST, |g| if g.is_cms() { EAST } else { WEST });
+    for copy in nobody.groups.iter_mut().filter(|copy| copy.at == EAST && copy.status.group.is_cms()) {
+        copy.status.role = Role::Fenced;
+        copy.status.serving = WEST;
+        copy.status.epoch.granted_by = PoolId(u16::MAX);
+    }
+    rule(failback(EAST), &nobody, Rule::ManagementStore, Refuse, Refuse);
+    let management = Command::ManagementFailover {
+        to: WEST,
+        disaster: true,
+        dry_run: false,
+        force: true,
+        confirm_source_off: true,
+        reason: "nobody serves it".to_owned(),
+    };
+    nobody.here = WEST;
+    assert_eq!(plan(&management, &nobody, "alice", 1, 0).unwrap().groups(), [GroupId::CMS]);
+}
+
+#[test]
+fn an_open_tail_is_named_with_the_pool_in_which_it_lies() {
+    let mut seen = observed(WEST);
+    spoil(&mut seen, WEST, |s| s.tail = 2);
+    let said = plan(&failover(EAST), &seen, "alice", 1, 0).unwrap_err().to_string();
+    assert!(said.contains("pairline pool divergence west, or"), "{said}");
 }
 
 #[test]

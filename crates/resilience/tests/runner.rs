@@ -159,6 +159,54 @@ fn abort_before_the_first_handover_changes_nothing() {
     }
 }
 
+/// Answers each try of the first record with what `answer` says of it, aborts after `abort_at` tries; how often it was tried, and how the
+/// run ended.
+fn abort_without_a_journal(abort_at: u32, answer: impl Fn(u32) -> Option<JournalRefusal>) -> (u32, Action) {
+    let (_, plan, _) = procedures().remove(0);
+    let mut runner = Runner::start(plan, now(0)).unwrap();
+    let (mut time, mut tries) = (0, 0);
+    loop {
+        match runner.poll() {
+            Some(Action::WriteJournal { ticket, .. }) => {
+                tries += 1;
+                if tries == abort_at {
+                    runner.handle(now(time), Event::AbortRequested { operator: "bob".to_owned() });
+                }
+                if let Some(refusal) = answer(tries) {
+                    runner.handle(now(time), Event::JournalWritten { ticket, result: Err(refusal) });
+                }
+            }
+            Some(end @ (Action::Finish(_) | Action::Stop { .. })) => return (tries, end),
+            Some(_) => {}
+            None => {
+                time = runner.next_timeout().unwrap();
+                runner.handle(now(time), Event::Tick);
+            }
+        }
+    }
+}
+
+#[test]
+fn abort_before_the_first_record_ends_at_once_where_surely_nothing_is_written() {
+    let (tries, end) = abort_without_a_journal(3, |_| Some(JournalRefusal::NotWritten));
+    let Action::Finish(report) = end else { panic!("{end:?}") };
+    assert!(report.state.contains("aborted by bob"), "{}", report.state);
+    assert_eq!(tries, 3, "the try that was under way is awaited, no other follows");
+}
+
+#[test]
+fn abort_before_the_first_record_waits_while_a_try_may_have_been_written() {
+    let not_sure = |of: u32| move |at: u32| if at == of { JournalRefusal::Later } else { JournalRefusal::NotWritten };
+    for unsure in [1, 2, 3] {
+        let (tries, end) = abort_without_a_journal(3, move |at| Some(not_sure(unsure)(at)));
+        assert!(matches!(end, Action::Stop { reason: StopReason::Journal, .. }), "{end:?}");
+        assert!(tries > 10, "{tries}");
+    }
+    // A try without an answer is one that may have been written.
+    let (_, end) = abort_without_a_journal(3, |at| (at != 2).then_some(JournalRefusal::NotWritten));
+    assert!(matches!(end, Action::Stop { reason: StopReason::Journal, .. }), "{end:?}");
+}
+
 #[test]
 fn abort_in_the_middle_leaves_each_group_with_one_owner_and_says_what_to_do() {
     let (_, plan, before) = procedures().remove(0);

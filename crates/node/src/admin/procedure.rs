@@ -18,7 +18,7 @@ use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_resilience::journal::{self, Procedure, ProcedureState};
 use pairline_resilience::plan::{Command as Order, Plan};
 use pairline_resilience::planner::{self, Refused};
-use pairline_resilience::preflight::{Finding, GroupSight, Observed, PoolSight, RunningProcedure, Verdict, preflight};
+use pairline_resilience::preflight::{self, Finding, GroupSight, Observed, PoolSight, RunningProcedure, Verdict};
 use pairline_resilience::report::Report;
 use pairline_resilience::runner::{Event, Runner, StartError};
 use pairline_services::cx::Peer;
@@ -26,14 +26,38 @@ use pairline_services::cx::Peer;
 /// How long a command waits for its procedure before it answers that it goes on.
 const WATCH_MS: u64 = 2_000;
 
+/// How long an abort waits for the end: what was asked is awaited first, up to the runner's bound.
+const ABORT_WATCH_MS: u64 = 5_000;
+
 /// The servers that execute a command of this family: in the pool that runs the procedure, the one where it runs; else the one that
 /// leads the pool's copies of the management store, where the journal is at hand.
 pub async fn place_of_work(cx: &TaskCx, command: &Command) -> Result<Option<Peer>, Problem> {
-    let Some(pool) = pool_of_work(cx, command)? else { return Ok(None) };
+    let pool = match command {
+        Command::ProcedureResume { id } | Command::ProcedureAbort { id, .. } if runs_here(cx, id).await => {
+            cx.with(|core| core.pool)
+        }
+        _ => match pool_of_work(cx, command)? {
+            Some(pool) => pool,
+            None => return Ok(None),
+        },
+    };
     if pool != cx.with(|core| core.pool) || !cx.with(|core| neighbours::has_several(core)) {
         return Ok(Some(Peer::Pool(pool)));
     }
     Ok(server_of_work(cx).await.map(Peer::Server))
+}
+
+/// Whether a procedure that is not in the journal, as far as is known here, runs in this pool: it waits for its first record.
+async fn runs_here(cx: &TaskCx, id: &str) -> bool {
+    if find(cx, id).is_ok() || !cx.with(|core| neighbours::has_several(core)) {
+        return false;
+    }
+    copies::of_pool(cx).await.runs.is_some_and(|(_, running)| is_named(running, id))
+}
+
+/// Whether an operator's word for a procedure, its id or how that begins, names this one.
+fn is_named(procedure: u128, word: &str) -> bool {
+    format!("{procedure:032x}").starts_with(&word.to_ascii_lowercase())
 }
 
 /// The other server of this pool where a procedure runs, or would; `None` where that is this one.
@@ -56,7 +80,10 @@ fn pool_of_work(cx: &TaskCx, command: &Command) -> Result<Option<PoolId>, Proble
         }
         Command::PoolFailback { pool, .. } => Ok(Some(super::pool_named(cx, pool)?)),
         Command::ManagementFailover { .. } => Ok(cx.with(|core| {
+            // A copy that stood down names who was to serve, and may never have come to it.
+            let stood_down = core.host.group(GroupId::CMS).is_some_and(|copy| preflight::has_stood_down(&copy));
             let (serving, _) = core.host.serving(GroupId::CMS)?;
+            let serving = if stood_down { core.pool } else { serving };
             core.topology.partner(serving).map(|partner| partner.id)
         })),
         // A reclaim is the home pool's; everything else of a procedure is where it runs. One that is not known here may be
@@ -98,7 +125,7 @@ pub async fn execute(cx: &TaskCx, actor: &Actor, command: Command, passed: Passe
                 reason: "preflight".to_owned(),
             };
             let seen = observe(cx).await;
-            Ok(Reply::Plan(only_findings(&preflight(&order, &seen))))
+            Ok(Reply::Plan(only_findings(&preflight::preflight(&order, &seen))))
         }
         other => start(cx, actor, other).await,
     }
@@ -235,7 +262,7 @@ async fn start(cx: &TaskCx, actor: &Actor, command: Command) -> Result<Reply, Pr
         return Ok(Reply::Plan(plan_view(&plan)));
     }
     launch(cx, plan)?;
-    watch(cx, id).await
+    watch(cx, id, WATCH_MS).await
 }
 
 /// Starts the runner of a plan, in the place of the procedure that it replaces, if it replaces one.
@@ -312,17 +339,23 @@ fn not_busy(core: &Core, replaced: Option<u128>) -> Result<(), Problem> {
 }
 
 /// Waits until the runner is over, or long enough; then shows the procedure.
-async fn watch(cx: &TaskCx, id: u128) -> Result<Reply, Problem> {
-    let until = cx.with(|core| core.now.mono) + WATCH_MS;
+async fn watch(cx: &TaskCx, id: u128, millis: u64) -> Result<Reply, Problem> {
+    let until = cx.with(|core| core.now.mono) + millis;
     while cx.with(|core| core.procedures.busy() && core.now.mono < until) {
         cx.sleep(10).await;
     }
     cx.with(|core| {
         let runner = core.procedures.runner.as_ref().filter(|runner| runner.procedure().plan.id == id);
-        let left_nothing =
-            |runner: &&Runner| runner.is_over() && !runner.is_journalled() && core.procedures.stopped.contains_key(&id);
-        if let Some(runner) = runner.filter(left_nothing) {
-            return Err(not_carried_out(core, runner.procedure()));
+        if let Some(procedure) =
+            runner.filter(|runner| runner.is_over() && !runner.is_journalled()).map(Runner::procedure)
+        {
+            if core.procedures.stopped.contains_key(&id) {
+                return Err(not_carried_out(core, procedure));
+            }
+            if matches!(procedure.state, ProcedureState::Aborted { .. }) {
+                // Before its first record: it stands in no journal.
+                return Ok(Reply::Procedure(view(core, procedure)));
+            }
         }
         let found = stored(core).into_iter().find(|procedure| procedure.plan.id == id);
         found.map(|procedure| Reply::Procedure(view(core, &procedure))).ok_or_else(|| no_such(&format!("{id:032x}")))
@@ -346,10 +379,10 @@ async fn resume(cx: &TaskCx, id: &str) -> Result<Reply, Problem> {
     if cx.with(|core| {
         core.procedures.busy() && core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == number)
     }) {
-        return watch(cx, number).await;
+        return watch(cx, number, WATCH_MS).await;
     }
     go_on(cx, found)?;
-    watch(cx, number).await
+    watch(cx, number, WATCH_MS).await
 }
 
 async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Reply, Problem> {
@@ -366,7 +399,7 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
         let (fresh, wall) = cx.with(|core| (core.rng.next_u128(), core.now.wall));
         let plan = planner::plan(&order, &seen, &operator_of(actor), fresh, wall).map_err(|Refused(f)| refused(&f))?;
         launch(cx, plan)?;
-        return watch(cx, fresh).await;
+        return watch(cx, fresh, WATCH_MS).await;
     }
     let here = cx.with(|core| {
         core.procedures.busy() && core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == number)
@@ -376,7 +409,7 @@ async fn abort(cx: &TaskCx, actor: &Actor, id: &str, reclaim: bool) -> Result<Re
     }
     let operator = operator_of(actor);
     cx.with(|core| procedures::tell(core, Event::AbortRequested { operator }));
-    watch(cx, number).await
+    watch(cx, number, ABORT_WATCH_MS).await
 }
 
 /// All procedures in the local copy of the journal, and those that crashed before their first record, from what they left
@@ -400,12 +433,8 @@ fn stored(core: &Core) -> Vec<Procedure> {
 }
 
 fn find(cx: &TaskCx, id: &str) -> Result<Procedure, Problem> {
-    let wanted = id.to_ascii_lowercase();
-    let mut found: Vec<Procedure> = cx
-        .with(|core| stored(core))
-        .into_iter()
-        .filter(|p| format!("{:032x}", p.plan.id).starts_with(&wanted))
-        .collect();
+    let mut found: Vec<Procedure> =
+        cx.with(|core| stored(core)).into_iter().filter(|procedure| is_named(procedure.plan.id, id)).collect();
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
         _ => Err(no_such(id)),

@@ -21,9 +21,10 @@ impl Runner {
     pub(super) fn journal_written(&mut self, ticket: Ticket, result: Result<(), JournalRefusal>) {
         let answer = self.procedure.plan.bounds.answer;
         let now = self.now.mono;
-        let Some(work) = self.journal.as_mut().filter(|j| j.ticket == ticket) else {
+        let Some(work) = self.journal.as_mut().filter(|j| j.open.contains(&ticket)) else {
             return;
         };
+        work.open.retain(|open| *open != ticket);
         match result {
             Ok(()) => {
                 self.journal = None;
@@ -39,7 +40,12 @@ impl Runner {
                 }
             }
             Err(JournalRefusal::Locked) => self.lost_lock(),
-            Err(JournalRefusal::Later) => work.until = now.saturating_add(pause(work.tries).min(answer)),
+            Err(refusal) => {
+                work.unsure |= refusal == JournalRefusal::Later;
+                if work.ticket == ticket {
+                    work.until = now.saturating_add(pause(work.tries).min(answer));
+                }
+            }
         }
     }
 
@@ -77,7 +83,7 @@ impl Runner {
         if let Some(work) = self.asked(ticket) {
             let until = now.saturating_add(pause(work.asked));
             work.phase = Phase::Pause { until, open: true };
-        } else if self.journal.as_ref().is_some_and(|j| j.ticket == ticket) {
+        } else if self.journal.as_ref().is_some_and(|j| j.open.contains(&ticket)) {
             self.journal_written(ticket, Err(JournalRefusal::Later));
         } else {
             self.fence_tried(ticket, FenceOutcome::NoAnswer);
@@ -164,7 +170,12 @@ impl Runner {
 
     /// Does whatever is due now. Called after each event.
     pub(super) fn drive(&mut self) {
-        self.retry_journal();
+        match (self.is_unwritten(), &self.abort) {
+            (Some(true), Some(_)) => return self.end_aborted(),
+            // A try that is under way may soon say that it was not written; a new one would have to be awaited as well.
+            (Some(false), Some((_, until))) if self.now.mono < *until => {}
+            _ => self.retry_journal(),
+        }
         // Each round either ends a stage or changes nothing more.
         for _ in 0..=self.stages.len() {
             if self.at != At::Working {
@@ -179,6 +190,14 @@ impl Runner {
             }
             self.leave_stage();
         }
+    }
+
+    /// Whether nothing is written of the first record for which the run waits, where that can be said: `Some(false)` while tries are under
+    /// way, `None` where one may have been written, or where it is not the first. A run of which nothing is written has had no effect, and
+    /// an abort need not wait until somebody serves the journal; else it has to: whoever takes over might find the record.
+    pub(super) fn is_unwritten(&self) -> Option<bool> {
+        let work = self.journal.as_ref().filter(|_| self.at == At::Intent && self.has_left_nothing())?;
+        (!work.unsure).then_some(work.open.is_empty())
     }
 
     fn retry_journal(&mut self) {
@@ -199,6 +218,7 @@ impl Runner {
         let ticket = Ticket(self.last_ticket);
         if let Some(work) = self.journal.as_mut() {
             work.ticket = ticket;
+            work.open.push(ticket);
         }
         self.send_journal();
     }

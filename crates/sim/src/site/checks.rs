@@ -2,7 +2,7 @@
 //!
 //! Owns what concerns both pools. Copies, entries, clients and phones are checked as those of one pool, in `pool`.
 
-use super::{ask, epochs};
+use super::{ask, epochs, remedies};
 use crate::pool::checks::{leader, placed_in, status};
 use crate::pool::world::World;
 use pairline_group::io::{ExportState, GroupStatus, ImportState, Lag, Role};
@@ -236,17 +236,7 @@ pub fn nothing_is_stranded(world: &mut World) {
             true => Command::ManagementFailover { disaster, dry_run, force, confirm, reason },
             false => Command::PoolFailover { pool: name, disaster, dry_run, force, confirm, reason },
         };
-        let reply = ask(world, at, disaster);
-        world.note("stranded", &format!("{reply:?}"));
-        // As the remedy says: a pool that serves the other's groups gives them back first.
-        if let Some(Err(problem)) = reply
-            && problem.remedy.contains("pool failback")
-        {
-            let pool = world.topology.pool[1 - pool].name.clone();
-            let (disaster, dry_run, force, confirm, reason) = (false, false, false, None, None);
-            let reply = ask(world, at, Command::PoolFailback { pool, disaster, dry_run, force, confirm, reason });
-            world.note("stranded", &format!("{reply:?}"));
-        }
+        remedies::insist(world, at, disaster);
         let next = world.now + 5_000;
         world.run_until(next);
     }

@@ -8,6 +8,7 @@ pub mod epochs;
 pub mod faults;
 pub mod operators;
 pub mod options;
+pub mod remedies;
 
 use crate::pool::clients::Pending;
 use crate::pool::options::Options;
