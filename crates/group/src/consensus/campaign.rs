@@ -62,8 +62,9 @@ impl Consensus {
         let lost = waits && raft.leader_id == INVALID_ID;
         let next = Hurry { due: now.saturating_add(AGAIN), tries: hurry.tries.saturating_sub(1), ..hurry };
         self.hurry = Some(next).filter(|next| lost && next.tries > 0);
-        if lost {
-            // It refuses where this replica may not lead.
+        // It may have been taken from the voters since. The library would ask for votes all the same, be elected, and end the process.
+        if lost && raft.promotable() {
+            // It refuses while a change of the voters is to be applied.
             let _ = self.node.campaign();
             self.set_timeout();
         }

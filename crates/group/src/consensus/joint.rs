@@ -1,6 +1,6 @@
 //! Tests: while the voters change, the old and the new ones both decide; and those of before stay until they are not needed any more.
 
-use super::{Change, Consensus, Drained, Faults, Members, ReplicaId, ReplicaMessage, Start, Step};
+use super::{Change, Consensus, Drained, Faults, Members, ReplicaBody, ReplicaId, ReplicaMessage, Start, Step};
 use crate::codec::{self, Item};
 use crate::ids::{GroupId, Millis};
 use bytes::Bytes;
@@ -143,6 +143,36 @@ fn two_majorities(faults: Faults) -> bool {
 fn the_old_and_the_new_voters_never_decide_apart() {
     assert!(!two_majorities(Faults::default()));
     assert!(two_majorities(Faults { changes_without_joint: true, ..Faults::default() }), "the fault is seen");
+}
+
+#[test]
+fn who_was_about_to_campaign_and_is_taken_from_the_voters_asks_for_no_votes() {
+    let mut five = Five::new(Faults::default());
+    five.until_led_by(A);
+    assert!(five.replica(A).propose_change(&Change { steps: vec![Step::Voter(D), Step::Remove(C)] }));
+    for _ in 0..20 {
+        let said: Vec<ReplicaMessage> = [A, B, D, E].into_iter().flat_map(|replica| five.drain(replica)).collect();
+        five.now += 20;
+        let now = five.now;
+        five.replica(A).tick(now);
+        for message in said {
+            let _ = five.replica(message.to).hear(now, message);
+        }
+        // The link goes down before it has applied what it heard.
+        five.replica(C).lost_leader();
+        let answers = five.drain(C);
+        if !five.members(C).contains(C) {
+            break;
+        }
+        for message in answers {
+            let _ = five.replica(message.to).hear(now, message);
+        }
+    }
+    assert!(!five.members(C).contains(C), "it knows that it is to go");
+    let later = five.now + 5_000;
+    five.replica(C).hurry(later);
+    let said = five.drain(C);
+    assert!(said.iter().all(|message| !matches!(message.body, ReplicaBody::AskVote { .. })), "{said:?}");
 }
 
 #[test]
