@@ -2,14 +2,14 @@
 //!
 //! Owns the socket. Does not own what is done with messages; the node's input drops and counts them when it is full.
 
+use super::door::Door;
 use super::mmsg::{self, BATCH, ReceiveBuffers};
 use crate::dns::ZoneView;
 use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::Inbox;
-use crate::shell::lanes::{Datagrams, Sorted};
+use crate::shell::lanes::{Lane, Place, Sorted};
 use bytes::Bytes;
 use pairline_sip::flow::Flow;
-use pairline_sip::glance;
 use pairline_sip::stun;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -17,7 +17,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Kernel buffers in each direction.
 const KERNEL_BUFFER: usize = 4 * 1024 * 1024;
@@ -27,8 +27,6 @@ const WAIT: Duration = Duration::from_millis(250);
 /// fewer, larger batches, and one wake-up serves them all. A wake-up from another core costs as much as a datagram, more in a virtual
 /// machine.
 const LINGER: Duration = Duration::from_millis(1);
-/// Seconds after which who is refused here may come again: at least, and spread over so many.
-const RETRY_AFTER: (u64, u64) = (2, 8);
 /// Shorter datagrams cannot be SIP: keep-alives, which need no answer on UDP.
 const SHORTEST: usize = 16;
 
@@ -72,8 +70,9 @@ impl UdpListener {
     /// Receives until `stop` is set or the node has ended. Runs on a thread of its own.
     pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters, zone: &ZoneView) {
         let mut buffers = ReceiveBuffers::default();
-        let mut refused = 0;
+        let mut door = Door::new(Instant::now());
         while !stop.load(Ordering::Relaxed) {
+            door.begin(Instant::now());
             let mut batch = Sorted::default();
             let (mut short, mut shed) = (0, 0);
             let topology = zone.topology();
@@ -84,10 +83,17 @@ impl UdpListener {
                     short += 1;
                 } else if stun::is_stun(data) {
                     answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
-                } else if let Some(lane) = inbox.lane(data, emergency) {
-                    batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
                 } else {
-                    shed += 1;
+                    match inbox.place(data, emergency) {
+                        Place::In(lane) => {
+                            if lane == Lane::Calls {
+                                door.comes(from, data);
+                            }
+                            batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
+                        }
+                        Place::Out => shed += 1,
+                        Place::Nowhere => {}
+                    }
                 }
             });
             let full = matches!(received, Ok(n) if n >= BATCH);
@@ -107,26 +113,14 @@ impl UdpListener {
             let _ = self.send_all(&mut answers, counters);
             if batch.iter().any(|lane| !lane.is_empty()) {
                 let Ok(calls) = inbox.datagrams(batch) else { return };
-                self.refuse(calls, &mut refused, counters);
+                let refusals = calls.into_iter().filter_map(|(flow, call)| door.turns_back(flow, &call));
+                // Who cannot be reached does not hear it.
+                let _ = self.send_all(&mut refusals.collect(), counters);
             }
             if !full && (inbox.is_resting() || inbox.has_plenty()) {
                 std::thread::sleep(LINGER);
             }
         }
-    }
-
-    /// Refuses calls for which the node has no room, as it would itself; `before` counts them, and spreads the time after which they may
-    /// come again.
-    fn refuse(&self, calls: Datagrams, before: &mut u64, counters: &Counters) {
-        let refusal = |(flow, message): (Flow, Bytes)| {
-            *before += 1;
-            let header = format!("Retry-After: {}\r\n", RETRY_AFTER.0 + *before % RETRY_AFTER.1);
-            glance::refusal(&message, flow, 500, "Server Busy", header.as_bytes())
-        };
-        let mut answers: Vec<_> =
-            calls.into_iter().filter_map(refusal).map(|(to, answer)| (to.remote, answer)).collect();
-        // Who cannot be reached does not hear it.
-        let _ = self.send_all(&mut answers, counters);
     }
 
     /// Sends all of `batch` and empties it. Returns the destinations that the system refused (no route, not allowed). One

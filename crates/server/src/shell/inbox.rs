@@ -4,7 +4,7 @@
 //! so pause reading, datagrams are dropped and counted. Does not own what the node does with them.
 
 use super::counters::{Counters, add};
-use super::lanes::{Datagrams, Lane, LanesIn, LanesOut, Sorted, lanes};
+use super::lanes::{Datagrams, Lane, LanesIn, LanesOut, Place, Sorted, lanes};
 use crossbeam_channel as channel;
 use pairline_node::io::Input;
 use pairline_services::admission::sieve::Shares;
@@ -203,9 +203,9 @@ impl Inbox {
         Ok(())
     }
 
-    /// The lane of a datagram, with this table of emergency services; `None` if it is to be let fall at once.
-    pub fn lane(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Option<Lane> {
-        self.datagrams.lane(message, emergency)
+    /// What becomes of a datagram, with this table of emergency services.
+    pub fn place(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Place {
+        self.datagrams.place(message, emergency)
     }
 
     /// Datagrams of one receive, each into its lane. Those for which there is no room are counted; new calls among them are given back:
