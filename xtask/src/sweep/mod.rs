@@ -15,8 +15,8 @@ use tally::{Family, Part, Tally};
 /// Seeds that each day has for itself, from midnight UTC.
 const OF_A_DAY: u64 = 100_000;
 
-/// Seconds after which the seeds of one process are taken to hang.
-const HANGS: &str = "3600";
+/// Seconds after which the seeds of one process are taken to hang: in any case, and for each.
+const HANGS: (u64, u64) = (300, 30);
 
 /// What is to be run.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<(), String> {
     }
     let begun = Instant::now();
     let parts = parts(&wish);
-    let all = parts.len();
+    let all = parts.iter().map(|part| part.count).sum();
     let queue = Mutex::new(parts);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
@@ -114,25 +114,29 @@ fn build(root: &Path) -> Result<(), String> {
 }
 
 /// Runs part after part at the lowest priority, until there are no more.
-fn work(binary: &Path, queue: &Mutex<VecDeque<Part>>, tally: &Mutex<Tally>, all: usize) {
+fn work(binary: &Path, queue: &Mutex<VecDeque<Part>>, tally: &Mutex<Tally>, all: u64) {
     loop {
         let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
         let Some(part) = next else { return };
         let (from, count) = (part.from.to_string(), part.count.to_string());
         let command = Command::new("timeout")
-            .args([HANGS, "nice", "-n", "19"])
+            .args([&(HANGS.0 + HANGS.1 * part.count).to_string(), "nice", "-n", "19"])
             .arg(binary)
             .args([part.family.word(), &from, &count])
             .stdin(Stdio::null())
             .output();
         let Ok(mut tally) = tally.lock() else { return };
-        match command {
+        let again = match command {
             Ok(output) => {
                 tally.add(&part, &String::from_utf8_lossy(&output.stdout), &String::from_utf8_lossy(&output.stderr))
             }
             Err(error) => tally.add(&part, "", &format!("{}: {error}", binary.display())),
+        };
+        println!("sweep: {} of {all} seeds, {} found something", tally.done(), tally.failed());
+        drop(tally);
+        if let Ok(mut queue) = queue.lock() {
+            again.into_iter().rev().for_each(|part| queue.push_front(part));
         }
-        println!("sweep: {} of {all} parts, {} seeds found something", tally.parts(), tally.failed());
     }
 }
 

@@ -26,6 +26,15 @@ pub(super) struct Part {
     pub(super) count: u64,
 }
 
+impl Part {
+    /// Its halves, if it has more than one seed.
+    fn halves(self) -> Option<[Part; 2]> {
+        let half = self.count / 2;
+        let rest = Part { from: self.from + half, count: self.count - half, ..self };
+        (half > 0).then_some([Part { count: half, ..self }, rest])
+    }
+}
+
 /// What the seeds of a family gave.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
@@ -41,7 +50,7 @@ struct Sum {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     sums: [Sum; 3],
-    parts: usize,
+    done: u64,
     /// What was found, as the simulator wrote it.
     found: Vec<String>,
 }
@@ -96,11 +105,19 @@ impl Sum {
 }
 
 impl Tally {
-    /// Takes what a process wrote, and says what it found. One that did not come to its end has failed.
-    pub(super) fn add(&mut self, part: &Part, output: &str, errors: &str) {
-        self.parts += 1;
+    /// Takes what a process wrote, and says what it found. A seed whose process did not come to its end has failed; of several it is to
+    /// be found out which it is: the parts that are to be run for that.
+    #[must_use]
+    pub(super) fn add(&mut self, part: &Part, output: &str, errors: &str) -> Vec<Part> {
         let known = self.found.len();
         let sum = output.lines().find(|line| line.contains(" virtual seconds in ")).and_then(Sum::read);
+        if sum.is_none()
+            && let Some(halves) = part.halves()
+        {
+            println!("`sim {} {} {}` did not come to its end: half by half", part.family.word(), part.from, part.count);
+            return halves.to_vec();
+        }
+        self.done += part.count;
         let found = output.lines().filter(|line| line.starts_with("seed ") || line.starts_with("  "));
         self.found.extend(found.map(str::to_owned));
         if sum.is_none() {
@@ -111,11 +128,12 @@ impl Tally {
         let sum = sum.unwrap_or(Sum { seeds: part.count, failed: part.count, ..Sum::default() });
         self.sums[part.family as usize].add(&sum);
         self.found[known..].iter().for_each(|line| println!("{line}"));
+        Vec::new()
     }
 
-    /// Processes that have ended.
-    pub(super) fn parts(&self) -> usize {
-        self.parts
+    /// Seeds that have been run.
+    pub(super) fn done(&self) -> u64 {
+        self.done
     }
 
     /// Seeds that found something.
@@ -177,19 +195,28 @@ mod tests {
     fn the_last_line_is_read_and_what_was_found_is_kept() {
         let output = "seed 8 (replay with `sim pool-replay 8`):\n  invariant 1: lost\n3 seeds, 1 failed; 180 virtual seconds in 0.9 s (200x); 90 changes, 80 acknowledged\n2 passed, 1 failed\n";
         let mut tally = Tally::default();
-        tally.add(&POOLS, output, "");
-        tally.add(&POOLS, "3 seeds, 0 failed; 20 virtual seconds in 0.1 s (200x); 10 changes, 9 acknowledged\n", "");
-        assert_eq!((tally.failed(), tally.parts()), (1, 2));
+        let other = "3 seeds, 0 failed; 20 virtual seconds in 0.1 s (200x); 10 changes, 9 acknowledged\n";
+        assert!(tally.add(&POOLS, output, "").is_empty() && tally.add(&POOLS, other, "").is_empty());
+        assert_eq!((tally.failed(), tally.done()), (1, 6));
         let text = tally.report((7, 2), Duration::from_secs(60));
         assert!(text.contains("| 6 | 200 | 200 times | 100, 89 | 1 |"), "{text}");
         assert!(text.contains("  invariant 1: lost"), "{text}");
     }
 
     #[test]
-    fn a_process_that_did_not_come_to_its_end_has_failed() {
+    fn the_seed_whose_process_did_not_come_to_its_end_is_found_and_has_failed() {
         let mut tally = Tally::default();
-        tally.add(&POOLS, "", "one\ntwo\nthread panicked\nat some place");
-        assert_eq!(tally.failed(), 3);
-        assert!(tally.report((7, 1), Duration::ZERO).contains("`sim pool 7 3` did not come to its end: at some place"));
+        let (mut queue, mut run) = (vec![POOLS], Vec::new());
+        while let Some(part) = queue.pop() {
+            run.push((part.from, part.count));
+            let ends = !(part.from..part.from + part.count).contains(&9);
+            let output =
+                format!("{} seeds, 0 failed; 9 virtual seconds in 1 s (9x); 1 changes, 1 acknowledged", part.count);
+            let errors = "one\ntwo\nthread panicked\nat some place";
+            queue.extend(tally.add(&part, if ends { &output } else { "" }, errors));
+        }
+        assert_eq!(run, [(7, 3), (8, 2), (9, 1), (8, 1), (7, 1)]);
+        assert_eq!((tally.failed(), tally.done()), (1, 3));
+        assert!(tally.report((7, 1), Duration::ZERO).contains("`sim pool 9 1` did not come to its end: at some place"));
     }
 }
