@@ -56,6 +56,14 @@ impl Five {
         one.take_messages()
     }
 
+    /// These messages come to those to whom they go.
+    fn hear(&mut self, said: impl IntoIterator<Item = ReplicaMessage>) {
+        let now = self.now;
+        for message in said {
+            let _ = self.replica(message.to).hear(now, message);
+        }
+    }
+
     fn settle(&mut self) {
         loop {
             let all: Vec<ReplicaId> = self.all.keys().copied().collect();
@@ -120,9 +128,7 @@ fn two_majorities(faults: Faults) -> bool {
     let mut said = five.drain(A);
     said.retain(|message| [B, C].contains(&message.to));
     let now = five.now;
-    for message in said {
-        let _ = five.replica(message.to).hear(now, message);
-    }
+    five.hear(said);
     let answers: Vec<ReplicaMessage> = [B, C].into_iter().flat_map(|replica| five.drain(replica)).collect();
     five.together = vec![[A, D, E].into(), [B, C].into()];
     for message in answers {
@@ -155,18 +161,14 @@ fn who_was_about_to_campaign_and_is_taken_from_the_voters_asks_for_no_votes() {
         five.now += 20;
         let now = five.now;
         five.replica(A).tick(now);
-        for message in said {
-            let _ = five.replica(message.to).hear(now, message);
-        }
+        five.hear(said);
         // The link goes down before it has applied what it heard.
         five.replica(C).lost_leader();
         let answers = five.drain(C);
         if !five.members(C).contains(C) {
             break;
         }
-        for message in answers {
-            let _ = five.replica(message.to).hear(now, message);
-        }
+        five.hear(answers);
     }
     assert!(!five.members(C).contains(C), "it knows that it is to go");
     let later = five.now + 5_000;
@@ -187,9 +189,7 @@ fn a_leader_s_disk_may_be_lost_before_others_know_that_the_change_is_over() {
         five.now += 20;
         let now = five.now;
         five.replica(A).tick(now);
-        for message in said.into_iter().filter(|message| !over || message.to == C) {
-            let _ = five.replica(message.to).hear(now, message);
-        }
+        five.hear(said.into_iter().filter(|message| !over || message.to == C));
         if five.replica(C).members().changes == 2 {
             break;
         }

@@ -15,7 +15,8 @@ const RETRY_AFTER: (u64, u64) = (2, 8);
 /// How long a call that was let in is remembered, at least, and at most twice as long: a client repeats for 32 s (64 × T1, RFC 3261
 /// §17.1.1.2).
 const REMEMBERED: Duration = Duration::from_secs(32);
-/// Bits of each half of the memory: with 10,000 calls a second one in fifty of the others is taken for a repetition, and let fall.
+/// Bits of each half of the memory: with 10,000 calls a second at most one in 25 of the others is taken for a repetition, and let
+/// fall where there is no room.
 const BITS: u64 = 1 << 22;
 
 /// One listener's.

@@ -6,7 +6,7 @@ pub mod accept;
 mod allowance;
 pub mod context;
 pub mod dial;
-pub mod door;
+mod door;
 pub mod keep_alive;
 pub mod mmsg;
 pub mod origins;

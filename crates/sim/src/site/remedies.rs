@@ -24,7 +24,7 @@ pub fn insist(world: &mut World, at: usize, command: Command) {
                 if matches!(before.1, Command::PoolDivergence { .. })
                     && let Some((_, refused)) = due.last_mut()
                 {
-                    // What is then still open is in conflict, and he goes on in spite of it.
+                    // What is then still open is in conflict, and is accepted.
                     accept(refused);
                 }
                 due.push(before);
