@@ -140,8 +140,10 @@ pub struct Core {
     pub config: NodeConfig,
     /// Topology in force.
     pub topology: Rc<Topology>,
-    /// Whether it came from the management store's copy (a later revision replaces it) or still from files.
-    pub topology_in_force: bool,
+    /// Where it comes from.
+    pub document: crate::document::Source,
+    /// What is there now cannot be gone by: it does not have this server, or cannot be read. The one before stays in force.
+    pub document_unfit: bool,
     /// What services see of it.
     pub view: Rc<DeploymentView>,
     /// Own pool.
@@ -184,8 +186,6 @@ pub struct Core {
     pub neighbours: crate::neighbours::Neighbours,
     /// Whether all users are known here.
     pub knows: crate::knows::Knows,
-    /// Whether the document in force is a neighbour's word, because this server's own copy of the management store had none.
-    pub document_told: bool,
     /// Live links.
     pub links: BTreeMap<LinkId, Link>,
     /// Who watches a user's bindings.

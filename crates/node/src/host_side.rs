@@ -6,7 +6,6 @@ use crate::core::{Core, TicketOwner, WaitResult};
 use crate::event::Level;
 use crate::io::Output;
 use crate::peer::PeerFrame;
-use bytes::Bytes;
 use pairline_group::io::{Alarm, Done, HostOutput, Refusal};
 use pairline_group::{Body, Effect, Entry, GroupId, LinkId, Ticket};
 use pairline_services::records;
@@ -139,13 +138,7 @@ fn touched(core: &mut Core, group: GroupId, effect: &Effect) {
     } else if key.kind == records::SUBSCRIPTION {
         crate::subscribers::changed(core, group, key, matches!(effect, Effect::Put { .. }));
     } else if group.is_cms() && key.kind == stored::KIND_TOPOLOGY {
-        let value: Option<Bytes> = match effect {
-            Effect::Put { value, .. } => Some(value.clone()),
-            Effect::Delete { .. } => None,
-        };
-        if let Some(value) = value {
-            crate::publish::adopt(core, &value);
-        }
+        crate::document::follow(core);
     }
 }
 
@@ -154,7 +147,7 @@ fn swapped(core: &mut Core, group: GroupId) {
     if group.is_cms() {
         core.modes.population.replaced();
         crate::stand_ins::renew(core);
-        crate::publish::adopt_replaced(core);
+        crate::document::follow_replaced(core);
     }
 }
 

@@ -73,14 +73,10 @@ pub async fn learn(cx: TaskCx) {
     loop {
         let doubts = cx.with(|core| core.knows.doubts);
         let (leads, known) = cx.with(|core| (core.host.can_commit(GroupId::CMS), knows_what_there_was(core)));
-        let newest = leads || (!known && has_caught_up(&cx).await);
-        if known || newest {
+        if known || leads || has_caught_up(&cx).await {
             let more = cx.with(|core| {
                 core.knows.cleared = core.knows.cleared.max(doubts);
                 core.knows.asks = core.knows.is_in_doubt();
-                if newest && !core.knows.asks {
-                    crate::publish::caught_up(core);
-                }
                 core.knows.asks
             });
             if !more {
@@ -92,7 +88,7 @@ pub async fn learn(cx: TaskCx) {
 
 /// Where nobody leads the store for long, what is known here has to do, if anything is: a copy that waits for its first state knows nobody.
 fn knows_what_there_was(core: &Core) -> bool {
-    place::is_long_leaderless(core, GroupId::CMS) && crate::publish::stored(core).is_some()
+    place::is_long_leaderless(core, GroupId::CMS) && crate::document::stored(core).is_some()
 }
 
 /// Whether this copy has everything that the leader had when it was asked.

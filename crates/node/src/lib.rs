@@ -12,6 +12,7 @@ pub mod copies;
 pub mod core;
 pub mod counts;
 pub mod cx;
+pub mod document;
 pub mod event;
 pub mod executor;
 mod fence_tries;

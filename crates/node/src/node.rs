@@ -187,6 +187,7 @@ impl Node {
         core.layer.on_time(now.mono);
         crate::admission::tick(&mut core);
         neighbours::tick(&mut core);
+        crate::document::tick(&mut core);
         crate::onward::tick(&mut core);
         modes::tick(&mut core);
         procedures::tick(&mut core);

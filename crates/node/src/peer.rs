@@ -8,7 +8,7 @@ use crate::copies::Copy;
 use crate::orders::Order;
 use bytes::Bytes;
 use pairline_group::io::{Done, Proposal};
-use pairline_group::{GroupId, Key, Kind, Record, ServerId};
+use pairline_group::{GroupId, Key, Kind, Position, Record, ServerId};
 use serde::{Deserialize, Serialize};
 
 /// Version of the envelope; an unknown one is refused untouched.
@@ -188,11 +188,13 @@ pub enum PeerFrame {
         /// The procedure that runs there.
         runs: Option<u128>,
     },
-    /// A Front End tells another server of its pool of the document in force: the witness, and one that waits for its first copy of the
-    /// management store, take it from there.
+    /// A server tells another one of its pool of the document in force: the witness, and one whose copy of the management store is behind,
+    /// take it from there.
     Document {
         /// As it is stored there.
         value: Bytes,
+        /// Up to where the store is known to have no other.
+        at: Position,
     },
     /// A server works at a feature level.
     #[cfg(feature = "next")]
@@ -311,6 +313,7 @@ pub fn sip_in(frame: &[u8]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pairline_group::{Epoch, PoolId};
 
     #[test]
     fn sip_is_told_from_other_frames_without_decoding_them() {
@@ -331,8 +334,9 @@ mod tests {
         assert_eq!(registered.encode(), sample);
         assert_eq!(sip_in(&sample), Some(message.clone()));
         assert_eq!(sip_in(&PeerFrame::Registered { call: 3, response: None }.encode()), None);
-        let document = PeerFrame::Document { value: Bytes::from_static(b"\x02text") }.encode();
-        assert_eq!(document, &b"\x01\x1a\x05\x02text"[..], "frozen as well");
+        let at = Position { epoch: Epoch { number: 3, granted_by: PoolId(1) }, seq: 7 };
+        let document = PeerFrame::Document { value: Bytes::from_static(b"\x02text"), at }.encode();
+        assert_eq!(document, &b"\x01\x1a\x05\x02text\x03\x01\x07"[..], "frozen as well");
         for other in [PeerFrame::Look { call: 2 }, PeerFrame::Heartbeat(Bytes::new()), PeerFrame::Group(Bytes::new())] {
             assert_eq!(sip_in(&other.encode()), None);
         }

@@ -27,7 +27,7 @@ pub fn up(core: &mut Core, link: LinkId, pool: PoolId, server: ServerId) {
     core.host.handle(now, HostInput::LinkUp { link, peer: pool, server });
     core.layer.transport_restored(now.mono, peer_flow_of(pool, server));
     if pool == core.pool {
-        crate::publish::tell(core, server);
+        crate::document::tell(core, server);
         return crate::neighbours::linked(core);
     }
     crate::modes::link_changed(core, pool);
@@ -139,7 +139,7 @@ fn inside(core: &mut Core, link: LinkId, frame: PeerFrame) -> Option<PeerFrame> 
         PeerFrame::Order { call, group, order } => crate::orders::ordered(core, link, call, group, order),
         PeerFrame::Stepped { group, entry } => crate::orders::stepped(core, group, &entry),
         PeerFrame::HandoverRefused { group, reason } => crate::procedures::handover_refused(core, group, &reason),
-        PeerFrame::Document { value } => crate::publish::told(core, &value),
+        PeerFrame::Document { value, at } => crate::document::told(core, &value, at),
         PeerFrame::Copies { call } => {
             let (copies, runs) = (crate::copies::own(core), crate::copies::runs(core));
             core.send_on(link, &PeerFrame::HasCopies { call, copies, runs });

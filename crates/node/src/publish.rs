@@ -1,68 +1,23 @@
-//! The topology in force: from files at start, from the management store's copy ever after, from neighbours while that copy has none.
+//! A topology in force: what services see of it, and what replication is told.
 //!
-//! Owns the translation of a topology into what services see and into replication's pairing. Rules of what may be
-//! published are topology's.
+//! Owns that translation. Which document is in force is `document`'s; rules of what may be published are topology's.
 
 use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::event::Level;
 use crate::io::Output;
-use crate::peer::PeerFrame;
 use pairline_group::io::HostInput;
-use pairline_group::{GroupId, PoolId, ServerId};
+use pairline_group::{PoolId, ServerId};
 use pairline_services::settings::{
     AuthRule, DeploymentView, Domain, Listener, OwnNames, PoolInfo, PoolNames, ProxyPolicy, RegistrarPolicy,
 };
 use pairline_sip::auth::Algorithm;
 use pairline_sip::flow::Transport;
+use pairline_topology::Topology;
 use pairline_topology::model::{Advertise, Server};
 use pairline_topology::policy::{Algorithm as PolicyAlgorithm, Policies};
 use pairline_topology::policy_proxy::Redirects;
-use pairline_topology::{Topology, stored};
-use std::collections::BTreeSet;
 use std::rc::Rc;
-
-/// Takes a topology value that was committed in the management store.
-pub fn adopt(core: &mut Core, value: &[u8]) {
-    take(core, value, core.config.topology.revision);
-}
-
-/// Takes a topology value that is at least of this revision. One older than the document with which this server was started would cut it off
-/// from servers that have come since, and from its own copies if it was taken out and is back.
-fn take(core: &mut Core, value: &[u8], least: u64) {
-    match stored::decode_topology(value) {
-        // An older document than the one in force is never applied.
-        Ok(topology) if core.topology_in_force && topology.revision <= core.topology.revision => {}
-        Ok(topology) if topology.revision < least => {}
-        Ok(topology) => enforce(core, topology),
-        Err(error) => core.alarm("topology-refused", format!("the published topology cannot be read here: {error}")),
-    }
-}
-
-/// The document that the local copy of the management store has; there is none in a copy that waits for its first state.
-pub fn stored(core: &Core) -> Option<bytes::Bytes> {
-    core.host.get(GroupId::CMS, &stored::topology_key()).map(|record| record.value.clone())
-}
-
-/// Takes the topology from the local copy of the management store, if there is one.
-pub fn adopt_stored(core: &mut Core) {
-    if let Some(value) = stored(core) {
-        adopt(core, &value);
-    }
-}
-
-/// Takes the topology of a copy that replaced the one that was here: what this server had published in between was not a
-/// part of the surviving history, so the document there counts even if its revision is lower.
-pub fn adopt_replaced(core: &mut Core) {
-    if core.document_told {
-        // The first copy may be older than what the neighbours have: nothing goes back before it has caught up.
-        return adopt_stored(core);
-    }
-    core.topology_in_force = false;
-    if let Some(value) = stored(core) {
-        take(core, &value, 0);
-    }
-}
 
 /// The servers of a pool that hold its data.
 pub fn servers(topology: &Topology, pool: PoolId) -> Vec<ServerId> {
@@ -83,25 +38,22 @@ fn taken_out(core: &mut Core, topology: &Topology) {
     core.host.handle(now, members(topology, core.pool));
 }
 
-fn enforce(core: &mut Core, topology: Topology) {
+/// Goes by another topology from now on. One that does not have this server is not gone by: false.
+pub fn enforce(core: &mut Core, topology: Topology) -> bool {
     if crate::level::ends(core, crate::level::in_force(&topology)) {
-        return;
+        return false;
     }
     if topology.server(core.config.server).is_none() {
-        return taken_out(core, &topology);
+        taken_out(core, &topology);
+        return false;
     }
-    core.topology_in_force = true;
     let changed = *core.topology != topology;
-    let before = voters(core);
     core.topology = Rc::new(topology);
     core.view = Rc::new(view(&core.config, &core.topology));
     core.admission.set_policy(&core.topology.policies.overload);
     let now = core.now;
     core.host.handle(now, members(&core.topology, core.pool));
     pair(core);
-    for server in before.union(&voters(core)) {
-        tell(core, *server);
-    }
     crate::neighbours::changed(core);
     crate::modes::policy_changed(core);
     if changed {
@@ -111,37 +63,7 @@ fn enforce(core: &mut Core, topology: Topology) {
         #[cfg(feature = "next")]
         crate::next::greet_all(core);
     }
-}
-
-/// All servers of this pool, with its witness.
-fn voters(core: &Core) -> BTreeSet<ServerId> {
-    core.topology.voters_of(core.pool).iter().map(|server| server.id).collect()
-}
-
-/// Tells a server of this pool of the document in force. One whose copy of the management store has none, a witness or a server that waits for
-/// its first copy, cannot follow it; and who leads the store may be a server that only the new document names.
-pub fn tell(core: &mut Core, server: ServerId) {
-    if core.topology_in_force && !crate::witness::is_here(core) {
-        let value = stored::encode_topology(&core.topology);
-        core.send_server(server, &PeerFrame::Document { value });
-    }
-}
-
-/// Another server of this pool tells of the document in force there.
-pub fn told(core: &mut Core, value: &[u8]) {
-    if stored(core).is_none() {
-        core.document_told = true;
-        // Whoever was asked before this how far the store goes may not have had that document then.
-        crate::knows::doubt(core);
-        adopt(core, value);
-    }
-}
-
-/// The copy of the management store here is as new as its leader's: what neighbours told before counts no more than what stands there.
-pub fn caught_up(core: &mut Core) {
-    if std::mem::take(&mut core.document_told) {
-        adopt_replaced(core);
-    }
+    true
 }
 
 /// Tells replication who the partner is. Pools that are not paired still exchange the management store: one has it, the

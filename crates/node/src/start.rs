@@ -39,7 +39,8 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
     Ok(Core {
         now,
         view: Rc::new(publish::view(&config, &topology)),
-        topology_in_force: false,
+        document: crate::document::Source::Files,
+        document_unfit: false,
         pool,
         host,
         layer,
@@ -58,7 +59,6 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         forwarded: BTreeMap::new(),
         neighbours: crate::neighbours::Neighbours::default(),
         knows: crate::knows::Knows::default(),
-        document_told: false,
         links: BTreeMap::new(),
         watchers: BTreeMap::new(),
         watching: pairline_services::watching::Table::default(),
@@ -141,7 +141,7 @@ fn others(topology: &pairline_topology::Topology, pool: pairline_group::PoolId) 
 
 /// What a node does first: the topology that it followed last, the pairing, the interrupted procedure.
 pub fn first_steps(core: &mut Core) {
-    publish::adopt_stored(core);
+    crate::document::follow(core);
     crate::stand_ins::renew(core);
     publish::pair(core);
     crate::knows::doubt(core);
@@ -152,7 +152,7 @@ pub fn first_steps(core: &mut Core) {
 
 /// The first server of a deployment puts the topology of its files into the management store.
 pub fn ensure_topology_stored(core: &mut Core) {
-    if core.topology_in_force
+    if core.document.is_published()
         || core.procedures.topology_proposed
         || core.disk_full
         || !core.host.can_commit(GroupId::CMS)

@@ -9,6 +9,7 @@ use common::phone::{self, Phone};
 use common::pool::Pool;
 use pairline_group::GroupId;
 use pairline_node::command::{Command, Reply};
+use pairline_node::document::Source;
 use pairline_sip::auth::{Challenge, answer};
 use pairline_sip::header::Name;
 use pairline_sip::method::Method;
@@ -258,6 +259,34 @@ fn a_server_with_an_empty_disk_is_told_of_the_document_by_its_neighbours() {
     pool.thaw(leader);
     pool.healthy(at);
     assert_eq!(known(&pool), (4, true));
+}
+
+#[test]
+fn a_server_that_was_away_while_another_came_is_told_so_by_any_neighbour() {
+    let mut pool = Pool::of(3);
+    let leader = pool.leaders(GroupId::CMS)[0];
+    let [away, other]: [usize; 2] = (0..3).filter(|at| *at != leader).collect::<Vec<_>>().try_into().unwrap();
+    pool.cut(away, leader);
+    pool.cut(away, other);
+    let fourth = pool.add();
+    let four = pool.topology();
+    pool.publish(leader, &four).unwrap();
+    let known = |pool: &Pool| {
+        let of = |core: &pairline_node::core::Core| (core.topology.server.len(), core.document);
+        pool.fronts[away].node.as_ref().unwrap().inspect(of)
+    };
+    let (servers, before) = known(&pool);
+    assert!(servers == 3 && matches!(before, Source::Stored(_)), "{servers}, {before:?}");
+    // Who leads the store stays out of its reach: as if that were the server that came.
+    pool.connect(away, other);
+    pool.run(100);
+    let (servers, told) = known(&pool);
+    assert!(servers == 4 && matches!(told, Source::Told(_)), "{servers}, {told:?}");
+    pool.connect(away, leader);
+    pool.start(fourth);
+    pool.healthy(away);
+    let (servers, after) = known(&pool);
+    assert!(servers == 4 && matches!(after, Source::Stored(_)) && after != before, "{servers}, {after:?}");
 }
 
 #[test]

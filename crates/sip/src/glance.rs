@@ -67,9 +67,16 @@ impl<'a> Glance<'a> {
         seen
     }
 
-    /// Whether it is the ACK of a refusal made here: absorbed, since no transaction waits for it.
-    pub fn acknowledges_refusal(&self) -> bool {
-        self.method == b"ACK" && self.to_tag.starts_with(REFUSED_TAG)
+    /// Whether it, the glance of this message, is the ACK of a refusal made here: absorbed, since no transaction waits for it. The ACK of a
+    /// refusal that another server made and this one passed on has the branch of a request of its sender's, which that server has not seen.
+    pub fn acknowledges_refusal(&self, message: &[u8]) -> bool {
+        let tag = self.to_tag.strip_prefix(REFUSED_TAG).filter(|_| self.method == b"ACK");
+        let of_request = || {
+            let parts = Parts::of(message)?;
+            let (range, _) = values::element_at(parts.vias[0], 0);
+            Some(refused_as(&parts, &Via::parse(&parts.vias[0][range]).ok()?))
+        };
+        tag.is_some_and(|tag| of_request().is_some_and(|own| own == tag))
     }
 }
 
@@ -227,6 +234,13 @@ pub fn with_report(response: &[u8], loss_percent: u8, validity_ms: u64, number: 
     Some(Bytes::from(out))
 }
 
+/// What follows [`REFUSED_TAG`] in the refusal of a request: from what its ACK has in common with it (RFC 3261 §17.1.1.3).
+fn refused_as(parts: &Parts, top: &Via) -> Vec<u8> {
+    let mut own = Vec::with_capacity(16);
+    crate::reply::write_hex(&mut own, scan::mix_hash(&[parts.call_id, top.branch().unwrap_or_default()]));
+    own
+}
+
 /// The refusal of a request that came on `flow`, and where it goes: status, reason and further header lines, each with its line
 /// end, which the caller vouches for. `None` if the request is not whole enough to be answered, or is an ACK.
 pub fn refusal(request: &[u8], flow: Flow, status: u16, reason: &str, more: &[u8]) -> Option<(Flow, Bytes)> {
@@ -253,7 +267,7 @@ pub fn refusal(request: &[u8], flow: Flow, status: u16, reason: &str, more: &[u8
     if tag(parts.to).is_empty() {
         out.extend_from_slice(b";tag=");
         out.extend_from_slice(REFUSED_TAG);
-        crate::reply::write_hex(&mut out, scan::mix_hash(&[parts.call_id, top.branch().unwrap_or_default()]));
+        out.extend_from_slice(&refused_as(&parts, &top));
     }
     out.extend_from_slice(b"\r\nCall-ID: ");
     out.extend_from_slice(parts.call_id);
@@ -326,10 +340,24 @@ mod tests {
         let invite = crate::message::Message::parse(Bytes::from_static(INVITE)).expect("well formed");
         assert_eq!((parsed.call_id(), parsed.cseq().0), (invite.call_id(), 7));
         let ack = crate::reply::Reply::ack_for(&invite, &parsed);
-        assert!(Glance::of(&ack).acknowledges_refusal());
+        assert!(Glance::of(&ack).acknowledges_refusal(&ack));
         assert!(refusal(&ack, flow(), 500, "Busy", b"").is_none(), "ACKs are never answered");
         let again = refusal(INVITE, flow(), 500, "Busy", b"Retry-After: 3\r\n").expect("whole");
         assert_eq!(again.1, reply, "a repetition gets the same tag");
+    }
+
+    #[test]
+    fn the_ack_of_a_refusal_that_was_passed_on_is_not_taken_for_that_of_one_made_here() {
+        let (_, reply) = refusal(INVITE, flow(), 500, "Busy", b"").expect("whole");
+        let there = crate::message::Message::parse(reply).expect("well formed");
+        // What the caller had sent: its ACK has the tag that was passed on, and the branch of its own request.
+        let text = String::from_utf8_lossy(INVITE);
+        for (of, with) in [("branch=z9hG4bKx", "branch=z9hG4bKcaller"), ("Call-ID: c1", "Call-ID: c2")] {
+            let sent = crate::message::Message::parse(Bytes::from(text.replace(of, with))).expect("well formed");
+            let ack = crate::reply::Reply::ack_for(&sent, &there);
+            assert!(Glance::of(&ack).to_tag.starts_with(REFUSED_TAG));
+            assert!(!Glance::of(&ack).acknowledges_refusal(&ack), "{of}");
+        }
     }
 
     #[test]

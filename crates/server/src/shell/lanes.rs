@@ -151,7 +151,7 @@ impl LanesIn {
     /// What becomes of a datagram.
     pub fn place(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Place {
         let seen = Glance::of(message);
-        if seen.acknowledges_refusal() {
+        if seen.acknowledges_refusal(message) {
             return Place::Nowhere;
         }
         let (lane, class) = Lane::of(&seen, message, emergency);

@@ -170,7 +170,7 @@ impl Admission {
         known: impl FnOnce(&[u8]) -> bool,
     ) -> Verdict {
         let seen = Glance::of(message);
-        if seen.acknowledges_refusal() {
+        if seen.acknowledges_refusal(message) {
             return Verdict::Absorb;
         }
         let Some(class) = Class::of(&seen, |uri| emergency::is_call(view, uri)) else { return Verdict::Admit };

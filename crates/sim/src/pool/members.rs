@@ -93,7 +93,7 @@ fn in_force(world: &World) -> Option<((Epoch, u64), Topology)> {
     let committing = checks::committing(world, GroupId::CMS);
     let (at, epoch) = committing.into_iter().max_by_key(|(_, epoch)| *epoch)?;
     let node = world.servers[at].node.as_ref().filter(|_| world.servers[at].runs())?;
-    let document = node.inspect(|core| core.topology_in_force.then(|| (*core.topology).clone()))?;
+    let document = node.inspect(|core| core.document.is_published().then(|| (*core.topology).clone()))?;
     Some(((epoch, document.revision), document))
 }
 
