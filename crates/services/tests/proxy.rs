@@ -345,6 +345,28 @@ fn a_held_call_that_has_rung_goes_to_no_other_server_that_was_found_before() {
 }
 
 #[test]
+fn nor_does_it_as_the_next_way_to_a_device_that_cannot_be_reached() {
+    let fake = stranded_bob();
+    let bob = aor(BOB);
+    let mut task = client("alice").invite(&fake, "bob");
+    fake.set_place(&bob, Place::Elsewhere { group: Some(group_of(EAST, &bob)), at: Peer::Pool(WEST) });
+    task.deliver(TaskEvent::BindingsChanged);
+    fake.set_place(&bob, Place::Resiliency { group: group_of(EAST, &bob) });
+    fake.0.borrow_mut().stranded.clear();
+    fake.0.borrow_mut().peer_connection = 78;
+    task.deliver(TaskEvent::BindingsChanged);
+    task.respond(0, 180, &[]);
+    for n in 0..2 {
+        let branch = task.branch(n);
+        task.deliver(TaskEvent::TransportError(branch));
+    }
+    task.advance(8_000);
+    let connections: Vec<u64> = fake.0.borrow().sent.iter().map(|sent| sent.1.connection).collect();
+    assert!(connections.len() == 2 && connections[0] == 77 && connections[1] != 78, "{connections:?}");
+    assert!(!task.is_running());
+}
+
+#[test]
 fn when_the_other_pool_is_lost_in_mid_call_its_user_is_tried_directly() {
     let fake = Fake::new();
     let carol = aor("sip:carol@pairline.test");

@@ -360,9 +360,15 @@ mod tests {
         let (_, refusal) = pairline_sip::glance::refusal(&invite.1, invite.0, 500, "Busy", b"").unwrap();
         let refusal = String::from_utf8_lossy(&refusal).into_owned();
         let to = refusal.lines().find(|line| line.starts_with("To: ")).unwrap();
-        let ack = |to: &str| datagram(&format!("ACK sip:b@x SIP/2.0|{to}|CSeq: 1 ACK||")).1;
-        assert_eq!(lanes().0.place(&ack(to), &[]), Place::Nowhere);
-        assert_eq!(lanes().0.place(&ack("To: <sip:b@x>;tag=1"), &[]), Place::In(Lane::Ongoing));
+        let ack = |to: &str, branch: &str| {
+            let text = format!(
+                "ACK sip:b@x SIP/2.0|Via: SIP/2.0/UDP a;branch={branch}|From: <sip:a@x>;tag=1|{to}|Call-ID: 1|CSeq: 1 ACK||"
+            );
+            lanes().0.place(&datagram(&text).1, &[])
+        };
+        assert_eq!(ack(to, "z9hG4bK1"), Place::Nowhere);
+        assert_eq!(ack(to, "z9hG4bK2"), Place::In(Lane::Ongoing), "of one that another server made");
+        assert_eq!(ack("To: <sip:b@x>;tag=1", "z9hG4bK1"), Place::In(Lane::Ongoing));
     }
 
     #[test]

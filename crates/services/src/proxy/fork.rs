@@ -367,15 +367,23 @@ impl<'a, C: Cx> Fork<'a, C> {
         if self.answered || self.cancelled || self.declined {
             return false;
         }
+        let has_rung = self.has_rung_held();
         let Some(leg) = self.leg(branch) else {
             return false;
         };
         let share = leg.breadth;
-        let Some(hop) = Hop::first_of(std::mem::take(&mut leg.alternates)) else {
+        let mut alternates = std::mem::take(&mut leg.alternates);
+        alternates.retain(|hop| !has_rung || !hop.is_asked());
+        let Some(hop) = Hop::first_of(alternates) else {
             return false;
         };
         self.send(hop, share);
         true
+    }
+
+    /// Whether it rang after it was held. Ways that were found before are not asked then: another server leads to the same devices.
+    fn has_rung_held(&self) -> bool {
+        self.held && self.legs.iter().any(|leg| leg.rang)
     }
 
     fn on_cancelled(&mut self, reason: Option<&str>) {
@@ -440,8 +448,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             if self.cancelled || self.declined {
                 return self.answer();
             }
-            if self.held && self.legs.iter().any(|leg| leg.rang) {
-                // Found before it rang: another server leads to the same devices.
+            if self.has_rung_held() {
                 self.waiting.retain(|group| !group.iter().all(Hop::is_asked));
             }
             if let Some(group) = self.waiting.pop_front() {

@@ -8,6 +8,9 @@ use pairline_node::view::WhereView;
 /// By how much clocks may differ, and a little more, in milliseconds.
 const MARGIN_MS: u64 = 6_000;
 
+/// How much less than what was asked for is granted at most, in per cent: the policy's default.
+const SPREAD_PERCENT: u64 = 10;
+
 /// One REGISTER of a phone, whose number is its place.
 #[derive(Clone, Copy, Debug)]
 struct Registration {
@@ -31,16 +34,17 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// A REGISTER is sent; gives its number.
+    /// A REGISTER is sent; gives its number. Expiries are spread: until it is known what was granted, it is taken for the least.
     pub fn sent(&mut self, now: u64, expires_ms: u64) -> usize {
-        self.all.push(Registration { sent: now, until: now + expires_ms, acknowledged: None });
+        let least_ms = expires_ms - expires_ms / 100 * SPREAD_PERCENT;
+        self.all.push(Registration { sent: now, until: now + least_ms, acknowledged: None });
         self.all.len() - 1
     }
 
-    /// Expiries are spread: what was granted may be shorter than what was asked for.
+    /// So much was granted.
     pub fn granted(&mut self, number: usize, expires_ms: u64) {
         if let Some(registration) = self.all.get_mut(number) {
-            registration.until = registration.until.min(registration.sent + expires_ms);
+            registration.until = registration.sent + expires_ms;
         }
     }
 
