@@ -3,6 +3,7 @@
 //! Owns defaults and bounds. Decides nothing.
 
 use crate::ids::{Millis, PoolId, ServerId};
+use crate::placement::FrontEnd;
 
 /// Which other pools there are to ask how copies stand, after a start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct HostConfig {
     /// The server.
     pub server: ServerId,
     /// All servers of the pool that hold data, in any order: each group has copies on three of them ([`crate::placement`]).
-    pub servers: Vec<ServerId>,
+    pub servers: Vec<FrontEnd>,
     /// The server of the pool that votes in all groups and holds no data; not among `servers`. It may be this one. Meant for pools of two.
     pub witness: Option<ServerId>,
     /// Rises each time that what is on the server's disk is not to be believed any more: 1 unless somebody says so. That a disk was emptied
@@ -54,7 +55,7 @@ impl HostConfig {
         HostConfig {
             pool,
             server,
-            servers: vec![server],
+            servers: vec![server.into()],
             witness: None,
             incarnation: 1,
             joins: false,
@@ -78,9 +79,14 @@ impl HostConfig {
         self.witness == Some(self.server)
     }
 
+    /// Whether this is a server of the pool that holds data.
+    pub(crate) fn has(&self, server: ServerId) -> bool {
+        self.servers.iter().any(|front| front.server == server)
+    }
+
     /// The other servers of the pool, the witness too.
     pub(crate) fn other_servers(&self) -> impl Iterator<Item = ServerId> {
-        self.servers.iter().copied().chain(self.witness).filter(|server| *server != self.server)
+        self.servers.iter().map(|front| front.server).chain(self.witness).filter(|server| *server != self.server)
     }
 
     /// Whether a group that this disk does not have may be opened without asking anybody: nobody else can have it.

@@ -4,6 +4,7 @@
 
 use crate::entry::{Entry, OpId, StepRef};
 use crate::ids::{Epoch, GroupId, LinkId, Millis, PoolId, Position, ServerId, Ticket};
+use crate::placement::FrontEnd;
 use crate::record::{Class, Key, Record};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -257,7 +258,7 @@ pub enum HostInput {
     /// order. How far it is: [`crate::Host::moves`].
     Servers {
         /// Those that hold data.
-        servers: Vec<ServerId>,
+        servers: Vec<FrontEnd>,
         /// The one that only votes.
         witness: Option<ServerId>,
     },

@@ -4,27 +4,47 @@
 //! copies are moved when servers come and go.
 
 use crate::ids::{GroupId, ServerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Copies of a group, where there are so many servers.
 pub const COPIES: usize = 3;
 
+/// A server of a pool that holds data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FrontEnd {
+    /// Which.
+    pub server: ServerId,
+    /// Its upgrade domain: servers of one are stopped together. None: it is one by itself.
+    pub domain: Option<u16>,
+}
+
+impl From<ServerId> for FrontEnd {
+    fn from(server: ServerId) -> FrontEnd {
+        FrontEnd { server, domain: None }
+    }
+}
+
 /// The servers that have copies of a group, the best first (rendezvous hashing: a server that comes or goes moves only what has to
-/// move). All of them, where there are no more than [`COPIES`]; none twice, in whatever order they are given.
-pub fn of(group: GroupId, servers: &[ServerId]) -> Vec<ServerId> {
-    let mut scored: Vec<(u64, ServerId)> = servers.iter().map(|server| (score(group, *server), *server)).collect();
+/// move), each in another upgrade domain, as long as there are enough. All of them, where there are no more than [`COPIES`]; none twice, in
+/// whatever order they are given.
+pub fn of<S: Copy + Into<FrontEnd>>(group: GroupId, servers: &[S]) -> Vec<ServerId> {
+    let front_ends = servers.iter().map(|server| (*server).into());
+    let mut scored: Vec<(u64, FrontEnd)> = front_ends.map(|front| (score(group, front.server), front)).collect();
     scored.sort_unstable_by(|a, b| b.cmp(a));
-    scored.dedup();
-    scored.into_iter().take(COPIES).map(|(_, server)| server).collect()
+    scored.dedup_by_key(|(_, front)| front.server);
+    let mut domains = BTreeSet::new();
+    let is_first = |(_, front): &(u64, FrontEnd)| front.domain.is_none_or(|domain| domains.insert(domain));
+    let (first, others): (Vec<_>, Vec<_>) = scored.into_iter().partition(is_first);
+    first.into_iter().chain(others).take(COPIES).map(|(_, front)| front.server).collect()
 }
 
 /// Which server should lead each of a pool's groups: of its copies the one that has the fewest to lead, so that no server could pass one on
 /// to another that has two fewer.
-pub fn leaders(groups: &[GroupId], servers: &[ServerId]) -> BTreeMap<GroupId, ServerId> {
+pub fn leaders<S: Copy + Into<FrontEnd>>(groups: &[GroupId], servers: &[S]) -> BTreeMap<GroupId, ServerId> {
     let copies: BTreeMap<GroupId, Vec<ServerId>> = groups.iter().map(|group| (*group, of(*group, servers))).collect();
     let mut leaders: BTreeMap<GroupId, ServerId> =
         copies.iter().filter_map(|(group, copies)| Some((*group, *copies.first()?))).collect();
-    let mut led: BTreeMap<ServerId, usize> = servers.iter().map(|server| (*server, 0)).collect();
+    let mut led: BTreeMap<ServerId, usize> = servers.iter().map(|server| ((*server).into().server, 0)).collect();
     leaders.values().for_each(|leader| *led.entry(*leader).or_default() += 1);
     // Each move makes the sum of the squares smaller, so there is an end.
     while let Some((group, from, to)) = better(&copies, &leaders, &led) {
@@ -120,6 +140,41 @@ mod tests {
             moved += gone;
         }
         assert!((240..360).contains(&moved), "a sixth of 1,800 copies: {moved}");
+    }
+
+    fn in_domains(count: u32, domains: u32) -> Vec<FrontEnd> {
+        let domain = |server: ServerId| Some(u16::try_from(server.0 % domains).expect("small"));
+        servers(count).into_iter().map(|server| FrontEnd { server, domain: domain(server) }).collect()
+    }
+
+    #[test]
+    fn no_upgrade_domain_has_two_copies_of_a_group_as_long_as_there_are_three() {
+        for (count, domains) in [(4, 3), (6, 3), (16, 4), (16, 16)] {
+            for group in groups(200) {
+                let placed = of(group, &in_domains(count, domains));
+                let in_use: BTreeSet<u32> = placed.iter().map(|server| server.0 % domains).collect();
+                assert_eq!((placed.len(), in_use.len()), (3, 3), "{count} servers in {domains}");
+            }
+        }
+        // Of two domains one has to have two; still there are three copies, on as many servers.
+        let placed: BTreeSet<ServerId> = of(groups(1)[0], &in_domains(4, 2)).into_iter().collect();
+        assert_eq!(placed.len(), 3);
+        let alone: Vec<FrontEnd> =
+            servers(5).into_iter().map(|server| FrontEnd { server, domain: Some(9 + server.0 as u16) }).collect();
+        assert!(groups(100).iter().all(|group| of(*group, &alone) == of(*group, &servers(5))), "one each is as none");
+    }
+
+    #[test]
+    fn a_server_that_comes_to_a_domain_moves_one_copy_of_a_group_at_most() {
+        let (before, after) = (in_domains(8, 4), in_domains(9, 4));
+        let moved = groups(600).into_iter().map(|group| {
+            let (old, new) = (of(group, &before), of(group, &after));
+            let gone = old.iter().filter(|server| !new.contains(server)).count();
+            assert!(gone <= 1 && (gone == 0 || new.contains(&ServerId(9))));
+            gone
+        });
+        let moved: usize = moved.sum();
+        assert!((150..280).contains(&moved), "of 1,800 copies about a ninth: {moved}");
     }
 
     #[test]

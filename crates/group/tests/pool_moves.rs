@@ -4,6 +4,7 @@
 use super::pool_rig as pool;
 
 use pairline_group::io::{Alarm, HostInput};
+use pairline_group::placement::FrontEnd;
 use pairline_group::{GroupId, HostConfig, PoolId, ServerId, placement};
 use pool::{GROUP, Pool};
 use std::collections::BTreeSet;
@@ -53,6 +54,37 @@ fn a_server_with_an_empty_disk_comes_back_under_a_new_number_and_votes_again() {
             pool.live(3_000);
             pool.assert_equal();
         }
+    }
+}
+
+#[test]
+fn copies_move_until_no_upgrade_domain_has_two_and_all_servers_of_one_may_stop() {
+    for seed in 0..6 {
+        let mut pool = Pool::new(5, seed);
+        pool.live(3_000);
+        let leader = pool.leader().unwrap();
+        pool.committed(leader, "a", "1");
+        // Two of those that have a copy are in one domain: one of them has to go.
+        let before: Vec<usize> = placed(&pool, GROUP).into_iter().collect();
+        let mut domains = [3, 4, 5, 6, 7];
+        (domains[before[0]], domains[before[1]]) = (1, 1);
+        let in_domain =
+            |(at, domain): (usize, u16)| FrontEnd { server: pool.members[at].cfg.server, domain: Some(domain) };
+        let servers: Vec<FrontEnd> = domains.into_iter().enumerate().map(in_domain).collect();
+        for at in 0..5 {
+            pool.members[at].cfg.servers.clone_from(&servers);
+            pool.input(at, HostInput::Servers { servers: servers.clone(), witness: None });
+        }
+        pool.live(8_000);
+        let after = placed(&pool, GROUP);
+        assert!(after.len() == 3 && !(after.contains(&before[0]) && after.contains(&before[1])));
+        assert_eq!(pool.replicas(), (after, BTreeSet::new()), "seed {seed}");
+        pool.crash(before[0], 0);
+        pool.crash(before[1], 0);
+        pool.live(3_000);
+        let leader = pool.leader().expect("each group has two copies elsewhere");
+        pool.committed(leader, "b", "2");
+        pool.assert_equal();
     }
 }
 

@@ -106,7 +106,7 @@ pub fn asked_for(core: &Core, group: GroupId) -> Option<ServerId> {
 
 /// A server that should have a copy of a group that this one should not have.
 fn with_copy(core: &Core, group: GroupId) -> Option<ServerId> {
-    let placed = placement::of(group, &crate::publish::servers(&core.topology, core.pool));
+    let placed = placement::of(group, &core.topology.front_ends(core.pool));
     // One that should have it waits for it, and sends nobody in a circle.
     let bare = !placed.contains(&core.config.server);
     placed.into_iter().find(|server| bare && is_heard(core, *server))

@@ -6,8 +6,8 @@ use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::event::Level;
 use crate::io::Output;
+use pairline_group::PoolId;
 use pairline_group::io::HostInput;
-use pairline_group::{PoolId, ServerId};
 use pairline_services::settings::{
     AuthRule, DeploymentView, Domain, Listener, OwnNames, PoolInfo, PoolNames, ProxyPolicy, RegistrarPolicy,
 };
@@ -19,15 +19,10 @@ use pairline_topology::policy::{Algorithm as PolicyAlgorithm, Policies};
 use pairline_topology::policy_proxy::Redirects;
 use std::rc::Rc;
 
-/// The servers of a pool that hold its data.
-pub fn servers(topology: &Topology, pool: PoolId) -> Vec<ServerId> {
-    topology.servers_of(pool).iter().map(|server| server.id).collect()
-}
-
 /// The same and the witness, as replication is told.
 fn members(topology: &Topology, pool: PoolId) -> HostInput {
     let witness = topology.witness_of(pool).map(|server| server.id);
-    HostInput::Servers { servers: servers(topology, pool), witness }
+    HostInput::Servers { servers: topology.front_ends(pool), witness }
 }
 
 /// This server is not part of the deployment any more: its groups move off it, and it goes on as it was until it is stopped.

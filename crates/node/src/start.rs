@@ -110,7 +110,7 @@ fn host(
     let groups = config.topology.pool(pool).map_or(1, |pool| pool.routing_groups);
     let mut seed = [0_u8; 8];
     seed.copy_from_slice(&config.seed[..8]);
-    let servers = publish::servers(&config.topology, pool);
+    let servers = config.topology.front_ends(pool);
     let host = HostConfig {
         pool,
         server: config.server,

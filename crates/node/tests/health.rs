@@ -27,7 +27,8 @@ fn pool(count: u32) -> Sight {
         Heard::Says(with_copy.map(copy).collect())
     };
     let heard = ids.iter().map(|id| (*id, copies(*id))).collect();
-    Sight { pool: "east".to_owned(), partner: None, servers, witness: None, groups: groups.clone(), heard }
+    let front_ends = ids.iter().map(|id| (*id).into()).collect();
+    Sight { pool: "east".to_owned(), partner: None, servers, front_ends, witness: None, groups: groups.clone(), heard }
 }
 
 /// The same of two servers, with a witness.

@@ -28,6 +28,7 @@ pub(crate) fn check(file: &str, t: &Topology) -> Vec<ConfigError> {
     sites_and_pools(&mut f, t);
     servers(&mut f, t);
     crate::check_witness::check(&mut f, t);
+    crate::check_domains::check(&mut f, t);
     addresses(&mut f, t);
     policies(&mut f, &t.policies);
     crate::check_proxy::trust(&mut f, t);

@@ -122,6 +122,7 @@ fn server(id: u32, pool: PoolId, name: &str, ip: IpAddr, sip_port: u16) -> Serve
         name: format!("{name}.{DOMAIN}"),
         pool,
         role: ServerRole::FrontEnd,
+        upgrade_domain: None,
         admin: SocketAddr::new(ip, 7443),
         link: SocketAddr::new(ip, 7444),
         dns: Some(SocketAddr::new(ip, 5353)),

@@ -6,6 +6,7 @@
 
 mod capture_config;
 mod check;
+mod check_domains;
 mod check_proxy;
 mod check_witness;
 pub mod demo;

@@ -4,6 +4,7 @@
 //! user is in). Does not own text (`parse`), rules (`check`) or storage (`stored`).
 
 use crate::policy::Policies;
+use pairline_group::placement::FrontEnd;
 use pairline_group::{GroupId, PoolId, ServerId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -182,6 +183,10 @@ pub struct Server {
     /// What it does there; fixed, like its number. Texts of Front Ends do not say it.
     #[serde(default, skip_serializing_if = "ServerRole::is_front_end")]
     pub role: ServerRole,
+    /// Its upgrade domain: a rolling restart stops all servers of one at a time, and no two of them have copies of the same group. From 1;
+    /// without one it is a domain by itself. All Front Ends of a pool have one, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_domain: Option<u16>,
     /// Admin API.
     pub admin: SocketAddr,
     /// Links from other servers.
@@ -193,6 +198,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// It, as copies are placed on it.
+    pub fn front_end(&self) -> FrontEnd {
+        FrontEnd { server: self.id, domain: self.upgrade_domain }
+    }
+
     /// Whether it only votes.
     pub fn is_witness(&self) -> bool {
         self.role == ServerRole::Witness
@@ -252,6 +262,11 @@ impl Topology {
         let mut all: Vec<&Server> = self.server.iter().filter(|s| s.pool == pool && !s.is_witness()).collect();
         all.sort_by_key(|s| s.id);
         all
+    }
+
+    /// The same, as copies are placed on them.
+    pub fn front_ends(&self, pool: PoolId) -> Vec<FrontEnd> {
+        self.servers_of(pool).into_iter().map(Server::front_end).collect()
     }
 
     /// The pool's witness, if it has one.

@@ -106,6 +106,7 @@ fn server(f: &mut Findings, mut s: Section<'_>, pools: &[Pool]) -> Server {
         name: s.text(f, "name", "fe1.east.example.org"),
         pool: pool_ref(f, &mut s, "pool", pools),
         role: s.word(f, "role", ROLES, ServerRole::FrontEnd),
+        upgrade_domain: s.has("upgrade_domain").then(|| s.number(f, "upgrade_domain", 1, 1, u16::MAX)),
         admin: s.address(f, "admin"),
         link: s.address(f, "link"),
         dns: s.opt_address(f, "dns"),

@@ -6,7 +6,7 @@
 use crate::check::{self, is_host_name};
 use crate::diff::{Change, diff, pairs};
 use crate::error::ConfigError;
-use crate::model::{Edition, Pool, Topology};
+use crate::model::{Edition, Pool, Server, Topology};
 use crate::not_yet;
 use crate::reader::Findings;
 use pairline_group::{GroupId, PoolId, ServerId, placement};
@@ -193,7 +193,7 @@ fn removals(f: &mut Findings, old: &Topology, new: &Topology) {
 
 /// Groups with copies in a pool of which too few would be left there.
 fn without_majority(old: &Topology, new: &Topology, pool: PoolId) -> usize {
-    let servers: Vec<ServerId> = old.servers_of(pool).iter().map(|server| server.id).collect();
+    let servers = old.front_ends(pool);
     let witness = old.witness_of(pool).map(|server| server.id);
     let mut groups = old.groups_of(pool);
     groups.extend(old.partner(pool).map(|partner| old.groups_of(partner.id)).unwrap_or_default());
@@ -213,9 +213,9 @@ fn effects(old: &Topology, new: &Topology) -> Vec<(ServerId, Does)> {
     for server in &new.server {
         let known = old.server(server.id);
         all.push((server.id, if known.is_some() { Does::Apply } else { Does::Join }));
-        if let Some(known) = known
-            && known != server
-        {
+        // Copies move by upgrade domains while all serve.
+        let moved = Server { upgrade_domain: known.and_then(|known| known.upgrade_domain), ..server.clone() };
+        if known.is_some_and(|known| *known != moved) {
             all.push((server.id, Does::Restart { because: "its addresses or names differ".to_owned() }));
         }
         let own = |list: &[(PoolId, PoolId)]| {

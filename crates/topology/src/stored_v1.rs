@@ -42,9 +42,9 @@ struct ServerV1 {
 }
 
 impl ServerV1 {
-    /// What version 1 says of a server: not its role.
+    /// What version 1 says of a server: neither its role nor its upgrade domain.
     fn of(server: Server) -> ServerV1 {
-        let Server { id, name, pool, role: _, admin, link, dns, listener } = server;
+        let Server { id, name, pool, role: _, upgrade_domain: _, admin, link, dns, listener } = server;
         ServerV1 { id, name, pool, admin, link, dns, listener }
     }
 }
@@ -52,7 +52,7 @@ impl ServerV1 {
 impl From<ServerV1> for Server {
     fn from(v1: ServerV1) -> Server {
         let ServerV1 { id, name, pool, admin, link, dns, listener } = v1;
-        Server { id, name, pool, role: ServerRole::FrontEnd, admin, link, dns, listener }
+        Server { id, name, pool, role: ServerRole::FrontEnd, upgrade_domain: None, admin, link, dns, listener }
     }
 }
 

@@ -101,6 +101,42 @@ fn servers_come_as_many_as_one_likes_and_go_one_at_a_time() {
     assert!(found.iter().any(|p| p.contains("cannot get others yet")), "{found:?}");
 }
 
+fn in_domains(domains: &[Option<u16>]) -> Topology {
+    let mut t = servers(u8::try_from(domains.len()).unwrap());
+    for (server, domain) in t.server.iter_mut().zip(domains) {
+        server.upgrade_domain = *domain;
+    }
+    t
+}
+
+#[test]
+fn upgrade_domains_are_of_all_front_ends_or_none_and_at_least_three() {
+    let five = in_domains(&[Some(1), Some(2), Some(3), Some(1), Some(2)]);
+    validate(&five).unwrap();
+    let text = to_toml(&five);
+    assert!(text.contains("upgrade_domain = 3"), "{text}");
+    assert_eq!(parse("five.toml", &text).unwrap(), five);
+    let found = problems(parse("five.toml", &text.replace("upgrade_domain = 3", "upgrade_domain = 0")));
+    assert!(found.iter().any(|p| p.contains("upgrade_domain")), "{found:?}");
+    let found = problems(validate(&in_domains(&[Some(1), Some(2), None, Some(3)])));
+    assert!(found.len() == 1 && found[0].contains("server[2].upgrade_domain"), "{found:?}");
+    let found = problems(validate(&in_domains(&[Some(1), Some(2), Some(1), Some(2)])));
+    assert!(found.len() == 1 && found[0].contains("has 2 upgrade domains"), "{found:?}");
+    let mut witnessed = servers(3);
+    witnessed.server[2].role = pairline_topology::ServerRole::Witness;
+    (witnessed.server[2].listener, witnessed.server[2].dns) = (Vec::new(), None);
+    validate(&witnessed).unwrap();
+    witnessed.server[2].upgrade_domain = Some(1);
+    let found = problems(validate(&witnessed));
+    assert!(found.len() == 1 && found[0].contains("a witness has no upgrade domain"), "{found:?}");
+}
+
+#[test]
+fn another_upgrade_domain_is_no_reason_for_a_restart() {
+    let plan = plan_publish(&servers(3), &in_domains(&[Some(1), Some(2), Some(3)])).unwrap().to_string();
+    assert!(plan.contains("upgrade_domain") && !plan.contains("restart"), "{plan}");
+}
+
 /// The small demonstration whose second pool has two servers more.
 fn with_a_larger_west() -> Topology {
     let mut t = demo_topology();

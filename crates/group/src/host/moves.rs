@@ -12,7 +12,7 @@ use crate::ids::{GroupId, LinkId, Millis, ServerId};
 use crate::instance::moves::Wanted;
 use crate::instance::{Instance, replicas};
 use crate::io::{Alarm, HostOutput};
-use crate::placement;
+use crate::placement::{self, FrontEnd};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Interval at which a server asks for what it has no copy of.
@@ -48,14 +48,15 @@ impl Host {
     /// Where a group should be.
     fn wanted(&self, group: GroupId) -> Wanted {
         let mut voters: BTreeSet<ServerId> = placement::of(group, &self.cfg.servers).into_iter().collect();
-        let others = self.cfg.servers.iter().copied().filter(|server| group.is_cms() && !voters.contains(server));
+        let all = self.cfg.servers.iter().map(|front| front.server);
+        let others = all.filter(|server| group.is_cms() && !voters.contains(server));
         let learners = others.collect();
         voters.extend(self.cfg.witness);
         Wanted { voters, learners, witness: self.cfg.witness }
     }
 
     /// The servers of the pool are others than before.
-    pub(super) fn servers(&mut self, mut servers: Vec<ServerId>, witness: Option<ServerId>) {
+    pub(super) fn servers(&mut self, mut servers: Vec<FrontEnd>, witness: Option<ServerId>) {
         servers.sort_unstable();
         servers.dedup();
         let mut before = self.cfg.servers.clone();

@@ -89,7 +89,7 @@ pub(super) fn faults(cfg: &HostConfig) -> Faults {
 
 /// Whether this server has a replica of a group.
 pub(crate) fn has(cfg: &HostConfig, group: GroupId) -> bool {
-    let all = cfg.is_witness() || (group.is_cms() && cfg.servers.contains(&cfg.server));
+    let all = cfg.is_witness() || (group.is_cms() && cfg.has(cfg.server));
     all || placement::of(group, &cfg.servers).contains(&cfg.server)
 }
 

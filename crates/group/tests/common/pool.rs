@@ -5,6 +5,7 @@ use crate::common::Disk;
 use bytes::Bytes;
 use pairline_group::frame::{self, Frame};
 use pairline_group::io::{Alarm, Done, Now, Proposal, Survive, Write, WriteClass};
+use pairline_group::placement::FrontEnd;
 use pairline_group::{
     Entry, GroupId, Host, HostConfig, HostInput, HostOutput, Key, Kind, LinkId, Millis, Others, PoolId, Position,
     ReplicaId, ReplicaMessage, ServerId, StepRef, Ticket,
@@ -113,7 +114,7 @@ impl Pool {
     /// Two fresh servers and a witness, the last, all linked.
     pub fn witnessed(seed: u64, change: impl Fn(&mut HostConfig)) -> Pool {
         Pool::with(3, seed, |cfg| {
-            cfg.witness = cfg.servers.pop();
+            cfg.witness = cfg.servers.pop().map(|front| front.server);
             change(cfg);
         })
     }
@@ -135,7 +136,8 @@ impl Pool {
         let each = all.iter().flat_map(|(pool, servers)| servers.iter().map(move |server| (*pool, server, servers)));
         let member = |(pool, server, servers): (u16, &ServerId, &Vec<ServerId>)| {
             let mut cfg = HostConfig::new(PoolId(pool), *server);
-            (cfg.groups, cfg.seed, cfg.servers) = (1, seed, servers.clone());
+            (cfg.groups, cfg.seed) = (1, seed);
+            cfg.servers = servers.iter().map(|server| (*server).into()).collect();
             change(&mut cfg);
             Member::of(cfg)
         };
@@ -299,7 +301,7 @@ impl Pool {
         if witness {
             cfg.witness = Some(cfg.server)
         } else {
-            cfg.servers.push(cfg.server)
+            cfg.servers.push(cfg.server.into())
         };
         self.members.push(Member::of(cfg));
         self.start(self.members.len() - 1);
@@ -313,7 +315,7 @@ impl Pool {
 
     /// The same, with a witness.
     pub fn servers_with(&mut self, of: &[usize], witness: Option<usize>) {
-        let servers: Vec<ServerId> = of.iter().map(|at| self.members[*at].cfg.server).collect();
+        let servers: Vec<FrontEnd> = of.iter().map(|at| self.members[*at].cfg.server.into()).collect();
         let witness = witness.map(|at| self.members[at].cfg.server);
         for at in 0..self.members.len() {
             self.members[at].cfg.servers.clone_from(&servers);

@@ -98,6 +98,7 @@ fn sight(core: &Core, heard: BTreeMap<ServerId, Heard>) -> Sight {
         pool: core.topology.pool_name(core.pool),
         partner: core.partner().map(|pool| core.topology.pool_name(pool)),
         servers: core.topology.voters_of(core.pool).iter().map(|server| (server.id, server.name.clone())).collect(),
+        front_ends: core.topology.front_ends(core.pool),
         witness: core.topology.witness_of(core.pool).map(|server| server.id),
         groups,
         heard,

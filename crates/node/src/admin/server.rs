@@ -109,7 +109,7 @@ fn own_name(core: &Core) -> String {
 /// Every group that has a copy here must have a majority without it.
 fn may_drain(core: &mut Core) -> Result<(), Problem> {
     let heard = |server: &ServerId| *server != core.config.server && core.way_to(Peer::Server(*server)).is_some();
-    let servers: Vec<ServerId> = core.topology.servers_of(core.pool).iter().map(|server| server.id).collect();
+    let servers = core.topology.front_ends(core.pool);
     let witness = core.topology.witness_of(core.pool).map(|server| server.id);
     let mut missing: Vec<ServerId> = Vec::new();
     for group in core.host.groups() {

@@ -1,12 +1,15 @@
-//! `pairline pool restart`: one server after the other, each only while the pool can do without it.
+//! `pairline pool restart`: one upgrade domain after the other, each only while the pool can do without it.
 //!
 //! Owns the order, the gates and their deadlines. Draining and restarting are the servers'. When this program ends on the way, the
-//! server that was drained is taken back by `pairline server undrain`, or by its restart.
+//! servers that were drained are taken back by `pairline server undrain`, or by their restart.
 
 use super::render_health;
 use crate::client::{Access, CallError, Prefer, Session};
+use pairline_group::ServerId;
 use pairline_node::command::{Command, Reply};
 use pairline_node::view::StatusView;
+use pairline_topology::Topology;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Between two questions.
@@ -44,9 +47,12 @@ pub enum RollingError {
     /// A server refused, or none answered.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// What is published could not be had.
+    #[error(transparent)]
+    Published(#[from] crate::preflight::PreflightError),
 }
 
-/// Restarts every server of a pool; `told` gets a line per step.
+/// Restarts every server of a pool, the servers of an upgrade domain together; `told` gets a line per step.
 pub async fn restart(
     access: &Access,
     pool: &str,
@@ -54,30 +60,64 @@ pub async fn restart(
     mut told: impl FnMut(&str),
 ) -> Result<(), RollingError> {
     let mut session = Session::new(access.clone());
-    let servers: Vec<String> =
-        access.of_pool(pool).into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-    match servers.len() {
-        0 => return Err(RollingError::Pool { pool: pool.to_owned(), why: "is not in the topology" }),
-        1 | 2 => {
-            let why = "cannot do without one of its servers: restart them by their service manager, at an hour that suits its users";
-            return Err(RollingError::Pool { pool: pool.to_owned(), why });
-        }
-        _ => {}
-    }
-    for (number, server) in servers.iter().enumerate() {
-        let of = format!("{} of {}", number + 1, servers.len());
+    // As it is published: a folder may have an older document, by which two copies of a group would be stopped at once.
+    let steps = steps(&crate::preflight::published(access).await?, pool)?;
+    let of = steps.len();
+    for (number, (what, servers)) in steps.iter().enumerate() {
+        let what = format!("{what} ({} of {of})", number + 1);
         healthy(&mut session, pool).await?;
-        told(&format!("{server} ({of}): drained"));
-        let drain = Command::ServerDrain { server: server.clone(), seconds: deadline };
-        session.call(&drain, &Prefer::Pool(pool.to_owned())).await?;
-        let before = status(access, server).await.map(|status| status.start);
-        let order = Command::ServerRestart { server: server.clone() };
-        session.call(&order, &Prefer::Pool(pool.to_owned())).await?;
-        let took = back(access, server, before).await?;
-        told(&format!("{server} ({of}): back after {:.1} s", took.as_secs_f64()));
+        drain(&mut session, pool, servers, deadline).await?;
+        told(&format!("{what}: drained"));
+        let begun = Instant::now();
+        let mut before = Vec::new();
+        for server in servers {
+            before.push(status(access, server).await.map(|status| status.start));
+            let order = Command::ServerRestart { server: server.clone() };
+            session.call(&order, &Prefer::Pool(pool.to_owned())).await?;
+        }
+        for (server, before) in servers.iter().zip(before) {
+            back(access, server, before).await?;
+        }
+        told(&format!("{what}: back after {:.1} s", begun.elapsed().as_secs_f64()));
     }
     healthy(&mut session, pool).await?;
     told("every server was restarted; the pool is healthy");
+    Ok(())
+}
+
+/// What is restarted one after the other: a name for it, and its servers.
+fn steps(topology: &Topology, pool: &str) -> Result<Vec<(String, Vec<String>)>, RollingError> {
+    let refused = |why| RollingError::Pool { pool: pool.to_owned(), why };
+    let id = topology.pool.iter().find(|known| known.name == pool).ok_or(refused("is not in the topology"))?.id;
+    let servers = topology.voters_of(id);
+    if servers.len() < 3 {
+        return Err(refused(
+            "cannot do without one of its servers: restart them by their service manager, at an hour that suits its users",
+        ));
+    }
+    let mut domains: BTreeMap<(Option<u16>, ServerId), Vec<String>> = BTreeMap::new();
+    for server in servers {
+        let alone = if server.upgrade_domain.is_some() { ServerId(0) } else { server.id };
+        domains.entry((server.upgrade_domain, alone)).or_default().push(server.name.clone());
+    }
+    let named = |((domain, _), servers): ((Option<u16>, ServerId), Vec<String>)| match domain {
+        Some(domain) => (format!("upgrade domain {domain}: {}", servers.join(", ")), servers),
+        None => (servers.join(", "), servers),
+    };
+    Ok(domains.into_iter().map(named).collect())
+}
+
+/// Drains servers; where one of them cannot be drained, the others are taken back.
+async fn drain(session: &mut Session, pool: &str, servers: &[String], deadline: u64) -> Result<(), RollingError> {
+    for (number, server) in servers.iter().enumerate() {
+        let drain = Command::ServerDrain { server: server.clone(), seconds: deadline };
+        let Err(error) = session.call(&drain, &Prefer::Pool(pool.to_owned())).await else { continue };
+        for server in &servers[..number] {
+            let undrain = Command::ServerUndrain { server: server.clone() };
+            session.call(&undrain, &Prefer::Pool(pool.to_owned())).await?;
+        }
+        return Err(error.into());
+    }
     Ok(())
 }
 
@@ -115,4 +155,37 @@ async fn back(access: &Access, server: &str, before: Option<u64>) -> Result<Dura
         tokio::time::sleep(PAUSE).await;
     }
     Err(RollingError::NotBack { server: server.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is restarted together.
+
+    use super::*;
+    use pairline_topology::demo;
+
+    #[test]
+    fn servers_of_an_upgrade_domain_are_one_step_and_others_one_each() {
+        let address = |n: u8| std::net::IpAddr::from([127, 0, 1, n]);
+        let mut topology = demo::enterprise(&[(demo::EAST, "east", (1..=5).map(address).collect())], 5060);
+        let names = |topology: &Topology| {
+            let steps = steps(topology, "east").unwrap();
+            steps.into_iter().map(|(_, servers)| servers.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&topology), [1; 5]);
+        for (server, domain) in topology.server.iter_mut().zip([2, 1, 3, 2, 1]) {
+            server.upgrade_domain = Some(domain);
+        }
+        assert_eq!(names(&topology), [2, 2, 1]);
+        let (first, servers) = steps(&topology, "east").unwrap().remove(0);
+        assert!(first.starts_with("upgrade domain 1: fe2.") && servers[1].starts_with("fe5."), "{first}");
+        let mut witnessed = topology.clone();
+        witnessed.server.truncate(3);
+        witnessed.server.iter_mut().for_each(|server| server.upgrade_domain = None);
+        witnessed.server[2].role = pairline_topology::ServerRole::Witness;
+        assert_eq!(names(&witnessed), [1; 3], "a witness is restarted as well");
+        topology.server.truncate(2);
+        assert!(matches!(steps(&topology, "east"), Err(RollingError::Pool { .. })));
+        assert!(matches!(steps(&topology, "west"), Err(RollingError::Pool { .. })));
+    }
 }

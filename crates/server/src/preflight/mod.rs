@@ -27,7 +27,7 @@ pub enum PreflightError {
 }
 
 /// The published topology, from whichever server answers.
-async fn published(access: &Access) -> Result<Topology, PreflightError> {
+pub(crate) async fn published(access: &Access) -> Result<Topology, PreflightError> {
     let mut session = Session::new(access.clone());
     match session.call(&Command::TopologyShow, &Prefer::Any).await? {
         Reply::Text { text } => pairline_topology::parse("the published topology", &text).map_err(|findings| {

@@ -7,9 +7,11 @@ use super::world::World;
 use crate::history;
 use crate::server::Effect;
 use pairline_group::io::GroupStatus;
-use pairline_group::{Epoch, GroupId, Key, PoolId, Position, placement};
+use pairline_group::placement::{self, FrontEnd};
+use pairline_group::{Epoch, GroupId, Key, PoolId, Position};
 use pairline_node::peer::PeerFrame;
 use pairline_sip::uri::Aor;
+use pairline_topology::Server;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen of the copies.
@@ -34,8 +36,9 @@ impl Copies {
 /// The servers of a pool that vote in a group, or should.
 pub fn voters_in(world: &World, pool: usize, group: GroupId) -> Vec<usize> {
     let servers = world.pool(pool);
-    let ids: Vec<_> = servers.iter().map(|at| world.servers[*at].id).collect();
-    let places = placement::of(group, &ids);
+    let known = servers.iter().filter_map(|at| world.topology.server(world.servers[*at].id));
+    let front_ends: Vec<FrontEnd> = known.map(Server::front_end).collect();
+    let places = placement::of(group, &front_ends);
     servers.into_iter().filter(|at| places.contains(&world.servers[*at].id)).collect()
 }
 

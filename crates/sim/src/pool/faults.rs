@@ -76,6 +76,8 @@ pub fn one(world: &mut World) {
         81..=85 => mend(world, Mend::Flap(at, other, 8)),
         86..=90 => disk_full(world, at),
         91..=94 => sync_fails(world, at),
+        // Stands for nothing where servers are in no upgrade domains.
+        95..=99 if world.options.in_domains() => domain_stops(world, at),
         100..=107 => disks::lose(world, at),
         108..=113 => rigs::begin(world),
         _ => many_crash(world),
@@ -131,9 +133,11 @@ fn away(world: &World, pool: usize) -> usize {
 
 fn may_go(world: &World, at: usize) -> bool {
     let pool = world.side[at];
-    // Of five servers each group has three; two that go may be two of the same three.
+    // Of five servers each group has three; two that go may be two of the same three, unless they are of one upgrade domain.
     let minority = usize::from(world.pool(pool).len() > 2);
-    !disks::spares(world, pool) && (world.options.mass || away(world, pool) < minority)
+    let beside = world.pool(pool).into_iter().filter(|other| world.share_domain(at, *other));
+    let of_domain = beside.filter(|other| !world.servers[*other].runs()).count();
+    !disks::spares(world, pool) && (world.options.mass || away(world, pool) < minority + of_domain)
 }
 
 /// A server dies, and comes back.
@@ -150,6 +154,15 @@ pub fn crash(world: &mut World, at: usize) {
     }
     let lasts = *world.rng.pick(&[50, 1_000, 6_000, 15_000]).unwrap_or(&1_000);
     world.after(lasts, Due::Mend(Mend::Start(at)));
+}
+
+/// All servers of an upgrade domain die at once, and come back.
+fn domain_stops(world: &mut World, at: usize) {
+    let mut servers = world.pool(world.side[at]);
+    servers.retain(|other| world.share_domain(at, *other));
+    servers.into_iter().for_each(|other| crash(world, other));
+    crash(world, at);
+    world.met("the servers of an upgrade domain were stopped at once");
 }
 
 /// A drained server is restarted in order, as `pairline pool restart` does it.

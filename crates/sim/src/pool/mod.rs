@@ -24,11 +24,12 @@ use options::Options;
 use world::{Due, World};
 
 /// Conditions that a set of seeds must meet, or it has proven nothing.
-pub const SOMETIMES: [&str; 40] = [
+pub const SOMETIMES: [&str; 41] = [
     "power was lost",
     "a process died",
     "a majority was down",
     "all servers were down",
+    "the servers of an upgrade domain were stopped at once",
     "a server was frozen",
     "two servers were cut off from each other",
     "one direction was cut",

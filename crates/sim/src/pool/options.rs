@@ -94,6 +94,12 @@ impl Options {
         }
     }
 
+    /// Whether the five servers of the pool are in three upgrade domains: in every other seed that has so many. Not drawn, so that all other
+    /// seeds stay what they were.
+    pub fn in_domains(&self) -> bool {
+        self.servers == [5] && self.members_every_ms == 0 && self.safety_ms.is_multiple_of(2)
+    }
+
     /// Replication limits of a run: small, so that their edges are met.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -143,6 +149,11 @@ pub fn topology(options: &Options) -> Topology {
     registration.guest_expiry_s = GUEST_EXPIRY_S;
     for pool in &mut topology.pool {
         pool.routing_groups = options.groups;
+    }
+    if options.in_domains() {
+        for (server, domain) in topology.server.iter_mut().zip([1, 2, 3, 1, 2]) {
+            server.upgrade_domain = Some(domain);
+        }
     }
     topology
 }

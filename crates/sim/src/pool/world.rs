@@ -218,6 +218,12 @@ impl World {
         (0..self.size()).filter(|at| self.side[*at] == pool && self.is_member(*at)).collect()
     }
 
+    /// Whether two servers are others of the same upgrade domain.
+    pub fn share_domain(&self, one: usize, other: usize) -> bool {
+        let domain = |at: usize| self.topology.server(self.servers[at].id).and_then(|server| server.upgrade_domain);
+        one != other && domain(one).is_some() && domain(one) == domain(other)
+    }
+
     /// The next server of the same pool.
     pub fn neighbour(&self, at: usize) -> usize {
         let servers = self.pool(self.side[at]);

@@ -37,9 +37,11 @@ fn one_group(core: &Core, sight: &Sight, group: GroupId) -> GroupView {
         Verdict::Refused { .. } | Verdict::Left(_) => ("no-majority", None),
     };
     let standing = best.and_then(|(_, copy)| copy.standing.as_ref());
-    let servers: Vec<ServerId> = sight.servers.iter().map(|(id, _)| *id).collect();
     let mut shown: BTreeSet<ServerId> = sight.copies(group).map(|(server, _)| server).collect();
-    shown.extend(standing.map_or_else(|| placement::of(group, &servers), |standing| standing.voters.clone()));
+    shown.extend(standing.map_or_else(
+        || placement::of(group, &core.topology.front_ends(core.pool)),
+        |standing| standing.voters.clone(),
+    ));
     let votes = |server: &ServerId| standing.is_some_and(|standing| standing.voters.contains(server));
     GroupView {
         group: group.to_string(),

@@ -3,7 +3,8 @@
 //! Owns the counting and the wording. Asks nobody: a pure function of what was heard.
 
 use crate::view::{CopyView, GroupHealthView, PoolHealthView, ServerHealthView};
-use pairline_group::{GroupId, ServerId, placement};
+use pairline_group::placement::{self, FrontEnd};
+use pairline_group::{GroupId, ServerId};
 use std::collections::BTreeMap;
 
 /// Entries that a copy may lack without being behind: so many may be on their way to it.
@@ -29,6 +30,8 @@ pub struct Sight {
     pub partner: Option<String>,
     /// All its servers, in order of their numbers.
     pub servers: Vec<(ServerId, String)>,
+    /// Those of them that hold data, as copies are placed on them.
+    pub front_ends: Vec<FrontEnd>,
     /// The one of them that votes and holds no data.
     pub witness: Option<ServerId>,
     /// All groups that have their copies in it.
@@ -55,8 +58,7 @@ struct Group {
 impl Group {
     fn of(sight: &Sight, id: GroupId) -> Group {
         let servers: Vec<ServerId> = sight.servers.iter().map(|(id, _)| *id).collect();
-        let with_data: Vec<ServerId> = servers.iter().copied().filter(|id| sight.witness != Some(*id)).collect();
-        let mut placed = placement::of(id, &with_data);
+        let mut placed = placement::of(id, &sight.front_ends);
         placed.extend(sight.witness);
         let all: BTreeMap<ServerId, &CopyView> =
             servers.iter().filter_map(|s| Some((*s, copy(sight, *s, id)?))).collect();
