@@ -312,8 +312,9 @@ impl Cx for TaskCx {
                     }
                 }
                 Done::Committed(position) | Done::Duplicate(position)
-                    if self.with(|core| crate::place::is_for_this_pool(core, group)) =>
+                    if group.is_cms() || self.with(|core| crate::place::is_for_this_pool(core, group)) =>
                 {
+                    // Of the management store every pool has a copy: who was added through this one is known to it at once.
                     self.caught_up(group, *position).await;
                     return done;
                 }
