@@ -44,16 +44,19 @@ pub fn tick(core: &mut Core) {
 
 /// The copy of the management store here has another document.
 pub fn follow(core: &mut Core) {
-    // What this server was started with may be newer than a copy that is behind: an older one would cut it off from servers that have come
-    // since, and from its own copies if it was taken out and is back.
-    let least = if core.document.is_published() { 0 } else { core.config.topology.revision };
-    take_stored(core, least);
+    take_stored(core, least(core));
 }
 
 /// The copy of the management store here was replaced by another: what this server had published in between is not a part of the history
 /// that survived, so the document there counts even if its revision is lower.
 pub fn follow_replaced(core: &mut Core) {
     take_stored(core, 0);
+}
+
+/// The lowest revision that is taken. What this server was started with may be newer than a copy that is behind: an older one would cut it off
+/// from servers that have come since, and from its own copies if it was taken out and is back.
+fn least(core: &Core) -> u64 {
+    if core.document.is_published() { 0 } else { core.config.topology.revision }
 }
 
 fn take_stored(core: &mut Core, least: u64) {
@@ -75,8 +78,7 @@ pub fn told(core: &mut Core, value: &[u8], at: Position) {
     if Some(at) <= known {
         return;
     }
-    let least = if core.document.is_published() { 0 } else { core.config.topology.revision };
-    take(core, value, Source::Told(at), least);
+    take(core, value, Source::Told(at), least(core));
 }
 
 /// Takes a document that is at least of this revision.

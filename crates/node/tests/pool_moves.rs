@@ -7,13 +7,14 @@ use bytes::Bytes;
 use common::lists::{contact, contacts};
 use common::phone::{self, Phone};
 use common::pool::Pool;
-use pairline_group::GroupId;
+use pairline_group::{GroupId, Position};
 use pairline_node::command::{Command, Reply};
 use pairline_node::document::Source;
+use pairline_node::peer::PeerFrame;
 use pairline_sip::auth::{Challenge, answer};
 use pairline_sip::header::Name;
 use pairline_sip::method::Method;
-use pairline_topology::stored;
+use pairline_topology::{Topology, stored};
 
 const PASSWORD: &str = "a long password";
 const USERS: usize = 10;
@@ -287,6 +288,41 @@ fn a_server_that_was_away_while_another_came_is_told_so_by_any_neighbour() {
     pool.healthy(away);
     let (servers, after) = known(&pool);
     assert!(servers == 4 && matches!(after, Source::Stored(_)) && after != before, "{servers}, {after:?}");
+}
+
+#[test]
+fn what_a_neighbour_tells_counts_until_the_copy_here_has_come_as_far() {
+    let mut pool = phone::pool_with(&["alice"]);
+    let leader = pool.leaders(GroupId::CMS)[0];
+    let at = (0..3).find(|at| *at != leader).unwrap();
+    let known = |pool: &Pool| {
+        let of = |core: &pairline_node::core::Core| {
+            (core.topology.revision, core.document, core.host.position(GroupId::CMS).unwrap())
+        };
+        pool.fronts[at].node.as_ref().unwrap().inspect(of)
+    };
+    let (revision, before, here) = known(&pool);
+    let tell = |pool: &mut Pool, value, at_seq| {
+        let said = PeerFrame::Document { value, at: Position { seq: at_seq, ..here } }.encode();
+        pool.frame(leader, at, said);
+    };
+    let lost = stored::encode_topology(&Topology { revision: revision + 5, ..pool.topology() });
+    // What this copy has come to itself it knows better, and what cannot be read is no document.
+    tell(&mut pool, lost.clone(), here.seq);
+    tell(&mut pool, Bytes::from_static(b"\xff?"), here.seq + 1);
+    assert_eq!(known(&pool), (revision, before, here));
+    // It was published in an epoch that did not last: the store comes as far without it.
+    tell(&mut pool, lost, here.seq + 2);
+    let (told, source, _) = known(&pool);
+    assert_eq!((told, source), (revision + 5, Source::Told(Position { seq: here.seq + 2, ..here })));
+    for user in ["bob", "carol", "dave"] {
+        let (user, password) = (user.to_owned(), PASSWORD.to_owned());
+        pool.must(leader, Command::UserAdd { user, password, display_name: None, pool: None });
+    }
+    pool.run(1_000);
+    let (last, source, there) = known(&pool);
+    assert!(there.seq >= here.seq + 2);
+    assert_eq!((last, source), (revision, before));
 }
 
 #[test]

@@ -327,13 +327,19 @@ fn a_way_that_opens_unnoticed_is_found_by_the_last_look_of_a_hold() {
     assert_eq!(statuses(&fake), [200]);
 }
 
-#[test]
-fn a_held_call_that_has_rung_goes_to_no_other_server_that_was_found_before() {
+/// A call for Bob that was held and has gone to the other pool, on connection 77.
+fn held_then_served_elsewhere() -> (Fake, Task) {
     let fake = stranded_bob();
     let bob = aor(BOB);
     let mut task = client("alice").invite(&fake, "bob");
     fake.set_place(&bob, Place::Elsewhere { group: Some(group_of(EAST, &bob)), at: Peer::Pool(WEST) });
     task.deliver(TaskEvent::BindingsChanged);
+    (fake, task)
+}
+
+#[test]
+fn a_held_call_that_has_rung_goes_to_no_other_server_that_was_found_before() {
+    let (fake, mut task) = held_then_served_elsewhere();
     assert_eq!(fake.0.borrow().sent[0].1.connection, 77);
     fake.0.borrow_mut().peer_connection = 78;
     task.deliver(TaskEvent::BindingsChanged);
@@ -346,11 +352,8 @@ fn a_held_call_that_has_rung_goes_to_no_other_server_that_was_found_before() {
 
 #[test]
 fn nor_does_it_as_the_next_way_to_a_device_that_cannot_be_reached() {
-    let fake = stranded_bob();
+    let (fake, mut task) = held_then_served_elsewhere();
     let bob = aor(BOB);
-    let mut task = client("alice").invite(&fake, "bob");
-    fake.set_place(&bob, Place::Elsewhere { group: Some(group_of(EAST, &bob)), at: Peer::Pool(WEST) });
-    task.deliver(TaskEvent::BindingsChanged);
     fake.set_place(&bob, Place::Resiliency { group: group_of(EAST, &bob) });
     fake.0.borrow_mut().stranded.clear();
     fake.0.borrow_mut().peer_connection = 78;

@@ -74,7 +74,9 @@ impl<'a> Glance<'a> {
         let of_request = || {
             let parts = Parts::of(message)?;
             let (range, _) = values::element_at(parts.vias[0], 0);
-            Some(refused_as(&parts, &Via::parse(&parts.vias[0][range]).ok()?))
+            let mut own = Vec::with_capacity(16);
+            crate::reply::write_hex(&mut own, refused_as(&parts, &Via::parse(&parts.vias[0][range]).ok()?));
+            Some(own)
         };
         tag.is_some_and(|tag| of_request().is_some_and(|own| own == tag))
     }
@@ -234,11 +236,9 @@ pub fn with_report(response: &[u8], loss_percent: u8, validity_ms: u64, number: 
     Some(Bytes::from(out))
 }
 
-/// What follows [`REFUSED_TAG`] in the refusal of a request: from what its ACK has in common with it (RFC 3261 §17.1.1.3).
-fn refused_as(parts: &Parts, top: &Via) -> Vec<u8> {
-    let mut own = Vec::with_capacity(16);
-    crate::reply::write_hex(&mut own, scan::mix_hash(&[parts.call_id, top.branch().unwrap_or_default()]));
-    own
+/// What follows [`REFUSED_TAG`] in the refusal of a request, in hexadecimal: from what its ACK has in common with it (RFC 3261 §17.1.1.3).
+fn refused_as(parts: &Parts, top: &Via) -> u64 {
+    scan::mix_hash(&[parts.call_id, top.branch().unwrap_or_default()])
 }
 
 /// The refusal of a request that came on `flow`, and where it goes: status, reason and further header lines, each with its line
@@ -267,7 +267,7 @@ pub fn refusal(request: &[u8], flow: Flow, status: u16, reason: &str, more: &[u8
     if tag(parts.to).is_empty() {
         out.extend_from_slice(b";tag=");
         out.extend_from_slice(REFUSED_TAG);
-        out.extend_from_slice(&refused_as(&parts, &top));
+        crate::reply::write_hex(&mut out, refused_as(&parts, &top));
     }
     out.extend_from_slice(b"\r\nCall-ID: ");
     out.extend_from_slice(parts.call_id);

@@ -271,6 +271,14 @@ fn survives(t: &Topology, pool: &Pool) -> Option<String> {
             "pool {name} has two servers and does not survive the loss of either: a majority of two is two. A witness (a \
              server with role = \"witness\", on any small machine) or a third server makes it survive any one"
         )),
+        (Edition::Enterprise, servers @ 4..)
+            if t.servers_of(pool.id).iter().any(|server| server.upgrade_domain.is_some()) =>
+        {
+            Some(format!(
+                "pool {name} survives all servers of any one upgrade domain: its {servers} servers share the load, but the loss of two \
+                 in different domains at once stops the groups that have copies on both"
+            ))
+        }
         (Edition::Enterprise, servers @ 4..) => Some(format!(
             "pool {name} survives any one server of each group's three: its {servers} servers share the load, but the loss of two \
              at once stops the groups that have copies on both"

@@ -118,6 +118,7 @@ fn upgrade_domains_are_of_all_front_ends_or_none_and_at_least_three() {
     assert_eq!(parse("five.toml", &text).unwrap(), five);
     let found = problems(parse("five.toml", &text.replace("upgrade_domain = 3", "upgrade_domain = 0")));
     assert!(found.iter().any(|p| p.contains("upgrade_domain")), "{found:?}");
+    assert!(warnings(&five)[0].contains("survives all servers of any one upgrade domain"), "{:?}", warnings(&five));
     let found = problems(validate(&in_domains(&[Some(1), Some(2), None, Some(3)])));
     assert!(found.len() == 1 && found[0].contains("server[2].upgrade_domain"), "{found:?}");
     let found = problems(validate(&in_domains(&[Some(1), Some(2), Some(1), Some(2)])));

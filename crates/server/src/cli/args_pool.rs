@@ -28,8 +28,8 @@ pub enum PoolCommand {
         #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         timeout: u64,
     },
-    /// Restart the servers of a pool one after the other, each drained before and only while the pool is healthy; what is installed
-    /// now is what they start. Stops at the first that does not come back.
+    /// Restart the servers of a pool one after the other, or one upgrade domain after the other, each drained before and only while the pool
+    /// is healthy; what is installed now is what they start. Stops at the first that does not come back.
     Restart {
         /// The pool.
         name: String,

@@ -7,7 +7,7 @@ use super::render_health;
 use crate::client::{Access, CallError, Prefer, Session};
 use pairline_group::ServerId;
 use pairline_node::command::{Command, Reply};
-use pairline_node::view::StatusView;
+use pairline_node::view::{GroupView, StatusView};
 use pairline_topology::Topology;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -38,6 +38,18 @@ pub enum RollingError {
         /// Which.
         pool: String,
     },
+    /// A group would have no majority meanwhile.
+    #[error(
+        "group {group} would have no majority without {servers}, and still has its copies there after {} s, so no further server is touched; see \
+         `pairline group list`",
+        HEALTHY.as_secs()
+    )]
+    Needed {
+        /// Which, or one of them.
+        group: String,
+        /// What was to be restarted.
+        servers: String,
+    },
     /// A server did not come back.
     #[error("{server} did not come back within {} s; look at its log. No other server was touched", BACK.as_secs())]
     NotBack {
@@ -66,6 +78,7 @@ pub async fn restart(
     for (number, (what, servers)) in steps.iter().enumerate() {
         let what = format!("{what} ({} of {of})", number + 1);
         healthy(&mut session, pool).await?;
+        spared(&mut session, pool, servers).await?;
         drain(&mut session, pool, servers, deadline).await?;
         told(&format!("{what}: drained"));
         let begun = Instant::now();
@@ -105,6 +118,31 @@ fn steps(topology: &Topology, pool: &str) -> Result<Vec<(String, Vec<String>)>, 
         None => (servers.join(", "), servers),
     };
     Ok(domains.into_iter().map(named).collect())
+}
+
+/// Every group must have a majority without these servers, as its leader knows its voters: a domain that was published a moment ago may still
+/// have two copies of a group, and the server that says that all is well may not have the document yet.
+async fn spared(session: &mut Session, pool: &str, servers: &[String]) -> Result<(), RollingError> {
+    let command = Command::GroupList { pool: pool.to_owned(), group: None };
+    let until = Instant::now() + HEALTHY;
+    loop {
+        let Reply::Groups(view) = session.call(&command, &Prefer::Pool(pool.to_owned())).await? else {
+            return Err(RollingError::Pool { pool: pool.to_owned(), why: "did not say where its groups are" });
+        };
+        let Some(group) = view.groups.iter().find(|group| needs(group, servers)) else { return Ok(()) };
+        if Instant::now() >= until {
+            let (group, servers) = (group.group.clone(), servers.join(", "));
+            return Err(RollingError::Needed { group, servers });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether a group would have no majority without these servers.
+fn needs(group: &GroupView, servers: &[String]) -> bool {
+    let voters: Vec<&str> = group.copies.iter().filter(|copy| copy.votes).map(|copy| copy.server.as_str()).collect();
+    let gone = voters.iter().filter(|voter| servers.iter().any(|server| server == *voter)).count();
+    gone > 0 && (voters.len() - gone) * 2 <= voters.len()
 }
 
 /// Drains servers; where one of them cannot be drained, the others are taken back.
@@ -162,7 +200,19 @@ mod tests {
     //! What is restarted together.
 
     use super::*;
+    use pairline_node::view::GroupCopyView;
     use pairline_topology::demo;
+
+    #[test]
+    fn servers_that_a_group_needs_are_not_restarted_together() {
+        let copy = |n: u8, votes| GroupCopyView { server: format!("fe{n}"), votes, ..GroupCopyView::default() };
+        let copies = vec![copy(1, true), copy(2, true), copy(3, true), copy(4, false)];
+        let group = GroupView { copies, ..GroupView::default() };
+        let needed =
+            |servers: &[&str]| needs(&group, &servers.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert!(needed(&["fe1", "fe3"]) && needed(&["fe4", "fe2", "fe1"]));
+        assert!(!needed(&["fe1"]) && !needed(&["fe1", "fe4", "fe5"]) && !needed(&["fe4", "fe5"]));
+    }
 
     #[test]
     fn servers_of_an_upgrade_domain_are_one_step_and_others_one_each() {

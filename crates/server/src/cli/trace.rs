@@ -190,6 +190,8 @@ impl One {
             let _ = tokio::time::timeout(wait.min(left), self.stopping.wait_for(|stop| *stop)).await;
         }
         if running.is_some() {
+            // What was sent when the trace was ended may still be on its way into it: the servers write it beside their work.
+            tokio::time::sleep(EVERY).await;
             // What came since the last reading; a server that is gone has nothing more to say.
             while matches!(self.step(&mut running).await, Ok(true)) {}
         }

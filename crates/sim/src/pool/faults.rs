@@ -160,9 +160,11 @@ pub fn crash(world: &mut World, at: usize) {
 fn domain_stops(world: &mut World, at: usize) {
     let mut servers = world.pool(world.side[at]);
     servers.retain(|other| world.share_domain(at, *other));
-    servers.into_iter().for_each(|other| crash(world, other));
-    crash(world, at);
-    world.met("the servers of an upgrade domain were stopped at once");
+    servers.push(at);
+    servers.iter().for_each(|server| crash(world, *server));
+    if servers.len() > 1 && servers.iter().all(|server| world.servers[*server].node.is_none()) {
+        world.met("the servers of an upgrade domain were stopped at once");
+    }
 }
 
 /// A drained server is restarted in order, as `pairline pool restart` does it.
