@@ -1,7 +1,8 @@
 //! Health of a pool in words, from what its servers say.
 #![allow(clippy::unwrap_used)]
 
-use pairline_group::{GroupId, PoolId, ServerId, placement};
+use pairline_group::placement::{self, FrontEnd};
+use pairline_group::{GroupId, PoolId, ServerId};
 use pairline_node::admin::health::{Heard, Sight, judge};
 use pairline_node::view::CopyView;
 use std::collections::BTreeMap;
@@ -10,13 +11,19 @@ const POOL: PoolId = PoolId(1);
 
 /// A pool of `count` servers with eight groups and the management store; all is well.
 fn pool(count: u32) -> Sight {
+    pool_in(count, |_| None)
+}
+
+/// The same with an upgrade domain for each server.
+fn pool_in(count: u32, domain: fn(u32) -> Option<u16>) -> Sight {
     let servers: Vec<(ServerId, String)> = (1..=count).map(|n| (ServerId(n), format!("fe{n}.east.test"))).collect();
     let ids: Vec<ServerId> = servers.iter().map(|(id, _)| *id).collect();
+    let front_ends: Vec<FrontEnd> = ids.iter().map(|id| FrontEnd { server: *id, domain: domain(id.0) }).collect();
     let mut groups: Vec<GroupId> = (0..8).map(|index| GroupId { pool: POOL, index }).collect();
     groups.push(GroupId::CMS);
-    let leaders = placement::leaders(&groups, &ids);
+    let leaders = placement::leaders(&groups, &front_ends);
     let copies = |server: ServerId| {
-        let with_copy = groups.iter().filter(|group| placement::of(**group, &ids).contains(&server));
+        let with_copy = groups.iter().filter(|group| placement::of(**group, &front_ends).contains(&server));
         let copy = |group: &GroupId| CopyView {
             pool: group.pool.0,
             index: group.index,
@@ -27,7 +34,6 @@ fn pool(count: u32) -> Sight {
         Heard::Says(with_copy.map(copy).collect())
     };
     let heard = ids.iter().map(|id| (*id, copies(*id))).collect();
-    let front_ends = ids.iter().map(|id| (*id).into()).collect();
     Sight { pool: "east".to_owned(), partner: None, servers, front_ends, witness: None, groups: groups.clone(), heard }
 }
 
@@ -153,6 +159,33 @@ fn of_five_servers_those_may_fail_whose_groups_have_three_copies() {
     needed.sort_unstable();
     let not = format!("not fe{} or fe{}: group 4 has two of three copies", needed[0], needed[1]);
     assert!(view.survives.ends_with(&not), "{} / {not}", view.survives);
+}
+
+#[test]
+fn which_upgrade_domains_may_fail_as_a_whole_is_said_where_they_have_several_servers() {
+    let whole = pool_in(6, |server| u16::try_from(server % 3).ok());
+    let any = "any one of fe1, fe2, fe3, fe4, fe5, fe6 may fail now; ";
+    let view = judge(&whole);
+    assert_eq!(view.survives, format!("{any}all servers of any one of the upgrade domains 0, 1, 2 may fail at once"));
+    // A group that lacks its copy in one domain needs both others.
+    let group = whole.groups[4];
+    let placed = placement::of(group, &whole.front_ends);
+    let mut sight = whole.clone();
+    let spare = *placed.iter().find(|id| !of(&mut sight.heard, id.0).iter().any(|c| c.index == 4 && c.leads)).unwrap();
+    of(&mut sight.heard, spare.0).retain(|copy| copy.pool == 0 || copy.index != 4);
+    let (may, mut not) = (spare.0 % 3, [(spare.0 + 1) % 3, (spare.0 + 2) % 3]);
+    not.sort_unstable();
+    let said = format!("all servers of upgrade domain {may} may fail at once, not those of {} or {}", not[0], not[1]);
+    assert!(judge(&sight).survives.ends_with(&said), "{} / {said}", judge(&sight).survives);
+    // A domain of one server needs no words of its own.
+    let single = pool_in(4, |server| u16::try_from(server % 3).ok());
+    assert!(judge(&single).survives.ends_with("; all servers of upgrade domain 1 may fail at once"), "fe1 and fe4");
+    assert_eq!(judge(&pool_in(3, |n| u16::try_from(n).ok())).survives, "any one of fe1, fe2, fe3 may fail now");
+    // With a whole domain away its groups have two copies each, and no other may go.
+    let mut away = whole;
+    lose(&mut away, 3, Heard::NoLink);
+    lose(&mut away, 6, Heard::NoLink);
+    assert!(judge(&away).survives.ends_with("; not all servers of an upgrade domain at once (1, 2)"));
 }
 
 #[test]

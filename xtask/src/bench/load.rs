@@ -7,6 +7,9 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::process::Command;
 
+/// Processes whose time is told apart: two pools of three servers.
+pub(crate) const MOST: usize = 6;
+
 /// What one run measured.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
@@ -16,6 +19,8 @@ pub(crate) struct Figures {
     pub cpu: f64,
     /// The same of the first process alone.
     pub cpu_first: f64,
+    /// The same of each of the first processes; 0 where there are no more.
+    pub cpu_each: [f64; MOST],
     /// Memory of the first process, in bytes.
     pub memory_first: f64,
     /// Memory of all, in bytes.
@@ -72,6 +77,7 @@ pub(crate) fn run_as(
         rate: number(&report["rate"]),
         cpu: number(&cost["cpu_us_per_operation"]),
         cpu_first: number(&cost["processes"][0]["cpu_us_per_operation"]),
+        cpu_each: std::array::from_fn(|nth| cost["processes"][nth].get("cpu_us_per_operation").map_or(0.0, number)),
         memory_first: number(&cost["processes"][0]["memory"]),
         memory: number(&cost["memory"]),
         p99: number(&report["latency"]["p99"]),

@@ -1,5 +1,5 @@
-//! What is lost of the registrations that a server acknowledged when its cable is pulled in mid-flow: at a pool of three, and at two Kamailio
-//! nodes that tell each other.
+//! What is lost of the registrations that a server acknowledged when its cable is pulled in mid-flow: at a pool of three that is paired, and at
+//! two Kamailio nodes that tell each other.
 //!
 //! Owns the rounds and their part of the report. A user registers once, so that what is lost of it is seen: nobody else knows it.
 
@@ -87,9 +87,10 @@ fn theirs(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, Strin
 }
 
 fn ours(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, String> {
-    let pool = FrontEnds::start(binaries, &folder.join("cut"), Network::with_cables(), GROUPS, None)?;
+    let pool = FrontEnds::start_paired(binaries, &folder.join("cut"), Network::with_cables(), GROUPS, None)?;
     pool.import(rounds * USERS + 1)?;
     pool.healthy()?;
+    pool.steady()?;
     let mut side = Side::default();
     for round in 1..=rounds {
         let victim = round as usize % SERVERS;
@@ -105,6 +106,7 @@ fn ours(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, String>
         println!("  Pairline, round {round}: {} acknowledged, {lost} lost", acknowledged.len());
         side.add(acknowledged.len(), lost);
         pool.healthy()?;
+        pool.steady()?;
     }
     Ok(side)
 }
@@ -164,12 +166,12 @@ fn report(theirs: &Side, ours: &Side) -> Part {
         text,
         "{RATE} users a second register, each once and with a digest, at one server, whose cable is pulled after about the half of {USERS}: to its \
          clients and to the other servers at once. While it is away a server that is left is asked for each user whose 200 has come. Kamailio: {}, two \
-         nodes with `dmq` and `dmq_usrloc`, started anew for each round. Pairline: three Front Ends, each in turn; not paired.\n",
+         nodes with `dmq` and `dmq_usrloc`, started anew for each round. Pairline: three Front Ends, each in turn, which ship to a partner of three.\n",
         kamailio::version()
     );
     text.push_str("| | rounds | acknowledged | of these lost | rounds with a loss | most in a round |\n|---|---|---|---|---|---|\n");
     text.push_str(&theirs.line("Kamailio, two nodes with dmq_usrloc"));
-    text.push_str(&ours.line("Pairline, pool of three"));
+    text.push_str(&ours.line("Pairline, pool of three, paired"));
     let verdict = if ours.lost.iter().all(|lost| *lost == 0) { "met" } else { "missed" };
     let _ = writeln!(text, "\nTarget: nothing that Pairline acknowledged is lost. {verdict}.");
     (text, json!({"kamailio": theirs.json(), "pairline": ours.json()}))
@@ -189,7 +191,7 @@ mod tests {
         let (text, json) = report(&theirs, &ours);
         assert!(text.contains("| Kamailio, two nodes with dmq_usrloc | 3 | 3000 | 10 | 2 | 7 |"), "{text}");
         assert!(
-            text.contains("| Pairline, pool of three | 1 | 900 | 0 | 0 | 0 |") && text.contains("lost. met."),
+            text.contains("| Pairline, pool of three, paired | 1 | 900 | 0 | 0 | 0 |") && text.contains("lost. met."),
             "{text}"
         );
         assert_eq!(json["kamailio"]["lost"], json!([3, 0, 7]));

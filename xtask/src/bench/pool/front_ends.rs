@@ -1,6 +1,7 @@
-//! A pool of three Front Ends, each a process of its own.
+//! A pool of three Front Ends, each a process of its own, alone or with a partner of as many.
 //!
-//! Owns folder, processes and users, and the ways to ask them. What is measured, and what is done to them, is others'.
+//! Owns folder, processes and users, and the ways to ask them. What is measured, and what is done to them, is others'. The partner is there to
+//! be shipped to: nothing is done to its servers.
 
 use super::super::server::Server;
 use super::super::{Binaries, samples};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// The deployment; `EAST1` … stand for the addresses, `GROUPS` for the number of routing groups.
 const TOPOLOGY: &str = include_str!("pool.toml");
+/// What a paired pool's deployment has besides; `WEST1` … stand for the partner's addresses.
+const PARTNER: &str = include_str!("partner.toml");
 /// Longest time until every group is led and has all its copies.
 const HEALTHY: Duration = Duration::from_secs(120);
 /// Between two looks at the pool's health.
@@ -28,6 +31,8 @@ pub(crate) struct FrontEnds {
     data: PathBuf,
     core: Option<u32>,
     servers: [Option<Server>; SERVERS],
+    /// The partner's; empty if the pool is not paired.
+    partner: Vec<Server>,
     /// How often each was started: each start has a log of its own.
     starts: [u32; SERVERS],
     /// Where they stand.
@@ -43,26 +48,64 @@ impl FrontEnds {
         groups: u32,
         core: Option<u32>,
     ) -> Result<Self, String> {
+        Self::create(binaries, folder, network, TOPOLOGY.replace("GROUPS", &groups.to_string()), core)?.started()
+    }
+
+    /// The same with a partner of three Front Ends, on the same core, and as many groups.
+    pub(crate) fn start_paired(
+        binaries: &Binaries,
+        folder: &Path,
+        network: Network,
+        groups: u32,
+        core: Option<u32>,
+    ) -> Result<Self, String> {
+        let text = format!("{TOPOLOGY}{PARTNER}").replace("GROUPS", &groups.to_string());
+        let mut pool = Self::create(binaries, folder, network, text, core)?;
+        for server in 0..SERVERS {
+            let name = format!("fe{}.west", server + 1);
+            let process = pool.process(&name, &name, Vec::new())?;
+            pool.partner.push(process);
+        }
+        pool.started()
+    }
+
+    /// Creates a deployment, whose servers do not run yet.
+    fn create(
+        binaries: &Binaries,
+        folder: &Path,
+        network: Network,
+        text: String,
+        core: Option<u32>,
+    ) -> Result<Self, String> {
         // The folder of an earlier repeat, if there was one.
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let places = (0..SERVERS).map(|at| (format!("EAST{}", at + 1), network.address(at)));
-        let text = places.fold(TOPOLOGY.to_owned(), |text, (from, to)| text.replace(&from, &to));
+        let text = (0..SERVERS).fold(text, |text, at| {
+            let text = text.replace(&format!("EAST{}", at + 1), &network.address(at));
+            text.replace(&format!("WEST{}", at + 1), &network.partner(at))
+        });
         let topology = folder.join("topology.toml");
-        fs::write(&topology, text.replace("GROUPS", &groups.to_string()))
-            .map_err(|e| format!("{}: {e}", topology.display()))?;
-        let (servers, starts) = ([None, None, None], [0; SERVERS]);
+        fs::write(&topology, text).map_err(|e| format!("{}: {e}", topology.display()))?;
+        let (servers, partner, starts) = ([None, None, None], Vec::new(), [0; SERVERS]);
         let (binaries, folder, data) = (binaries.clone(), folder.to_owned(), folder.join("data"));
-        let mut pool = Self { binaries, data, folder, core, servers, starts, network };
+        let pool = Self { binaries, data, folder, core, servers, partner, starts, network };
         let up = ["--data", &pool.data.to_string_lossy(), "up", "--topology", &topology.to_string_lossy()];
         let creating = Server::start_anywhere(&pool.binaries.pairline, &up.map(str::to_owned), &pool.log("up"))?;
         pool.created(creating)?;
-        pool.network.part()?;
-        for server in 0..SERVERS {
-            pool.start_server(server)?;
-        }
-        pool.healthy()?;
         Ok(pool)
+    }
+
+    /// Starts the pool's own servers, each in its network, and waits until everything is as it should be.
+    fn started(mut self) -> Result<Self, String> {
+        self.network.part()?;
+        for server in 0..SERVERS {
+            self.start_server(server)?;
+        }
+        self.healthy()?;
+        if !self.partner.is_empty() {
+            self.steady()?;
+        }
+        Ok(self)
     }
 
     /// Waits until the new deployment is healthy, and ends it again.
@@ -79,18 +122,23 @@ impl FrontEnds {
 
     /// Starts a server, by its place from 0, with the data that it has.
     pub(crate) fn start_server(&mut self, server: usize) -> Result<(), String> {
-        let config = self.place(server).join("server.toml");
-        let mut words = self.network.prefix(server);
+        self.starts[server] += 1;
+        let log = format!("fe{}-{}", server + 1, self.starts[server]);
+        self.servers[server] =
+            Some(self.process(&format!("fe{}.east", server + 1), &log, self.network.prefix(server))?);
+        Ok(())
+    }
+
+    /// Starts the process of a server, with words before its command line.
+    fn process(&self, server: &str, log: &str, mut words: Vec<String>) -> Result<Server, String> {
+        let config = self.folder_of(server).join("server.toml");
         if let Some(core) = self.core {
             words.splice(0..0, ["taskset", "-c", &core.to_string()].map(str::to_owned));
         }
         words.push(self.binaries.pairline.to_string_lossy().into_owned());
         words.extend(["server", "--config", &config.to_string_lossy(), "--log", "json"].map(str::to_owned));
-        self.starts[server] += 1;
-        let log = self.log(&format!("fe{}-{}", server + 1, self.starts[server]));
         let program = words.remove(0);
-        self.servers[server] = Some(Server::start_anywhere(Path::new(&program), &words, &log)?);
-        Ok(())
+        Server::start_anywhere(Path::new(&program), &words, &self.log(log))
     }
 
     /// Ends a server as a power cut would.
@@ -102,12 +150,12 @@ impl FrontEnds {
 
     /// Takes a dead server's disk away.
     pub(crate) fn wipe(&self, server: usize) -> Result<(), String> {
-        let disk = self.place(server).join("data");
+        let disk = self.folder_of(&format!("fe{}.east", server + 1)).join("data");
         fs::remove_dir_all(&disk).map_err(|e| format!("{}: {e}", disk.display()))
     }
 
-    fn place(&self, server: usize) -> PathBuf {
-        self.data.join("servers").join(format!("fe{}.east.pairline.test", server + 1))
+    fn folder_of(&self, server: &str) -> PathBuf {
+        self.data.join("servers").join(format!("{server}.pairline.test"))
     }
 
     /// Sends a signal to a server.
@@ -125,9 +173,9 @@ impl FrontEnds {
         self.servers[server].as_ref().map_or(0, Server::pid)
     }
 
-    /// All processes.
+    /// All processes: the pool's own, then its partner's.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        (0..SERVERS).map(|server| self.pid(server)).collect()
+        (0..SERVERS).map(|server| self.pid(server)).chain(self.partner.iter().map(Server::pid)).collect()
     }
 
     /// Where a server takes SIP.
@@ -148,6 +196,12 @@ impl FrontEnds {
     /// Waits until every group is led and has all its copies. Seconds.
     pub(crate) fn healthy(&self) -> Result<f64, String> {
         self.healthy_while(|| true)
+    }
+
+    /// Waits until the pair is steady: each pool has what the other has.
+    pub(crate) fn steady(&self) -> Result<(), String> {
+        let wait = ["pool", "status", "--wait", "steady", "--timeout", &HEALTHY.as_secs().to_string()];
+        self.cli(&wait).map(drop)
     }
 
     fn healthy_while(&self, mut runs: impl FnMut() -> bool) -> Result<f64, String> {

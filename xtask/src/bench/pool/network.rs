@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Front Ends of the pool.
 pub(crate) const SERVERS: usize = 3;
 
+/// Last number of the partner's first address.
+const PARTNER: usize = 11;
+
 /// Addresses of the Front Ends, and the cables.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -49,7 +52,8 @@ impl Network {
         let bridge = self.bridge_name();
         ip(&format!("link add {bridge} type bridge"))?;
         // The generators' address first: the others go with the first one, and not the other way round.
-        for last in std::iter::once(254).chain(1..=SERVERS) {
+        let partner = PARTNER..PARTNER + SERVERS;
+        for last in std::iter::once(254).chain(1..=SERVERS).chain(partner) {
             ip(&format!("addr add 198.18.{}.{last}/24 dev {bridge}", self.number))?;
         }
         ip(&format!("link set {bridge} up"))
@@ -73,6 +77,14 @@ impl Network {
             // The network that RFC 2544 sets aside for benchmarks.
             None => format!("198.18.{}.{}", self.number, server + 1),
             Some(_) => format!("127.{}.74.{}", self.number, server + 1),
+        }
+    }
+
+    /// Address of a server of the partner, which has no cable of its own.
+    pub(crate) fn partner(&self, server: usize) -> String {
+        match self.why_not {
+            None => format!("198.18.{}.{}", self.number, PARTNER + server),
+            Some(_) => format!("127.{}.75.{}", self.number, server + 1),
         }
     }
 
@@ -149,7 +161,7 @@ mod tests {
     fn servers_have_addresses_of_their_own_and_no_prefix_before_they_are_parted() {
         let mut network = Network::loopback();
         network.number = 7;
-        assert_eq!(network.address(0), "127.7.74.1");
+        assert_eq!((network.address(0), network.partner(2)), ("127.7.74.1".to_owned(), "127.7.75.3".to_owned()));
         assert!(network.prefix(0).is_empty() && network.why_not().is_some());
         assert!(network.part().is_ok() && network.made.is_empty(), "nothing is made on loopback");
         // Names of interfaces are 15 characters at most.

@@ -121,14 +121,14 @@ impl Group {
         all
     }
 
-    /// Copies that could go on without waiting for anything, if this server failed.
-    fn left_without(&self, failed: ServerId) -> usize {
+    /// Copies that could go on without waiting for anything, if these servers failed.
+    fn left_without(&self, failed: &[ServerId]) -> usize {
         let counts = |server: &&ServerId| self.voters.contains(server) && !self.behind.contains(server);
-        self.there.iter().filter(counts).filter(|server| **server != failed).count()
+        self.there.iter().filter(counts).filter(|server| !failed.contains(server)).count()
     }
 
-    fn bears_loss_of(&self, failed: ServerId) -> bool {
-        !self.voters.contains(&failed) || self.left_without(failed) >= self.needed()
+    fn bears_loss_of(&self, failed: &[ServerId]) -> bool {
+        !self.voters.iter().any(|voter| failed.contains(voter)) || self.left_without(failed) >= self.needed()
     }
 
     fn whole(&self) -> bool {
@@ -234,11 +234,11 @@ fn survives(sight: &Sight, groups: &[Group]) -> String {
     }
     let up = sight.servers.iter().map(|(id, _)| *id).filter(|id| matches!(sight.heard.get(id), Some(Heard::Says(_))));
     let (may, may_not): (Vec<ServerId>, Vec<ServerId>) =
-        up.partition(|server| groups.iter().all(|group| group.bears_loss_of(*server)));
+        up.partition(|server| groups.iter().all(|group| group.bears_loss_of(&[*server])));
     let critical: Vec<&Group> =
-        groups.iter().filter(|group| may_not.iter().any(|server| !group.bears_loss_of(*server))).collect();
+        groups.iter().filter(|group| may_not.iter().any(|server| !group.bears_loss_of(&[*server]))).collect();
     let why = why_not(&critical, if sight.witness.is_some() { "votes" } else { "copies" });
-    match (may.is_empty(), may_not.is_empty()) {
+    let one = match (may.is_empty(), may_not.is_empty()) {
         (false, true) if may.len() == 1 => format!("{} may fail now", list(sight, &may, "or")),
         (false, true) => format!("any one of {} may fail now", list(sight, &may, "and").replace(" and ", ", ")),
         (false, false) => {
@@ -248,6 +248,32 @@ fn survives(sight: &Sight, groups: &[Group]) -> String {
             "no server may fail: a majority of two copies is both".to_owned()
         }
         (true, _) => format!("no further server may fail: {why}"),
+    };
+    [Some(one), domains(sight, groups)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Whether all servers of an upgrade domain may fail together, where one has several that are up.
+fn domains(sight: &Sight, groups: &[Group]) -> Option<String> {
+    let mut all: BTreeMap<u16, Vec<ServerId>> = BTreeMap::new();
+    let up = sight.front_ends.iter().filter(|one| matches!(sight.heard.get(&one.server), Some(Heard::Says(_))));
+    for (domain, server) in up.filter_map(|one| Some((one.domain?, one.server))) {
+        all.entry(domain).or_default().push(server);
+    }
+    all.retain(|_, servers| servers.len() > 1);
+    let count = all.len();
+    let (may, may_not): (BTreeMap<u16, Vec<ServerId>>, _) =
+        all.into_iter().partition(|(_, servers)| groups.iter().all(|group| group.bears_loss_of(servers)));
+    let names = |of: &BTreeMap<u16, _>| of.keys().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    match (may.len(), may_not.len()) {
+        (0, 0) => None,
+        (_, 0) if count == 1 => Some(format!("all servers of upgrade domain {} may fail at once", names(&may))),
+        (_, 0) => Some(format!("all servers of any one of the upgrade domains {} may fail at once", names(&may))),
+        (0, _) => Some(format!("not all servers of an upgrade domain at once ({})", names(&may_not))),
+        _ => Some(format!(
+            "all servers of upgrade domain {} may fail at once, not those of {}",
+            names(&may).replace(", ", " or "),
+            names(&may_not).replace(", ", " or ")
+        )),
     }
 }
 
@@ -255,7 +281,7 @@ fn survives(sight: &Sight, groups: &[Group]) -> String {
 fn why_not(critical: &[&Group], copies: &str) -> String {
     let mut by_count: BTreeMap<(usize, usize), Vec<GroupId>> = BTreeMap::new();
     for group in critical {
-        let good = group.left_without(ServerId(0));
+        let good = group.left_without(&[]);
         by_count.entry((good, group.voters.len())).or_default().push(group.id);
     }
     let parts = by_count.iter().map(|((good, of), ids)| {
