@@ -25,6 +25,41 @@ pub fn cpu_nanos(pids: &[u32]) -> io::Result<u64> {
     Ok(total)
 }
 
+/// What a process and its children that live have used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Used {
+    /// Processor time in nanoseconds, as [`cpu_nanos`] has it.
+    pub nanos: u64,
+    /// Ticks of the system's clock that met them in their own code, and in the kernel's.
+    ticks: (u64, u64),
+}
+
+impl Used {
+    /// Of a process, so far.
+    ///
+    /// # Errors
+    /// If it does not exist or cannot be read.
+    pub fn by(pid: u32) -> io::Result<Self> {
+        let mut ticks = (0, 0);
+        for pid in with_children(&[pid]) {
+            let (user, kernel) = ticks_of(pid)?;
+            ticks = (ticks.0 + user, ticks.1 + kernel);
+        }
+        Ok(Self { nanos: cpu_nanos(&[pid])?, ticks })
+    }
+
+    /// Processor time since then in nanoseconds: all of it, and what of it was in the kernel.
+    ///
+    /// The whole is exact; how it is divided is sampled by the system's clock, so of a second it is right to a hundredth or two.
+    pub fn since(&self, before: &Self) -> (u64, u64) {
+        let nanos = self.nanos.saturating_sub(before.nanos);
+        let [user, kernel] = [(self.ticks.0, before.ticks.0), (self.ticks.1, before.ticks.1)]
+            .map(|(now, then)| now.saturating_sub(then));
+        let kernel = u128::from(nanos) * u128::from(kernel) / u128::from((user + kernel).max(1));
+        (nanos, u64::try_from(kernel).unwrap_or(nanos))
+    }
+}
+
 /// Resident memory of `pids` and their children without what they share, in bytes.
 ///
 /// # Errors
@@ -78,11 +113,17 @@ fn threads_nanos(pid: u32) -> io::Result<u64> {
 }
 
 fn ticks_nanos(pid: u32) -> io::Result<u64> {
+    let (user, kernel) = ticks_of(pid)?;
+    Ok((user + kernel) * 10_000_000)
+}
+
+/// Ticks in a process's own code and in the kernel's.
+fn ticks_of(pid: u32) -> io::Result<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in brackets may hold anything: fields are counted after its end.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    Ok((ticks(11) + ticks(12)) * 10_000_000)
+    Ok((ticks(11), ticks(12)))
 }
 
 /// Pins the calling thread to one core.
@@ -116,8 +157,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_is_divided_as_the_ticks_are() {
+        let before = Used { nanos: 1_000, ticks: (10, 20) };
+        let now = Used { nanos: 9_000, ticks: (16, 22) };
+        assert_eq!(now.since(&before), (8_000, 2_000));
+        // No tick met it.
+        assert_eq!(Used { nanos: 9_000, ..before }.since(&before), (8_000, 0));
+        let own = Used::by(std::process::id()).unwrap();
+        assert!(own.nanos > 0);
+    }
+
+    #[test]
     fn a_process_that_is_not_there_is_an_error() {
-        assert!(cpu_nanos(&[u32::MAX]).is_err());
+        assert!(cpu_nanos(&[u32::MAX]).is_err() && Used::by(u32::MAX).is_err());
         assert!(memory_bytes(&[u32::MAX]).is_err());
     }
 }

@@ -168,6 +168,8 @@ pub struct Latency {
 pub struct Cost {
     /// Processor time in microseconds per operation that succeeded.
     pub cpu_us_per_operation: f64,
+    /// What of it was in the kernel.
+    pub kernel_us_per_operation: f64,
     /// Processor time in seconds per second.
     pub cores: f64,
     /// Memory at the end, in bytes.
@@ -183,6 +185,8 @@ pub struct ProcessCost {
     pub pid: u32,
     /// Processor time in microseconds per operation of the run.
     pub cpu_us_per_operation: f64,
+    /// What of it was in the kernel.
+    pub kernel_us_per_operation: f64,
     /// Memory at the end, in bytes.
     pub memory: u64,
 }
@@ -192,8 +196,8 @@ pub struct ProcessCost {
 pub struct Measured {
     /// Seconds.
     pub seconds: f64,
-    /// Of each process of the server: id, processor time in nanoseconds, memory at the end in bytes.
-    pub server: Vec<(u32, u64, u64)>,
+    /// Of each process of the server: id, processor time in nanoseconds and what of it was in the kernel, memory at the end in bytes.
+    pub server: Vec<(u32, (u64, u64), u64)>,
     /// The generator's processor time in nanoseconds.
     pub generator: u64,
 }
@@ -231,14 +235,16 @@ impl Report {
             slices: with_course.then(|| SliceReport::of(&curve.slices)),
             back,
             server: (!measured.server.is_empty()).then(|| {
-                let nanos = measured.server.iter().map(|(_, nanos, _)| nanos).sum();
-                let process = |&(pid, nanos, memory): &(u32, u64, u64)| ProcessCost {
+                let nanos = measured.server.iter().map(|(_, (nanos, _), _)| nanos).sum();
+                let process = |&(pid, (nanos, kernel), memory): &(u32, (u64, u64), u64)| ProcessCost {
                     pid,
                     cpu_us_per_operation: each(nanos),
+                    kernel_us_per_operation: each(kernel),
                     memory,
                 };
                 Cost {
                     cpu_us_per_operation: each(nanos),
+                    kernel_us_per_operation: each(measured.server.iter().map(|(_, (_, kernel), _)| kernel).sum()),
                     cores: nanos as f64 / 1e9 / measured.seconds.max(1e-9),
                     memory: measured.server.iter().map(|(_, _, memory)| memory).sum(),
                     processes: measured.server.iter().map(process).collect(),
@@ -281,8 +287,8 @@ impl fmt::Display for Report {
             let mib = cost.memory as f64 / f64::from(1 << 20);
             writeln!(
                 f,
-                "  server        {:.2} µs of processor time per operation, {:.2} cores, {mib:.1} MiB",
-                cost.cpu_us_per_operation, cost.cores
+                "  server        {:.2} µs of processor time per operation ({:.2} of it in the kernel), {:.2} cores, {mib:.1} MiB",
+                cost.cpu_us_per_operation, cost.kernel_us_per_operation, cost.cores
             )?;
         }
         writeln!(f, "  generator     {:.2} µs of processor time per operation", self.generator_cpu_us)?;

@@ -7,7 +7,7 @@ use crate::control::{Control, Phase};
 use crate::engine::{Counts, Kind, Plan, Steps, Worker};
 use crate::journal::Journal;
 use crate::port;
-use crate::process;
+use crate::process::{self, Used};
 use crate::report::{Measured, Report};
 use std::io;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub fn run(cli: &Cli) -> Result<Report, RunError> {
     let mut server = Vec::new();
     for ((pid, before), after) in common.cpu_pid.iter().zip(&before.0).zip(&after.0) {
         let memory = process::memory_bytes(&[*pid]).map_err(RunError::Process)?;
-        server.push((*pid, after.saturating_sub(*before), memory));
+        server.push((*pid, after.since(before), memory));
     }
     let measured = Measured { seconds, server, generator: after.1.saturating_sub(before.1) };
     let transport = match common.transport {
@@ -128,9 +128,9 @@ fn journal(cli: &Cli) -> Result<Option<Arc<Journal>>, RunError> {
 }
 
 /// Processor time so far: of each process of the server, and of the generator.
-fn cpu(common: &Common) -> Result<(Vec<u64>, u64), RunError> {
-    let each = |pid: &u32| process::cpu_nanos(&[*pid]);
-    let server = common.cpu_pid.iter().map(each).collect::<io::Result<_>>().map_err(RunError::Process)?;
+fn cpu(common: &Common) -> Result<(Vec<Used>, u64), RunError> {
+    let server =
+        common.cpu_pid.iter().map(|pid| Used::by(*pid)).collect::<io::Result<_>>().map_err(RunError::Process)?;
     let own = process::cpu_nanos(&[std::process::id()]).map_err(RunError::Process)?;
     Ok((server, own))
 }

@@ -17,10 +17,12 @@ pub(crate) struct Figures {
     pub rate: f64,
     /// Processor time of all server processes per operation, in microseconds.
     pub cpu: f64,
-    /// The same of the first process alone.
+    /// What of it was in the kernel, in microseconds: sockets and disks.
+    pub kernel: f64,
+    /// Processor time of the first process alone.
     pub cpu_first: f64,
-    /// The same of each of the first processes; 0 where there are no more.
-    pub cpu_each: [f64; MOST],
+    /// Of each of the first processes: processor time, and what of it was in the kernel; 0 where there are no more.
+    pub each: [(f64, f64); MOST],
     /// Memory of the first process, in bytes.
     pub memory_first: f64,
     /// Memory of all, in bytes.
@@ -76,8 +78,12 @@ pub(crate) fn run_as(
     Ok(Figures {
         rate: number(&report["rate"]),
         cpu: number(&cost["cpu_us_per_operation"]),
+        kernel: number(&cost["kernel_us_per_operation"]),
         cpu_first: number(&cost["processes"][0]["cpu_us_per_operation"]),
-        cpu_each: std::array::from_fn(|nth| cost["processes"][nth].get("cpu_us_per_operation").map_or(0.0, number)),
+        each: std::array::from_fn(|nth| {
+            let of = |name: &str| cost["processes"][nth].get(name).map_or(0.0, number);
+            (of("cpu_us_per_operation"), of("kernel_us_per_operation"))
+        }),
         memory_first: number(&cost["processes"][0]["memory"]),
         memory: number(&cost["memory"]),
         p99: number(&report["latency"]["p99"]),
