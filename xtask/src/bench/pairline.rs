@@ -74,6 +74,14 @@ impl Pairline {
         self.data.join("authority/authority.pem").to_string_lossy().into_owned()
     }
 
+    /// Publishes values of policies in the place of those in force, each by its key.
+    pub(crate) fn publish(&self, folder: &Path, values: &[(&str, u32)]) -> Result<(), String> {
+        let topology = folder.join("changed.toml");
+        fs::write(&topology, with_values(&self.cli(&["topology", "show"])?, values)?)
+            .map_err(|e| format!("{}: {e}", topology.display()))?;
+        self.cli(&["topology", "publish", &topology.to_string_lossy()]).map(drop)
+    }
+
     /// Waits until the partner holds everything.
     pub(crate) fn settle(&self) -> Result<(), String> {
         if !self.paired {
@@ -108,8 +116,33 @@ impl Pairline {
     }
 }
 
+/// A topology's text with other values for these keys, each of which has to be there.
+fn with_values(text: &str, values: &[(&str, u32)]) -> Result<String, String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (key, value) in values {
+        let is_it = |line: &&mut String| line.split_once(" = ").is_some_and(|(name, _)| name == *key);
+        let line = lines.iter_mut().find(is_it).ok_or_else(|| format!("the topology has no {key}:\n{text}"))?;
+        *line = format!("{key} = {value}");
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
     lists.flat_map(|list| list.split_whitespace().filter_map(|n| n.parse().ok()).collect::<Vec<u32>>()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! The edit of a topology.
+
+    use super::*;
+
+    #[test]
+    fn values_of_keys_are_replaced_and_one_that_is_not_there_is_an_error() {
+        let text = "[policies]\nexpiry = 20\nmax_expiry = 20\n";
+        assert_eq!(with_values(text, &[("max_expiry", 7)]).unwrap(), "[policies]\nexpiry = 20\nmax_expiry = 7\n");
+        assert!(with_values(text, &[("y", 7)]).is_err());
+    }
 }

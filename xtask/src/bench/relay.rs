@@ -12,6 +12,12 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// Seconds of the same traffic before what is measured: longer than a server keeps a transaction (Timer J, 32 s), so that as many end as begin, and
+/// than the registrations before take to their checkpoint.
+const WARMUP: &str = "40";
+/// What the demo's policies have smaller: registrations last through a measurement, and the transactions of 32 s at such rates have room.
+const LASTING: [(&str, u32); 3] =
+    [("max_expiry_s", 3_600), ("default_expiry_s", 600), ("transactions_per_server", 5_000_000)];
 /// What a relay may cost, in parts of Kamailio's.
 const TARGET: f64 = 0.6;
 
@@ -26,26 +32,31 @@ pub(crate) fn run(
     options: &Options,
 ) -> Result<(), String> {
     let mut rows = Rows::default();
+    let measure = |address: SocketAddr, pids: &[u32], more: &[&str]| {
+        load::run_as(kind, binaries, options, address, pids, &[&["--warmup", WARMUP], more].concat())
+    };
     for repeat in 1..=options.repeats {
         println!("repeat {repeat} of {}", options.repeats);
         for (name, digest) in [(KAMAILIO_PLAIN, false), (KAMAILIO_DIGEST, true)] {
             let server = Kamailio::start_proxy(folder, options.server_core, digest)?;
-            let more: &[&str] = if digest { &["--digest"] } else { &[] };
-            rows.add(name, load::run_as(kind, binaries, options, server.address, &server.pids(), more)?);
+            rows.add(name, measure(server.address, &server.pids(), if digest { &["--digest"] } else { &[] })?);
         }
         // A fresh pair each: what the phones of a run before have left registered would be rung as well.
-        let start = || Pairline::start(&binaries.pairline, folder, options.server_core, options.users);
+        let start = || {
+            let pair = Pairline::start(&binaries.pairline, folder, options.server_core, options.users)?;
+            pair.publish(folder, &LASTING).map(|()| pair)
+        };
         // The demo's policy sends only an MD5 challenge to this user agent.
         for (name, more) in [(OURS_MD5, &["--digest", "--user-agent", "SIPp"][..]), (OURS_SHA, &["--digest"])] {
             let server = start()?;
-            rows.add(name, load::run_as(kind, binaries, options, server.address, &server.pids()?, more)?);
+            rows.add(name, measure(server.address, &server.pids()?, more)?);
         }
         for (name, transport, port) in [(OURS_TLS, "tls", 5061), (OURS_WSS, "wss", 8443)] {
             let server = start()?;
             let authority = server.authority();
             let address = SocketAddr::new(server.address.ip(), port);
             let more = ["--digest", "--transport", transport, "--authority", &authority];
-            rows.add(name, load::run_as(kind, binaries, options, address, &server.pids()?, &more)?);
+            rows.add(name, measure(address, &server.pids()?, &more)?);
         }
     }
     super::write_report(root, &format!("{kind}.json"), &rows.json(options))?;
@@ -69,8 +80,8 @@ fn report(kind: &str, options: &Options, rows: &Rows) -> String {
          Made by `cargo xtask bench {kind} --users {} --seconds {} --repeats {}` on {}, {}.\n\n\
          {} Over UDP where nothing else is said (TLS and WSS: four connections, each shared by many users), both users at home on the same \
          server. Each server alone on one core, the generator \
-         (`pairline-load`, 100 outstanding in closed loop) on another; {} users, all registered before; servers in turn, medians of {} \
-         repeats. Kamailio: {}, started with `-x tlsf -X tlsf`, location in memory, relayed by its transaction module. Pairline: two \
+         (`pairline-load`, 100 outstanding in closed loop) on another; {} users, all registered before, and {WARMUP} s of the same traffic before \
+         each measurement; servers in turn, medians of {} repeats. Kamailio: {}, started with `-x tlsf -X tlsf`, location in memory, relayed by its transaction module. Pairline: two \
          paired pools on the one core; processor time is that of both processes (the serving one alone in the next column). It has \
          no way to relay without authentication.\n\n",
         options.users,
