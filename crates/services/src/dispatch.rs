@@ -2,7 +2,7 @@
 //!
 //! Owns the sanity checks of RFC 3261 §16.3 and the choice of who handles a request. Handles nothing itself.
 
-use crate::access::{self, Entry};
+use crate::access;
 use crate::back;
 use crate::cx::{Cx, Peer};
 use crate::emergency;
@@ -26,34 +26,41 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 /// Handles one request that opened a server transaction, until its final answer and the end of its branches.
-pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow) {
-    if !is_sane(&cx, &request, flow) {
-        return;
-    }
-    let routes = read_routes(&cx, &request);
-    if let Some(token) = routes.token {
-        return proxy::deliver(cx, request, flow, routes, token).await;
-    }
-    if request.to().has_param("tag") && routes.marked && !events::is_ours(&cx, &request, &routes) {
-        if access::admit_in_dialog(&cx, &request, flow) {
-            proxy::dialog::pass(cx, request, flow, routes).await;
+///
+/// The request stands in this future alone, the others borrow it, and what is rare is boxed: as much memory as a task is large is copied
+/// and touched for each request.
+// An `async fn` has its arguments twice: as such, and as variables.
+#[allow(clippy::manual_async_fn)]
+pub fn handle<C: Cx>(cx: C, request: Message, flow: Flow) -> impl Future<Output = ()> {
+    async move {
+        if !is_sane(&cx, &request, flow) {
+            return;
         }
-        return;
-    }
-    let whose = aimed_at(&cx, &request);
-    match whose {
-        Whose::Scheme => return replies::refuse(&cx, &request, 416, "Unsupported URI Scheme"),
-        Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed Request-URI"),
-        _ => {}
-    }
-    let Some(entry) = access::admit(&cx, &request, flow, &whose) else { return };
-    match (request.method(), &whose) {
-        (Method::Register, _) => registrar::handle(cx, request, flow, routes).await,
-        (Method::Options, Whose::Server) => replies::options(&cx, &request),
-        (Method::Subscribe, _) => events::subscribe(cx, request, flow, routes, whose).await,
-        (Method::Notify, _) => events::bad_event(&cx, &request),
-        (Method::Message, _) => message(cx, request, flow, routes, whose, entry).await,
-        _ => proxy::handle(cx, request, flow, routes, whose, entry).await,
+        let routes = read_routes(&cx, &request);
+        if let Some(token) = routes.token {
+            return proxy::deliver(&cx, &request, flow, &routes, token).await;
+        }
+        if request.to().has_param("tag") && routes.marked && !events::is_ours(&cx, &request, &routes) {
+            if access::admit_in_dialog(&cx, &request, flow) {
+                proxy::dialog::pass(&cx, &request, flow, &routes).await;
+            }
+            return;
+        }
+        let whose = aimed_at(&cx, &request);
+        match whose {
+            Whose::Scheme => return replies::refuse(&cx, &request, 416, "Unsupported URI Scheme"),
+            Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed Request-URI"),
+            _ => {}
+        }
+        let Some(entry) = access::admit(&cx, &request, flow, &whose) else { return };
+        match (request.method(), &whose) {
+            (Method::Register, _) => Box::pin(registrar::handle(&cx, &request, flow, &routes)).await,
+            (Method::Options, Whose::Server) => replies::options(&cx, &request),
+            (Method::Subscribe, _) => Box::pin(events::subscribe(&cx, &request, flow, &routes, whose)).await,
+            (Method::Notify, _) => events::bad_event(&cx, &request),
+            (Method::Message, _) if !is_fit(&cx, &request) => {}
+            _ => proxy::handle(&cx, &request, flow, &routes, whose, entry).await,
+        }
     }
 }
 
@@ -64,11 +71,14 @@ fn aimed_at<C: Cx>(cx: &C, request: &Message) -> Whose {
     emergency::aim(&view, uri, classify(&view, uri))
 }
 
-async fn message<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose, entry: Entry) {
-    let max = cx.view().proxy.max_message;
-    match messaging::check(&request, max) {
-        Ok(()) => proxy::handle(cx, request, flow, routes, whose, entry).await,
-        Err(unfit) => replies::refuse(&cx, &request, unfit.status, unfit.reason),
+/// Whether a MESSAGE may go on; answers what may not.
+fn is_fit<C: Cx>(cx: &C, request: &Message) -> bool {
+    match messaging::check(request, cx.view().proxy.max_message) {
+        Ok(()) => true,
+        Err(unfit) => {
+            replies::refuse(cx, request, unfit.status, unfit.reason);
+            false
+        }
     }
 }
 
@@ -81,7 +91,7 @@ fn read_routes<C: Cx>(cx: &C, request: &Message) -> RouteSet {
 /// Goes on with a REGISTER that [`registrar::quick`] has decided and that could not be written as it was: its sender is known.
 pub async fn registered<C: Cx>(cx: C, request: Message, flow: Flow) {
     let routes = read_routes(&cx, &request);
-    registrar::admitted(cx, request, flow, routes).await;
+    registrar::admitted(&cx, &request, flow, &routes).await;
 }
 
 /// RFC 3261 §16.3; answers what fails.
@@ -137,7 +147,7 @@ pub async fn ack<C: Cx>(cx: C, message: Message, flow: Flow) {
     match routes.token {
         Some(_) if flow.transport != Transport::Peer => cx.count(Counter::Refused),
         Some(token) => proxy::dialog::ack_on(&cx, &message, flow, &routes, token.flow),
-        None if routes.marked => proxy::dialog::ack(cx, message, flow, routes).await,
+        None if routes.marked => proxy::dialog::ack(&cx, &message, flow, &routes).await,
         None => cx.count(Counter::Refused),
     }
 }

@@ -34,9 +34,9 @@ pub fn is_ours<C: Cx>(cx: &C, request: &Message, routes: &RouteSet) -> bool {
 }
 
 /// Handles a SUBSCRIBE for a user, or inside a dialog with this deployment.
-pub async fn subscribe<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose) {
-    if !regevent::is_asked(&request) {
-        return bad_event(&cx, &request);
+pub async fn subscribe<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, whose: Whose) {
+    if !regevent::is_asked(request) {
+        return bad_event(cx, request);
     }
     // In a dialog the Request-URI is ours, and To still says who is watched.
     let watched = match whose {
@@ -44,23 +44,23 @@ pub async fn subscribe<C: Cx>(cx: C, request: Message, flow: Flow, routes: Route
         other => other,
     };
     let Whose::User(user) = watched else {
-        return replies::refuse(&cx, &request, 404, "No User Named");
+        return replies::refuse(cx, request, 404, "No User Named");
     };
     // Nobody who offers nothing learns where a name is served, nor that it is nobody's.
-    if let Some(asserted) = regevent::is_weighed_there(&cx, &request, flow).await {
+    if let Some(asserted) = regevent::is_weighed_there(cx, request, flow).await {
         for _ in 0..proxy::ATTEMPTS {
-            let kept = Kept::of(&cx, &user).await;
-            kept.even_out(&cx, &user);
+            let kept = Kept::of(cx, &user).await;
+            kept.even_out(cx, &user);
             let Place::Elsewhere { at, .. } = kept.place else { break };
             let stranger = (asserted == Asserted::Strip).then_some(&user);
             let told = (stranger, &asserted);
-            if proxy::to_serving_servers(&cx, &request, flow, &routes, at, told).await == Went::Answered {
+            if proxy::to_serving_servers(cx, request, flow, routes, at, told).await == Went::Answered {
                 return;
             }
         }
     }
-    if let Some(notice) = regevent::subscribe(&cx, &request, flow, &user).await {
-        tell(&cx, vec![notice]).await;
+    if let Some(notice) = regevent::subscribe(cx, request, flow, &user).await {
+        tell(cx, vec![notice]).await;
     }
 }
 

@@ -66,48 +66,42 @@ fn asserted<C: Cx>(cx: &C, request: &Message, flow: Flow) -> Asserted {
     if believed { Asserted::Keep } else { Asserted::Strip }
 }
 
-/// Passes a request on inside its dialog.
-pub async fn pass<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+/// Passes a request on inside its dialog. Nearly all go where their Route says; what others need is boxed, so that it takes no room in the
+/// task of each.
+pub async fn pass<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet) {
     cx.count(Counter::ProxyInDialog);
-    let asserted = asserted(&cx, &request, flow);
-    let job = Job {
-        request: &request,
-        arrival: flow,
-        routes: &routes,
-        asserted: &asserted,
-        consumed: false,
-        record_route: false,
-    };
-    if let Some(mut hop) = kept(&cx, &request, flow, &routes) {
-        replies::trying(&cx, &request);
+    let asserted = asserted(cx, request, flow);
+    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: false };
+    if let Some(mut hop) = kept(cx, request, flow, routes) {
+        replies::trying(cx, request);
         let mut hold = None;
         if hop.flow.transport == Transport::Peer
             && hop.alternates.is_empty()
-            && let Some(user) = gruu_of(&cx, &request, &routes)
+            && let Some(user) = gruu_of(cx, request, routes)
         {
             // The owner may have lost the flow since, by a restart: a device that has come back, or is about to, is found by its GRUU.
-            hold = super::waits(&request).then_some(user);
+            hold = super::waits(request).then_some(user);
             hold.iter().for_each(|user| cx.watch_bindings(user));
-            hop.alternates.extend(device(&cx, &request, &routes).await);
+            hop.alternates.extend(Box::pin(device(cx, request, routes)).await);
         }
-        let comes_back = to_user(&cx, &request).filter(|_| hop.flow.transport == Transport::Peer);
-        return Fork::new(&cx, job, hold).of_device(comes_back).run(vec![hop]).await;
+        let comes_back = to_user(cx, request).filter(|_| hop.flow.transport == Transport::Peer);
+        return Fork::new(cx, job, hold).of_device(comes_back).run(vec![hop]).await;
     }
     // A remote target that is an address of record of ours goes to that user's devices.
     if routes.next.is_none()
         && let Whose::User(user) = classify(&cx.view(), request.request_uri())
     {
-        return super::to_user(&cx, job, user).await;
+        return Box::pin(super::to_user(cx, job, user)).await;
     }
-    replies::trying(&cx, &request);
-    let mut hop = came_back(&cx, &request, flow, &routes).await;
+    replies::trying(cx, request);
+    let mut hop = Box::pin(came_back(cx, request, flow, routes)).await;
     if hop.is_none() {
-        hop = next_hop(&cx, &request, &routes).await;
+        hop = Box::pin(next_hop(cx, request, routes)).await;
     }
     let Some(hop) = hop else {
-        return replies::refuse(&cx, &request, 480, "Next Hop Not Found");
+        return replies::refuse(cx, request, 480, "Next Hop Not Found");
     };
-    Fork::new(&cx, job, None).run(vec![hop]).await;
+    Fork::new(cx, job, None).run(vec![hop]).await;
 }
 
 /// The user of a remote target that is a GRUU of ours.
@@ -149,19 +143,19 @@ async fn came_back<C: Cx>(cx: &C, request: &Message, arrival: Flow, routes: &Rou
 }
 
 /// Passes the ACK of a 2xx on (RFC 3261 §16.11): it has no transaction.
-pub async fn ack<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
-    let mut hop = kept(&cx, &request, flow, &routes);
+pub async fn ack<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet) {
+    let mut hop = kept(cx, request, flow, routes);
     if hop.is_none() {
-        hop = device(&cx, &request, &routes).await;
+        hop = Box::pin(device(cx, request, routes)).await;
     }
     if hop.is_none() {
-        hop = came_back(&cx, &request, flow, &routes).await;
+        hop = Box::pin(came_back(cx, request, flow, routes)).await;
     }
     if hop.is_none() {
-        hop = next_hop(&cx, &request, &routes).await;
+        hop = Box::pin(next_hop(cx, request, routes)).await;
     }
     if let Some(hop) = hop {
-        send_ack(&cx, &request, flow, &routes, &hop);
+        send_ack(cx, request, flow, routes, &hop);
     }
 }
 

@@ -15,26 +15,19 @@ use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 
 /// Sends the request on over the flow that its Route names, or answers 430 if that is gone.
-pub async fn deliver<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, token: FlowRef) {
+pub async fn deliver<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, token: FlowRef) {
     if flow.transport != Transport::Peer {
         cx.count(Counter::Refused);
-        return replies::refuse(&cx, &request, 403, "Flow Token Not Allowed Here");
+        return replies::refuse(cx, request, 403, "Flow Token Not Allowed Here");
     }
     if cx.reach(&probe(token)) != Reach::Open {
         cx.count(Counter::BindingStranded);
-        return replies::refuse(&cx, &request, 430, "Flow Failed");
+        return replies::refuse(cx, request, 430, "Flow Failed");
     }
-    replies::trying(&cx, &request);
+    replies::trying(cx, request);
     let asserted = Asserted::Keep;
-    let job = Job {
-        request: &request,
-        arrival: flow,
-        routes: &routes,
-        asserted: &asserted,
-        consumed: false,
-        record_route: true,
-    };
-    Fork::new(&cx, job, None).run(vec![Hop::plain(hop::own_listener(&cx, token.flow), None)]).await;
+    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed: false, record_route: true };
+    Fork::new(cx, job, None).run(vec![Hop::plain(hop::own_listener(cx, token.flow), None)]).await;
 }
 
 /// A binding that has nothing but a flow, to ask how that can be used.

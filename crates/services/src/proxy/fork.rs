@@ -141,12 +141,12 @@ impl<'a, C: Cx> Fork<'a, C> {
     }
 
     /// Runs until a final answer is given and every leg has ended.
-    pub async fn run(mut self, hops: Vec<Hop>) {
+    pub async fn run(&mut self, hops: Vec<Hop>) {
         self.drive(hops).await;
     }
 
     /// The same, but gives no answer where the one server that was to decide is gone.
-    pub async fn attempt(mut self, hops: Vec<Hop>) -> Went {
+    pub async fn attempt(&mut self, hops: Vec<Hop>) -> Went {
         self.anew = hops.len() == 1;
         self.drive(hops).await;
         if self.gone { Went::Gone } else { Went::Answered }
@@ -169,7 +169,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 TaskEvent::TransportError(branch) => self.on_failed(branch, Ended::Flow),
                 TaskEvent::Cancelled(reason) => self.on_cancelled(reason.as_deref()),
                 TaskEvent::Deadline => self.on_timer().await,
-                TaskEvent::BindingsChanged if self.hold_until.is_some() => self.look_again().await,
+                TaskEvent::BindingsChanged if self.hold_until.is_some() => Box::pin(self.look_again()).await,
                 // Bindings are read when a hold begins.
                 TaskEvent::BindingsChanged => {}
             }
@@ -413,7 +413,7 @@ impl<'a, C: Cx> Fork<'a, C> {
         let now = self.cx.now().mono;
         if self.hold_until.is_some_and(|at| at <= now) {
             // Not every way that opens is told: a last look before the caller is sent away.
-            self.look_again().await;
+            Box::pin(self.look_again()).await;
             self.hold_until = None;
             self.hold = None;
             self.waking = false;
@@ -438,12 +438,15 @@ impl<'a, C: Cx> Fork<'a, C> {
         }
     }
 
-    /// Goes on where no leg is open: next group of hops, hold, or the final answer.
+    /// Goes on where no leg is open: next group of hops, hold, or the final answer. What is rare is boxed, so that it takes no room in
+    /// the task of each request.
     async fn settle(&mut self) {
         if self.gone {
             return;
         }
-        self.follow_redirects().await;
+        if !self.redirects.is_empty() {
+            Box::pin(self.follow_redirects()).await;
+        }
         while !self.answered && !self.legs.iter().any(|leg| leg.live) {
             if self.cancelled || self.declined {
                 return self.answer();
@@ -455,7 +458,7 @@ impl<'a, C: Cx> Fork<'a, C> {
                 self.send_group(group);
                 continue;
             }
-            if self.flow_gone && self.find_device().await {
+            if self.flow_gone && Box::pin(self.find_device()).await {
                 continue;
             }
             let unreached = self.ended.iter().all(Ended::unreached);
@@ -471,7 +474,7 @@ impl<'a, C: Cx> Fork<'a, C> {
             self.hold_until = Some(self.cx.now().mono + self.cx.view().proxy.hold_ms);
             self.held = true;
             // What was written, or became reachable, while the legs were still open.
-            self.look_again().await;
+            Box::pin(self.look_again()).await;
         }
     }
 

@@ -45,29 +45,29 @@ use targets::Found;
 pub(crate) const ATTEMPTS: usize = 4;
 
 /// Handles one request outside a dialog whose Request-URI is a user, an emergency service, or not ours.
-pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, whose: Whose, entry: Entry) {
+pub async fn handle<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, whose: Whose, entry: Entry) {
     // Nobody here can hide what a proxy must not touch; whoever insists is told so (RFC 3323 §4.2).
-    let insists = whose != Whose::Emergency && privacy::asks(&request, &["critical"]);
-    if insists && privacy::asks(&request, &["user", "header", "session"]) {
+    let insists = whose != Whose::Emergency && privacy::asks(request, &["critical"]);
+    if insists && privacy::asks(request, &["user", "header", "session"]) {
         cx.count(Counter::Refused);
-        return replies::refuse(&cx, &request, 500, "Privacy Not Provided");
+        return replies::refuse(cx, request, 500, "Privacy Not Provided");
     }
     let proven = entry.with_digest();
-    let Some((asserted, consumed)) = caller_of(&cx, &request, flow, &routes, entry).await else { return };
+    let Some((asserted, consumed)) = caller_of(cx, request, flow, routes, entry).await else { return };
     if consumed && let Verdict::Refuse(status) = proven {
         cx.count(Counter::Refused);
-        return replies::refuse(&cx, &request, status, "Not Allowed");
+        return replies::refuse(cx, request, status, "Not Allowed");
     }
-    let job =
-        Job { request: &request, arrival: flow, routes: &routes, asserted: &asserted, consumed, record_route: true };
+    let job = Job { request, arrival: flow, routes, asserted: &asserted, consumed, record_route: true };
     match whose {
-        Whose::Emergency => emergency(&cx, job).await,
+        // Boxed: what is rare takes no room in the task of each request.
+        Whose::Emergency => Box::pin(emergency(cx, job)).await,
         _ if routes.next.is_some() => {
             cx.count(Counter::Refused);
-            replies::refuse(&cx, &request, 403, "Preloaded Route Not Allowed");
+            replies::refuse(cx, request, 403, "Preloaded Route Not Allowed");
         }
-        Whose::User(user) => to_user(&cx, job, user).await,
-        _ => to_outside(&cx, job).await,
+        Whose::User(user) => to_user(cx, job, user).await,
+        _ => to_outside(cx, job).await,
     }
 }
 

@@ -36,56 +36,56 @@ const ROUNDS: usize = 4;
 const PAUSE_MS: u64 = 500;
 
 /// Handles one REGISTER for one of our domains.
-pub async fn handle<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+pub async fn handle<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet) {
     serve_where_it_is(cx, request, flow, routes, false).await;
 }
 
 /// Handles one REGISTER whose sender has proven to be its user.
-pub async fn admitted<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet) {
+pub async fn admitted<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet) {
     serve_where_it_is(cx, request, flow, routes, true).await;
 }
 
-async fn serve_where_it_is<C: Cx>(cx: C, request: Message, flow: Flow, routes: RouteSet, mut admitted: bool) {
+async fn serve_where_it_is<C: Cx>(cx: &C, request: &Message, flow: Flow, routes: &RouteSet, mut admitted: bool) {
     let user = match classify(&cx.view(), request.to().uri) {
         Whose::User(user) => user,
-        Whose::Malformed => return replies::refuse(&cx, &request, 400, "Malformed To"),
+        Whose::Malformed => return replies::refuse(cx, request, 400, "Malformed To"),
         // RFC 4475 §3.3.4: an address of record is a SIP or SIPS URI.
-        Whose::Scheme => return replies::refuse(&cx, &request, 400, "To Is No SIP Address"),
-        _ => return replies::refuse(&cx, &request, 404, "Not Our Domain"),
+        Whose::Scheme => return replies::refuse(cx, request, 400, "To Is No SIP Address"),
+        _ => return replies::refuse(cx, request, 404, "Not Our Domain"),
     };
-    if !extensions_known(&cx, &request) {
+    if !extensions_known(cx, request) {
         return;
     }
     for round in 0..ROUNDS {
-        let kept = Kept::of(&cx, &user).await;
+        let kept = Kept::of(cx, &user).await;
         let who = Who { user: &user, kept: &kept };
         if let Place::Elsewhere { at, .. } = kept.place
-            && (admitted || !weighed_here(&cx, &request, flow, who))
+            && (admitted || !weighed_here(cx, request, flow, who))
         {
-            match at_other_servers(&cx, &request, flow, &routes, who, (at, admitted)).await {
+            match at_other_servers(cx, request, flow, routes, who, (at, admitted)).await {
                 Outcome::Moving => continue,
                 Outcome::Answered => return,
             }
         }
         // Once: a second look at the same credentials would find their nonce count used.
-        admitted = admitted || admit(&cx, &request, flow, who).await;
+        admitted = admitted || admit(cx, request, flow, who).await;
         if !admitted {
             return;
         }
         let again = match kept.place {
             // Gone since it was proven.
-            _ if !kept.exists() => return replies::try_later(&cx, &request, "User Is Being Moved"),
-            Place::Here { group } => serve(&cx, &request, flow, &user, group).await,
-            Place::Resiliency { group } => return guest::serve(&cx, &request, flow, &user, group).await,
-            _ => return replies::try_later(&cx, &request, "Serving Pool Not Reachable"),
+            _ if !kept.exists() => return replies::try_later(cx, request, "User Is Being Moved"),
+            Place::Here { group } => serve(cx, request, flow, &user, group).await,
+            Place::Resiliency { group } => return guest::serve(cx, request, flow, &user, group).await,
+            _ => return replies::try_later(cx, request, "Serving Pool Not Reachable"),
         };
         match again {
             Outcome::Answered => return,
-            Outcome::Moving if round + 1 < ROUNDS => pause(&cx).await,
+            Outcome::Moving if round + 1 < ROUNDS => pause(cx).await,
             Outcome::Moving => {}
         }
     }
-    replies::try_later(&cx, &request, "User Is Being Moved");
+    replies::try_later(cx, request, "User Is Being Moved");
 }
 
 /// Whether credentials that name another user than To does are weighed at once, whoever serves the one in To: the answer says
