@@ -46,6 +46,7 @@ pub fn enforce(core: &mut Core, topology: Topology) -> bool {
     core.topology = Rc::new(topology);
     core.view = Rc::new(view(&core.config, &core.topology));
     core.admission.set_policy(&core.topology.policies.overload);
+    core.layer.set_max_transactions(core.topology.policies.limits.transactions_per_server as usize);
     let now = core.now;
     core.host.handle(now, members(&core.topology, core.pool));
     pair(core);

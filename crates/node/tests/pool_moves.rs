@@ -291,6 +291,18 @@ fn a_server_that_was_away_while_another_came_is_told_so_by_any_neighbour() {
 }
 
 #[test]
+fn a_bound_of_transactions_that_is_published_is_in_force_at_every_server() {
+    let mut pool = Pool::of(3);
+    pool.healthy(0);
+    let mut topology = pool.topology();
+    topology.policies.limits.transactions_per_server = 123;
+    pool.publish(0, &topology).unwrap();
+    pool.run(1_000);
+    let most = |at: usize| pool.fronts[at].node.as_ref().unwrap().inspect(|core| core.layer.max_transactions());
+    assert_eq!([0, 1, 2].map(most), [123; 3]);
+}
+
+#[test]
 fn what_a_neighbour_tells_counts_until_the_copy_here_has_come_as_far() {
     let mut pool = phone::pool_with(&["alice"]);
     let leader = pool.leaders(GroupId::CMS)[0];

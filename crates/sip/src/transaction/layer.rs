@@ -125,6 +125,11 @@ pub struct Layer {
     pub(super) scratch: Vec<u8>,
 }
 
+/// No more than fits beside the room for urgent requests.
+fn bounded(max_transactions: usize) -> usize {
+    max_transactions.min(1 << 30)
+}
+
 impl Layer {
     /// A layer that holds at most `max_transactions` server transactions; client transactions
     /// come from our own requests and are bounded by what the server transactions fork. Where strangers choose branches use
@@ -138,7 +143,7 @@ impl Layer {
     pub fn with_seed(timers: Timers, max_transactions: usize, seed: u64) -> Layer {
         Layer {
             timers,
-            max: max_transactions.min(1 << 30),
+            max: bounded(max_transactions),
             held: 0,
             servers: Slab::new(),
             clients: Slab::new(),
@@ -150,6 +155,16 @@ impl Layer {
             outputs: VecDeque::new(),
             scratch: Vec::with_capacity(256),
         }
+    }
+
+    /// Holds at most so many server transactions from now on. Those that there are stay, however many.
+    pub fn set_max_transactions(&mut self, max_transactions: usize) {
+        self.max = bounded(max_transactions);
+    }
+
+    /// How many server transactions it holds at most.
+    pub fn max_transactions(&self) -> usize {
+        self.max
     }
 
     /// Takes a message that came on `flow`.
