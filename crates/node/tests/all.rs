@@ -1,6 +1,7 @@
 //! Tests of `node` in one program, since a program for each would be linked one by one: the node as a value: requests, commands and frames in, answers out, with a clock that the test turns.
 #![allow(clippy::unwrap_used)]
 
+mod allocations;
 #[path = "../../sip/tests/suite/anomaly_cases.rs"]
 mod anomaly_cases;
 mod common;

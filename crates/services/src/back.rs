@@ -52,7 +52,7 @@ pub(crate) fn mark(view: &DeploymentView, via: &Via<'_>, arrival: &Flow, random:
         Some(to) => seal(view, via, to, connection, random.as_bytes()),
         None => String::new(),
     };
-    format!("{random}.{connection:x}.{seal}")
+    forward::written(64, format_args!("{random}.{connection:x}.{seal}"))
 }
 
 /// Where a response goes whose top Via is `ours` and whose next one is `next`; `None` unless the seal is right. A stream is

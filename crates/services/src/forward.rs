@@ -137,14 +137,22 @@ pub fn opens_dialog(request: &Message) -> bool {
 fn branch<C: Cx>(cx: &C, sending: &Sending<'_>, hash: &[u8; 8]) -> String {
     let way = if sending.hop.transport == Transport::Peer { 'p' } else { 'd' };
     let mark = back::mark(&cx.view(), &sending.request.via(), &sending.arrival, cx.random());
-    format!("{BRANCH}{way}{}.{mark}", routes::hex(hash))
+    written(96, format_args!("{BRANCH}{way}{}.{mark}", routes::hex(hash)))
+}
+
+/// What `format!` would give, in one piece of memory that is large enough as a rule: it is written for each request.
+pub(crate) fn written(room: usize, what: std::fmt::Arguments<'_>) -> String {
+    let mut text = String::with_capacity(room);
+    // Writing to a String cannot fail.
+    let _ = std::fmt::Write::write_fmt(&mut text, what);
+    text
 }
 
 /// The Via value of a request that leaves over `hop`.
 pub fn via_value(view: &DeploymentView, hop: &Flow, branch: &str) -> String {
     let host = view.listener(hop.listener, hop.transport).map_or("invalid", |l| l.via.as_str());
     let rport = if hop.transport == Transport::Udp { ";rport" } else { "" };
-    format!("SIP/2.0/{} {host};branch={branch}{rport}", hop.transport.via_token())
+    written(192, format_args!("SIP/2.0/{} {host};branch={branch}{rport}", hop.transport.via_token()))
 }
 
 /// The flow to one side of a dialog, if that side is not sure to be reached by its contact: a stream, whose contact need not
@@ -248,7 +256,7 @@ fn edit_identity(edit: &mut Edit<'_>, sending: &Sending<'_>) {
     match sending.asserted {
         Asserted::Keep if !(to_device && private) => {}
         Asserted::Set(aor) if !(to_device && private) => {
-            edit.set(Name::PAssertedIdentity, format!("<{}>", aor.as_str()).as_bytes());
+            edit.set(Name::PAssertedIdentity, written(64, format_args!("<{}>", aor.as_str())).as_bytes());
         }
         _ => {
             edit.remove(Name::PAssertedIdentity);

@@ -291,6 +291,22 @@ impl Pool {
         self.settle();
     }
 
+    /// One input, and all that follows everywhere; how often that server asked for memory for it, until it had nothing more to say.
+    pub fn give_counted(&mut self, at: usize, input: Input) -> u64 {
+        let now = self.clocks(at);
+        let node = self.fronts[at].node.as_mut().unwrap();
+        let mut outputs = Vec::with_capacity(64);
+        let counted = allocation_counter::measure(|| {
+            node.handle(now, input);
+            outputs.extend(std::iter::from_fn(|| node.poll()));
+        });
+        for output in outputs {
+            self.output(at, output);
+        }
+        self.settle();
+        counted.count_total
+    }
+
     /// A frame of one server arrives at another, and all that follows.
     pub fn frame(&mut self, from: usize, to: usize, frame: Bytes) {
         let link = self.links[&(from.min(to), from.max(to))];
