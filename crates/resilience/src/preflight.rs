@@ -111,6 +111,13 @@ impl Observed {
         Some((best.status.epoch, if has_stood_down(&best.status) { best.at } else { best.status.serving }))
     }
 
+    /// Whether a copy serves nobody although its pool is the one that should: it has stopped, or it does not know of the promotion that made it
+    /// so, since an older state of its disk was put back.
+    pub fn is_idle(&self, copy: &GroupStatus) -> bool {
+        let highest = self.groups.iter().filter(|g| g.status.group == copy.group).map(|g| g.status.epoch).max();
+        copy.stopped.is_some() || (copy.role != Role::Active && highest.is_some_and(|epoch| copy.epoch < epoch))
+    }
+
     /// All groups of which any copy is known, in order.
     pub fn group_ids(&self) -> Vec<GroupId> {
         let mut all: Vec<GroupId> = self.groups.iter().map(|g| g.status.group).collect();
@@ -256,11 +263,11 @@ pub fn subject(command: &Command, seen: &Observed) -> Result<Subject, Finding> {
                 if cms_at(source) {
                     groups.insert(0, GroupId::CMS);
                 }
-                // While the partner answers, only what is stopped there, and so serves nobody, is taken back.
-                let stopped = |g: &GroupId| seen.copy(*g, source).is_some_and(|s| s.stopped.is_some());
+                // While the partner answers, only what serves nobody there is taken back.
+                let idle = |g: &GroupId| seen.copy(*g, source).is_some_and(|copy| seen.is_idle(copy));
                 let answers = seen.pool(source).is_some_and(|p| p.reachable);
-                if answers && groups.iter().any(stopped) {
-                    groups.retain(stopped);
+                if answers && groups.iter().any(idle) {
+                    groups.retain(idle);
                 }
             }
             Ok(Subject { pool: *pool, source, target: *pool, groups })

@@ -140,7 +140,17 @@ fn running(c: &mut Case<'_>) {
 fn something(c: &mut Case<'_>) {
     if c.subject.groups.is_empty() {
         let reason = format!("{} serves nothing that would move", c.source_name());
-        c.refuse(Rule::Something, reason, "nothing is to be done: see pairline pool status");
+        let of_pool = c.seen.group_ids().into_iter().filter(|g| g.pool == c.subject.pool && !g.is_cms());
+        let unserved: Vec<GroupId> =
+            of_pool.filter(|g| c.at_target(*g).is_some_and(|copy| c.seen.is_idle(copy))).collect();
+        let (home, target) = (c.seen.name_of(c.subject.pool), c.target_name());
+        match matches!(c.command, Command::Failover { .. }) && !unserved.is_empty() {
+            true => {
+                let reason = format!("{reason}: {target} took {} over and has lost that again", few(&unserved));
+                c.refuse(Rule::Something, reason, format!("take them back: pairline pool failback {home} --disaster"));
+            }
+            false => c.refuse(Rule::Something, reason, "nothing is to be done: see pairline pool status"),
+        }
     } else {
         c.ok(Rule::Something, format!("{} groups move", c.subject.groups.len()));
     }
@@ -167,10 +177,10 @@ fn fail_back_first(c: &mut Case<'_>) {
 
 fn healthy(c: &mut Case<'_>) {
     if c.disaster && c.source().is_some_and(|s| s.reachable) {
-        let stopped = |g: &GroupId| c.at_source(*g).is_some_and(|s| s.stopped.is_some());
-        if matches!(c.command, Command::Reclaim { .. }) && c.subject.groups.iter().all(stopped) {
+        let idle = |g: &GroupId| c.at_source(*g).is_some_and(|copy| c.seen.is_idle(copy));
+        if matches!(c.command, Command::Reclaim { .. }) && c.subject.groups.iter().all(idle) {
             let name = c.source_name();
-            c.ok(Rule::Healthy, format!("{name} answers, but its copies of these groups are stopped and serve nobody"));
+            c.ok(Rule::Healthy, format!("{name} answers, but its copies of these groups serve nobody"));
             return;
         }
         let reason = format!("{} answers; a disaster procedure would give up what it has not shipped", c.source_name());

@@ -5,7 +5,7 @@ use super::common;
 
 use common::*;
 use pairline_group::io::{ExportState, ImportState, Lag, Role};
-use pairline_group::{GroupId, PoolId, Position};
+use pairline_group::{Epoch, GroupId, PoolId, Position};
 use pairline_resilience::plan::StepKind;
 use pairline_resilience::{Command, Observed, Rule, RunningProcedure, Verdict, plan, preflight};
 use proptest::prelude::*;
@@ -193,6 +193,30 @@ fn a_group_whose_target_refused_it_is_taken_back_while_both_pools_live() {
     rule(reclaim.clone(), &seen, Rule::Healthy, Fine, Fine);
     spoil(&mut seen, WEST, |s| s.stopped = None);
     rule(reclaim, &seen, Rule::Healthy, Refuse, Refuse);
+}
+
+/// West took east's groups over in a disaster, and an older state of its disk was put back: it knows nothing of it, and east has stood down.
+#[test]
+fn a_group_whose_promotion_was_lost_with_a_disk_is_taken_back_while_both_pools_live() {
+    let reclaim = Command::Reclaim { pool: EAST, dry_run: false, confirm_target_off: true, reason: "lost".to_owned() };
+    let lost = |at: PoolId| {
+        let mut seen = observed_with(at, |g| if g.is_cms() { EAST } else { WEST });
+        spoil(&mut seen, WEST, |s| {
+            (s.role, s.serving, s.epoch) = (Role::Backup, EAST, Epoch { number: s.epoch.number - 1, granted_by: EAST });
+        });
+        spoil(&mut seen, EAST, |s| s.role = Role::Fenced);
+        seen
+    };
+    let made = plan(&reclaim, &lost(EAST), "alice", 1, 0).unwrap();
+    assert_eq!(made.groups(), vec![group(EAST, 0)], "what west serves stays with west");
+    rule(reclaim, &lost(EAST), Rule::Healthy, Fine, Fine);
+    // Whoever tries to move it once more is told what mends it.
+    let mut seen = lost(WEST);
+    seen.groups.iter_mut().filter(|g| g.status.group.is_cms()).for_each(|g| g.status.serving = WEST);
+    let said = preflight(&failover(EAST), &seen);
+    let found = said.iter().find(|found| found.rule == Rule::Something).unwrap();
+    assert_eq!(found.verdict, Refuse);
+    assert!(found.remedy.contains("pairline pool failback east --disaster"), "{found}");
 }
 
 /// Options of the command line, by procedure (see the server's `args_pool`).

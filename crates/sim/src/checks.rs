@@ -143,6 +143,18 @@ pub fn converged(world: &mut World) {
     }
 }
 
+/// The site of a copy that has stood down, and its group, where the other site has not taken over and both run.
+pub fn stranded(world: &mut World) -> Option<(usize, GroupId)> {
+    groups(world).into_iter().find_map(|group| {
+        let roles = [0, 1].map(|site| status(world, site, group).map(|status| status.role));
+        match roles {
+            [Some(Role::Fenced), Some(Role::Backup)] => Some((0, group)),
+            [Some(Role::Backup), Some(Role::Fenced)] => Some((1, group)),
+            _ => None,
+        }
+    })
+}
+
 fn copies_agree(world: &mut World, group: GroupId) {
     let both: Vec<Option<GroupStatus>> = (0..2).map(|site| status(world, site, group)).collect();
     let [Some(a), Some(b)] = both.as_slice() else {

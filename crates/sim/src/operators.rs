@@ -29,6 +29,27 @@ pub fn act(world: &mut World) {
     world.after(wait, Due::Operator);
 }
 
+/// An order to stand down may be carried out when the server that gave it is lost before anything of the procedure was written, or comes back on
+/// an older disk. An administrator sees groups that nobody serves, and gives the command again.
+pub fn nothing_is_stranded(world: &mut World) {
+    for round in 0..6 {
+        let Some((site, group)) = crate::checks::stranded(world) else { return };
+        let (disaster, dry_run, force) = (true, false, true);
+        let (confirm, reason) = (Some("yes".to_owned()), Some("nobody serves".to_owned()));
+        let pool = if site == 0 { "east" } else { "west" }.to_owned();
+        let (at, command) = match round % 3 {
+            0 if group.is_cms() => {
+                (1 - site, Command::ManagementFailover { disaster, dry_run, force, confirm, reason })
+            }
+            2 => (site, Command::PoolFailback { pool, disaster, dry_run, force, confirm, reason }),
+            _ => (1 - site, Command::PoolFailover { pool, disaster, dry_run, force, confirm, reason }),
+        };
+        world.command(at, command.clone(), Pending::Operator(command));
+        let next = world.now + 5_000;
+        world.run_until(next);
+    }
+}
+
 fn parted(world: &World) -> bool {
     world
         .servers

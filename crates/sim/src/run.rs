@@ -104,6 +104,7 @@ pub fn heal(world: &mut World) {
     world.run_until(settle);
     world.quiet = true;
     world.run_until(end);
+    crate::operators::nothing_is_stranded(world);
     // Soft records expire to the end; what was committed in the last moment is still under way.
     for _ in 0..40 {
         if crate::copies::level(world) {
