@@ -146,7 +146,7 @@ fn something(c: &mut Case<'_>) {
         let (home, target) = (c.seen.name_of(c.subject.pool), c.target_name());
         match matches!(c.command, Command::Failover { .. }) && !unserved.is_empty() {
             true => {
-                let reason = format!("{reason}: {target} took {} over and has lost that again", few(&unserved));
+                let reason = format!("{reason}: {target} took {} over and does not serve them", few(&unserved));
                 c.refuse(Rule::Something, reason, format!("take them back: pairline pool failback {home} --disaster"));
             }
             false => c.refuse(Rule::Something, reason, "nothing is to be done: see pairline pool status"),

@@ -144,7 +144,7 @@ pub fn converged(world: &mut World) {
 }
 
 /// The site of a copy that has stood down, and its group, where the other site has not taken over and both run.
-pub fn stranded(world: &mut World) -> Option<(usize, GroupId)> {
+pub fn stranded(world: &World) -> Option<(usize, GroupId)> {
     groups(world).into_iter().find_map(|group| {
         let roles = [0, 1].map(|site| status(world, site, group).map(|status| status.role));
         match roles {

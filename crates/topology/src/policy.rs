@@ -125,7 +125,7 @@ pub struct LimitPolicy {
     pub bindings_per_pool: u32,
     /// SIP transactions in progress on one server.
     pub transactions_per_server: u32,
-    /// Connections to one server.
+    /// Connections to one server, as it was when that server was started: another number counts from its next start.
     pub connections_per_server: u32,
     /// Accepted requests in progress that wait for a commit, on one server.
     pub commits_in_flight: u32,

@@ -6,7 +6,7 @@
 use super::super::{Binaries, kamailio};
 use super::Options;
 use super::dmq::Nodes;
-use super::front_ends::FrontEnds;
+use super::front_ends::{FrontEnds, Shape};
 use super::journal::{self, Line};
 use super::network::{Network, SERVERS};
 use super::register::Part;
@@ -87,7 +87,7 @@ fn theirs(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, Strin
 }
 
 fn ours(binaries: &Binaries, folder: &Path, rounds: u32) -> Result<Side, String> {
-    let pool = FrontEnds::start_paired(binaries, &folder.join("cut"), Network::with_cables(), GROUPS, None)?;
+    let pool = FrontEnds::start(binaries, &folder.join("cut"), Network::with_cables(), Shape::paired(GROUPS), None)?;
     pool.import(rounds * USERS + 1)?;
     pool.healthy()?;
     pool.steady()?;

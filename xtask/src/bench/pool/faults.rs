@@ -6,7 +6,7 @@ use super::super::Binaries;
 use super::super::pair::now_ms;
 use super::Options;
 use super::faults_report::report;
-use super::front_ends::FrontEnds;
+use super::front_ends::{FrontEnds, Shape};
 use super::journal::{self, Calls, Failures, Lost, Served, Window};
 use super::network::{Network, SERVERS};
 use super::register::Part;
@@ -77,7 +77,8 @@ pub(crate) struct Round {
 
 /// Plays all rounds and reports.
 pub(crate) fn run(binaries: &Binaries, folder: &Path, options: &Options) -> Result<Part, String> {
-    let mut pool = FrontEnds::start(binaries, &folder.join("faults"), Network::with_cables(), GROUPS, None)?;
+    let mut pool =
+        FrontEnds::start(binaries, &folder.join("faults"), Network::with_cables(), Shape::alone(GROUPS), None)?;
     pool.import(options.users)?;
     let groups: BTreeMap<String, String> = pool
         .read(0, "/api/v1/users/{user}/where", options.users)?

@@ -23,6 +23,30 @@ const HEALTHY: Duration = Duration::from_secs(120);
 /// Between two looks at the pool's health.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    groups: u32,
+    paired: bool,
+}
+
+impl Shape {
+    /// A pool with so many routing groups, and no partner.
+    pub(crate) fn alone(groups: u32) -> Self {
+        Self { groups, paired: false }
+    }
+
+    /// One with a partner of three Front Ends, on the same core, with as many groups.
+    pub(crate) fn paired(groups: u32) -> Self {
+        Self { groups, paired: true }
+    }
+
+    fn topology(self) -> String {
+        let partner = if self.paired { PARTNER } else { "" };
+        format!("{TOPOLOGY}{partner}").replace("GROUPS", &self.groups.to_string())
+    }
+}
+
 /// A running pool.
 #[derive(Debug)]
 pub(crate) struct FrontEnds {
@@ -45,23 +69,11 @@ impl FrontEnds {
         binaries: &Binaries,
         folder: &Path,
         network: Network,
-        groups: u32,
+        shape: Shape,
         core: Option<u32>,
     ) -> Result<Self, String> {
-        Self::create(binaries, folder, network, TOPOLOGY.replace("GROUPS", &groups.to_string()), core)?.started()
-    }
-
-    /// The same with a partner of three Front Ends, on the same core, and as many groups.
-    pub(crate) fn start_paired(
-        binaries: &Binaries,
-        folder: &Path,
-        network: Network,
-        groups: u32,
-        core: Option<u32>,
-    ) -> Result<Self, String> {
-        let text = format!("{TOPOLOGY}{PARTNER}").replace("GROUPS", &groups.to_string());
-        let mut pool = Self::create(binaries, folder, network, text, core)?;
-        for server in 0..SERVERS {
+        let mut pool = Self::create(binaries, folder, network, shape.topology(), core)?;
+        for server in 0..if shape.paired { SERVERS } else { 0 } {
             let name = format!("fe{}.west", server + 1);
             let process = pool.process(&name, &name, Vec::new())?;
             pool.partner.push(process);

@@ -3,7 +3,7 @@
 //! Owns the measurement and its part of the report.
 
 use super::super::{Binaries, server};
-use super::front_ends::FrontEnds;
+use super::front_ends::{FrontEnds, Shape};
 use super::network::Network;
 use super::register::Part;
 use serde_json::json;
@@ -23,7 +23,7 @@ const TARGET: f64 = 3.0;
 /// Measures and reports.
 pub(crate) fn run(binaries: &Binaries, folder: &Path) -> Result<Part, String> {
     println!("idle: {} s", (SETTLING + MEASURED).as_secs());
-    let pool = FrontEnds::start(binaries, &folder.join("idle"), Network::loopback(), GROUPS, None)?;
+    let pool = FrontEnds::start(binaries, &folder.join("idle"), Network::loopback(), Shape::alone(GROUPS), None)?;
     std::thread::sleep(SETTLING);
     let look = || pool.pids().into_iter().map(server::cpu).collect::<Vec<f64>>();
     let (before, began) = (look(), Instant::now());

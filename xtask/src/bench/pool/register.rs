@@ -7,7 +7,7 @@ use super::super::rows::Rows;
 use super::super::{Binaries, kamailio};
 use super::Options;
 use super::dmq::Nodes;
-use super::front_ends::FrontEnds;
+use super::front_ends::{FrontEnds, Shape};
 use super::network::{Network, SERVERS};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -60,14 +60,14 @@ fn theirs(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows
 
 fn alone(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows) -> Result<(), String> {
     let core = Some(options.server_core);
-    let pool = FrontEnds::start(binaries, &folder.join("pool"), Network::loopback(), GROUPS, core)?;
+    let pool = FrontEnds::start(binaries, &folder.join("pool"), Network::loopback(), Shape::alone(GROUPS), core)?;
     rows.add(POOL, ours(binaries, options, &pool)?);
     pool.healthy().map(drop)
 }
 
 fn paired(binaries: &Binaries, folder: &Path, options: &Options, rows: &mut Rows) -> Result<(), String> {
     let core = Some(options.server_core);
-    let pool = FrontEnds::start_paired(binaries, &folder.join("paired"), Network::loopback(), GROUPS, core)?;
+    let pool = FrontEnds::start(binaries, &folder.join("paired"), Network::loopback(), Shape::paired(GROUPS), core)?;
     let figures = ours(binaries, options, &pool)?;
     let own = &figures.each[..SERVERS];
     let (cpu, kernel) = (own.iter().map(|each| each.0).sum(), own.iter().map(|each| each.1).sum());

@@ -5,7 +5,7 @@
 use super::super::Binaries;
 use super::Options;
 use super::faults::{GROUPS, now};
-use super::front_ends::FrontEnds;
+use super::front_ends::{FrontEnds, Shape};
 use super::journal::{self, Lost, Through, Took, Window};
 use super::network::{Network, SERVERS};
 use super::register::Part;
@@ -51,7 +51,8 @@ struct Found {
 /// Measures and reports.
 pub(crate) fn run(binaries: &Binaries, folder: &Path, options: &Options) -> Result<Part, String> {
     println!("rejoin: {USERS} users");
-    let mut pool = FrontEnds::start(binaries, &folder.join("rejoin"), Network::with_cables(), GROUPS, None)?;
+    let mut pool =
+        FrontEnds::start(binaries, &folder.join("rejoin"), Network::with_cables(), Shape::alone(GROUPS), None)?;
     let began = now();
     pool.import(USERS)?;
     let import = seconds(began, now());

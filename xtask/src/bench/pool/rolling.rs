@@ -5,7 +5,7 @@
 use super::super::Binaries;
 use super::Options;
 use super::faults::{GROUPS, now};
-use super::front_ends::FrontEnds;
+use super::front_ends::{FrontEnds, Shape};
 use super::journal::{self, Lost, New, Through, Window};
 use super::network::{Network, SERVERS};
 use super::register::Part;
@@ -40,7 +40,7 @@ struct Round {
 
 /// Plays all rounds and reports.
 pub(crate) fn run(binaries: &Binaries, folder: &Path, options: &Options) -> Result<Part, String> {
-    let pool = FrontEnds::start(binaries, &folder.join("rolling"), Network::with_cables(), GROUPS, None)?;
+    let pool = FrontEnds::start(binaries, &folder.join("rolling"), Network::with_cables(), Shape::alone(GROUPS), None)?;
     pool.import(options.users)?;
     let mut rounds = Vec::new();
     let mut stopped = None;
