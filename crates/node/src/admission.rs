@@ -7,7 +7,7 @@ use crate::event::Level;
 use crate::executor::TaskId;
 use bytes::Bytes;
 use pairline_group::Millis;
-use pairline_services::admission::{Admission, Change, Circumstances, Doors, Verdict};
+use pairline_services::admission::{Admission, Change, Circumstances, Doors, Verdict, Waited};
 use pairline_services::{emergency, trust};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::glance;
@@ -119,9 +119,9 @@ pub fn weighed(core: &mut Core, task: TaskId, right: bool) {
     }
 }
 
-/// What is given from now on had waited for so long; the rest of it (what is neither going on nor a call) for so long.
-pub fn waited(core: &mut Core, ms: u64, rest: u64) {
-    let change = core.admission.waited(core.now.mono, ms, rest);
+/// What is given from now on had waited for so long.
+pub fn waited(core: &mut Core, waited: Waited) {
+    let change = core.admission.waited(core.now.mono, waited);
     tell(core, change);
 }
 

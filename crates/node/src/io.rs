@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pairline_group::io::{CheckpointDelta, LogBatch};
 use pairline_group::tail::Resolution;
 use pairline_group::{Entry, GroupId, LinkId, PoolId, Position, ServerId};
+use pairline_services::admission::Waited;
 use pairline_sip::flow::Flow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,18 +24,15 @@ pub enum Input {
         /// Its bytes.
         message: Bytes,
     },
-    /// The SIP messages that are given from now on, until this is said again, had waited in the shell's queues for so long at most,
-    /// beyond what messages of their kind may wait. Where a shell has no queues it need not say so.
-    Waited {
-        /// Milliseconds.
-        ms: u64,
-        /// The same of what is neither going on nor a call, which may be let fall.
-        rest: u64,
-    },
+    /// The SIP messages that are given from now on, until this is said again, had waited in the shell's queues for so long at most.
+    /// Where a shell has no queues it need not say so.
+    Waited(Waited),
     /// The SIP messages that are given from now on, until this or [`Input::Waited`] is said again, came so long ago.
     Age {
         /// Milliseconds.
         ms: u64,
+        /// Whether they repeat what the shell let fall.
+        again: bool,
     },
     /// Who opened a stream connection has proven by a certificate to be these SIP domains (RFC 5922 §7.1). Comes before
     /// anything that it sends.

@@ -157,8 +157,8 @@ impl Node {
         match input {
             Input::Tick => self.tick(),
             Input::Sip { flow, message } => sip_side::received(self, flow, message),
-            Input::Waited { ms, rest } => crate::admission::waited(&mut self.core.borrow_mut(), ms, rest),
-            Input::Age { ms } => self.core.borrow_mut().admission.came_ago(ms),
+            Input::Waited(waited) => crate::admission::waited(&mut self.core.borrow_mut(), waited),
+            Input::Age { ms, again } => self.core.borrow_mut().admission.came_ago(ms, again),
             Input::PeerFrame { link, frame } => peer_side::frame(self, link, &frame),
             Input::Admin { request, actor, command } => {
                 self.spawn(move |cx| async move {
@@ -272,7 +272,7 @@ fn take_plain(core: &mut Core, input: Input) {
         Input::Facts(facts) => core.facts = facts,
         Input::Tick
         | Input::Sip { .. }
-        | Input::Waited { .. }
+        | Input::Waited(_)
         | Input::Age { .. }
         | Input::PeerFrame { .. }
         | Input::Admin { .. }

@@ -8,7 +8,7 @@ use pairline_group::{LinkId, ServerId};
 use pairline_node::Node;
 use pairline_node::event::Event;
 use pairline_node::io::{Input, Output};
-use pairline_services::admission::Class;
+use pairline_services::admission::{Class, Waited};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::{Message, Reply};
 use pairline_topology::policy_proxy::{EmergencyRoute, TrustedPeer};
@@ -42,7 +42,7 @@ impl Server {
     fn overloaded() -> Server {
         let mut server = Server::with(|topology| topology.policies.overload.min_rate = 10);
         for _ in 0..40 {
-            server.give(Input::Waited { ms: 90, rest: 0 });
+            server.give(Input::Waited(Waited { most: 90, ..Waited::default() }));
             server.pass(20);
         }
         assert!(server.events.iter().any(|event| event.name == "overload-began"), "{:?}", server.events);
@@ -169,7 +169,7 @@ fn an_ack_is_not_answered_and_a_repetition_is_not_refused() {
     assert_eq!(first, [501]);
     let mut server = {
         for _ in 0..40 {
-            server.give(Input::Waited { ms: 90, rest: 0 });
+            server.give(Input::Waited(Waited { most: 90, ..Waited::default() }));
             server.pass(20);
         }
         server.use_up();
@@ -189,6 +189,25 @@ fn an_ack_is_not_answered_and_a_repetition_is_not_refused() {
     server.give(Input::Sip { flow, message: ack });
     assert!(server.sent.is_empty());
     assert_eq!(server.kept(), before);
+}
+
+#[test]
+fn what_repeats_what_was_let_fall_is_weighed_last_but_not_if_it_may_not_fall() {
+    let mut server = Server::overloaded();
+    server.give(Input::Age { ms: 5, again: true });
+    let (message, call) = (Class::Message, Class::Invite);
+    let before = (server.refused(message), server.refused(call));
+    assert_eq!(server.answers("MESSAGE", "sip:bob@pairline.test", "", udp(1)), [500]);
+    assert_eq!(server.answers("INVITE", "sip:bob@pairline.test", "", udp(1)), [500]);
+    assert_eq!((server.refused(message), server.refused(call)), (before.0, before.1 + 1));
+    assert_eq!(server.refused(Class::Again), 1);
+    server.give(Input::Waited(Waited::default()));
+    assert_eq!(server.answers("MESSAGE", "sip:bob@pairline.test", "", udp(1)), [500]);
+    assert_eq!(
+        (server.refused(message), server.refused(Class::Again)),
+        (before.0 + 1, 1),
+        "it comes for the first time"
+    );
 }
 
 #[test]
@@ -271,7 +290,7 @@ fn a_trusted_neighbour_that_asks_is_told_how_much_to_hold_back() {
         }
         let first = via_param(&server, "oc-seq").unwrap();
         for _ in 0..40 {
-            server.give(Input::Waited { ms: 90, rest: 0 });
+            server.give(Input::Waited(Waited { most: 90, ..Waited::default() }));
             for _ in 0..5 {
                 server.answers("OPTIONS", "sip:pairline.test", "", udp(99));
             }

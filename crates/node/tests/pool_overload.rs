@@ -6,6 +6,7 @@ use super::common;
 use common::phone::{Phone, leader, with_users};
 use common::pool::Pool;
 use pairline_node::io::Input;
+use pairline_services::admission::Waited;
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::method::Method;
@@ -15,7 +16,7 @@ const USERS: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 /// More comes to a server than it can do, and what it may do now is used up.
 fn overload(pool: &mut Pool, at: usize) {
     for _ in 0..40 {
-        pool.give(at, Input::Waited { ms: 90, rest: 0 });
+        pool.give(at, Input::Waited(Waited { most: 90, ..Waited::default() }));
         pool.run(20);
     }
     let mut busy = Phone::udp("nobody", 200);

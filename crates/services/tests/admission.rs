@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pairline_services::admission::rate::WINDOW_MS;
-use pairline_services::admission::{Change, Class, Rate};
+use pairline_services::admission::{Change, Class, Rate, Waited};
 use pairline_topology::policy_overload::OverloadPolicy;
 use std::collections::VecDeque;
 
@@ -93,7 +93,7 @@ impl Model {
         let (start, ms) = (self.us, self.us / 1_000);
         let oldest = self.queue.front().map(|(came, _)| (start - came) / 1_000);
         let change = match oldest {
-            Some(waited) => self.rate.waited(ms, waited, 0),
+            Some(most) => self.rate.waited(ms, Waited { most, ..Waited::default() }),
             None => self.rate.pass(ms),
         };
         self.changes.extend(change.map(|change| (ms, change)));
@@ -229,7 +229,7 @@ fn nothing_lower_is_admitted_in_a_window_after_something_higher_was_refused() {
 fn a_moment_of_standstill_is_not_taken_for_a_small_capacity() {
     let mut rate = Rate::new(OverloadPolicy::default());
     let mut turn = |ms, waited, refreshes: u32| {
-        let change = rate.waited(ms, waited, 0);
+        let change = rate.waited(ms, Waited { most: waited, ..Waited::default() });
         (0..refreshes).for_each(|_| assert!(change.is_some() || rate.offer(Class::Refresh, false, || false)));
         change
     };
@@ -238,6 +238,67 @@ fn a_moment_of_standstill_is_not_taken_for_a_small_capacity() {
     }
     let change = (2_000..3_000).step_by(50).find_map(|ms| turn(ms, 150, 50));
     assert!(matches!(change, Some(Change::Began { rate: 8_000..=10_000, .. })), "{change:?}");
+}
+
+/// Milliseconds until overload is declared while the oldest call and the rest have waited for so long, from a look to the next.
+fn declared(looks: impl Iterator<Item = (u64, Waited)>) -> Option<u64> {
+    let mut rate = Rate::new(OverloadPolicy::default());
+    looks.into_iter().find_map(|(ms, waited)| {
+        (0..50).for_each(|_| assert!(rate.offer(Class::Refresh, false, || false)));
+        matches!(rate.waited(ms, waited), Some(Change::Began { .. })).then_some(ms)
+    })
+}
+
+#[test]
+fn a_load_that_jumps_is_overload_before_what_stands_is_late() {
+    // From 1 s on more calls come than can be taken: the oldest stands ever longer, the youngest has just come.
+    let calls = |ms: u64| Waited { most: 1, calls: ms.saturating_sub(1_000), rest: 0 };
+    let at = declared((0..2_000).step_by(5).map(|ms| (ms, calls(ms)))).unwrap();
+    assert!((1_120..1_140).contains(&at), "{at}");
+    // The same of what is going on.
+    let most = |ms: u64| Waited { most: ms.saturating_sub(1_000), ..Waited::default() };
+    assert_eq!(declared((0..2_000).step_by(5).map(|ms| (ms, most(ms)))), Some(at));
+}
+
+#[test]
+fn overload_that_comes_back_is_known_sooner() {
+    let mut rate = Rate::new(OverloadPolicy::default());
+    let mut next = |from: u64, stands: bool| {
+        (from..from + 5_000).step_by(5).find_map(|ms| {
+            let waited = Waited { most: if stands { ms - from } else { 0 }, ..Waited::default() };
+            rate.waited(ms, waited).map(|change| (matches!(change, Change::Began { .. }), ms - from))
+        })
+    };
+    assert_eq!(next(10_000, true), Some((true, 125)));
+    let over = next(10_125, false).unwrap();
+    assert!(!over.0 && over.1 <= 1_100, "a second without refusals: {over:?}");
+    assert_eq!(next(20_000, true), Some((true, 85)), "60 ms, from when it stood above the target");
+    assert!(!next(20_085, false).unwrap().0);
+    assert_eq!(next(60_000, true), Some((true, 125)));
+}
+
+#[test]
+fn what_waited_once_and_was_done_soon_is_no_overload() {
+    // All waited for a moment's standstill; it is done within 80 ms.
+    let pause = |ms: u64| Waited { calls: if (1_000..1_080).contains(&ms) { 200 } else { 2 }, ..Waited::default() };
+    assert_eq!(declared((0..3_000).step_by(5).map(|ms| (ms, pause(ms)))), None);
+    // Long turns, each of which takes all that there is.
+    let turns = |ms: u64| (ms, Waited { calls: if ms.is_multiple_of(120) { 29 } else { 15 }, ..Waited::default() });
+    assert_eq!(declared((0..3_000).step_by(30).map(turns)), None);
+}
+
+#[test]
+fn what_repeats_what_was_let_fall_has_what_is_left() {
+    let mut rate = Rate::new(OverloadPolicy { max_rate: 1_000, ..OverloadPolicy::default() });
+    let (mut fresh, mut again) = (0, 0);
+    for ms in (0..2_000).step_by(10) {
+        rate.pass(ms);
+        // Half of the rate comes for the first time; ten times as much is repeated, and comes after it.
+        fresh += (0..5).filter(|_| rate.offer(Class::Refresh, false, || false)).count();
+        again += (0..25).filter(|_| rate.offer(Class::Again, false, || false)).count();
+    }
+    assert_eq!(fresh, 1_000, "all of it");
+    assert!((400..750).contains(&again), "two units each, of the thousand that are left, and the first burst: {again}");
 }
 
 #[test]

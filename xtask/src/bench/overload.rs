@@ -103,6 +103,18 @@ impl Load {
     }
 }
 
+/// Units of an operation of the mix, on average.
+fn units_each() -> f64 {
+    let parts: Vec<(&str, f64)> = SHARES
+        .split(',')
+        .filter_map(|part| part.split_once(':'))
+        .filter_map(|(kind, part)| Some((kind, part.parse().ok()?)))
+        .collect();
+    let weight = |kind: &str| UNITS.iter().find(|(name, _)| *name == kind).map_or(0.0, |(_, weight)| *weight);
+    let all: f64 = parts.iter().map(|(_, part)| part).sum();
+    parts.iter().map(|(kind, part)| weight(kind) * part).sum::<f64>() / all
+}
+
 fn units(kinds: &[f64; 3]) -> f64 {
     kinds.iter().zip(UNITS).map(|(count, (_, weight))| count * weight).sum()
 }
@@ -131,7 +143,8 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
         .zip(goodputs(&report, 3.0))
         .map(|(rate, kinds)| (*rate, kinds.iter().sum(), units(&kinds)))
         .collect();
-    let (_, capacity, peak) = search.iter().copied().max_by(|a, b| a.2.total_cmp(&b.2)).unwrap_or_default();
+    let peak = search.iter().map(|(_, _, units)| *units).fold(0.0, f64::max);
+    let capacity = peak / units_each();
     println!("capacity {capacity:.0} operations a second, {peak:.0} units: {search:.0?}");
     let seconds = f64::from(options.seconds);
     let mut loads = Vec::new();
@@ -248,7 +261,7 @@ fn text(options: &Options, found: &Found) -> String {
          overload more of one kind is done and less of another: calls come before messages. An INVITE's time is from its sending to its 200, \
          the called side's included; where the generator cannot keep the schedule its own lateness is in the column beside, and what it leaves \
          lying in its sockets, twice on a call's way, is its round. The capacity is the most that was done a second \
-         while the offer rose from step to step: **{:.0} operations, {:.0} units**.\n",
+         while the offer rose from step to step, in units, and as operations of this mix: **{:.0} operations, {:.0} units**.\n",
         options.users,
         options.seconds,
         machine(),
@@ -309,6 +322,11 @@ mod tests {
 
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_operation_of_the_mix_has_the_units_of_its_parts() {
+        assert!((units_each() - 22.0 / 9.0).abs() < 1e-9, "two of one unit, four of two, three of four");
+    }
 
     #[test]
     fn recovery_is_the_last_slice_with_refusals_after_the_fall() {

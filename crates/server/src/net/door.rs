@@ -1,30 +1,30 @@
-//! The door of a UDP listener: which calls that find no room are told so.
+//! The door of a UDP listener: which calls that find no room are told so, and what else was let fall.
 //!
 //! Owns the memory of calls that were let in: what may repeat one of them is not answered here, since its answer is on its way and must be the
-//! only one. Whether there is room is `shell::lanes`' affair.
+//! only one. And of what was let fall without an answer, so that its repetitions do not go before what comes for the first time. Whether there
+//! is room is `shell::lanes`' affair.
 
+use super::memory::Memory;
 use bytes::Bytes;
 use pairline_sip::flow::Flow;
 use pairline_sip::glance;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Seconds after which who is refused here may come again: at least, and spread over so many.
 const RETRY_AFTER: (u64, u64) = (2, 8);
-/// How long a call that was let in is remembered, at least, and at most twice as long: a client repeats for 32 s (64 × T1, RFC 3261
-/// §17.1.1.2).
-const REMEMBERED: Duration = Duration::from_secs(32);
-/// Bits of each half of the memory: with 10,000 calls a second at most one in 25 of the others is taken for a repetition, and let
+/// Bits of each half of the memory of calls: with 10,000 calls a second at most one in 25 of the others is taken for a repetition, and let
 /// fall where there is no room.
-const BITS: u64 = 1 << 22;
+const CALLS: u64 = 1 << 22;
+/// The same of what was let fall: of 60,000 a second one in 100, which then comes after the others.
+const FALLEN: u64 = 1 << 25;
 
 /// One listener's.
 pub struct Door {
     keys: RandomState,
-    young: Half,
-    old: Half,
-    since: Instant,
+    calls: Memory,
+    fallen: Memory,
     /// Calls that came for the first time, of this receive.
     fresh: Vec<u64>,
     /// Refusals so far; spreads the time after which they may come again.
@@ -34,27 +34,36 @@ pub struct Door {
 impl Door {
     /// Nobody has come yet.
     pub fn new(now: Instant) -> Door {
-        let (young, old) = (Half::new(), Half::new());
-        Door { keys: RandomState::new(), young, old, since: now, fresh: Vec::new(), refused: 0 }
+        let (calls, fallen) = (Memory::new(CALLS, now), Memory::new(FALLEN, now));
+        Door { keys: RandomState::new(), calls, fallen, fresh: Vec::new(), refused: 0 }
     }
 
     /// A receive begins.
     pub fn begin(&mut self, now: Instant) {
         self.fresh.clear();
-        if now.saturating_duration_since(self.since) >= REMEMBERED {
-            self.since = now;
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-        }
+        self.calls.pass(now);
+        self.fallen.pass(now);
     }
 
     /// A call is to be let in, if there is room.
     pub fn comes(&mut self, from: SocketAddr, call: &[u8]) {
         let Some(hash) = self.hash(from, call) else { return };
-        if !self.young.has(hash) && !self.old.has(hash) {
+        if !self.calls.has(hash) {
             self.fresh.push(hash);
         }
-        self.young.add(hash);
+        self.calls.add(hash);
+    }
+
+    /// A request is let fall: it will be repeated.
+    pub fn lets_fall(&mut self, from: SocketAddr, request: &[u8]) {
+        if let Some(hash) = self.hash(from, request) {
+            self.fallen.add(hash);
+        }
+    }
+
+    /// Whether a request repeats one that was let fall.
+    pub fn let_fall(&self, from: SocketAddr, request: &[u8]) -> bool {
+        !self.fallen.is_empty() && self.hash(from, request).is_some_and(|hash| self.fallen.has(hash))
     }
 
     /// There was no room for a call of this receive: the refusal, and where it goes; nothing for what may repeat one that was let in.
@@ -70,45 +79,8 @@ impl Door {
     }
 
     /// By the source and the top Via, which a repetition has unchanged (RFC 3261 §17.1.1.2). `None` if it cannot be answered.
-    fn hash(&self, from: SocketAddr, call: &[u8]) -> Option<u64> {
-        Some(self.keys.hash_one((from, glance::top_via(call)?.raw())))
-    }
-}
-
-/// A set of hashes of which two bits each are kept: may have one that was not added, never lacks one that was.
-struct Half {
-    words: Vec<u64>,
-    empty: bool,
-}
-
-impl Half {
-    fn new() -> Half {
-        Half { words: vec![0; usize::try_from(BITS / 64).unwrap_or_default()], empty: true }
-    }
-
-    fn bits(hash: u64) -> [(usize, u64); 2] {
-        [hash, hash >> 32].map(|part| {
-            let bit = part % BITS;
-            (usize::try_from(bit / 64).unwrap_or_default(), 1 << (bit % 64))
-        })
-    }
-
-    fn has(&self, hash: u64) -> bool {
-        Self::bits(hash).iter().all(|(word, bit)| self.words[*word] & bit != 0)
-    }
-
-    fn add(&mut self, hash: u64) {
-        self.empty = false;
-        for (word, bit) in Self::bits(hash) {
-            self.words[word] |= bit;
-        }
-    }
-
-    fn clear(&mut self) {
-        // Pages that nothing was written to are none of this process yet.
-        if !std::mem::replace(&mut self.empty, true) {
-            self.words.fill(0);
-        }
+    fn hash(&self, from: SocketAddr, request: &[u8]) -> Option<u64> {
+        Some(self.keys.hash_one((from, glance::top_via(request)?.raw())))
     }
 }
 
@@ -117,6 +89,7 @@ mod tests {
     //! Who finds no room is told once; who was let in is not told anything by the door.
 
     use super::*;
+    use std::time::Duration;
 
     fn call(branch: usize) -> Vec<u8> {
         format!(
@@ -157,5 +130,19 @@ mod tests {
         assert!(!again(90, 1), "it came again in between");
         assert!(again(200, 3));
         assert!(again(300, 1), "nobody repeats it any more");
+    }
+
+    #[test]
+    fn what_was_let_fall_is_known_when_it_comes_again() {
+        let now = Instant::now();
+        let mut door = Door::new(now);
+        assert!(!door.let_fall(flow().remote, &call(1)));
+        door.lets_fall(flow().remote, &call(1));
+        assert!(door.let_fall(flow().remote, &call(1)) && !door.let_fall(flow().remote, &call(2)));
+        let elsewhere = "192.0.2.2:5060".parse().unwrap();
+        assert!(!door.let_fall(elsewhere, &call(1)), "another client's");
+        door.begin(now + Duration::from_secs(100));
+        door.begin(now + Duration::from_secs(200));
+        assert!(!door.let_fall(flow().remote, &call(1)));
     }
 }

@@ -8,6 +8,7 @@ pub mod context;
 pub mod dial;
 mod door;
 pub mod keep_alive;
+mod memory;
 pub mod mmsg;
 pub mod origins;
 pub mod peer_names;

@@ -84,14 +84,17 @@ impl UdpListener {
                 } else if stun::is_stun(data) {
                     answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
                 } else {
-                    match inbox.place(data, emergency) {
+                    match inbox.place(data, emergency, || door.let_fall(from, data)) {
                         Place::In(lane) => {
                             if lane == Lane::Calls {
                                 door.comes(from, data);
                             }
                             batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
                         }
-                        Place::Out => shed += 1,
+                        Place::Out => {
+                            door.lets_fall(from, data);
+                            shed += 1;
+                        }
                         Place::Nowhere => {}
                     }
                 }
@@ -112,7 +115,8 @@ impl UdpListener {
             // Who cannot be reached does not hear that it is.
             let _ = self.send_all(&mut answers, counters);
             if batch.iter().any(|lane| !lane.is_empty()) {
-                let Ok(calls) = inbox.datagrams(batch) else { return };
+                let Ok([_, calls, rest, again]) = inbox.datagrams(batch) else { return };
+                rest.iter().chain(&again).for_each(|(flow, request)| door.lets_fall(flow.remote, request));
                 let refusals = calls.into_iter().filter_map(|(flow, call)| door.turns_back(flow, &call));
                 // Who cannot be reached does not hear it.
                 let _ = self.send_all(&mut refusals.collect(), counters);

@@ -203,25 +203,24 @@ impl Inbox {
         Ok(())
     }
 
-    /// What becomes of a datagram, with this table of emergency services.
-    pub fn place(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Place {
-        self.datagrams.place(message, emergency)
+    /// What becomes of a datagram, with this table of emergency services; `again` says whether it repeats one that was let fall.
+    pub fn place(&self, message: &[u8], emergency: &[EmergencyRoute], again: impl FnOnce() -> bool) -> Place {
+        self.datagrams.place(message, emergency, again)
     }
 
-    /// Datagrams of one receive, each into its lane. Those for which there is no room are counted; new calls among them are given back:
-    /// who calls is to be told. Never waits.
+    /// Datagrams of one receive, each into its lane. Those for which there is no room are counted and given back: who calls is to be told.
+    /// Never waits.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn datagrams(&self, sorted: Sorted) -> Result<Datagrams, Ended> {
+    pub fn datagrams(&self, sorted: Sorted) -> Result<Sorted, Ended> {
         let left = self.datagrams.put(sorted)?;
         for (wait, left) in self.counters.waits.lanes.iter().zip(&left).filter(|(_, left)| !left.is_empty()) {
             add(&self.counters.udp_dropped, left.len());
             wait.drop(left.len());
         }
         self.wake_for_client();
-        let [_, calls, _] = left;
-        Ok(calls)
+        Ok(left)
     }
 
     /// Wakes the node's thread (a stop was asked for).

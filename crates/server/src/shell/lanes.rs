@@ -19,10 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// How many lanes there are.
+pub const LANES: usize = Lane::ALL.len();
 /// Datagrams that may wait in a lane: so many as are refused in well below a second, if it comes to that. Of calls fewer: while they stand they
 /// are taken from both ends, and with two thousand those in the middle stood for more than the 500 ms after which their repetition
 /// (T1 of RFC 3261) was the youngest, and let in.
-const DATAGRAMS: [usize; 3] = [1 << 14, 1 << 9, 1 << 14];
+const DATAGRAMS: [usize; LANES] = [1 << 14, 1 << 9, 1 << 14, 1 << 10];
 /// Bytes of datagrams that may wait in all lanes.
 const BYTES: usize = 40 * 1024 * 1024;
 /// How long registrations, messages and the like may wait before that counts: well below the 500 ms after which they are repeated
@@ -37,7 +39,7 @@ const STANDING: Duration = Duration::from_millis(20);
 pub type Datagrams = Vec<(Flow, Bytes)>;
 
 /// Datagrams of one receive, by lane.
-pub type Sorted = [Datagrams; 3];
+pub type Sorted = [Datagrams; LANES];
 
 /// What a datagram is, from what is handled first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +50,14 @@ pub enum Lane {
     Calls,
     /// What else begins something new, and what is no SIP.
     Rest,
+    /// Of the rest, what repeats what was let fall: what comes for the first time goes before it, so that it need not be repeated. When too
+    /// much has come for a while, a server would else go on refusing what is new, for as long as what is old is repeated.
+    Again,
 }
 
 impl Lane {
     /// All, in order; `Lane as usize` is the index.
-    pub const ALL: [Lane; 3] = [Lane::Ongoing, Lane::Calls, Lane::Rest];
+    pub const ALL: [Lane; 4] = [Lane::Ongoing, Lane::Calls, Lane::Rest, Lane::Again];
 
     /// Of a datagram, and its class if it has one.
     fn of(seen: &Glance<'_>, message: &[u8], emergency: &[EmergencyRoute]) -> (Lane, Option<Class>) {
@@ -68,7 +73,7 @@ impl Lane {
 
     /// How long what is in it may wait.
     pub fn patience(self) -> Duration {
-        if self == Lane::Rest { PATIENCE } else { Duration::ZERO }
+        if self >= Lane::Rest { PATIENCE } else { Duration::ZERO }
     }
 
     /// Bytes that wait in all lanes together beyond which it takes nothing more: the others keep room.
@@ -77,6 +82,7 @@ impl Lane {
             Lane::Ongoing => BYTES,
             Lane::Calls => BYTES / 4 * 3,
             Lane::Rest => BYTES / 2,
+            Lane::Again => BYTES / 4,
         }
     }
 }
@@ -99,7 +105,7 @@ type Batch = (Instant, Datagrams);
 #[derive(Default)]
 struct Load {
     /// Datagrams, by lane.
-    datagrams: [AtomicUsize; 3],
+    datagrams: [AtomicUsize; LANES],
     /// Bytes of all lanes.
     bytes: AtomicUsize,
 }
@@ -107,16 +113,16 @@ struct Load {
 /// The sending side.
 #[derive(Clone)]
 pub struct LanesIn {
-    lanes: [channel::Sender<Batch>; 3],
+    lanes: [channel::Sender<Batch>; LANES],
     load: Arc<Load>,
     sieve: Sieve,
 }
 
 /// The receiving side.
 pub struct LanesOut {
-    lanes: [channel::Receiver<Batch>; 3],
+    lanes: [channel::Receiver<Batch>; LANES],
     /// The first batches of each lane, once they were looked at.
-    first: [VecDeque<Batch>; 3],
+    first: [VecDeque<Batch>; LANES],
     /// Whether it is the turn of the youngest call.
     youngest: bool,
     load: Arc<Load>,
@@ -148,13 +154,17 @@ impl LanesIn {
         self.load.datagrams.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// What becomes of a datagram.
-    pub fn place(&self, message: &[u8], emergency: &[EmergencyRoute]) -> Place {
+    /// What becomes of a datagram; `again` says whether it repeats one that was let fall, and is asked of what may be.
+    pub fn place(&self, message: &[u8], emergency: &[EmergencyRoute], again: impl FnOnce() -> bool) -> Place {
         let seen = Glance::of(message);
         if seen.acknowledges_refusal(message) {
             return Place::Nowhere;
         }
         let (lane, class) = Lane::of(&seen, message, emergency);
+        let (lane, class) = match class.is_some_and(Class::may_fall) && again() {
+            true => (Lane::Again, Some(Class::Again)),
+            false => (lane, class),
+        };
         match class.is_none_or(|class| self.sieve.lets_through(class)) {
             true => Place::In(lane),
             false => Place::Out,
@@ -263,7 +273,7 @@ mod tests {
         (flow, Bytes::from(text.replace('|', "\r\n")))
     }
 
-    fn put(lanes: &LanesIn, texts: &[&str]) -> Result<[usize; 3], Ended> {
+    fn put(lanes: &LanesIn, texts: &[&str]) -> Result<[usize; LANES], Ended> {
         lanes.put(sorted(lanes, texts)).map(|left| left.map(|part| part.len()))
     }
 
@@ -271,7 +281,7 @@ mod tests {
         let mut sorted = Sorted::default();
         for text in texts {
             let (flow, message) = datagram(text);
-            let Place::In(lane) = lanes.place(&message, &[]) else { panic!("{text}") };
+            let Place::In(lane) = lanes.place(&message, &[], || false) else { panic!("{text}") };
             sorted[lane as usize].push((flow, message));
         }
         sorted
@@ -296,7 +306,7 @@ mod tests {
             ("what is no SIP at all||", Lane::Rest),
             ("SIP/2.1 nor this||", Lane::Rest),
         ] {
-            assert_eq!(lanes().0.place(&datagram(text).1, &table), Place::In(lane), "{text}");
+            assert_eq!(lanes().0.place(&datagram(text).1, &table, || false), Place::In(lane), "{text}");
         }
     }
 
@@ -305,7 +315,7 @@ mod tests {
         let (sending, mut lanes) = lanes();
         let texts =
             ["REGISTER sip:1 SIP/2.0||", "INVITE sip:2 SIP/2.0||", "REGISTER sip:3 SIP/2.0||", "SIP/2.0 200 OK||"];
-        assert_eq!(put(&sending, &texts), Ok([0; 3]));
+        assert_eq!(put(&sending, &texts), Ok([0; LANES]));
         assert_eq!((lanes.waiting(), sending.waiting()), (3, 4));
         assert!(lanes.oldest(Lane::Calls).is_some() && lanes.waiting() == 3);
         let (_, rest) = lanes.take(Lane::Rest, Instant::now()).unwrap();
@@ -327,12 +337,12 @@ mod tests {
         }
         assert!(dropped > 600 && lanes.load.bytes.load(Ordering::Relaxed) <= BYTES / 2, "{dropped}");
         for _ in 0..DATAGRAMS[0] / 2 {
-            assert_eq!(put(&sending, &["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0||"]), Ok([0; 3]));
+            assert_eq!(put(&sending, &["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0||"]), Ok([0; LANES]));
         }
-        assert_eq!(put(&sending, &["SIP/2.0 200 OK||"]), Ok([1, 0, 0]), "bounded, too");
-        assert_eq!(put(&sending, &["INVITE sip:b@x SIP/2.0||"]), Ok([0; 3]));
+        assert_eq!(put(&sending, &["SIP/2.0 200 OK||"]), Ok([1, 0, 0, 0]), "bounded, too");
+        assert_eq!(put(&sending, &["INVITE sip:b@x SIP/2.0||"]), Ok([0; LANES]));
         while lanes.take(Lane::Rest, Instant::now()).is_some() {}
-        assert_eq!(put(&sending, &[&large]), Ok([0; 3]));
+        assert_eq!(put(&sending, &[&large]), Ok([0; LANES]));
         drop(lanes);
         assert_eq!(put(&sending, &[&large]), Err(Ended));
     }
@@ -364,7 +374,7 @@ mod tests {
             let text = format!(
                 "ACK sip:b@x SIP/2.0|Via: SIP/2.0/UDP a;branch={branch}|From: <sip:a@x>;tag=1|{to}|Call-ID: 1|CSeq: 1 ACK||"
             );
-            lanes().0.place(&datagram(&text).1, &[])
+            lanes().0.place(&datagram(&text).1, &[], || false)
         };
         assert_eq!(ack(to, "z9hG4bK1"), Place::Nowhere);
         assert_eq!(ack(to, "z9hG4bK2"), Place::In(Lane::Ongoing), "of one that another server made");
@@ -372,15 +382,31 @@ mod tests {
     }
 
     #[test]
+    fn what_repeats_what_was_let_fall_comes_last_if_it_may_fall_at_all() {
+        let (sending, mut lanes) = lanes();
+        let place = |text: &str| sending.place(&datagram(text).1, &[], || true);
+        for text in ["MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||", "REGISTER sip:x SIP/2.0|To: <sip:b@x>||"] {
+            assert_eq!(place(text), Place::In(Lane::Again), "{text}");
+        }
+        assert_eq!(place("INVITE sip:b@x SIP/2.0|To: <sip:b@x>||"), Place::In(Lane::Calls));
+        assert_eq!(place("BYE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||"), Place::In(Lane::Ongoing));
+        let mut shares = [WHOLE; Class::ALL.len()];
+        shares[Class::Again as usize] = 0;
+        lanes.set_shares(&shares);
+        assert_eq!(place("MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||"), Place::Out);
+        assert!(lanes.oldest(Lane::Again).is_none());
+    }
+
+    #[test]
     fn what_the_node_has_no_time_to_refuse_is_let_fall() {
         let (sending, lanes) = lanes();
-        let mut shares = [WHOLE; 8];
+        let mut shares = [WHOLE; Class::ALL.len()];
         shares[Class::Message as usize] = WHOLE / 2;
         lanes.set_shares(&shares);
         let message = datagram("MESSAGE sip:b@x SIP/2.0|To: <sip:b@x>||").1;
-        assert_eq!((0..100).filter(|_| sending.place(&message, &[]) == Place::Out).count(), 50);
+        assert_eq!((0..100).filter(|_| sending.place(&message, &[], || false) == Place::Out).count(), 50);
         for text in ["SIP/2.0 200 OK||", "BYE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||", "INVITE sip:b@x SIP/2.0||"] {
-            assert!((0..100).all(|_| sending.place(&datagram(text).1, &[]) != Place::Out), "{text}");
+            assert!((0..100).all(|_| sending.place(&datagram(text).1, &[], || false) != Place::Out), "{text}");
         }
     }
 }

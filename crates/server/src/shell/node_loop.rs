@@ -1,7 +1,7 @@
 //! The node's thread: takes inputs in order of priority, hands them to the node, sends its outputs on their way.
 //!
 //! Owns the node while the server runs, the order (disk and timers first, then commands and links, then SIP: what is going on, then
-//! calls, then the rest), how long each kind of SIP has the node in a turn, and the wait between two turns. Decides nothing else.
+//! calls, then the rest, then what repeats what was let fall), how long each kind of SIP has the node in a turn, and the wait between two turns. Decides nothing else.
 
 use super::clock::Clock;
 use super::inbox::{Outlet, Rest};
@@ -14,6 +14,7 @@ use super::signals::Signals;
 use crate::capture::Tap;
 use pairline_group::Millis;
 use pairline_node::io::Input;
+use pairline_services::admission::Waited;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,10 +50,11 @@ enum Kind {
 const ONGOING: Duration = Duration::from_millis(12);
 /// In which order, and how long, each other kind has the node in a turn while more of it waits; then the next kind has it. None starves
 /// another, and a call waits for two or three such shares, however much registers meanwhile.
-const SHARES: [(Kind, Duration); 3] = [
+const SHARES: [(Kind, Duration); 4] = [
     (Kind::Streams, Duration::from_micros(1_000)),
     (Kind::Datagrams(Lane::Calls), Duration::from_micros(3_500)),
     (Kind::Datagrams(Lane::Rest), Duration::from_micros(1_500)),
+    (Kind::Datagrams(Lane::Again), Duration::from_micros(500)),
 ];
 
 /// The node with everything around it, on its thread.
@@ -68,8 +70,8 @@ pub struct NodeLoop {
     stopping_since: Option<Millis>,
     /// Inputs that are handled together; kept for its room.
     together: Vec<Input>,
-    /// How old what was given last is, in milliseconds, as the node was told.
-    age: u64,
+    /// How old what was given last is, in milliseconds, and whether it repeats what was let fall, as the node was told.
+    age: (u64, bool),
     /// Since when clients wait for the disk.
     held: Option<Instant>,
     pace: Pace,
@@ -101,7 +103,7 @@ impl NodeLoop {
             synced: 0,
             stopping_since: None,
             together: Vec::new(),
-            age: 0,
+            age: (0, false),
             held: None,
             pace: Pace::new(Instant::now()),
             rhythm: Rhythm::new(Instant::now()),
@@ -225,10 +227,10 @@ impl NodeLoop {
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
-        let Some((waited, rest)) = self.waited(began) else { return Ok(false) };
+        let Some(waited) = self.waited(began) else { return Ok(false) };
         let wrote = appended > std::mem::replace(&mut self.appended, appended);
-        self.together.push(Input::Waited { ms: in_ms(waited), rest: in_ms(rest) });
-        self.age = 0;
+        self.together.push(Input::Waited(waited));
+        self.age = (0, false);
         let (mut messages, mut ongoing) = (0, ONGOING);
         for (kind, share) in SHARES {
             let mut left = share;
@@ -266,15 +268,17 @@ impl NodeLoop {
         Ok(messages)
     }
 
-    /// How long clients' messages have waited beyond what their kind may, and how much of it is the rest's; `None` if none waits. Of calls
-    /// the youngest counts: those that are late already are only refused.
-    fn waited(&mut self, now: Instant) -> Option<(Duration, Duration)> {
+    /// How long clients' messages have waited beyond what their kind may; `None` if none waits. What repeats what was let fall has time.
+    fn waited(&mut self, now: Instant) -> Option<Waited> {
         let outlet = &mut self.outlet;
-        let since = |came: Instant| now.saturating_duration_since(came);
-        let rest = outlet.oldest(Lane::Rest).map(|came| since(came).saturating_sub(Lane::Rest.patience()));
+        let since = |came: Instant| in_ms(now.saturating_duration_since(came));
+        let patience = in_ms(Lane::Rest.patience());
+        let rest = outlet.oldest(Lane::Rest).map(|came| since(came).saturating_sub(patience));
+        let again = outlet.oldest(Lane::Again).map(|_| 0);
+        let calls = outlet.oldest(Lane::Calls).map_or(0, since);
         let others = [outlet.oldest(Lane::Ongoing), outlet.youngest(Lane::Calls), outlet.oldest_stream()];
-        let most = others.into_iter().flatten().map(since).chain(rest).max()?;
-        Some((most, rest.unwrap_or_default()))
+        let most = others.into_iter().flatten().map(since).chain(rest).chain(again).max()?;
+        Some(Waited { most, calls, rest: rest.unwrap_or_default() })
     }
 
     /// Takes messages of one kind until there are none or there is enough to be handled; gives how many.
@@ -294,9 +298,9 @@ impl NodeLoop {
                     None => break,
                 },
             };
-            let age = in_ms(now.saturating_duration_since(came));
+            let age = (in_ms(now.saturating_duration_since(came)), kind == Kind::Datagrams(Lane::Again));
             if age != std::mem::replace(&mut self.age, age) {
-                self.together.push(Input::Age { ms: age });
+                self.together.push(Input::Age { ms: age.0, again: age.1 });
             }
             messages += batch.len();
             self.together.extend(batch);

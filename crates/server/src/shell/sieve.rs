@@ -58,11 +58,11 @@ mod tests {
         let sieve = Sieve::default();
         let count = |class| (0..1_000).filter(|_| sieve.lets_through(class)).count();
         assert_eq!(count(Class::Message), 1_000);
-        let mut shares = [WHOLE; 8];
+        let mut shares = [WHOLE; Class::ALL.len()];
         shares[Class::Message as usize] = WHOLE / 4;
         sieve.set(&shares);
         assert_eq!((count(Class::Message), count(Class::Invite)), (250, 1_000));
-        sieve.set(&[WHOLE; 8]);
+        sieve.set(&[WHOLE; Class::ALL.len()]);
         assert_eq!(count(Class::Message), 1_000);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the counts, written by the node's thread alone and read by whoever asks. Does not own the queues (`inbox`).
 
+use super::lanes::LANES;
 use pairline_node::view::Sample;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -79,7 +80,7 @@ impl Wait {
 #[derive(Debug, Default)]
 pub struct Waits {
     /// Datagrams, by lane.
-    pub lanes: [Wait; 3],
+    pub lanes: [Wait; LANES],
     /// Messages of streams.
     pub streams: Wait,
 }
@@ -88,7 +89,7 @@ impl Waits {
     /// As metrics.
     pub fn samples(&self) -> Vec<Sample> {
         let mut all = Vec::new();
-        for (lane, wait) in ["ongoing", "calls", "rest"].into_iter().zip(&self.lanes) {
+        for (lane, wait) in ["ongoing", "calls", "rest", "again"].into_iter().zip(&self.lanes) {
             wait.samples(lane, &mut all);
         }
         self.streams.samples("streams", &mut all);

@@ -150,7 +150,7 @@ where
 pub fn echo(told: std::sync::mpsc::SyncSender<String>) -> MakeNode {
     scripted(move |_, input| match input {
         Input::Sip { flow, message } => vec![Output::Sip { flow, message }],
-        Input::Tick | Input::Waited { .. } | Input::Age { .. } | Input::Facts(_) | Input::Admin { .. } => vec![],
+        Input::Tick | Input::Waited(_) | Input::Age { .. } | Input::Facts(_) | Input::Admin { .. } => vec![],
         other => {
             // A full channel is a test that has seen enough.
             let _ = told.try_send(format!("{other:?}"));

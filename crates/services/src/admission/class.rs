@@ -24,11 +24,13 @@ pub enum Class {
     Register,
     /// OPTIONS, and whatever else begins something new.
     Other,
+    /// A repetition of what was let fall unseen: its client waits already, and those that come for the first time need not.
+    Again,
 }
 
 impl Class {
     /// All, in order; `Class as usize` is the index.
-    pub const ALL: [Class; 8] = [
+    pub const ALL: [Class; 9] = [
         Class::Emergency,
         Class::InDialog,
         Class::Refresh,
@@ -37,6 +39,7 @@ impl Class {
         Class::Subscribe,
         Class::Register,
         Class::Other,
+        Class::Again,
     ];
 
     /// Stable name, as on `/metrics`.
@@ -50,19 +53,29 @@ impl Class {
             Class::Subscribe => "subscribe",
             Class::Register => "register",
             Class::Other => "other",
+            Class::Again => "again",
         }
     }
 
-    /// What one costs, in units: a REGISTER refresh is one. A call's counts for all that follows in its dialog.
+    /// What one costs, in units: a REGISTER refresh is one. A call's counts for all that follows in its dialog; what a repetition repeats
+    /// is not asked.
     pub fn weight(self) -> u32 {
         match self {
             Class::Emergency | Class::Invite => 4,
-            Class::Message | Class::Subscribe => 2,
+            Class::Message | Class::Subscribe | Class::Again => 2,
             Class::InDialog | Class::Refresh | Class::Register | Class::Other => 1,
         }
     }
 
-    /// Of a message at a glance; `None` for what is not weighed: responses, ACKs, and what is no SIP. `emergency` says whether a
+    /// Whether one may be let fall unseen: neither part of what is going on nor a call.
+    pub fn may_fall(self) -> bool {
+        matches!(
+            self,
+            Class::Refresh | Class::Message | Class::Subscribe | Class::Register | Class::Other | Class::Again
+        )
+    }
+
+    /// Of a message at a glance; never [`Class::Again`], which only who let it fall knows; `None` for what is not weighed: responses, ACKs, and what is no SIP. `emergency` says whether a
     /// Request-URI is an emergency service's; it is asked for calls and messages only.
     pub fn of(seen: &Glance<'_>, emergency: impl Fn(&[u8]) -> bool) -> Option<Class> {
         Some(match seen.method {

@@ -13,7 +13,7 @@ pub mod sources;
 
 pub use class::Class;
 pub use neighbours::Neighbours;
-pub use rate::{Change, Figures, Rate};
+pub use rate::{Change, Figures, Rate, Waited};
 pub use sources::{Limit, Sender, Sources};
 
 use crate::emergency;
@@ -82,6 +82,8 @@ pub struct Admission {
     now: Millis,
     /// How long ago what is judged now came, in milliseconds.
     age: Millis,
+    /// Whether it repeats what was let fall.
+    again: bool,
     /// Who sent the message that was judged last.
     sender: Option<Sender>,
 }
@@ -95,6 +97,7 @@ impl Admission {
             neighbours: Neighbours::default(),
             now: 0,
             age: 0,
+            again: false,
             sender: None,
         }
     }
@@ -107,17 +110,16 @@ impl Admission {
         }
     }
 
-    /// What is handled from now on had waited for so long at most, in milliseconds, beyond what its kind may; and of it what can be let
-    /// fall.
-    pub fn waited(&mut self, now: Millis, ms: Millis, rest: Millis) -> Option<Change> {
+    /// What is handled from now on had waited for so long.
+    pub fn waited(&mut self, now: Millis, waited: Waited) -> Option<Change> {
         self.now = now;
-        self.age = 0;
-        self.rate.waited(now, ms, rest)
+        self.came_ago(0, false);
+        self.rate.waited(now, waited)
     }
 
-    /// What is judged from now on came so long ago, in milliseconds.
-    pub fn came_ago(&mut self, ms: Millis) {
-        self.age = ms;
+    /// What is judged from now on came so long ago, in milliseconds; `again`: it repeats what was let fall.
+    pub fn came_ago(&mut self, ms: Millis, again: bool) {
+        (self.age, self.again) = (ms, again);
     }
 
     /// Time passes.
@@ -189,6 +191,7 @@ impl Admission {
             return if known() { Verdict::Admit } else { Verdict::Refuse(self.refusal(flow, message, 500, random())) };
         }
         let late = class == Class::Invite && self.rate.is_too_late(self.age);
+        let class = if self.again && class.may_fall() { Class::Again } else { class };
         if self.rate.offer(class, (around.full && new) || late, known) {
             return Verdict::Admit;
         }

@@ -17,6 +17,10 @@ const WINDOW: i64 = WINDOW_MS as i64;
 /// Windows with a standing queue until overload is declared: one may be a single long turn. And so many times the target, at which one
 /// is enough.
 const BEGIN: (u32, Millis) = (2, 3);
+/// For so many times the target a queue may stand: what waited for a moment's standstill has been done by then, unless there is too much. And
+/// for so many where there was overload until less than so long ago: a load at the edge of what can be done comes and goes.
+const STANDING: Millis = 5;
+const STANDING_AGAIN: (Millis, Millis) = (3, 30_000);
 /// Windows without refusal until it is over.
 const END: u32 = 10;
 /// Windows after the rate was lowered until it may be lowered again: what was let in before has to be done first.
@@ -56,6 +60,17 @@ pub enum Change {
         /// Requests refused meanwhile.
         refused: u64,
     },
+}
+
+/// How long what is taken at one time had waited in the shell's queues, beyond what messages of its kind may wait. In milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// At most; of calls the youngest counts, since those that are late already are only refused while there is overload.
+    pub most: Millis,
+    /// The oldest call, which counts until overload is declared.
+    pub calls: Millis,
+    /// What is neither going on nor a call, which may be let fall.
+    pub rest: Millis,
 }
 
 /// What came in one window.
@@ -114,10 +129,15 @@ pub struct Rate {
     last: Window,
     /// A class that was refused in this window: none below it is admitted for the rest of it.
     refused_class: usize,
+    /// Since when the queue has stood, and when it was last looked at.
+    standing: Option<Millis>,
+    looked: Millis,
     /// Windows in a row with a standing queue, and without refusals.
     busy: u32,
     quiet: u32,
     overloaded_since: Option<Millis>,
+    /// When the last overload was over.
+    ended: Option<Millis>,
     refused_before: u64,
     /// Units refused in the last second or so.
     backlog: u64,
@@ -151,9 +171,12 @@ impl Rate {
             now: Window::default(),
             last: Window::default(),
             refused_class: CLASSES,
+            standing: None,
+            looked: 0,
             busy: 0,
             quiet: 0,
             overloaded_since: None,
+            ended: None,
             refused_before: 0,
             backlog: 0,
             capacity: 0,
@@ -202,13 +225,39 @@ impl Rate {
         i64::from(self.policy.emergency_per_s) * EMERGENCY_BURST_S * 1_000
     }
 
-    /// What is handled from now on had waited for so long at most. Once for all that is taken at one time.
-    pub fn waited(&mut self, now: Millis, ms: Millis, rest: Millis) -> Option<Change> {
+    /// What is handled from now on had waited for so long. Once for all that is taken at one time.
+    pub fn waited(&mut self, now: Millis, waited: Waited) -> Option<Change> {
         let change = self.pass(now);
+        let Waited { most, calls, rest } = waited;
+        let ms = if self.is_overloaded() { most } else { most.max(calls) };
         self.now.rest = Some(self.now.rest.map_or(rest, |least| least.min(rest)));
         self.now.wait = Some(self.now.wait.map_or(ms, |least| least.min(ms)));
         self.now.latest = ms;
-        change
+        self.stands(now, ms);
+        change.or_else(|| self.begins_at_once(now, ms))
+    }
+
+    /// A queue stands whose oldest has waited for longer than the target, and not only since the last look: then it was not emptied in
+    /// between.
+    fn stands(&mut self, now: Millis, ms: Millis) {
+        let since_before = now.saturating_sub(ms) <= std::mem::replace(&mut self.looked, now);
+        let before = self.standing.filter(|_| since_before);
+        self.standing = (ms > Millis::from(self.policy.target_delay_ms)).then(|| before.unwrap_or(now));
+    }
+
+    /// Overload that is plain before its window is over: a load that jumps to a multiple of what can be done makes all wait for longer than
+    /// callers bear in less than a window.
+    fn begins_at_once(&mut self, now: Millis, waited: Millis) -> Option<Change> {
+        let stood = now.saturating_sub(self.standing?);
+        let (times, recently) = STANDING_AGAIN;
+        let again = self.ended.is_some_and(|ended| now.saturating_sub(ended) < recently);
+        let may = Millis::from(self.policy.target_delay_ms) * if again { times } else { STANDING };
+        if self.is_overloaded() || !self.policy.enabled || stood < may {
+            return None;
+        }
+        let change = self.close(now);
+        self.window_ends = now + WINDOW_MS;
+        Some(change.unwrap_or_else(|| self.begin(now, waited)))
     }
 
     /// Time passes.
@@ -272,6 +321,7 @@ impl Rate {
             return None;
         }
         self.overloaded_since = None;
+        self.ended = Some(now);
         self.rate = self.policy.max_rate;
         self.backlog = 0;
         let refused = self.refused_in_all() - self.refused_before;
@@ -298,7 +348,8 @@ impl Rate {
     fn measure(&mut self, now: Millis, standing: bool) {
         let ms = now.saturating_sub(self.window_began).max(1);
         self.window_began = now;
-        let done = self.last.admitted_in_all() * 1_000 / ms;
+        // What is let in at once in a window that ended early is no rate.
+        let done = self.last.admitted_in_all() * 1_000 / ms.max(WINDOW_MS / 2);
         self.most = done.max(self.most - self.most / MEMORY);
         if standing {
             self.capacity = if self.capacity == 0 { done } else { (self.capacity * 3 + done) / 4 };

@@ -14,7 +14,8 @@ pub const WHOLE: u16 = 1024;
 /// At least so much is looked at, so that it is seen when less comes.
 const LEAST: u16 = 8;
 /// Classes that are sieved, the last to be let fall first.
-const SIEVED: [Class; 5] = [Class::Refresh, Class::Message, Class::Subscribe, Class::Register, Class::Other];
+const SIEVED: [Class; 6] =
+    [Class::Refresh, Class::Message, Class::Subscribe, Class::Register, Class::Other, Class::Again];
 /// This part of the rate may be refusals with an answer.
 const ANSWERS: u32 = 3;
 /// And so many in a window in any case.
