@@ -325,12 +325,13 @@ fn is_lock_lost(core: &Core, runner: &Runner) -> bool {
         // Another procedure, or this one at another server of this pool while this one stood still.
         (Some(lock), Some(taken)) => lock.version > taken,
         (Some(_), None) => ![Some(id), runner.replaces()].contains(&lock_holder(core)),
-        (None, _) => {
-            let record = core.host.get(GroupId::CMS, &journal::key(id));
-            record.and_then(|record| Procedure::decode(&record.value).ok()).is_some_and(|other| {
+        (None, taken) => match core.host.get(GroupId::CMS, &journal::key(id)) {
+            Some(record) => Procedure::decode(&record.value).is_ok_and(|other| {
                 matches!(other.state, ProcedureState::Superseded { .. }) || other.resumed > runner.procedure().resumed
-            })
-        }
+            }),
+            // The copy has come past where the lock was taken, and has neither: the partner was promoted without them.
+            None => taken.is_some_and(|taken| core.host.position(GroupId::CMS).is_some_and(|here| here >= taken)),
+        },
     }
 }
 

@@ -127,9 +127,10 @@ fn running(c: &mut Case<'_>) {
         running.id, running.what, running.operator, running.since
     );
     let remedy = format!("await it, or pairline procedure resume|abort {:032x}", running.id);
-    // In a disaster the procedure's other half may be gone for good: then, and only then, force replaces it. A reclaim is
-    // what follows a procedure that went wrong; what it may take back, the other rules say.
-    let lost = c.disaster && c.source().is_none_or(|s| !s.reachable);
+    // In a disaster the procedure's other half may be gone for good, or nobody serves the journal in which it could be ended: then, and only
+    // then, force replaces it. A reclaim is what follows a procedure that went wrong; what it may take back, the other rules say.
+    let unserved = c.subject.groups.contains(&GroupId::CMS) && c.at_source(GroupId::CMS).is_some_and(has_stood_down);
+    let lost = c.disaster && (unserved || c.source().is_none_or(|s| !s.reachable));
     if lost || matches!(c.command, Command::Reclaim { .. }) {
         c.object(Rule::Running, reason, remedy);
     } else {
@@ -380,7 +381,11 @@ fn capacity(c: &mut Case<'_>) {
     match (target.capacity_users, target.users, coming) {
         (Some(room), Some(own), Some(coming)) if own.saturating_add(coming) > room => {
             let reason = format!("{} can serve {room} users, {own} and {coming} would be there", target.name);
-            c.object(Rule::Capacity, reason, "enlarge it (capacity_users)");
+            c.object(
+                Rule::Capacity,
+                reason,
+                "enlarge it, and publish it (capacity_users, or users_per_pool for all pools)",
+            );
         }
         (Some(room), Some(own), Some(coming)) => {
             c.ok(Rule::Capacity, format!("{} of {room} users", own.saturating_add(coming)));

@@ -148,6 +148,17 @@ fn the_management_store_must_carry_the_journal() {
     };
     nobody.here = WEST;
     assert_eq!(plan(&management, &nobody, "alice", 1, 0).unwrap().groups(), [GroupId::CMS]);
+    // Nor can a procedure be ended that has not, by the copy here, or has at the other pool, which answers.
+    nobody.running =
+        Some(RunningProcedure { id: 7, what: "pool failover".to_owned(), operator: "bob".to_owned(), since: 5 });
+    assert_eq!(plan(&management, &nobody, "alice", 1, 0).unwrap().supersedes, Some(7));
+    let mut served = nobody.clone();
+    for copy in served.groups.iter_mut().filter(|copy| copy.at == EAST && copy.status.group.is_cms()) {
+        copy.status.role = Role::Active;
+        copy.status.serving = EAST;
+        copy.status.epoch.granted_by = EAST;
+    }
+    rule(management, &served, Rule::Running, Refuse, Refuse);
 }
 
 #[test]

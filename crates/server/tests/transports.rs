@@ -228,6 +228,37 @@ fn connections_beyond_the_limit_of_a_source_are_refused_and_granted_ones_make_ro
 }
 
 #[test]
+fn a_published_bound_of_connections_counts_at_once_and_ends_none() {
+    let deployment = Deployment::new();
+    let options = deployment.options("east");
+    let mut published = options.topology.clone();
+    published.policies.limits.connections_per_server = 1;
+    let node = scripted(move |_, input| match input {
+        Input::Sip { flow, message } => {
+            vec![Output::TopologyChanged(Box::new(published.clone())), Output::Sip { flow, message }]
+        }
+        _ => vec![],
+    });
+    let server = Server::start_with(options, node).unwrap();
+    let mut streams = [client(&server), client(&server)];
+    for stream in &mut streams {
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        assert_eq!(read(stream, REQUEST.len()), REQUEST);
+    }
+    // Until the bound has come where connections are accepted, one more gets its answer and goes.
+    let refused = (0..1_000).any(|_| {
+        let mut more = client(&server);
+        let _ = more.write_all(b"\r\n\r\n");
+        !more.read(&mut [0; 2]).is_ok_and(|length| length > 0)
+    });
+    assert!(refused && counter(&server, "pairline_stream_refused_total") == 1);
+    for stream in &mut streams {
+        stream.write_all(b"\r\n\r\n").unwrap();
+        assert_eq!(read(stream, 2), "\r\n", "those that there were stay");
+    }
+}
+
+#[test]
 fn who_was_granted_nothing_may_send_only_so_much_and_only_so_fast() {
     let deployment = Deployment::new();
     let mut options = deployment.options("east");

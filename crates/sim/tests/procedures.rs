@@ -6,10 +6,13 @@
 mod common;
 
 use common::*;
+use pairline_group::GroupId;
 use pairline_group::io::Role;
 use pairline_node::command::{Command, Reply};
+use pairline_node::procedures::lock_holder;
 use pairline_sim::faults::{Mend, mend};
 use pairline_sim::world::World;
+use pairline_topology::Topology;
 
 #[test]
 fn of_two_commands_at_one_moment_one_wins_and_the_other_leaves_nothing() {
@@ -362,11 +365,39 @@ fn an_order_to_stand_down_is_obeyed_only_with_its_proof_and_in_its_epoch() {
     clean(&world);
 }
 
+/// Site seed 2130001297: the order waited for two minutes for a handover that was none of its any more.
+#[test]
+fn a_failover_whose_record_was_given_up_ends_once_that_is_known() {
+    let mut world = world();
+    let order = failover("west");
+    give(&mut world, EAST, order.clone());
+    // Its first record is written at east, and is still on its way when the link fails.
+    let holder = |world: &World, site: usize| world.servers[site].node.as_ref().unwrap().inspect(lock_holder);
+    until(&mut world, 1_000, |world| holder(world, EAST).is_some());
+    let now = world.now;
+    world.net.set_cut(EAST, true, now);
+    world.net.set_cut(WEST, true, now);
+    let begun = procedures(&mut world, EAST);
+    assert!(begun.len() == 1 && begun[0].state == "running", "{begun:?}");
+    assert_eq!(holder(&world, WEST), None);
+    give(&mut world, WEST, disaster("east", true));
+    until(&mut world, 20_000, |world| active(world, WEST, &groups_of(world, EAST)) == groups_of(world, EAST).len());
+    cut(&mut world, false);
+    until(&mut world, 30_000, |world| role(world, EAST, GroupId::CMS) == Role::Backup);
+    until(&mut world, 1_000, |world| !answers_to(world, &order).is_empty());
+    let known = procedures(&mut world, EAST);
+    assert!(known.iter().all(|procedure| procedure.id != begun[0].id), "{known:?}");
+    clean(&world);
+}
+
 #[test]
 fn capacity_is_judged_by_the_users_that_there_are() {
-    for room in [1, 100_000] {
-        let mut world =
-            world_with(|topology| topology.pool.iter_mut().for_each(|pool| pool.capacity_users = Some(room)));
+    let own: fn(&mut Topology, u32) = |topology, room| {
+        topology.pool.iter_mut().for_each(|pool| pool.capacity_users = Some(room));
+    };
+    let limit: fn(&mut Topology, u32) = |topology, room| topology.policies.limits.users_per_pool = room;
+    for (set, room) in [(own, 1), (own, 100_000), (limit, 1), (limit, 100_000)] {
+        let mut world = world_with(|topology| set(topology, room));
         let answer = ask(&mut world, WEST, Command::Preflight { pool: "east".to_owned() });
         let Ok(Reply::Plan(plan)) = answer else { panic!("{answer:?}") };
         let capacity = plan.findings.iter().find(|finding| finding.rule == "Capacity").unwrap();

@@ -119,13 +119,14 @@ impl Default for ProcedurePolicy {
 /// Soft limits of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitPolicy {
-    /// Users that one pool may serve, its own and its partner's together.
+    /// Users that one pool can serve, its own and its partner's together, where the pool's own entry does not say (`capacity_users`): a
+    /// failover that would bring more is objected to.
     pub users_per_pool: u32,
     /// Bindings that one pool may hold.
     pub bindings_per_pool: u32,
     /// SIP transactions in progress on one server.
     pub transactions_per_server: u32,
-    /// Connections to one server, as it was when that server was started: another number counts from its next start.
+    /// Stream connections of one server, accepted and made. Those that there are stay when a smaller number is published.
     pub connections_per_server: u32,
     /// Accepted requests in progress that wait for a commit, on one server.
     pub commits_in_flight: u32,

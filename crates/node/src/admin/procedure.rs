@@ -510,7 +510,8 @@ fn sight(core: &Core, pool: PoolId, heard: bool) -> PoolSight {
         },
         free_disk_percent: if own { free } else { beats.iter().map(|beat| beat.free_disk_percent).min() },
         users: core.modes.population.of(pool),
-        capacity_users: document.and_then(|pool| pool.capacity_users),
+        capacity_users: document
+            .map(|pool| pool.capacity_users.unwrap_or(core.topology.policies.limits.users_per_pool)),
         next_hops: Vec::new(),
     }
 }

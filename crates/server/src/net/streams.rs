@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 /// Limits on stream connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Connections in all.
+    /// Connections in all, until [`Streams::set_connections`] says otherwise.
     pub connections: usize,
     /// What one source may do. A connection is unproven while no request has been granted on it (no 2xx sent but to OPTIONS and
     /// CANCEL, which need no password).
@@ -133,6 +133,8 @@ struct Entry {
 
 #[derive(Default)]
 struct Table {
+    /// Most connections.
+    most: usize,
     last: u64,
     by_id: BTreeMap<u64, Entry>,
     by_remote: BTreeMap<(Transport, SocketAddr), Vec<u64>>,
@@ -170,12 +172,18 @@ pub enum Sent {
 impl Streams {
     /// An empty table; destinations are named by those numbers.
     pub fn new(limits: StreamLimits, names: PeerNames, counters: Arc<Counters>) -> Streams {
-        Streams { limits, names, counters, table: Mutex::default() }
+        let table = Table { most: limits.connections, ..Table::default() };
+        Streams { limits, names, counters, table: Mutex::new(table) }
     }
 
     /// The limits.
     pub fn limits(&self) -> &StreamLimits {
         &self.limits
+    }
+
+    /// From now on so many connections are the most. Those that there are stay.
+    pub fn set_connections(&self, most: usize) {
+        self.lock().most = most;
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -195,7 +203,7 @@ impl Streams {
     /// A place for an accepted connection, if the limits allow one more from there.
     pub fn accept(&self, transport: Transport, listener: u16, remote: SocketAddr) -> Option<Place> {
         let mut table = self.lock();
-        if table.by_id.len() >= self.limits.connections {
+        if table.by_id.len() >= table.most {
             return None;
         }
         if !table.sources.take(remote.ip(), &self.limits.source, Instant::now()) {
@@ -235,7 +243,7 @@ impl Streams {
     /// Nobody connects to a WebSocket client (RFC 7118 §5.1).
     fn connect(&self, table: &mut Table, flow: &Flow, peer: SipPeer, message: Bytes) -> Sent {
         let can = matches!(flow.transport, Transport::Tcp | Transport::Tls);
-        if !can || table.by_id.len() >= self.limits.connections {
+        if !can || table.by_id.len() >= table.most {
             return Sent::Gone;
         }
         let place = table.insert(*flow, Some(flow.connection));

@@ -4,6 +4,7 @@
 
 use super::boot::BootError;
 use super::push::{Gateway, GatewayError};
+use super::upkeep::most_connections;
 use crate::link::LinkTimes;
 use crate::link::links::LinksError;
 use crate::net::StreamLimits;
@@ -216,7 +217,7 @@ impl ServerOptions {
 
     /// From what is in memory, with production values for the rest.
     pub fn new(config: ServerConfig, topology: Topology, credentials: Credentials, secrets: Secrets) -> ServerOptions {
-        let connections = usize::try_from(topology.policies.limits.connections_per_server).unwrap_or(usize::MAX);
+        let connections = most_connections(&topology);
         let grace = u64::from(config.sip.flow_grace_s);
         let flow_grace = (grace > 0).then(|| Duration::from_secs(grace));
         ServerOptions {

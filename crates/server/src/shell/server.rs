@@ -230,7 +230,7 @@ impl Parts {
         let zone = ZoneView::new(Arc::new(self.topology.clone()));
         self.start_udp(&mut threads, &udp, &zone)?;
         let handle = self.handle(capture);
-        self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing, names));
+        self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing, names, streams.clone()));
         if let Some(dns) = sockets.dns {
             dns.serve(zone.clone(), self.counters.clone(), &runtime)?;
         }
@@ -385,7 +385,12 @@ impl Parts {
         links: &Links,
         zone: &ZoneView,
         handle: &NodeHandle,
-        (errands, outgoing, names): (mpsc::Receiver<Errand>, Vec<crate::dns::resolver::Outgoing>, PeerNames),
+        (errands, outgoing, names, streams): (
+            mpsc::Receiver<Errand>,
+            Vec<crate::dns::resolver::Outgoing>,
+            PeerNames,
+            Arc<Streams>,
+        ),
     ) {
         let servers = self.options.resolvers.clone();
         let servers = servers.unwrap_or_else(|| client::system_resolvers(Path::new("/etc/resolv.conf")));
@@ -394,6 +399,7 @@ impl Parts {
             resolver: Resolver::new(zone.clone(), servers, outgoing, names),
             zone: zone.clone(),
             links: links.clone(),
+            streams,
             credentials: self.options.credentials.clone(),
             push: self.options.push.clone(),
             counters: self.counters.clone(),

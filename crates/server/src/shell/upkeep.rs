@@ -9,6 +9,7 @@ use super::ports::Errand;
 use super::push::Gateway;
 use crate::dns::{Resolver, ZoneView};
 use crate::link::{Links, Peer};
+use crate::net::Streams;
 use crate::tls::{Credentials, PeerIdentity};
 use bytes::Bytes;
 use pairline_node::command::{Actor, Command};
@@ -32,6 +33,8 @@ pub struct Upkeep {
     pub zone: ZoneView,
     /// Links follow the topology.
     pub links: Links,
+    /// The bound on stream connections follows it too.
+    pub streams: Arc<Streams>,
     /// For asking other servers.
     pub credentials: Arc<Credentials>,
     /// Where orders to wake clients go.
@@ -51,6 +54,11 @@ pub fn peers(topology: &Topology, me: PeerIdentity) -> Vec<Peer> {
         .map(|s| Peer { identity: PeerIdentity { pool: s.pool, server: s.id }, address: s.link, name: s.name.clone() })
         .filter(|peer| peer.identity != me)
         .collect()
+}
+
+/// Stream connections that a server may have at most.
+pub fn most_connections(topology: &Topology) -> usize {
+    usize::try_from(topology.policies.limits.connections_per_server).unwrap_or(usize::MAX)
 }
 
 impl Upkeep {
@@ -106,6 +114,7 @@ impl Upkeep {
     fn follow(&self, topology: Topology) {
         let level = pairline_node::level::in_force(&topology);
         self.links.set_peers(peers(&topology, self.credentials.identity()), level);
+        self.streams.set_connections(most_connections(&topology));
         self.zone.set_topology(Arc::new(topology));
     }
 }

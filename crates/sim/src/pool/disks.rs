@@ -27,6 +27,8 @@ struct Open {
     at: Option<usize>,
     /// An older state of the disk is there.
     older: bool,
+    /// The pool had two servers then: without this one nobody leads.
+    two: bool,
     /// Since when all groups have their voters.
     settled: Option<u64>,
 }
@@ -52,7 +54,7 @@ pub fn spares(world: &World, pool: usize) -> bool {
 
 /// One server of a pool does not count for a while.
 pub fn unsettled(world: &mut World, pool: usize, at: Option<usize>) {
-    world.disks.open.insert(pool, Open { at, older: false, settled: None });
+    world.disks.open.insert(pool, Open { at, older: false, two: false, settled: None });
 }
 
 /// A server's disk is lost, if the pool survives that: at once, or it will be put back as it is now.
@@ -115,8 +117,9 @@ pub fn put_back(world: &mut World, at: usize) {
     taken(world, at);
     world.servers[at].restore(&(files, checkpoints));
     let pool = world.side[at];
+    let two = world.pool(pool).len() < 3;
     if let Some(open) = world.disks.open.get_mut(&pool) {
-        open.older = true;
+        (open.older, open.two) = (true, two);
     }
     for other in world.pool(pool).into_iter().filter(|other| *other != at) {
         world.servers[other].clean_disk();
@@ -130,19 +133,20 @@ pub fn put_back(world: &mut World, at: usize) {
 /// Whether a server with an older disk has to wait: for all others, and for a leader of each of its groups.
 pub fn waits(world: &World, at: usize) -> bool {
     let pool = world.side[at];
-    let older = world.disks.open.get(&pool).is_some_and(|open| open.older && open.at == Some(at));
+    let Some(open) = world.disks.open.get(&pool).filter(|open| open.older && open.at == Some(at)) else { return false };
     let led = |group: &GroupId| leader(world, pool, *group).is_some();
-    let two = world.pool(pool).len() < 3;
-    older && !(others_are_well(world, at) && (two || world.groups().iter().all(led)))
+    !(others_are_well(world, at) && (open.two || world.groups().iter().all(led)))
 }
 
-/// All others of its pool run, and hear each other and it.
+/// All others of its pool run, and hear each other and it. Who has come and is not in the document of another yet is not to be heard by that:
+/// the document may need the server that waits.
 fn others_are_well(world: &World, at: usize) -> bool {
     let all = world.pool(world.side[at]);
     let others: Vec<usize> = all.iter().copied().filter(|other| *other != at).collect();
     let hear = |a: usize, b: usize| {
         let linked = world.mesh.end(a, b).is_some() && world.mesh.end(b, a).is_some();
-        a == b || (world.mesh.whole(a, b) && linked && !world.slow.contains_key(&(a, b)))
+        let close = world.mesh.whole(a, b) && linked && !world.slow.contains_key(&(a, b));
+        a == b || close || !world.members.know_each_other(a, b)
     };
     let with_it = others.iter().all(|other| world.mesh.whole(at, *other));
     with_it && others.iter().all(|a| world.servers[*a].runs() && others.iter().all(|b| hear(*a, *b)))
