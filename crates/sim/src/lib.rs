@@ -7,6 +7,7 @@ pub mod checks;
 pub mod clients;
 pub mod copies;
 pub mod faults;
+pub mod found;
 pub mod history;
 pub mod net;
 pub mod operators;

@@ -5,6 +5,7 @@
 //! Owns printing and exit codes. Wall-clock time is read here only, to state the speed.
 
 use pairline_sim::SOMETIMES;
+use pairline_sim::found;
 use pairline_sim::options::CrashAt;
 use pairline_sim::run::{self, Outcome};
 use pairline_sim::sweep::{self, Script};
@@ -26,20 +27,25 @@ fn main() -> ExitCode {
     let number = |at: usize, default: u64| args.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
     let good = match args.first().map(String::as_str) {
         // What `./test` runs, in two halves side by side.
-        Some("ci-pairs") => {
-            timed(|| seeds(1, number(1, 1_000), true) & crashes(false) & planted(PAIR_PLANTED, Kind::Pair, RANGES))
-        }
+        Some("ci-pairs") => timed(|| {
+            again(&PAIRS, found::PAIRS)
+                & sweep_seeds(&PAIRS, 1, number(1, 1_000), true)
+                & crashes(false)
+                & planted(PAIR_PLANTED, Kind::Pair, RANGES)
+        }),
         Some("ci-pools") => timed(|| {
-            pool(1, number(1, 350), true)
+            again(&POOLS, found::POOLS)
+                & again(&SITES, found::SITES)
+                & sweep_seeds(&POOLS, 1, number(1, 350), true)
                 & planted(POOL_PLANTED, Kind::Pool, 1)
-                & site(1, number(2, 170), true)
+                & sweep_seeds(&SITES, 1, number(2, 170), true)
                 & planted(SITE_PLANTED, Kind::Site, 1)
         }),
-        Some("seeds") => seeds(number(1, 1), number(2, 100), false),
+        Some("seeds") => sweep_seeds(&PAIRS, number(1, 1), number(2, 100), false),
         Some("replay") => replay(number(1, 1)),
-        Some("pool") => pool(number(1, 1), number(2, 100), false),
+        Some("pool") => sweep_seeds(&POOLS, number(1, 1), number(2, 100), false),
         Some("pool-replay") => pool_replay(number(1, 1)),
-        Some("site") => site(number(1, 1), number(2, 100), false),
+        Some("site") => sweep_seeds(&SITES, number(1, 1), number(2, 100), false),
         Some("site-replay") => site_replay(number(1, 1)),
         Some("crashes") => crashes(args.get(1).is_some_and(|word| word == "pairs")),
         Some("planted") => planted(number(1, PAIR_PLANTED), Kind::Any, RANGES),
@@ -84,9 +90,30 @@ struct Family {
     sometimes: &'static [&'static str],
 }
 
-fn seeds(from: u64, count: u64, all_conditions: bool) -> bool {
-    let family = Family { run: |seed| run::seed(seed, |_| {}), replay: "replay", sometimes: &SOMETIMES };
-    sweep_seeds(&family, from, count, all_conditions)
+/// Two pools of one server each.
+const PAIRS: Family = Family { run: |seed| run::seed(seed, |_| {}), replay: "replay", sometimes: &SOMETIMES };
+
+/// One pool of several servers.
+const POOLS: Family = Family {
+    run: |seed| pairline_sim::pool::seed(seed, |_| {}),
+    replay: "pool-replay",
+    sometimes: &pairline_sim::pool::SOMETIMES,
+};
+
+/// Two paired pools of several servers.
+const SITES: Family = Family {
+    run: |seed| pairline_sim::site::seed(seed, |_| {}),
+    replay: "site-replay",
+    sometimes: &pairline_sim::site::SOMETIMES,
+};
+
+/// Seeds that found something once.
+fn again(family: &Family, seeds: &[u64]) -> bool {
+    let outcomes = seeds.iter().map(|seed| (family.run)(*seed));
+    let failed =
+        outcomes.filter(|outcome| !outcome.clean()).map(|outcome| print_failure(&outcome, family.replay)).count();
+    println!("{} seeds that found something once: {} passed, {failed} failed", seeds.len(), seeds.len() - failed);
+    failed == 0
 }
 
 fn sweep_seeds(family: &Family, from: u64, count: u64, all_conditions: bool) -> bool {
@@ -152,28 +179,8 @@ fn verbose(options: &mut pairline_sim::pool::options::Options) {
     println!("{options:?}");
 }
 
-/// Seeds of one pool of several servers.
-fn pool(from: u64, count: u64, all_conditions: bool) -> bool {
-    let family = Family {
-        run: |seed| pairline_sim::pool::seed(seed, |_| {}),
-        replay: "pool-replay",
-        sometimes: &pairline_sim::pool::SOMETIMES,
-    };
-    sweep_seeds(&family, from, count, all_conditions)
-}
-
 fn pool_replay(seed: u64) -> bool {
     replayed(&pairline_sim::pool::seed(seed, verbose), "pool-replay")
-}
-
-/// Seeds of two paired pools of several servers.
-fn site(from: u64, count: u64, all_conditions: bool) -> bool {
-    let family = Family {
-        run: |seed| pairline_sim::site::seed(seed, |_| {}),
-        replay: "site-replay",
-        sometimes: &pairline_sim::site::SOMETIMES,
-    };
-    sweep_seeds(&family, from, count, all_conditions)
 }
 
 fn site_replay(seed: u64) -> bool {
