@@ -446,6 +446,19 @@ impl Runner {
         self.replaced.as_ref().map(|old| old.plan.id).or(self.procedure.plan.supersedes)
     }
 
+    /// Who ordered its end, and what that waits for; `None` unless it waits.
+    pub fn ending(&self) -> Option<String> {
+        let (by, _) = self.abort.as_ref().filter(|_| !self.is_over())?;
+        let what = match (&self.at, self.journal.is_some()) {
+            (At::Intent, _) => {
+                "whether its record was written is not known yet: whoever serves the management store has to say so"
+            }
+            (_, true) => "its end is being written to the management store",
+            (_, false) => "what was asked before has to be answered first",
+        };
+        Some(format!("{by} ordered its end; {what}"))
+    }
+
     /// Whether nothing more will happen.
     pub fn is_over(&self) -> bool {
         self.at == At::Over

@@ -170,7 +170,10 @@ fn abort_without_a_journal(abort_at: u32, answer: impl Fn(u32) -> Option<Journal
             Some(Action::WriteJournal { ticket, .. }) => {
                 tries += 1;
                 if tries == abort_at {
+                    assert_eq!(runner.ending(), None);
                     runner.handle(now(time), Event::AbortRequested { operator: "bob".to_owned() });
+                    let ending = runner.ending().unwrap();
+                    assert!(ending.starts_with("bob ordered its end") && ending.contains("record"), "{ending}");
                 }
                 if let Some(refusal) = answer(tries) {
                     runner.handle(now(time), Event::JournalWritten { ticket, result: Err(refusal) });

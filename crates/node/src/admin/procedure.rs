@@ -586,9 +586,9 @@ fn runs_elsewhere(core: &Core, plan: &Plan) -> String {
 
 fn view(core: &Core, procedure: &Procedure) -> ProcedureView {
     let plan = &procedure.plan;
-    let live = core.procedures.runner.as_ref().is_some_and(|r| r.procedure().plan.id == plan.id && !r.is_over());
+    let live = core.procedures.runner.as_ref().filter(|r| r.procedure().plan.id == plan.id && !r.is_over());
     let (state, stopped) = match &procedure.state {
-        ProcedureState::Running if live => ("running", None),
+        ProcedureState::Running if live.is_some() => ("running", live.and_then(Runner::ending)),
         // Another server of this pool runs it, or goes on with it in a moment.
         ProcedureState::Running if goes_on(core, plan.id) => ("running", None),
         // Only where it runs can be said that it does not.
