@@ -261,20 +261,28 @@ fn a_load_that_jumps_is_overload_before_what_stands_is_late() {
 }
 
 #[test]
-fn overload_that_comes_back_is_known_sooner() {
+fn overload_that_comes_back_is_known_sooner_while_about_as_much_comes() {
     let mut rate = Rate::new(OverloadPolicy::default());
-    let mut next = |from: u64, stands: bool| {
-        (from..from + 5_000).step_by(5).find_map(|ms| {
-            let waited = Waited { most: if stands { ms - from } else { 0 }, ..Waited::default() };
-            rate.waited(ms, waited).map(|change| (matches!(change, Change::Began { .. }), ms - from))
-        })
+    // For five seconds, every 5 ms so many requests; the change that comes of it, and when.
+    let mut next = |from: u64, stands: bool, each: u32| {
+        let mut changes = Vec::new();
+        for ms in (from..from + 5_000).step_by(5) {
+            (0..each).for_each(|_| _ = rate.offer(Class::Refresh, false, || false));
+            // It stands until that is known.
+            let most = if stands && changes.is_empty() { ms - from } else { 0 };
+            let change = rate.waited(ms, Waited { most, ..Waited::default() });
+            changes.extend(change.map(|change| (matches!(change, Change::Began { .. }), ms - from)));
+        }
+        changes
     };
-    assert_eq!(next(10_000, true), Some((true, 125)));
-    let over = next(10_125, false).unwrap();
-    assert!(!over.0 && over.1 <= 1_100, "a second without refusals: {over:?}");
-    assert_eq!(next(20_000, true), Some((true, 85)), "60 ms, from when it stood above the target");
-    assert!(!next(20_085, false).unwrap().0);
-    assert_eq!(next(60_000, true), Some((true, 125)));
+    assert_eq!(next(0, false, 50), []);
+    assert_eq!(next(5_000, true, 50)[0], (true, 125));
+    assert!(next(10_000, false, 20).iter().all(|(began, _)| !began));
+    assert_eq!(next(15_000, true, 20)[0], (true, 125), "less than half of what could be done");
+    assert!(next(20_000, false, 45).iter().all(|(began, _)| !began));
+    assert_eq!(next(25_000, true, 45)[0], (true, 85), "60 ms, from when it stood above the target");
+    assert!(next(30_000, false, 45).iter().all(|(began, _)| !began));
+    assert_eq!(next(90_000, true, 45)[0], (true, 125), "long ago");
 }
 
 #[test]
@@ -282,6 +290,14 @@ fn what_waited_once_and_was_done_soon_is_no_overload() {
     // All waited for a moment's standstill; it is done within 80 ms.
     let pause = |ms: u64| Waited { calls: if (1_000..1_080).contains(&ms) { 200 } else { 2 }, ..Waited::default() };
     assert_eq!(declared((0..3_000).step_by(5).map(|ms| (ms, pause(ms)))), None);
+    // What came in 150 ms is done at twice the speed at which it comes: the oldest has waited less from look to look.
+    let drains = |ms: u64| Waited { calls: (150 + 500_u64).saturating_sub(ms / 2).min(150), ..Waited::default() };
+    assert_eq!(declared((1_000..3_000).step_by(5).map(|ms| (ms, drains(ms)))), None);
+    // But a queue that goes down and never is done does count.
+    let stays = |ms: u64| Waited { calls: drains(ms).calls.max(40), ..Waited::default() };
+    assert!(
+        declared((1_000..3_000).step_by(5).map(|ms| (ms, stays(ms)))).is_some_and(|ms| (1_500..1_600).contains(&ms))
+    );
     // Long turns, each of which takes all that there is.
     let turns = |ms: u64| (ms, Waited { calls: if ms.is_multiple_of(120) { 29 } else { 15 }, ..Waited::default() });
     assert_eq!(declared((0..3_000).step_by(30).map(turns)), None);

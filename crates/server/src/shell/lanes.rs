@@ -24,7 +24,10 @@ pub const LANES: usize = Lane::ALL.len();
 /// Datagrams that may wait in a lane: so many as are refused in well below a second, if it comes to that. Of calls fewer: while they stand they
 /// are taken from both ends, and with two thousand those in the middle stood for more than the 500 ms after which their repetition
 /// (T1 of RFC 3261) was the youngest, and let in.
-const DATAGRAMS: [usize; LANES] = [1 << 14, 1 << 9, 1 << 14, 1 << 10];
+const DATAGRAMS: [usize; LANES] = [1 << 14, 1 << 9, 1 << 14, 1 << 14];
+/// Datagrams of the last lane that are taken at once. The node takes one such batch in a turn: it has the time that the others leave, and
+/// they are looked at again a few milliseconds later.
+const FEW: usize = 16;
 /// Bytes of datagrams that may wait in all lanes.
 const BYTES: usize = 40 * 1024 * 1024;
 /// How long registrations, messages and the like may wait before that counts: well below the 500 ms after which they are repeated
@@ -149,9 +152,9 @@ pub fn lanes() -> (LanesIn, LanesOut) {
 }
 
 impl LanesIn {
-    /// Datagrams that wait.
+    /// Datagrams that wait; without those of the last lane, which have time.
     pub fn waiting(&self) -> usize {
-        self.load.datagrams.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.load.datagrams[..Lane::Again as usize].iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// What becomes of a datagram; `again` says whether it repeats one that was let fall, and is asked of what may be.
@@ -177,9 +180,12 @@ impl LanesIn {
     /// [`Ended`].
     pub fn put(&self, sorted: Sorted) -> Result<Sorted, Ended> {
         let (now, mut left) = (Instant::now(), Sorted::default());
-        for (lane, part) in Lane::ALL.into_iter().zip(sorted) {
-            if !part.is_empty() {
-                left[lane as usize] = self.put_into(lane, now, part)?;
+        for (lane, mut part) in Lane::ALL.into_iter().zip(sorted) {
+            let most = if lane == Lane::Again { FEW } else { usize::MAX };
+            while !part.is_empty() {
+                let rest = part.split_off(part.len().min(most));
+                left[lane as usize].extend(self.put_into(lane, now, part)?);
+                part = rest;
             }
         }
         Ok(left)
@@ -214,10 +220,10 @@ impl Load {
 }
 
 impl LanesOut {
-    /// Batches that wait.
+    /// Batches that wait; without those of the last lane, which have time.
     pub fn waiting(&self) -> usize {
-        let queued: usize = self.lanes.iter().map(channel::Receiver::len).sum();
-        queued + self.first.iter().map(VecDeque::len).sum::<usize>()
+        let queued: usize = self.lanes[..Lane::Again as usize].iter().map(channel::Receiver::len).sum();
+        queued + self.first[..Lane::Again as usize].iter().map(VecDeque::len).sum::<usize>()
     }
 
     /// From now on these shares of each class are let through.
@@ -390,6 +396,12 @@ mod tests {
         }
         assert_eq!(place("INVITE sip:b@x SIP/2.0|To: <sip:b@x>||"), Place::In(Lane::Calls));
         assert_eq!(place("BYE sip:b@x SIP/2.0|To: <sip:b@x>;tag=1||"), Place::In(Lane::Ongoing));
+        let many = vec![datagram("MESSAGE sip:b@x SIP/2.0||"); FEW * 2 + 1];
+        let mut sorted = Sorted::default();
+        sorted[Lane::Again as usize] = many;
+        assert!(sending.put(sorted).unwrap().iter().all(Vec::is_empty));
+        let mut next = || lanes.take(Lane::Again, Instant::now()).map(|(_, batch)| batch.len());
+        assert_eq!([next(), next(), next(), next()], [Some(FEW), Some(FEW), Some(1), None], "a few at once");
         let mut shares = [WHOLE; Class::ALL.len()];
         shares[Class::Again as usize] = 0;
         lanes.set_shares(&shares);

@@ -50,12 +50,15 @@ enum Kind {
 const ONGOING: Duration = Duration::from_millis(12);
 /// In which order, and how long, each other kind has the node in a turn while more of it waits; then the next kind has it. None starves
 /// another, and a call waits for two or three such shares, however much registers meanwhile.
-const SHARES: [(Kind, Duration); 4] = [
+const SHARES: [(Kind, Duration); 3] = [
     (Kind::Streams, Duration::from_micros(1_000)),
     (Kind::Datagrams(Lane::Calls), Duration::from_micros(3_500)),
     (Kind::Datagrams(Lane::Rest), Duration::from_micros(1_500)),
-    (Kind::Datagrams(Lane::Again), Duration::from_micros(500)),
 ];
+
+/// What repeats what was let fall is taken one small batch at a time; while there is anything else, not before so many times as long as the last
+/// took have gone by: at full load of the machine what comes for the first time waits for more than the node, and is refused for it.
+const BETWEEN: u32 = 2;
 
 /// The node with everything around it, on its thread.
 pub struct NodeLoop {
@@ -78,6 +81,8 @@ pub struct NodeLoop {
     rhythm: Rhythm,
     /// Until when clients wait for their turn.
     waits: Option<Instant>,
+    /// When the next batch of what repeats what was let fall is due.
+    again: Instant,
     /// The last append when clients last had their turn.
     appended: u64,
 }
@@ -108,6 +113,7 @@ impl NodeLoop {
             pace: Pace::new(Instant::now()),
             rhythm: Rhythm::new(Instant::now()),
             waits: None,
+            again: Instant::now(),
             appended: 0,
         }
     }
@@ -227,7 +233,7 @@ impl NodeLoop {
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
-        let Some(waited) = self.waited(began) else { return Ok(false) };
+        let Some(waited) = self.waited(began) else { return self.repetitions(0) };
         let wrote = appended > std::mem::replace(&mut self.appended, appended);
         self.together.push(Input::Waited(waited));
         self.age = (0, false);
@@ -250,6 +256,29 @@ impl NodeLoop {
         }
         self.pace.turn(began, messages, wrote);
         self.handle_together()?;
+        self.repetitions(messages)?;
+        Ok(true)
+    }
+
+    /// Handles a batch of what repeats what was let fall, if it is time for one; so many others have been handled before it.
+    fn repetitions(&mut self, others: usize) -> Result<bool, String> {
+        if self.outlet.oldest(Lane::Again).is_none() {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        if began < self.again {
+            self.waits = Some(self.waits.map_or(self.again, |at| at.min(self.again)));
+            return Ok(false);
+        }
+        if others == 0 {
+            self.together.push(Input::Waited(Waited::default()));
+        }
+        self.gather(Kind::Datagrams(Lane::Again));
+        self.age = (0, false);
+        self.together.push(Input::Age { ms: 0, again: false });
+        self.handle_together()?;
+        let now = Instant::now();
+        self.again = if others == 0 { now } else { now + (now - began) * BETWEEN };
         Ok(true)
     }
 
@@ -268,16 +297,16 @@ impl NodeLoop {
         Ok(messages)
     }
 
-    /// How long clients' messages have waited beyond what their kind may; `None` if none waits. What repeats what was let fall has time.
+    /// How long clients' messages have waited beyond what their kind may; `None` if none waits. What repeats what was let fall has time, and
+    /// does not count.
     fn waited(&mut self, now: Instant) -> Option<Waited> {
         let outlet = &mut self.outlet;
         let since = |came: Instant| in_ms(now.saturating_duration_since(came));
         let patience = in_ms(Lane::Rest.patience());
         let rest = outlet.oldest(Lane::Rest).map(|came| since(came).saturating_sub(patience));
-        let again = outlet.oldest(Lane::Again).map(|_| 0);
         let calls = outlet.oldest(Lane::Calls).map_or(0, since);
         let others = [outlet.oldest(Lane::Ongoing), outlet.youngest(Lane::Calls), outlet.oldest_stream()];
-        let most = others.into_iter().flatten().map(since).chain(rest).chain(again).max()?;
+        let most = others.into_iter().flatten().map(since).chain(rest).max()?;
         Some(Waited { most, calls, rest: rest.unwrap_or_default() })
     }
 
@@ -304,6 +333,10 @@ impl NodeLoop {
             }
             messages += batch.len();
             self.together.extend(batch);
+            // One batch at a time, see `repetitions`.
+            if kind == Kind::Datagrams(Lane::Again) {
+                break;
+            }
         }
         messages
     }

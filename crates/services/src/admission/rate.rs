@@ -18,9 +18,15 @@ const WINDOW: i64 = WINDOW_MS as i64;
 /// is enough.
 const BEGIN: (u32, Millis) = (2, 3);
 /// For so many times the target a queue may stand: what waited for a moment's standstill has been done by then, unless there is too much. And
-/// for so many where there was overload until less than so long ago: a load at the edge of what can be done comes and goes.
+/// for so many where there was overload until less than so long ago, and still comes so much of what can be done, in per cent: a load
+/// at the edge of it comes and goes.
 const STANDING: Millis = 5;
-const STANDING_AGAIN: (Millis, Millis) = (3, 30_000);
+const STANDING_AGAIN: (Millis, Millis, u64) = (3, 30_000, 45);
+/// Windows over which what comes is averaged, roughly.
+const LOAD: u64 = 8;
+/// A queue that goes down is no overload for so long, in milliseconds: something stood still (a disk, another program), and what came meanwhile is
+/// being done.
+const GOES_DOWN: Millis = 500;
 /// Windows without refusal until it is over.
 const END: u32 = 10;
 /// Windows after the rate was lowered until it may be lowered again: what was let in before has to be done first.
@@ -129,8 +135,8 @@ pub struct Rate {
     last: Window,
     /// A class that was refused in this window: none below it is admitted for the rest of it.
     refused_class: usize,
-    /// Since when the queue has stood, and when it was last looked at.
-    standing: Option<Millis>,
+    /// Since when the queue has stood, and the longest wait in it; and when it was last looked at.
+    standing: Option<(Millis, Millis)>,
     looked: Millis,
     /// Windows in a row with a standing queue, and without refusals.
     busy: u32,
@@ -145,6 +151,8 @@ pub struct Rate {
     capacity: u64,
     /// The most units a second that were admitted in any window, forgotten slowly: what it could do lately.
     most: u64,
+    /// Units a second that were offered, averaged.
+    load: u64,
     /// Windows in a row without a queue while there is overload.
     calm: u32,
     window_began: Millis,
@@ -181,6 +189,7 @@ impl Rate {
             backlog: 0,
             capacity: 0,
             most: 0,
+            load: 0,
             calm: 0,
             window_began: 0,
             patience: 0,
@@ -241,18 +250,25 @@ impl Rate {
     /// between.
     fn stands(&mut self, now: Millis, ms: Millis) {
         let since_before = now.saturating_sub(ms) <= std::mem::replace(&mut self.looked, now);
-        let before = self.standing.filter(|_| since_before);
-        self.standing = (ms > Millis::from(self.policy.target_delay_ms)).then(|| before.unwrap_or(now));
+        let (since, longest) = self.standing.filter(|_| since_before).unwrap_or((now, ms));
+        self.standing = (ms > Millis::from(self.policy.target_delay_ms)).then(|| (since, longest.max(ms)));
+    }
+
+    /// Whether the queue that stands goes down, by the wait in it now.
+    fn goes_down(&self, now: Millis, ms: Millis) -> bool {
+        let (since, longest) = self.standing.unwrap_or((now, 0));
+        ms * 8 < longest * 7 && now.saturating_sub(since) < GOES_DOWN
     }
 
     /// Overload that is plain before its window is over: a load that jumps to a multiple of what can be done makes all wait for longer than
     /// callers bear in less than a window.
     fn begins_at_once(&mut self, now: Millis, waited: Millis) -> Option<Change> {
-        let stood = now.saturating_sub(self.standing?);
-        let (times, recently) = STANDING_AGAIN;
-        let again = self.ended.is_some_and(|ended| now.saturating_sub(ended) < recently);
+        let stood = now.saturating_sub(self.standing?.0);
+        let (times, recently, percent) = STANDING_AGAIN;
+        let recent = self.ended.is_some_and(|ended| now.saturating_sub(ended) < recently);
+        let again = recent && self.load * 100 >= self.capacity * percent;
         let may = Millis::from(self.policy.target_delay_ms) * if again { times } else { STANDING };
-        if self.is_overloaded() || !self.policy.enabled || stood < may {
+        if self.is_overloaded() || !self.policy.enabled || stood < may || self.goes_down(now, waited) {
             return None;
         }
         let change = self.close(now);
@@ -301,7 +317,7 @@ impl Rate {
         self.measure(now, wait * 2 > target);
         self.ask_to_hold_back();
         let Some(since) = self.overloaded_since else {
-            let begins = self.busy >= BEGIN.0 || wait > target * BEGIN.1;
+            let begins = (self.busy >= BEGIN.0 || wait > target * BEGIN.1) && !self.goes_down(now, self.last.latest);
             return (begins && self.policy.enabled).then(|| self.begin(now, wait));
         };
         self.patience = self.patience.saturating_sub(1);
@@ -351,6 +367,8 @@ impl Rate {
         // What is let in at once in a window that ended early is no rate.
         let done = self.last.admitted_in_all() * 1_000 / ms.max(WINDOW_MS / 2);
         self.most = done.max(self.most - self.most / MEMORY);
+        let offered: u64 = self.last.offered.iter().map(|units| u64::from(*units)).sum();
+        self.load = (self.load * (LOAD - 1) + offered * 1_000 / ms.max(WINDOW_MS / 2)) / LOAD;
         if standing {
             self.capacity = if self.capacity == 0 { done } else { (self.capacity * 3 + done) / 4 };
         }
