@@ -318,6 +318,20 @@ fn what_repeats_what_was_let_fall_has_what_is_left() {
 }
 
 #[test]
+fn a_flood_of_what_comes_once_does_not_keep_out_who_repeats() {
+    let mut rate = Rate::new(OverloadPolicy { max_rate: 1_000, ..OverloadPolicy::default() });
+    let (mut flood, mut again) = (0, 0);
+    for ms in (0..4_000).step_by(10) {
+        rate.pass(ms);
+        // Ten times the rate, each of it new; and a few who were let fall, after all that.
+        flood += (0..100).filter(|_| rate.offer(Class::Refresh, false, || false)).count();
+        again += (0..2).filter(|_| rate.offer(Class::Again, false, || false)).count();
+    }
+    assert!((180..260).contains(&again), "a tenth of the rate, two units each: {again}");
+    assert!((3_300..4_100).contains(&flood), "the rest: {flood}");
+}
+
+#[test]
 fn calls_keep_their_share_when_refreshes_alone_are_too_much() {
     let avalanche: &[(Class, u64)] = &[(Class::Refresh, 30_000), (Class::Invite, 600), (Class::Message, 4_000)];
     let mut model = Model::new(OverloadPolicy::default(), 5);

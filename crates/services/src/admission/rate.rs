@@ -41,8 +41,10 @@ const CLASSES: usize = Class::ALL.len();
 const DIALOGS: (u64, u64) = (100, 4);
 /// Most that what is never refused may owe, in bursts: for so long nothing else is taken.
 const DEBT: i64 = 4;
-/// Per cent of the rate that are new calls' own: however much registers, so many calls are taken.
-const CALLS_PERCENT: i64 = 40;
+/// Classes that have so many per cent of the rate as their own. New calls: however much registers, so many are taken. What repeats what was
+/// let fall: else who was let fall once would never be served while too much comes, and a flood of requests that come once, as of somebody
+/// who means harm, would keep out all clients that repeat theirs, as clients do.
+const OWN: [(Class, i64); 2] = [(Class::Invite, 40), (Class::Again, 10)];
 /// A call that waited for so many times the target is refused while there is overload: it would take longer than callers bear, and
 /// those that came after it can still be in time.
 const LATE: Millis = 2;
@@ -86,8 +88,8 @@ struct Window {
     offered: [u32; CLASSES],
     /// Units that were admitted, by class.
     admitted: [u32; CLASSES],
-    /// Units that were admitted of what is new calls' own.
-    own: u32,
+    /// Units that were admitted of what is some classes' own, as [`OWN`].
+    own: [u32; OWN.len()],
     /// Units that were refused.
     refused: u32,
     /// Requests that were admitted, and refused, by class.
@@ -127,8 +129,8 @@ pub struct Rate {
     tokens: i64,
     /// Thousandths of an emergency call.
     emergency: i64,
-    /// Thousandths of a unit that are new calls' own.
-    calls: i64,
+    /// Thousandths of a unit that are some classes' own, as [`OWN`].
+    own: [i64; OWN.len()],
     filled_at: Millis,
     window_ends: Millis,
     now: Window,
@@ -173,7 +175,7 @@ impl Rate {
             rate,
             tokens: 0,
             emergency: 0,
-            calls: 0,
+            own: [0; OWN.len()],
             filled_at: 0,
             window_ends: 0,
             now: Window::default(),
@@ -199,7 +201,7 @@ impl Rate {
         };
         new.tokens = new.burst();
         new.emergency = new.emergency_burst();
-        new.calls = new.calls_burst();
+        new.own = new.own_burst();
         new
     }
 
@@ -211,7 +213,7 @@ impl Rate {
         self.rate = self.rate.clamp(policy.min_rate, policy.max_rate);
         self.policy = policy;
         self.tokens = self.tokens.min(self.burst());
-        self.calls = self.calls.min(self.calls_burst());
+        self.keep_own(self.own_burst());
     }
 
     /// The policy.
@@ -226,8 +228,13 @@ impl Rate {
         short.max(i64::from(self.policy.min_rate) * 500)
     }
 
-    fn calls_burst(&self) -> i64 {
-        self.burst() * CALLS_PERCENT / 100
+    fn own_burst(&self) -> [i64; OWN.len()] {
+        OWN.map(|(_, percent)| self.burst() * percent / 100)
+    }
+
+    /// Nobody has more of their own than that.
+    fn keep_own(&mut self, most: [i64; OWN.len()]) {
+        self.own.iter_mut().zip(most).for_each(|(tokens, most)| *tokens = (*tokens).min(most));
     }
 
     fn emergency_burst(&self) -> i64 {
@@ -284,8 +291,9 @@ impl Rate {
             self.tokens = (self.tokens + i64::from(self.rate) * ms).min(self.burst());
             let emergency = self.emergency + i64::from(self.policy.emergency_per_s) * ms;
             self.emergency = emergency.min(self.emergency_burst());
-            let calls = self.calls + i64::from(self.rate) * ms * CALLS_PERCENT / 100;
-            self.calls = calls.min(self.calls_burst());
+            let rate = i64::from(self.rate);
+            self.own.iter_mut().zip(OWN).for_each(|(tokens, (_, percent))| *tokens += rate * ms * percent / 100);
+            self.keep_own(self.own_burst());
         }
         if now < self.window_ends {
             return None;
@@ -356,7 +364,7 @@ impl Rate {
         self.rate = self.rate.clamp(self.policy.min_rate, self.policy.max_rate);
         // What waits already is more than enough.
         self.tokens = self.tokens.min(0);
-        self.calls = self.calls.min(0);
+        self.keep_own([0; OWN.len()]);
         Change::Began { waited, rate: self.rate }
     }
 
@@ -434,13 +442,21 @@ impl Rate {
                 let most = DIALOGS.0 + u64::from(self.rate) * DIALOGS.1 * WINDOW_MS / 1_000;
                 u64::from(self.now.admitted[index]) < most
             }
-            Class::Invite if self.calls >= i64::from(units) * 1_000 => {
-                self.calls -= i64::from(units) * 1_000;
-                self.now.own = self.now.own.saturating_add(units);
-                true
-            }
+            _ if self.takes_own(class) => true,
             _ => index <= self.refused_class && self.tokens >= self.floor(index) + i64::from(units) * 1_000,
         }
+    }
+
+    /// Takes a request's units of what is its class's own, if there is as much.
+    fn takes_own(&mut self, class: Class) -> bool {
+        let Some(at) = OWN.iter().position(|(own, _)| *own == class) else { return false };
+        let units = class.weight();
+        let takes = self.own[at] >= i64::from(units) * 1_000;
+        if takes {
+            self.own[at] -= i64::from(units) * 1_000;
+            self.now.own[at] = self.now.own[at].saturating_add(units);
+        }
+        takes
     }
 
     /// Whether a call that waited for so long is refused for that alone.
@@ -449,15 +465,16 @@ impl Rate {
     }
 
     /// Down to how many tokens a class may go: it leaves to those above it what these are expected to bring within the target
-    /// delay, and takes back what went lately to those below it, which happened to stand before it in the queue: not from calls what
-    /// is their own.
+    /// delay, and takes back what went lately to those below it, which happened to stand before it in the queue: not what is their own.
     fn floor(&self, index: usize) -> i64 {
         let sum = |units: &[u32]| units.iter().map(|units| i64::from(*units)).sum::<i64>();
         let above = sum(&self.last.offered[..index]).max(sum(&self.now.offered[..index]));
         let expected = above * i64::from(self.policy.target_delay_ms) * 1_000 / WINDOW;
         let mut below = sum(&self.last.admitted[index + 1..]) + sum(&self.now.admitted[index + 1..]);
-        if index < Class::Invite as usize {
-            below -= i64::from(self.last.own) + i64::from(self.now.own);
+        for (at, (class, _)) in OWN.into_iter().enumerate() {
+            if index < class as usize {
+                below -= i64::from(self.last.own[at]) + i64::from(self.now.own[at]);
+            }
         }
         expected.min(self.burst() * 9 / 10) - below * 1_000
     }

@@ -56,6 +56,8 @@ impl Sieve {
             let (admitted, refused, share) = (admitted[class], refused[class], u32::from(self.shares[class]));
             let answered = refused.min(answers);
             answers -= answered;
+            // What repeats what was let fall does not stand with the others.
+            let stands = stands && class != Class::Again as usize;
             let next = if overloaded && stands && admitted + refused > 0 {
                 share - share / 8
             } else if refused == 0 || !overloaded {
