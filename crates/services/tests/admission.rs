@@ -254,41 +254,16 @@ fn a_load_that_jumps_is_overload_before_what_stands_is_late() {
     // From 1 s on more calls come than can be taken: the oldest stands ever longer, the youngest has just come.
     let calls = |ms: u64| Waited { most: 1, calls: ms.saturating_sub(1_000), rest: 0 };
     let at = declared((0..2_000).step_by(5).map(|ms| (ms, calls(ms)))).unwrap();
-    assert!((1_120..1_140).contains(&at), "{at}");
+    assert!((1_080..1_100).contains(&at), "{at}");
     // The same of what is going on.
     let most = |ms: u64| Waited { most: ms.saturating_sub(1_000), ..Waited::default() };
     assert_eq!(declared((0..2_000).step_by(5).map(|ms| (ms, most(ms)))), Some(at));
 }
 
 #[test]
-fn overload_that_comes_back_is_known_sooner_while_about_as_much_comes() {
-    let mut rate = Rate::new(OverloadPolicy::default());
-    // For five seconds, every 5 ms so many requests; the change that comes of it, and when.
-    let mut next = |from: u64, stands: bool, each: u32| {
-        let mut changes = Vec::new();
-        for ms in (from..from + 5_000).step_by(5) {
-            (0..each).for_each(|_| _ = rate.offer(Class::Refresh, false, || false));
-            // It stands until that is known.
-            let most = if stands && changes.is_empty() { ms - from } else { 0 };
-            let change = rate.waited(ms, Waited { most, ..Waited::default() });
-            changes.extend(change.map(|change| (matches!(change, Change::Began { .. }), ms - from)));
-        }
-        changes
-    };
-    assert_eq!(next(0, false, 50), []);
-    assert_eq!(next(5_000, true, 50)[0], (true, 125));
-    assert!(next(10_000, false, 20).iter().all(|(began, _)| !began));
-    assert_eq!(next(15_000, true, 20)[0], (true, 125), "less than half of what could be done");
-    assert!(next(20_000, false, 45).iter().all(|(began, _)| !began));
-    assert_eq!(next(25_000, true, 45)[0], (true, 85), "60 ms, from when it stood above the target");
-    assert!(next(30_000, false, 45).iter().all(|(began, _)| !began));
-    assert_eq!(next(90_000, true, 45)[0], (true, 125), "long ago");
-}
-
-#[test]
 fn what_waited_once_and_was_done_soon_is_no_overload() {
-    // All waited for a moment's standstill; it is done within 80 ms.
-    let pause = |ms: u64| Waited { calls: if (1_000..1_080).contains(&ms) { 200 } else { 2 }, ..Waited::default() };
+    // All waited for a moment's standstill; it is done within 50 ms.
+    let pause = |ms: u64| Waited { calls: if (1_000..1_050).contains(&ms) { 200 } else { 2 }, ..Waited::default() };
     assert_eq!(declared((0..3_000).step_by(5).map(|ms| (ms, pause(ms)))), None);
     // What came in 150 ms is done at twice the speed at which it comes: the oldest has waited less from look to look.
     let drains = |ms: u64| Waited { calls: (150 + 500_u64).saturating_sub(ms / 2).min(150), ..Waited::default() };

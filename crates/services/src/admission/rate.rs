@@ -17,13 +17,8 @@ const WINDOW: i64 = WINDOW_MS as i64;
 /// Windows with a standing queue until overload is declared: one may be a single long turn. And so many times the target, at which one
 /// is enough.
 const BEGIN: (u32, Millis) = (2, 3);
-/// For so many times the target a queue may stand: what waited for a moment's standstill has been done by then, unless there is too much. And
-/// for so many where there was overload until less than so long ago, and still comes so much of what can be done, in per cent: a load
-/// at the edge of it comes and goes.
-const STANDING: Millis = 5;
-const STANDING_AGAIN: (Millis, Millis, u64) = (3, 30_000, 45);
-/// Windows over which what comes is averaged, roughly.
-const LOAD: u64 = 8;
+/// For so many times the target a queue may stand that does not go down.
+const STANDING: Millis = 3;
 /// A queue that goes down is no overload for so long, in milliseconds: something stood still (a disk, another program), and what came meanwhile is
 /// being done.
 const GOES_DOWN: Millis = 500;
@@ -144,8 +139,6 @@ pub struct Rate {
     busy: u32,
     quiet: u32,
     overloaded_since: Option<Millis>,
-    /// When the last overload was over.
-    ended: Option<Millis>,
     refused_before: u64,
     /// Units refused in the last second or so.
     backlog: u64,
@@ -153,8 +146,6 @@ pub struct Rate {
     capacity: u64,
     /// The most units a second that were admitted in any window, forgotten slowly: what it could do lately.
     most: u64,
-    /// Units a second that were offered, averaged.
-    load: u64,
     /// Windows in a row without a queue while there is overload.
     calm: u32,
     window_began: Millis,
@@ -186,12 +177,10 @@ impl Rate {
             busy: 0,
             quiet: 0,
             overloaded_since: None,
-            ended: None,
             refused_before: 0,
             backlog: 0,
             capacity: 0,
             most: 0,
-            load: 0,
             calm: 0,
             window_began: 0,
             patience: 0,
@@ -271,10 +260,7 @@ impl Rate {
     /// callers bear in less than a window.
     fn begins_at_once(&mut self, now: Millis, waited: Millis) -> Option<Change> {
         let stood = now.saturating_sub(self.standing?.0);
-        let (times, recently, percent) = STANDING_AGAIN;
-        let recent = self.ended.is_some_and(|ended| now.saturating_sub(ended) < recently);
-        let again = recent && self.load * 100 >= self.capacity * percent;
-        let may = Millis::from(self.policy.target_delay_ms) * if again { times } else { STANDING };
+        let may = Millis::from(self.policy.target_delay_ms) * STANDING;
         if self.is_overloaded() || !self.policy.enabled || stood < may || self.goes_down(now, waited) {
             return None;
         }
@@ -312,7 +298,10 @@ impl Rate {
     fn close(&mut self, now: Millis) -> Option<Change> {
         let before = std::mem::replace(&mut self.last, std::mem::take(&mut self.now));
         self.refused_class = CLASSES;
-        let scaled: u64 = (0..CLASSES).map(|class| self.sieve.scaled(class, self.last.counts[1][class])).sum();
+        let units = |class: Class| {
+            self.sieve.scaled(class as usize, self.last.counts[1][class as usize]) * u64::from(class.weight())
+        };
+        let scaled: u64 = Class::ALL.into_iter().map(units).sum();
         self.backlog = self.backlog - self.backlog / 10 + scaled.max(u64::from(self.last.refused));
         let [admitted, refused] = &self.last.counts;
         let rate = u64::from(self.rate) * WINDOW_MS / 1_000;
@@ -345,7 +334,6 @@ impl Rate {
             return None;
         }
         self.overloaded_since = None;
-        self.ended = Some(now);
         self.rate = self.policy.max_rate;
         self.backlog = 0;
         let refused = self.refused_in_all() - self.refused_before;
@@ -375,8 +363,6 @@ impl Rate {
         // What is let in at once in a window that ended early is no rate.
         let done = self.last.admitted_in_all() * 1_000 / ms.max(WINDOW_MS / 2);
         self.most = done.max(self.most - self.most / MEMORY);
-        let offered: u64 = self.last.offered.iter().map(|units| u64::from(*units)).sum();
-        self.load = (self.load * (LOAD - 1) + offered * 1_000 / ms.max(WINDOW_MS / 2)) / LOAD;
         if standing {
             self.capacity = if self.capacity == 0 { done } else { (self.capacity * 3 + done) / 4 };
         }
