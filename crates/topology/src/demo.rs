@@ -6,7 +6,7 @@ use crate::model::{
     Advertise, BackEndMethod, DEFAULT_ROUTING_GROUPS, Deployment, Edition, Listener, Pairing, Platform, Pool, Server,
     ServerRole, Site, Topology, Transport,
 };
-use crate::policy::{Algorithm, AuthPolicy, AuthRule, Policies, RegistrationPolicy, ResiliencePolicy};
+use crate::policy::{Algorithm, AuthPolicy, AuthRule, Policies, ProcedurePolicy, RegistrationPolicy, ResiliencePolicy};
 use pairline_group::{PoolId, ServerId};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -153,6 +153,8 @@ fn policies() -> Policies {
             detection_ms: 2_000,
             failback_ms: 2_000,
         },
+        // The disk is that of whoever tries it out: mostly full, and all that is asked is that there is room at all.
+        procedure: ProcedurePolicy { min_free_disk_percent: 1, ..ProcedurePolicy::default() },
         authentication: AuthPolicy { rule: MD5_ONLY.iter().map(md5).collect(), ..AuthPolicy::default() },
         ..Policies::default()
     }
