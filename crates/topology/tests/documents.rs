@@ -235,6 +235,7 @@ fn stored_values_are_frozen() {
     // The sample is of the day on which it was frozen; defaults have moved since.
     let mut demo = demo_topology();
     demo.policies.limits.transactions_per_server = 200_000;
+    demo.policies.procedure.min_free_disk_percent = 10;
     demo.policies.authentication.rule.truncate(4);
     demo.server.iter_mut().for_each(|server| server.listener.truncate(2));
     golden("topology.v1", &encode_topology(&demo));

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 fn with_peers() -> Topology {
     let mut t = demo_topology();
     t.policies.limits.transactions_per_server = 200_000;
+    t.policies.procedure.min_free_disk_percent = 10;
     t.policies.authentication.rule.truncate(4);
     t.server.iter_mut().for_each(|server| server.listener.truncate(2));
     t.policies.proxy.redirects = Redirects::Follow;
