@@ -13,6 +13,7 @@ mod lease;
 mod log;
 pub(crate) mod members;
 mod message;
+mod proof;
 mod survivor;
 mod witness;
 
@@ -399,6 +400,7 @@ impl Consensus {
         let committed = (log.committed, log.term(log.committed).unwrap_or_default());
         let (replica, term, last) = (self.replica, self.node.raft.term, log.last_index());
         check::check(&Standing { replica, term, last, committed }, &message)?;
+        self.prove(&mut message)?;
         if !self.faults.witness_leads {
             check::of_witnesses(replica, &message)?;
         }
@@ -412,9 +414,9 @@ impl Consensus {
         let mut note = None;
         match &message.body {
             ReplicaBody::Heartbeat { context, .. } if message.term >= term => {
-                let (asked, said) = lease::said(context);
-                let asked = asked.filter(|asked| (self.started..=now).contains(asked));
-                note = Some(Heard { asked, note: context.slice_ref(said) });
+                let said = lease::said(context);
+                let asked = said.told.filter(|asked| (self.started..=now).contains(asked));
+                note = Some(Heard { asked, note: context.slice_ref(said.note) });
                 self.promise(message.term);
             }
             ReplicaBody::Append { .. } if message.term >= term => self.promise(message.term),
@@ -592,12 +594,13 @@ impl Consensus {
             members::is_witness(message.to) && matches!(message.body, ReplicaBody::Append { .. })
         };
         for mut message in messages.filter(|message| !apart(message)) {
-            if let ReplicaBody::Heartbeat { context, .. } = &mut message.body {
+            if let ReplicaBody::Heartbeat { commit, context } = &mut message.body {
                 // The note is older than this heartbeat, by as much as the other clock has gone on since.
                 let (since, note) = &self.note;
                 let age = self.now.saturating_sub(*since);
                 let told = self.lease.told(self.now, message.to).map(|told| told.saturating_sub(age));
-                *context = lease::context(self.now, told, note).into();
+                let term = self.node.raft.raft_log.term(*commit).unwrap_or_default();
+                *context = lease::context(self.now, lease::Said { told, term: Some(term), note }).into();
             }
             self.outbox.push(message);
         }

@@ -160,6 +160,8 @@ pub(crate) struct Instance {
     unsure_fence: Option<Option<Fence>>,
     /// Highest epoch ever heard of.
     pub(crate) heard: Epoch,
+    /// While another leads: the epoch that the partner's leader says its copy to be in, if this copy's is older.
+    pub(crate) told_of: Epoch,
     /// Entries of stored divergent tails that wait for a decision.
     pub(crate) tail: u64,
     /// Whether this process wrote an entry of its own since it started.
@@ -277,6 +279,7 @@ impl Instance {
             fence: None,
             unsure_fence: None,
             heard: Epoch::default(),
+            told_of: Epoch::default(),
             tail: 0,
             appended: false,
             stopped: None,
@@ -427,7 +430,7 @@ impl Instance {
 
     /// Proposes an item; who waited for it comes back if consensus cannot take it now.
     fn offer(&mut self, item: Item, waiters: Vec<(Ticket, Wait)>) -> Result<(), Vec<(Ticket, Wait)>> {
-        debug_assert!(self.gathered.is_none(), "what was gathered goes first");
+        assert!(self.gathered.is_none(), "what was gathered goes first");
         let payload = codec::encode_item(&item);
         let Some(index) = self.consensus.propose(&payload) else {
             return Err(waiters);
@@ -587,7 +590,8 @@ impl Instance {
             return;
         }
         // A partner that is known to have more is heard before anybody's word.
-        let behind = (cx.link.is_some() && self.sink.pulling.is_some()) || self.heard > self.state.epoch();
+        let newer = self.heard.max(self.told_of) > self.state.epoch();
+        let behind = (cx.link.is_some() && self.sink.pulling.is_some()) || newer;
         if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed && !behind {
             self.confirmed = true;
             self.sink.pulling = None;
@@ -600,6 +604,7 @@ impl Instance {
         self.source = Source::default();
         self.sink = Sink::default();
         self.peer = None;
+        self.told_of = Epoch::default();
     }
 
     /// So many entries of the stored tails wait for a decision. The tails' files say so; what is kept here only bridges the

@@ -5,7 +5,7 @@ use super::pool_rig as pool;
 
 use pairline_group::HostInput;
 use pairline_group::frame::Frame;
-use pairline_group::io::{Alarm, Done, ExportState, Lag, Role};
+use pairline_group::io::{Alarm, Done, ExportState, Lag, Refusal, Role};
 use pool::{GROUP, Pool};
 
 /// The servers that have a copy and run.
@@ -83,6 +83,44 @@ fn a_handover_there_and_back_with_other_leaders() {
         assert!(pool.host(pool.leads(to).unwrap()).can_commit(GROUP), "who leads next need not ask");
     }
     assert!(pool.members.iter().all(|member| member.alarms.is_empty()));
+}
+
+#[test]
+fn who_heard_of_a_newer_epoch_does_not_serve_in_the_older_one_when_it_leads() {
+    let mut refused = 0;
+    for seed in 0..12 {
+        let mut pool = Pool::paired([3, 3], seed, |_| {});
+        pool.run(4_000);
+        pool.part(true);
+        let backup = pool.leads(2).unwrap();
+        assert!(matches!(pool.change(backup, true, 1), Some(Done::Committed(_))));
+        pool.committed(backup, "new", "x");
+        // The leader that would have written it down is gone, and one server alone hears of the other pool.
+        let active = pool.leads(1).unwrap();
+        let (hears, other) = ((active + 1) % 3, (active + 2) % 3);
+        pool.crash(active, 0);
+        pool.isolate(other);
+        pool.part(false);
+        pool.run(600);
+        pool.part(true);
+        pool.rejoin(other);
+        pool.run(2_000);
+        let leader = pool.leads(1).unwrap();
+        if leader == hears {
+            refused += 1;
+            assert!(!pool.host(leader).can_commit(GROUP), "seed {seed}");
+            let asked = pool.commit(leader, vec![pool::put("late", "x")]);
+            assert_eq!(asked, Done::Refused(Refusal::Unconfirmed), "seed {seed}");
+            pool.input(leader, HostInput::AssertActive);
+            assert!(!pool.host(leader).can_commit(GROUP), "nor by an administrator's word: seed {seed}");
+        }
+        pool.part(false);
+        pool.restart(active);
+        pool.run(4_000);
+        assert!(pool.host(pool.leads(2).unwrap()).can_commit(GROUP), "seed {seed}");
+        all_have(&pool, "new");
+    }
+    assert!(refused > 2, "{refused} of 12");
 }
 
 #[test]

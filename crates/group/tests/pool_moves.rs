@@ -3,10 +3,10 @@
 
 use super::pool_rig as pool;
 
-use pairline_group::io::{Alarm, HostInput};
+use pairline_group::io::{Alarm, HostInput, Proposal};
 use pairline_group::placement::FrontEnd;
 use pairline_group::{GroupId, HostConfig, PoolId, ServerId, placement};
-use pool::{GROUP, Pool};
+use pool::{GROUP, Pool, put};
 use std::collections::BTreeSet;
 
 fn grown(seed: u64) -> Pool {
@@ -174,6 +174,39 @@ fn a_disk_that_was_put_back_as_it_was_before_is_found_out_and_its_server_comes_i
         let leader = pool.leader().expect("the new one votes");
         pool.committed(leader, "c", "3");
         assert_eq!(pool.value(back, "b").as_deref(), Some("2"));
+    }
+    assert!(found_out > 5, "{found_out} of 10");
+}
+
+#[test]
+fn a_disk_of_before_an_item_was_replaced_does_not_take_its_own_for_committed() {
+    let mut found_out = 0;
+    for seed in 0..10 {
+        let mut pool = grown(seed);
+        let back = pool.leader().unwrap();
+        pool.isolate(back);
+        // It writes what nobody else has; the first item of whoever leads next has the same index.
+        pool.propose(back, Proposal { writes: vec![put("lost", "x")], ..Proposal::default() });
+        pool.settle();
+        let old = pool.members[back].disk.clone();
+        pool.live(2_000);
+        pool.rejoin(back);
+        pool.live(1_000);
+        pool.crash(back, 0);
+        pool.members[back].disk = old;
+        pool.run(500);
+        pool.restart(back);
+        pool.run(1_000);
+        assert_eq!(pool.value(back, "lost"), None, "seed {seed}");
+        // It may have been passed on meanwhile: a new leader asks each what it has, and what does not fit goes.
+        let leader = pool.leader().unwrap();
+        pool.committed(leader, "b", "2");
+        pool.live(6_000);
+        let warned = |alarm: &Alarm| matches!(alarm, Alarm::OldDisk { incarnation: 1, .. });
+        found_out += usize::from(pool.members[back].alarms.iter().any(warned));
+        assert_eq!(pool.replicas(), ([0, 1, 2].into(), BTreeSet::new()), "seed {seed}");
+        assert_eq!(pool.value(back, "b").as_deref(), Some("2"), "seed {seed}");
+        pool.assert_equal();
     }
     assert!(found_out > 5, "{found_out} of 10");
 }

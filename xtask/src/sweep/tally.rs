@@ -144,7 +144,7 @@ impl Tally {
     fn report(&self, (from, jobs): (u64, usize), took: Duration) -> String {
         let mut text = format!(
             "# Sweep of the simulator\n\nMade by `cargo xtask sweep` on {}, on {}: seeds from {from} on, {jobs} processes at a time at the lowest priority, {:.0} minutes \
-             in all. The build has every assertion and overflow check on; one seed in 97 is run twice and has to take the same way. \
+             in all. The build has overflow checks and assertions on; one seed in 97 is run twice and has to take the same way. \
              *Speed* is virtual time by the time of the process that simulated it. `docs/results/simulation.md` says what each family does \
              and checks.\n\n| family | seeds | virtual seconds | speed | changes, acknowledged | found something |\n|---|---|---|---|---|---|\n",
             today(),

@@ -18,6 +18,8 @@ pub(super) const LEASE: Millis = 400;
 pub(super) const PROMISE: Millis = 450;
 /// Bytes of a time.
 const STAMP: usize = 8;
+/// Stands before a term in the context of a heartbeat.
+const TERM: u8 = 2;
 
 /// What a leader knows of another replica.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,10 +130,23 @@ impl Lease {
     }
 }
 
-/// The context of a heartbeat: when the round goes out, what the receiver's clock said when it was last heard (0: not known), and what else
-/// the leader has to say.
-pub(super) fn context(now: Millis, told: Option<Millis>, note: &[u8]) -> Vec<u8> {
-    [&now.to_le_bytes()[..], &told.unwrap_or(0).to_le_bytes()[..], note].concat()
+/// What a leader says with a heartbeat beside the round's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said<'a> {
+    /// What the receiver's clock said when it was last heard.
+    pub(super) told: Option<Millis>,
+    /// The term of the item up to which the receiver is told that all is committed; 0 if that is not in the leader's log any more, `None` from
+    /// a leader that does not say it.
+    pub(super) term: Option<u64>,
+    /// What else it has to say.
+    pub(super) note: &'a [u8],
+}
+
+/// The context of a heartbeat. A leader of before said neither the mark nor the term, and its note never begins with the mark.
+pub(super) fn context(now: Millis, said: Said<'_>) -> Vec<u8> {
+    let (now, told) = (now.to_le_bytes(), said.told.unwrap_or(0).to_le_bytes());
+    let term = said.term.map(|term| [&[TERM][..], &term.to_le_bytes()[..]].concat()).unwrap_or_default();
+    [&now[..], &told[..], &term, said.note].concat()
 }
 
 /// The context of the answer to a heartbeat with that context: the round's time, and this replica's.
@@ -148,10 +163,15 @@ fn round(context: &[u8]) -> Option<Millis> {
     stamp(context)
 }
 
-/// What the receiver had told of its clock, and what the leader had to say beside.
-pub(super) fn said(context: &[u8]) -> (Option<Millis>, &[u8]) {
+/// The inverse of [`context`], but for the round's time.
+pub(super) fn said(context: &[u8]) -> Said<'_> {
     let rest = context.get(STAMP..).unwrap_or_default();
-    (stamp(rest).filter(|told| *told > 0), rest.get(STAMP..).unwrap_or_default())
+    let told = stamp(rest).filter(|told| *told > 0);
+    let rest = rest.get(STAMP..).unwrap_or_default();
+    match rest.split_first().and_then(|(mark, rest)| rest.split_first_chunk::<STAMP>().filter(|_| *mark == TERM)) {
+        Some((term, note)) => Said { told, term: Some(u64::from_le_bytes(*term)), note },
+        None => Said { told, term: None, note: rest },
+    }
 }
 
 #[cfg(test)]
@@ -167,33 +187,37 @@ mod tests {
         lease
     }
 
+    fn beat(now: Millis, note: &[u8]) -> Vec<u8> {
+        context(now, Said { note, ..Said::default() })
+    }
+
     #[test]
     fn it_lasts_from_when_the_round_went_out_that_a_majority_has_answered() {
         let mut three = lease(3);
         assert!(!three.holds(0), "nobody has answered");
-        three.answered(1_090, 2, &context(1_000, None, b""));
+        three.answered(1_090, 2, &beat(1_000, b""));
         assert!(three.holds(1_000 + LEASE - 1) && !three.holds(1_000 + LEASE));
-        three.answered(1_200, 3, &context(1_150, None, b"more"));
+        three.answered(1_200, 3, &beat(1_150, b"more"));
         assert!(three.holds(1_150 + LEASE - 1), "one other is enough");
-        three.answered(1_300, 3, &context(1_050, None, b""));
+        three.answered(1_300, 3, &beat(1_050, b""));
         assert!(three.holds(1_150 + LEASE - 1), "a late answer takes nothing back");
 
         let mut five = lease(5);
-        five.answered(1_100, 2, &context(1_100, None, b""));
+        five.answered(1_100, 2, &beat(1_100, b""));
         assert!(!five.holds(1_100));
-        five.answered(1_100, 3, &context(1_000, None, b""));
+        five.answered(1_100, 3, &beat(1_000, b""));
         assert!(five.holds(1_399) && !five.holds(1_400), "the older of the two that are needed counts");
     }
 
     #[test]
     fn in_a_joint_configuration_a_majority_of_the_old_and_of_the_new_voters_is_needed() {
         let mut lease = lease(3);
-        lease.answered(1_000, 2, &context(1_000, None, b""));
-        lease.answered(1_000, 9, &context(1_000, None, b""));
+        lease.answered(1_000, 2, &beat(1_000, b""));
+        lease.answered(1_000, 9, &beat(1_000, b""));
         assert!(lease.holds(1_000));
         lease.among(1, [&[1, 2, 3].into(), &[1, 4, 5].into()], &BTreeSet::new());
         assert!(!lease.holds(1_000), "nobody of the new ones has answered");
-        lease.answered(1_000, 4, &context(1_000, None, b""));
+        lease.answered(1_000, 4, &beat(1_000, b""));
         assert!(lease.holds(1_000));
         lease.among(1, [&[4, 5].into()], &BTreeSet::new());
         assert!(!lease.holds(1_000), "who does not vote does not count");
@@ -202,30 +226,32 @@ mod tests {
     #[test]
     fn what_cannot_be_an_answer_is_none() {
         let mut lease = lease(3);
-        lease.answered(1_000, 2, &context(1_001, None, b""));
+        lease.answered(1_000, 2, &beat(1_001, b""));
         lease.answered(1_000, 2, b"short");
         assert!(!lease.holds(1_000));
-        lease.answered(1_000, 2, &context(1_000, None, b""));
+        lease.answered(1_000, 2, &beat(1_000, b""));
         assert!(lease.holds(1_000));
         lease.give_up(1_000);
-        lease.answered(1_001, 2, &context(1_001, None, b""));
+        lease.answered(1_001, 2, &beat(1_001, b""));
         assert!(!lease.holds(1_001), "for the whole term");
         lease.begin(4);
         assert!(!lease.holds(1_000), "answers of an older term say nothing");
-        assert_eq!(said(&context(7, None, b"note")), (None, &b"note"[..]));
-        assert_eq!(said(b"short"), (None, &b""[..]));
+        assert_eq!(said(&beat(7, b"note")), Said { note: b"note", ..Said::default() });
+        assert_eq!(said(b"short"), Said::default());
     }
 
     #[test]
     fn a_replica_gets_the_time_back_that_its_clock_said() {
         let mut lease = lease(3);
-        let heartbeat = context(1_000, None, b"note");
+        let heartbeat = beat(1_000, b"note");
         lease.answered(1_010, 2, &answer(&heartbeat, 77_000));
         assert_eq!(lease.told(1_020, 2), Some(77_000));
         assert_eq!(lease.told(1_020, 3), None, "not heard yet");
         assert_eq!(lease.told(1_010 + LEASE, 2), None, "it may have begun anew since");
-        assert_eq!(said(&context(1_100, lease.told(1_020, 2), b"note")), (Some(77_000), &b"note"[..]));
-        lease.answered(1_030, 3, &context(1_000, None, b"")[..8]);
+        let says = Said { told: lease.told(1_020, 2), term: Some(9), note: b"note" };
+        assert_eq!(says.told, Some(77_000));
+        assert_eq!(said(&context(1_100, says)), says);
+        lease.answered(1_030, 3, &beat(1_000, b"")[..8]);
         assert_eq!(lease.told(1_030, 3), None, "one that tells nothing of its clock");
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Host, cx, partner_for};
 use crate::consensus::{ReplicaId, ReplicaMessage};
-use crate::frame::{CopyBody, Frame, Hello};
+use crate::frame::{CopyBody, Frame, GroupHello, Hello};
 use crate::ids::{GroupId, LinkId, Millis, PoolId, ServerId};
 use crate::instance::{Cx, Instance, replicas};
 use crate::io::{Alarm, HostOutput};
@@ -316,12 +316,21 @@ impl Host {
         let named: BTreeSet<GroupId> = hello.groups.iter().map(|group| group.group).collect();
         for group in hello.groups {
             self.shown(server, group.group);
+            self.overhear(&group);
             self.exchange(server, group.group, |instance, cx| instance.on_hello(cx, group, whole));
         }
         if hello.ask && whole {
             self.send_whole(server);
         } else if hello.ask {
             self.send_hello(server, &named, false, false);
+        }
+    }
+
+    /// Lets a copy that another server leads know how the other pool's stands.
+    fn overhear(&mut self, hello: &GroupHello) {
+        let follows = self.groups.get(&hello.group).is_some_and(Instance::follows);
+        if follows && partner_for(self.partner, hello.group).is_some() {
+            self.with(hello.group, |instance, cx| instance.overhear_hello(cx, hello));
         }
     }
 

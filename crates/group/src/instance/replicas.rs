@@ -247,7 +247,7 @@ impl Instance {
         if word.epoch != self.state.epoch() {
             return;
         }
-        self.confirmed |= word.confirmed && !self.unopened;
+        self.confirmed |= word.confirmed && !self.unopened && self.told_of <= word.epoch;
         self.source.acked = self.source.acked.max(word.acked);
         if let Some(asked) = heard.asked {
             self.words.heard(word.epoch, (asked, word.last), self.source.acked);

@@ -7,7 +7,7 @@ use crate::codec::{Fence, Item, TailMark};
 use crate::config::planted;
 use crate::entry::Entry;
 use crate::frame::{Frame, GroupHello};
-use crate::ids::Position;
+use crate::ids::{Epoch, Position};
 use crate::instance::{Cx, Instance};
 use crate::io::{Alarm, HostOutput, Role};
 use crate::lineage::{self, Relation};
@@ -53,11 +53,23 @@ impl Instance {
             self.source.broken = false;
         }
         self.source.credit = hello.credit;
+        self.told_of = Epoch::default();
         self.peer = Some(hello);
         if self.idle() && self.shadow.is_none() {
             self.rehead();
         }
         self.reconcile(cx);
+    }
+
+    /// The partner says to one that does not lead how its copy stands. Whoever leads acts on that, and may be gone before another has what
+    /// it wrote of it; the next one is not to serve then as if nothing had been said.
+    pub(crate) fn overhear_hello(&mut self, cx: &mut Cx<'_>, hello: &GroupHello) {
+        let newer = lineage::relate(&self.state.lineage, &hello.lineage).order == Ordering::Less;
+        self.told_of = if newer { lineage::head(&hello.lineage) } else { Epoch::default() };
+        if newer && self.serves_here() && self.confirmed {
+            self.confirmed = false;
+            self.tell_role(cx);
+        }
     }
 
     /// Decides what follows.
