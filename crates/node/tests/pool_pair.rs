@@ -84,6 +84,24 @@ fn east_groups(pair: &Pool) -> Vec<GroupId> {
 }
 
 #[test]
+fn how_far_behind_the_partner_is_is_not_known_where_nobody_tells_of_a_group() {
+    let mut pair = Pool::paired(5);
+    let lag = |pair: &mut Pool, at| {
+        let view = status(pair, at);
+        view.shipping.into_iter().find(|row| row.module == "user-data" && row.from == "east").unwrap().lag_seconds
+    };
+    let group = east_groups(&pair)[0];
+    let (with, without): (Vec<usize>, Vec<usize>) = (0..5).partition(|at| {
+        let node = pair.fronts[*at].node.as_ref().unwrap();
+        node.inspect(|core| core.host.group(group).is_some())
+    });
+    assert_eq!(with.len(), 3);
+    assert_eq!(lag(&mut pair, without[0]), Some(0.0));
+    with.into_iter().for_each(|at| pair.kill(at));
+    assert_eq!(lag(&mut pair, without[0]), None);
+}
+
+#[test]
 fn every_group_ships_from_whoever_leads_and_any_server_tells_the_whole() {
     let mut pair = with_users();
     for at in 0..6 {

@@ -12,6 +12,7 @@ use crate::view::{PoolView, PoolsView, ShippingView, VerifyView};
 use pairline_group::io::{ExportState, GroupStatus, HostInput, ImportState, Lag, Role};
 use pairline_group::{GroupId, PoolId, Position};
 use pairline_services::join::join_all;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -106,16 +107,26 @@ fn pool_view(core: &Core, pool: PoolId, groups: &[GroupStatus]) -> PoolView {
 
 fn shipping(core: &Core, groups: &[GroupStatus]) -> Vec<ShippingView> {
     let Some(partner) = core.partner() else { return Vec::new() };
+    let owed = [core.pool, partner].into_iter().flat_map(|pool| core.topology.groups_of(pool));
+    let all = are_all_known(owed, groups);
     let mut rows = Vec::new();
     for (module, is_cms) in [("user-data", false), ("management-store", true)] {
         for source in [core.pool, partner] {
             let of: Vec<&GroupStatus> =
                 groups.iter().filter(|group| group.group.is_cms() == is_cms && group.serving == source).collect();
             let target = if source == core.pool { partner } else { core.pool };
-            rows.push(row(core, module, source, target, &of));
+            let row = row(core, module, source, target, &of);
+            // How far behind a group is of which nobody has told is not known: the others do not speak for it.
+            rows.push(if all || is_cms { row } else { ShippingView { lag_seconds: None, ..row } });
         }
     }
     rows
+}
+
+/// Whether some server has told of each of these groups.
+fn are_all_known(mut owed: impl Iterator<Item = GroupId>, groups: &[GroupStatus]) -> bool {
+    let known: BTreeSet<GroupId> = groups.iter().map(|status| status.group).collect();
+    owed.all(|group| known.contains(&group))
 }
 
 fn row(core: &Core, module: &str, source: PoolId, target: PoolId, groups: &[&GroupStatus]) -> ShippingView {
