@@ -160,8 +160,8 @@ pub(crate) struct Instance {
     unsure_fence: Option<Option<Fence>>,
     /// Highest epoch ever heard of.
     pub(crate) heard: Epoch,
-    /// While another leads: the epoch that the partner's leader says its copy to be in, if this copy's is older.
-    pub(crate) told_of: Epoch,
+    /// While another leads: what this copy would stand down for, by what the partner's leader says, if it led.
+    pub(crate) told_of: Option<Fence>,
     /// Entries of stored divergent tails that wait for a decision.
     pub(crate) tail: u64,
     /// Whether this process wrote an entry of its own since it started.
@@ -279,7 +279,7 @@ impl Instance {
             fence: None,
             unsure_fence: None,
             heard: Epoch::default(),
-            told_of: Epoch::default(),
+            told_of: None,
             tail: 0,
             appended: false,
             stopped: None,
@@ -590,7 +590,7 @@ impl Instance {
             return;
         }
         // A partner that is known to have more is heard before anybody's word.
-        let newer = self.heard.max(self.told_of) > self.state.epoch();
+        let newer = self.heard > self.state.epoch() || self.is_told_of_newer();
         let behind = (cx.link.is_some() && self.sink.pulling.is_some()) || newer;
         if self.role() == Role::Active && self.stopped.is_none() && !self.confirmed && !behind {
             self.confirmed = true;
@@ -604,7 +604,7 @@ impl Instance {
         self.source = Source::default();
         self.sink = Sink::default();
         self.peer = None;
-        self.told_of = Epoch::default();
+        self.told_of = None;
     }
 
     /// So many entries of the stored tails wait for a decision. The tails' files say so; what is kept here only bridges the

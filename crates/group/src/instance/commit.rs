@@ -165,7 +165,7 @@ impl Instance {
         let mine = self.state.serving().is_some_and(|(pool, _)| pool == self.own);
         // What was vouched for after the start is so for what was on disk then.
         let vouched = live || (!self.replaying && (self.confirmed || self.asserted));
-        let sure = vouched && self.heard.max(self.told_of) <= self.state.epoch();
+        let sure = vouched && self.heard <= self.state.epoch() && !self.is_told_of_newer();
         self.confirmed = mine && (sure || planted!(cx.cfg, UnconfirmedServes));
         self.source.epoch_changed();
         if self.role() == Role::Active && !matches!(stored.entry.body, Body::Open { .. }) {

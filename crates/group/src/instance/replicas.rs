@@ -247,7 +247,7 @@ impl Instance {
         if word.epoch != self.state.epoch() {
             return;
         }
-        self.confirmed |= word.confirmed && !self.unopened && self.told_of <= word.epoch;
+        self.confirmed |= word.confirmed && !self.unopened && !self.is_told_of_newer();
         self.source.acked = self.source.acked.max(word.acked);
         if let Some(asked) = heard.asked {
             self.words.heard(word.epoch, (asked, word.last), self.source.acked);
@@ -365,6 +365,7 @@ impl Instance {
                 // What its leader knew of the seed is gone with it.
                 self.append(Item::SeedAbort, Vec::new());
             }
+            self.fence_as_told(cx);
             if self.opening {
                 self.open(cx);
             }

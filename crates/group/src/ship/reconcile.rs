@@ -7,7 +7,7 @@ use crate::codec::{Fence, Item, TailMark};
 use crate::config::planted;
 use crate::entry::Entry;
 use crate::frame::{Frame, GroupHello};
-use crate::ids::{Epoch, Position};
+use crate::ids::Position;
 use crate::instance::{Cx, Instance};
 use crate::io::{Alarm, HostOutput, Role};
 use crate::lineage::{self, Relation};
@@ -53,7 +53,7 @@ impl Instance {
             self.source.broken = false;
         }
         self.source.credit = hello.credit;
-        self.told_of = Epoch::default();
+        self.told_of = None;
         self.peer = Some(hello);
         if self.idle() && self.shadow.is_none() {
             self.rehead();
@@ -64,11 +64,26 @@ impl Instance {
     /// The partner says to one that does not lead how its copy stands. Whoever leads acts on that, and may be gone before another has what
     /// it wrote of it; the next one is not to serve then as if nothing had been said.
     pub(crate) fn overhear_hello(&mut self, cx: &mut Cx<'_>, hello: &GroupHello) {
-        let newer = lineage::relate(&self.state.lineage, &hello.lineage).order == Ordering::Less;
-        self.told_of = if newer { lineage::head(&hello.lineage) } else { Epoch::default() };
-        if newer && self.serves_here() && self.confirmed {
+        let relation = lineage::relate(&self.state.lineage, &hello.lineage);
+        let newer = hello.lineage.last().filter(|_| relation.order == Ordering::Less);
+        self.told_of =
+            newer.map(|item| Fence { epoch: item.epoch, pool: item.pool, fork: relation.fork, tail_stored: false });
+        if self.told_of.is_some() && self.serves_here() && self.confirmed {
             self.confirmed = false;
             self.tell_role(cx);
+        }
+    }
+
+    /// Whether the partner was last said to be in an epoch that this copy's log does not have.
+    pub(crate) fn is_told_of_newer(&self) -> bool {
+        self.told_of.is_some_and(|fence| fence.epoch > self.state.epoch())
+    }
+
+    /// It leads now, with all that was committed before: what it was told of counts, if it still is the newer.
+    pub(crate) fn fence_as_told(&mut self, cx: &mut Cx<'_>) {
+        let Some(fence) = self.told_of.take().filter(|fence| fence.epoch > self.state.epoch()) else { return };
+        if self.serves_here() && fence.pool != self.own {
+            self.fence_now(cx, fence);
         }
     }
 
