@@ -13,6 +13,10 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// The threads of a sweep do little but make and drop small values.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds among which each planted bug of a pair of servers must show itself in the regular run.
 const PAIR_PLANTED: u64 = 150;
 
