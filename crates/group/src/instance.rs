@@ -15,6 +15,7 @@ mod propose;
 pub(crate) mod replicas;
 mod status;
 pub(crate) mod survive;
+pub(crate) mod whole;
 mod words;
 
 use crate::codec::{self, Fence, Item};
@@ -171,6 +172,8 @@ pub(crate) struct Instance {
     applied: (u64, u64),
     touched: BTreeSet<Key>,
     cleared: bool,
+    /// The checkpoint of all records that is being taken.
+    whole: Option<whole::Whole>,
     changed: bool,
     /// Applied index in the last durable checkpoint, and in those under way.
     durable: u64,
@@ -287,6 +290,7 @@ impl Instance {
             applied: (0, 0),
             touched: BTreeSet::new(),
             cleared: false,
+            whole: None,
             changed: true,
             durable: 0,
             pending_checkpoints: VecDeque::new(),

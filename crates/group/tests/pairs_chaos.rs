@@ -143,7 +143,7 @@ impl Chaos {
                 self.pool.catch_up(at);
             }
             88 if self.up(at) => self.pool.freeze(at),
-            90..92 => (0..6).for_each(|at| self.pool.checkpoint(at)),
+            90..92 => (0..6).for_each(|at| self.pool.part_of_checkpoint(at)),
             92..96 => {
                 self.counter += 1;
                 let pool = 1 + u16::try_from(self.rng.below(2)).unwrap_or(0);

@@ -148,7 +148,7 @@ impl Chaos {
             89..94 if !self.up(at) => self.pool.restart(at),
             94 if self.up(at) => self.pool.isolate(at),
             95..97 => self.pool.rejoin(at),
-            97..100 if self.up(at) => self.pool.checkpoint(at),
+            97..100 if self.up(at) => self.pool.part_of_checkpoint(at),
             _ => {}
         }
         self.pool.settle();

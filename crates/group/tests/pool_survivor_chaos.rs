@@ -119,7 +119,7 @@ impl Chaos {
             89..92 if !self.up(at) => self.pool.restart(at),
             92 if self.up(at) => self.pool.isolate(at),
             93..96 => self.pool.rejoin(at),
-            96..98 if self.up(at) => self.pool.checkpoint(at),
+            96..98 if self.up(at) => self.pool.part_of_checkpoint(at),
             _ => {}
         }
         self.pool.settle();
@@ -196,7 +196,7 @@ impl Chaos {
                 }
                 14 => self.pool.isolate(left),
                 15 | 16 => self.pool.rejoin(at),
-                17 if self.up(at) => self.pool.checkpoint(at),
+                17 if self.up(at) => self.pool.part_of_checkpoint(at),
                 18 if self.up(at) && self.rng.below(3) == 0 => self.down(at),
                 _ if !self.up(left) => self.pool.restart(left),
                 _ => {}

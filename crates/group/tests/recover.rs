@@ -162,3 +162,86 @@ fn a_round_of_checkpoints_has_parts_and_leaves_no_group_out() {
     world.restart(EAST);
     assert_eq!(world.value(EAST, "u0").as_deref(), Some("x"));
 }
+
+/// A backup that was just seeded, whose checkpoints of everything are in small pieces.
+fn seeded_in_pieces() -> World {
+    let (mut east, mut west) = (config(1), config(2));
+    (east.limits.history_entries, east.limits.retain_entries) = (4, 20);
+    (east.limits.seed_chunk, west.limits.seed_chunk) = (100, 60);
+    let mut world = World::apart(east, west);
+    for n in 0..60 {
+        committed(&world.commit(EAST, vec![put(&format!("u{n:02}"), "x")]));
+    }
+    world.run(100);
+    world.pair();
+    world.connect();
+    world.run(2_000);
+    assert_eq!(world.servers[WEST].swapped, 1);
+    world.servers[WEST].checkpoints.clear();
+    world
+}
+
+#[test]
+fn a_checkpoint_of_everything_is_taken_in_pieces_and_is_the_state_of_its_beginning() {
+    let mut whole = 0;
+    for dies_after in 0..40 {
+        let mut world = seeded_in_pieces();
+        let has = |world: &World| world.servers[WEST].checkpoints.iter().any(|(groups, _)| groups.contains(&GROUP));
+        for taken in 1..=dies_after {
+            world.checkpoint(WEST, taken);
+            // Some of what changes has been taken, some has not.
+            let delete = pairline_group::io::Write::Delete { key: common::key(&format!("u{:02}", (taken * 7) % 60)) };
+            let new = format!("v{taken:02}");
+            committed(
+                &world.commit(EAST, vec![put(&format!("u{:02}", (taken * 11) % 60), "y"), put(&new, "z"), delete]),
+            );
+            world.run(50);
+            if has(&world) {
+                whole += 1;
+                assert!(taken >= 10, "in few pieces: {taken}");
+                break;
+            }
+            assert!(
+                world.servers[WEST].checkpoints.iter().all(|(_, round)| !round),
+                "a round ended before the last piece"
+            );
+        }
+        let before = world.status(WEST);
+        world.crash(WEST, 0);
+        world.restart(WEST);
+        let after = world.status(WEST);
+        assert_eq!((after.position, after.digest, after.records), (before.position, before.digest, before.records));
+        world.connect();
+        committed(&world.commit(EAST, vec![put("later", "1")]));
+        world.run(1_000);
+        world.assert_equal();
+    }
+    assert!(whole > 5, "the last piece was never taken: {whole}");
+}
+
+#[test]
+fn a_copy_that_is_replaced_while_its_checkpoint_is_taken_is_written_as_it_is_then() {
+    let mut world = seeded_in_pieces();
+    (1..=3).for_each(|id| world.checkpoint(WEST, id));
+    world.cut();
+    for n in 0..59 {
+        let write = pairline_group::io::Write::Delete { key: common::key(&format!("u{n:02}")) };
+        committed(&world.commit(EAST, vec![write]));
+    }
+    world.run(2_000);
+    world.connect();
+    world.run(2_000);
+    assert_eq!(world.servers[WEST].swapped, 2);
+    world.assert_equal();
+    // So little is left that it is one piece.
+    for id in 4..10 {
+        world.checkpoint(WEST, id);
+        committed(&world.commit(EAST, vec![put("after", &id.to_string())]));
+        world.run(50);
+    }
+    let before = world.status(WEST);
+    world.crash(WEST, 0);
+    world.restart(WEST);
+    let after = world.status(WEST);
+    assert_eq!((after.position, after.digest, after.records), (before.position, before.digest, before.records));
+}

@@ -12,6 +12,8 @@ use pairline_group::io::{CheckpointDelta, HostInput};
 const INTERVAL_MS: Millis = 5_000;
 /// Milliseconds between the end of one part and the start of the next.
 const PAUSE_MS: Millis = 20;
+/// The same if the part only brought together what is to be written with a later one.
+const GATHER_MS: Millis = 5;
 
 /// The part that is being written, and when the next one is due.
 #[derive(Debug, Default)]
@@ -48,8 +50,12 @@ pub fn soon(core: &mut Core) {
 pub fn taken(core: &mut Core, id: u64, groups: Vec<CheckpointDelta>, last: bool) {
     core.checkpoints.last = last;
     if groups.is_empty() {
-        // Nothing has changed since what is on disk.
-        return done(core, id);
+        // Nothing has changed since what is on disk, or not all of what is to be written has been taken.
+        done(core, id);
+        if !last {
+            core.checkpoints.next = core.now.mono + GATHER_MS;
+        }
+        return;
     }
     core.out.push_back(Output::Checkpoint { id, groups });
 }

@@ -146,7 +146,7 @@ fn swapped(core: &mut Core, group: GroupId) {
     core.event(Level::Info, "seeded", format!("group {group}: the copy here was replaced by a complete, newer one"));
     if group.is_cms() {
         core.modes.population.replaced();
-        crate::stand_ins::renew(core);
+        crate::stand_ins::replaced(core);
         crate::document::follow_replaced(core);
     }
 }

@@ -192,6 +192,7 @@ impl Node {
         modes::tick(&mut core);
         procedures::tick(&mut core);
         crate::checkpoints::tick(&mut core);
+        crate::stand_ins::tick(&mut core);
         crate::figures::tick(&mut core);
         let oldest = now.wall.saturating_sub(core.view.nonce_life_ms);
         core.nonces.expire(oldest);

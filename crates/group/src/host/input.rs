@@ -4,6 +4,7 @@
 
 use super::{CHORES, CONSENSUS_TICK, Host, cx, partner_for};
 use crate::ids::{GroupId, PoolId, Ticket};
+use crate::instance::whole::Taken;
 use crate::instance::{Cx, Instance};
 use crate::io::{Done, HostInput, HostOutput, Now, Refusal};
 use std::ops::Bound;
@@ -129,24 +130,32 @@ impl Host {
     }
 
     /// Takes the copies in turn, from the one behind that which was last, until so many of their records have changed that writing
-    /// them down is a piece of work; or to the end of the round.
+    /// them down is a piece of work; or to the end of the round. One of which there is more has the next turn too.
     fn checkpoint(&mut self, id: u64) {
         self.settle();
-        let from = self.checkpointed.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut groups, mut records) = (Vec::new(), 0);
+        let mut last = self.checkpointed;
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut groups, mut records, mut more) = (Vec::new(), 0, false);
         for (group, instance) in self.groups.range_mut((from, Bound::Unbounded)) {
             if records >= self.cfg.limits.checkpoint_records {
                 break;
             }
-            let delta = instance.checkpoint(&self.cfg, id);
-            records += delta.as_ref().map_or(0, |delta| delta.puts.len() + delta.deletes.len());
-            groups.extend(delta);
-            self.checkpointed = Some(*group);
+            match instance.checkpoint(&self.cfg, id) {
+                Taken::Nothing => {}
+                Taken::Delta(delta) => {
+                    records += delta.puts.len() + delta.deletes.len();
+                    groups.push(delta);
+                }
+                Taken::Piece => {
+                    more = true;
+                    break;
+                }
+            }
+            last = Some(*group);
         }
-        if self.checkpointed.as_ref() == self.groups.keys().next_back() {
-            self.checkpointed = None;
-        }
-        self.out.push_back(HostOutput::Checkpoint { id, groups, round: self.checkpointed.is_none() });
+        let round = !more && last >= self.groups.keys().next_back().copied();
+        self.checkpointed = if round { None } else { last };
+        self.out.push_back(HostOutput::Checkpoint { id, groups, round });
     }
 
     fn pair(&mut self, partner: Option<(PoolId, u16)>, with_cms: bool) {

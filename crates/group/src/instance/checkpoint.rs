@@ -3,6 +3,7 @@
 //! Owns what a checkpoint of a copy holds and from which log index on the log is still needed. Does not own files.
 
 use super::copy::Restoring;
+use super::whole::Taken;
 use super::{Cx, Head, Instance, replicas};
 use crate::codec::{self, DecodeError, Hard, HardOf, Item, Meta};
 use crate::config::{HostConfig, planted};
@@ -60,41 +61,39 @@ impl Instance {
         LogRecord { group, kind: LogKind::HardState, term: 0, index: 0, payload }
     }
 
-    /// What changed since the last checkpoint; `None` if nothing did.
-    pub(crate) fn checkpoint(&mut self, cfg: &HostConfig, id: u64) -> Option<CheckpointDelta> {
+    /// What changed since the last checkpoint.
+    pub(crate) fn checkpoint(&mut self, cfg: &HostConfig, id: u64) -> Taken {
         if self.orphans {
             // Items that follow an abandoned seed can be told from others only by replaying its end.
-            return None;
+            return Taken::Nothing;
         }
-        // A seed under way is not in the checkpoint: it is rebuilt from the log, even if its swap is applied before the
-        // checkpoint is durable.
-        let mut seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index.saturating_sub(1));
-        if planted!(cfg, SeedLogPurged) {
-            seed = u64::MAX;
+        if self.wants_whole() {
+            return self.take_whole(cfg, id);
         }
-        self.pending_checkpoints.push_back((id, self.applied.0.min(seed)));
+        self.pending_checkpoints.push_back((id, self.covered(cfg)));
         if !self.changed {
-            return None;
+            return Taken::Nothing;
         }
         self.changed = false;
         if let Some(restoring) = &mut self.restoring {
             restoring.checkpoint.get_or_insert(id);
         }
         let meta = codec::encode_meta(&self.meta(cfg));
-        let clear = std::mem::take(&mut self.cleared);
-        let mut delta = CheckpointDelta { group: self.group, meta: meta.into(), clear, ..CheckpointDelta::default() };
-        let touched = std::mem::take(&mut self.touched);
-        if clear {
-            delta.puts = self.state.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
-            return Some(delta);
-        }
-        for key in touched {
+        let mut delta = CheckpointDelta { group: self.group, meta: meta.into(), ..CheckpointDelta::default() };
+        for key in std::mem::take(&mut self.touched) {
             match self.state.raw(&key) {
                 Some(record) => delta.puts.push((key, record.clone())),
                 None => delta.deletes.push(key),
             }
         }
-        Some(delta)
+        Taken::Delta(delta)
+    }
+
+    /// The log index that a checkpoint of now covers. A seed under way is not in it: it is rebuilt from the log, even if its swap is applied
+    /// before the checkpoint is durable.
+    pub(super) fn covered(&self, cfg: &HostConfig) -> u64 {
+        let seed = self.shadow.as_ref().map_or(u64::MAX, |shadow| shadow.index.saturating_sub(1));
+        if planted!(cfg, SeedLogPurged) { self.applied.0 } else { self.applied.0.min(seed) }
     }
 
     pub(super) fn meta(&self, cfg: &HostConfig) -> Meta {

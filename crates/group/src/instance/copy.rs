@@ -106,8 +106,8 @@ impl Instance {
     /// Gives up copies to others, and what they are read from.
     pub(super) fn drop_copies(&mut self, which: impl Fn(&Consensus, ReplicaId, &CopyOut) -> bool) {
         self.copies.retain(|replica, copy| !which(&self.consensus, *replica, copy));
-        let copies = &self.copies;
-        self.state.keep_views(|number| copies.values().any(|copy| copy.number == number));
+        let (copies, whole) = (&self.copies, self.view_of_whole());
+        self.state.keep_views(|number| whole == Some(number) || copies.values().any(|copy| copy.number == number));
     }
 
     /// A replica that knows nothing yet asks for a copy.

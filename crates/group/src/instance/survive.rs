@@ -101,6 +101,7 @@ impl Instance {
         self.asked.clear();
         self.applied = at;
         self.changed = true;
+        self.forget_whole();
         self.rehead();
         self.restoring = Some(Restoring::of_survivor(at, planted!(cx.cfg, SurvivorNotDurable)));
         if self.role() == Role::Active {

@@ -141,7 +141,7 @@ impl Chaos {
                 self.pool.catch_up(at);
             }
             97 if self.up(at) => self.pool.freeze(at),
-            98 if self.up(at) => self.pool.checkpoint(at),
+            98 if self.up(at) => self.pool.part_of_checkpoint(at),
             99 if self.up(at) => {
                 let on = self.rng.below(2) == 0;
                 self.pool.input(at, HostInput::Drain { on });

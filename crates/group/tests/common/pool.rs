@@ -35,6 +35,8 @@ pub struct Member {
     born: Millis,
     /// It never hears that a checkpoint is on disk.
     pub deaf: bool,
+    /// Its checkpoint has parts that are to come.
+    in_round: bool,
     /// It stands still: what comes waits.
     frozen: bool,
     inbox: VecDeque<HostInput>,
@@ -94,6 +96,7 @@ impl Member {
             changes: 0,
             born: 0,
             deaf: false,
+            in_round: false,
             frozen: false,
             inbox: VecDeque::new(),
         }
@@ -414,7 +417,8 @@ impl Pool {
             }
             HostOutput::Applied { group, entry } => member.applied.push((group, entry)),
             HostOutput::Alarm(alarm) => member.alarms.push(alarm),
-            HostOutput::Checkpoint { id, groups, .. } => {
+            HostOutput::Checkpoint { id, groups, round } => {
+                member.in_round = !round;
                 member.disk.checkpoint(groups);
                 if !member.deaf {
                     self.input(at, HostInput::CheckpointDone { id });
@@ -438,6 +442,17 @@ impl Pool {
 
     /// Has one server write a checkpoint of everything.
     pub fn checkpoint(&mut self, at: usize) {
+        for _ in 0..10_000 {
+            self.part_of_checkpoint(at);
+            if !self.members[at].in_round {
+                return;
+            }
+        }
+        panic!("the checkpoint of server {at} has no end");
+    }
+
+    /// Has one server take the next part of a checkpoint, or write it if that was the last.
+    pub fn part_of_checkpoint(&mut self, at: usize) {
         self.numbers += 1;
         self.input(at, HostInput::Checkpoint { id: self.numbers });
         self.settle();

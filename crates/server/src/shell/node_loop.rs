@@ -22,8 +22,6 @@ use std::time::{Duration, Instant};
 const TICK: Millis = 20;
 /// Commands and changes per turn.
 const CONTROL: usize = 256;
-/// Frames of links per turn.
-const PEERS: usize = 64;
 /// Messages of clients that are handled together: what these send goes out before more is taken.
 const TOGETHER: usize = 128;
 /// How long clients wait for a sync that is under way.
@@ -189,14 +187,15 @@ impl NodeLoop {
     }
 
     fn peers(&mut self) -> Result<bool, String> {
-        let mut places = Vec::new();
-        for _ in 0..PEERS {
+        let (began, mut places) = (Instant::now(), Vec::new());
+        while places.len() < self.rhythm.together() {
             let Some((input, place)) = self.outlet.peer() else { break };
             self.together.push(input);
             places.push(place);
         }
-        self.rhythm.took(places.len());
-        self.handle_together()
+        let worked = self.handle_together()?;
+        self.rhythm.took(places.len(), began.elapsed());
+        Ok(worked)
     }
 
     /// Whether what clients sent waits: under load for its turn ([`Pace`]), else for the sync that is under way, so that what they
