@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(40);
 /// Between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(500);
+/// Before the minutes that count it is for so many seconds so many times the rate, which is twice the capacity: what overload takes once, and
+/// the allocator keeps, is not growth.
+const SURGE: (u32, u32) = (60, 4);
 /// Growth below this part of the memory an hour is none.
 const NOTHING: f64 = 0.01;
 const SIDES: [Side; 2] = [Side::East, Side::West];
@@ -167,7 +170,7 @@ struct Found {
 }
 
 impl Found {
-    /// Memory of a server over the second half of the load, in MiB an hour.
+    /// Memory of a server over the second half of the load, in MiB an hour; the surge is not in it.
     fn line(&self, side: usize) -> Option<Line> {
         let half = self.samples.last().map_or(0.0, |last| last.at) / 2.0;
         let second = self.samples.iter().filter(|sample| sample.at >= half);
@@ -180,11 +183,12 @@ impl Found {
 pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Options) -> Result<(), String> {
     let options = Options { rate: rate(root, options.rate)?, ..*options };
     let Options { users, server_core, load_core, minutes, rate } = options;
-    let loads = overload::Options { users, seconds: minutes * 60, server_core, load_core };
+    let (surge, times) = SURGE;
+    let loads = overload::Options { users, seconds: surge + minutes * 60, server_core, load_core };
     let pair = overload::start(binaries, &folder.join("soak"), &loads)?;
     let before = Sample::take(&pair, now_ms())?;
     let mut command = generator(&pair, binaries, &loads, "mix")?;
-    command.args(["--steps", &format!("{rate}:{}", minutes * 60), "--shares", SHARES]);
+    command.args(["--steps", &format!("{}:{surge},{rate}:{}", rate * times, minutes * 60), "--shares", SHARES]);
     command.args(["--warmup", "0", "--sockets", "16"]);
     let began = now_ms();
     let (told, ended) = sync_channel(1);
@@ -245,6 +249,7 @@ fn text(options: &Options, found: &Found) -> String {
         "Made by `cargo xtask bench soak --minutes {} --rate {}` on {}, {}.\n\n\
          A fresh pair, both servers on one core, the generator (`pairline-load mix`) on the other; {} users with digest at home on east, over \
          UDP. {} operations a second for {} minutes in the parts {SHARES}: a refresh, a message to another user, a whole call (INVITE, ACK, BYE). \
+         Before them it is {} times as many for {} s: what overload takes once is there. \
          Both servers are sampled every {} s; of that one row a minute is shown, and where there are two numbers the second one is west's.\n",
         options.minutes,
         options.rate,
@@ -253,6 +258,8 @@ fn text(options: &Options, found: &Found) -> String {
         options.users,
         options.rate,
         options.minutes,
+        SURGE.1,
+        SURGE.0,
         EVERY.as_secs()
     );
     text.push_str(&operations(&found.report));
@@ -280,7 +287,7 @@ fn text(options: &Options, found: &Found) -> String {
         NOTHING * 100.0
     );
     text.push_str("## What is left\n\n");
-    let waited = found.last.at - f64::from(options.minutes) * 60.0;
+    let waited = found.last.at - f64::from(options.minutes * 60 + SURGE.0);
     if found.left.is_empty() {
         let _ = writeln!(text, "Nothing: {waited:.0} s after the end of the load all that ends was as before it.");
     } else {
@@ -291,7 +298,8 @@ fn text(options: &Options, found: &Found) -> String {
 
 /// What the generator says.
 fn operations(report: &Value) -> String {
-    let step = &report["steps"][0];
+    // The first is the surge.
+    let step = &report["steps"][1];
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let done: f64 = step["succeeded"].as_object().into_iter().flat_map(|all| all.values()).map(number).sum();
     format!(
@@ -399,14 +407,14 @@ mod tests {
             sample(at, if n < 10 { f64::from(n) * 50.0 } else { 500.0 + at / 100.0 }, 7.0)
         };
         let samples: Vec<Sample> = (0..=30).map(course).collect();
-        let report = json!({"steps": [{"offered": 10, "succeeded": {"call": 3, "register": 4}, "refused": 2, "failed": 1,
+        let report = json!({"steps": [{"offered": 99}, {"offered": 10, "succeeded": {"call": 3, "register": 4}, "refused": 2, "failed": 1,
                                        "invites": {"p50": 1500.0, "p99": 9000.0}}]});
         let (before, last) = (sample(0.0, 50.0, 0.0), sample(335.0, 600.0, 1.0));
         let left = last.left(&before);
         let found = Found { before, samples, last, left, report };
         let line = found.line(0).expect("sixteen samples");
         assert!((line.slope - 36.0).abs() < 1e-6, "{line:?}");
-        let text = text(&Options { minutes: 5, rate: 9, ..Options::default() }, &found);
+        let text = text(&Options { minutes: 4, rate: 9, ..Options::default() }, &found);
         assert!(
             text.contains("Of 10 operations 7 were done, 2 refused, 1 failed otherwise; INVITE to 200 took 1.5 ms"),
             "{text}"
