@@ -17,8 +17,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(40);
 /// Between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(500);
-/// Before the minutes that count it is for so many seconds so many times the rate, which is twice the capacity: what overload takes once, and
-/// the allocator keeps, is not growth.
+/// Before the minutes that count it is for so many seconds so many times the rate, which is twice the capacity if the rate is half of it: what
+/// overload takes once, and the allocator keeps, is not growth.
 const SURGE: (u32, u32) = (60, 4);
 /// Growth below this part of the memory an hour is none.
 const NOTHING: f64 = 0.01;
@@ -188,7 +188,8 @@ pub(crate) fn run(root: &Path, binaries: &Binaries, folder: &Path, options: &Opt
     let pair = overload::start(binaries, &folder.join("soak"), &loads)?;
     let before = Sample::take(&pair, now_ms())?;
     let mut command = generator(&pair, binaries, &loads, "mix")?;
-    command.args(["--steps", &format!("{}:{surge},{rate}:{}", rate * times, minutes * 60), "--shares", SHARES]);
+    let steps = format!("{}:{surge},{rate}:{}", rate.saturating_mul(times), minutes * 60);
+    command.args(["--steps", &steps, "--shares", SHARES]);
     command.args(["--warmup", "0", "--sockets", "16"]);
     let began = now_ms();
     let (told, ended) = sync_channel(1);
