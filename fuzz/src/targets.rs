@@ -144,7 +144,7 @@ fn via_route(data: &[u8]) {
 }
 
 fn digest(data: &[u8]) {
-    let keys = NonceKeys { current: [7; 32], previous: Some([8; 32]) };
+    let keys = NonceKeys::new([7; 32], Some([8; 32]));
     let _ = Challenge::parse(data);
     let _ = auth::check_nonce(&keys, data, 1_795_000_000_000, 60_000);
     let Ok(credentials) = Credentials::parse(data) else {

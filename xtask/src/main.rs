@@ -21,6 +21,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   bench message    MESSAGE from user to user, Pairline beside Kamailio; writes docs/results/message.md
   bench call       INVITE, ACK and BYE, Pairline beside Kamailio; writes docs/results/call.md
                    all three: [--users 20000] [--seconds 5] [--repeats 5] [--server-core 0] [--load-core 1]
+  bench instructions  what the node does for each of these, in instructions, which are the same on every machine; writes
+                   docs/results/instructions.md [--turns 40: of 48 operations]
   bench lag        lag of a steady pair under durable changes; writes docs/results/lag.md
                    [--rate 500] [--seconds 60] [--users 2000] [--rtt 50: milliseconds on the link of a second run, 0 for none]
   bench seed       import of users and seeding of the partner; writes docs/results/import.md
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         ["bench", "register", rest @ ..] => done("bench", bench::register(&root, rest)),
         ["bench", "message", rest @ ..] => done("bench", bench::relay(&root, "message", rest)),
         ["bench", "call", rest @ ..] => done("bench", bench::relay(&root, "call", rest)),
+        ["bench", "instructions", rest @ ..] => done("bench", bench::instructions(&root, rest)),
         ["bench", "lag", rest @ ..] => done("bench", bench::lag(&root, rest)),
         ["bench", "seed", rest @ ..] => done("bench", bench::seed(&root, rest)),
         ["bench", "enumeration", rest @ ..] => done("bench", bench::enumeration(&root, rest)),

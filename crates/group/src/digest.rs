@@ -99,7 +99,6 @@ pub(crate) fn range_of(key: &Key) -> usize {
 }
 
 fn record_hash(key: &Key, record: &Record) -> [u64; 4] {
-    let mut hasher = blake3::Hasher::new();
     let mut head = [0_u8; 64];
     let class = match record.class {
         Class::Durable => 0,
@@ -118,11 +117,12 @@ fn record_hash(key: &Key, record: &Record) -> [u64; 4] {
     for (chunk, field) in head.chunks_exact_mut(8).zip(fields) {
         chunk.copy_from_slice(&field.to_le_bytes());
     }
-    hasher.update(&head);
-    hasher.update(key.owner.as_bytes());
-    hasher.update(&key.item);
-    hasher.update(&record.value);
-    let hash = hasher.finalize();
+    // In one piece: the hash function's own buffer costs more than the copy.
+    let mut whole = Vec::with_capacity(head.len() + key.owner.len() + key.item.len() + record.value.len());
+    for part in [&head, key.owner.as_bytes(), &key.item, &record.value] {
+        whole.extend_from_slice(part);
+    }
+    let hash = blake3::hash(&whole);
     let mut out = [0_u64; 4];
     for (lane, chunk) in out.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
         let mut bytes = [0_u8; 8];

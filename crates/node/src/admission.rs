@@ -92,6 +92,12 @@ pub fn told(core: &Core, flow: Flow, message: Bytes) -> Bytes {
     glance::with_report(&message, loss, REPORT_MS, &number).unwrap_or(message)
 }
 
+/// Whether a request that is about to be sent offers its receiver to say that it is overloaded (RFC 7339).
+pub fn offers(core: &Core, flow: Flow, request: &[u8]) -> bool {
+    let may = core.view.proxy.neighbours && flow.transport != Transport::Peer;
+    may && glance::top_via(request).is_some_and(|via| via.param("oc").is_some())
+}
+
 /// Whether a request that is about to be sent to a neighbour is held back, because it said that it is overloaded. What belongs to
 /// a dialog, and emergency calls, are not.
 pub fn holds_back(core: &mut Core, task: TaskId, flow: Flow, request: &Message) -> bool {

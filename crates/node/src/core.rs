@@ -270,6 +270,14 @@ impl Core {
         self.counters.add(name);
     }
 
+    /// A task's request is on its way as a transaction.
+    pub fn sends(&mut self, task: TaskId, branch: Branch, tx: ClientTx) {
+        self.client_txs.insert(tx, (task, branch));
+        if let Some(state) = self.state(task) {
+            state.branches.push((branch, tx));
+        }
+    }
+
     /// State of a live task.
     pub fn state(&mut self, task: TaskId) -> Option<&mut TaskState> {
         self.states.get_mut(task.slot()).and_then(Option::as_mut).filter(|state| state.id == task)

@@ -16,8 +16,6 @@ use pairline_services::push::Wake;
 use pairline_services::settings::DeploymentView;
 use pairline_services::{metrics::Counter, records};
 use pairline_sip::flow::{Flow, Transport};
-use pairline_sip::message::Message;
-use pairline_sip::reply::Reply;
 use pairline_sip::target::Rest;
 use pairline_sip::uri::Aor;
 use std::cell::RefCell;
@@ -392,27 +390,14 @@ impl Cx for TaskCx {
     fn forward(&self, flow: Flow, request: Bytes) -> Branch {
         self.with(|core| {
             let branch = Branch(core.fresh());
-            let now = core.now.mono;
-            match Message::parse(request) {
-                Ok(message) if crate::admission::holds_back(core, self.task, flow, &message) => {
-                    core.count("sip_requests_held_back");
-                    let seconds = (1 + core.rng.next_u64() % 4).to_string();
-                    let refusal = Reply::to(&message, 500).reason("Server Busy").header("Retry-After", seconds).build();
-                    let event = Message::parse(refusal)
-                        .map_or(TaskEvent::TransportError(branch), |refusal| TaskEvent::Response(branch, refusal));
-                    core.deliver(self.task, event);
-                }
-                Ok(message) => {
-                    let tx = core.layer.request(now, flow, message);
-                    core.client_txs.insert(tx, (self.task, branch));
-                    if let Some(state) = core.state(self.task) {
-                        state.branches.push((branch, tx));
-                    }
-                }
-                Err(_) => {
-                    core.count("sip_requests_not_well_formed_after_edit");
-                    core.deliver(self.task, TaskEvent::TransportError(branch));
-                }
+            // What is well-formed stays so in an edit, and is not read again but where more than its top Via is needed.
+            let made = match crate::admission::offers(core, flow, &request) {
+                true => None,
+                false => core.layer.request_made(core.now.mono, flow, request.clone()),
+            };
+            match made {
+                Some(tx) => core.sends(self.task, branch, tx),
+                None => crate::sip_side::send_parsed(core, self.task, branch, flow, request),
             }
             branch
         })

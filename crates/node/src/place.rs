@@ -140,6 +140,10 @@ pub fn is_choosing(core: &Core, group: GroupId) -> bool {
 
 /// The same of a user's group.
 pub fn is_being_chosen(core: &Core, user: &Aor) -> bool {
+    // First, since it is asked of every request, and one server alone chooses nobody.
+    if !neighbours::has_several(core) {
+        return false;
+    }
     let group = home_of(core, user.as_str()).and_then(|home| group_of(core, home, user.as_str()));
     group.is_some_and(|group| is_choosing(core, group))
 }

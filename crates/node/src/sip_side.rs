@@ -4,11 +4,12 @@
 
 use crate::core::{Core, EMERGENCY_TASKS, MAX_TASKS};
 use crate::cx::TaskCx;
+use crate::executor::TaskId;
 use crate::node::Node;
 use crate::quick::Refused;
 use crate::traffic::Asked;
 use bytes::Bytes;
-use pairline_services::cx::TaskEvent;
+use pairline_services::cx::{Branch, TaskEvent};
 use pairline_services::dispatch;
 use pairline_services::emergency;
 use pairline_sip::flow::{Flow, Transport};
@@ -143,6 +144,28 @@ fn run(
     }
     let cx = TaskCx::new(shared, task);
     node.start(task, make(cx, message));
+}
+
+/// Sends a task's request that has to be read for it.
+pub fn send_parsed(core: &mut Core, task: TaskId, branch: Branch, flow: Flow, request: Bytes) {
+    match Message::parse(request) {
+        Ok(message) if crate::admission::holds_back(core, task, flow, &message) => {
+            core.count("sip_requests_held_back");
+            let seconds = (1 + core.rng.next_u64() % 4).to_string();
+            let refusal = Reply::to(&message, 500).reason("Server Busy").header("Retry-After", seconds).build();
+            let event = Message::parse(refusal)
+                .map_or(TaskEvent::TransportError(branch), |refusal| TaskEvent::Response(branch, refusal));
+            core.deliver(task, event);
+        }
+        Ok(message) => {
+            let tx = core.layer.request(core.now.mono, flow, message);
+            core.sends(task, branch, tx);
+        }
+        Err(_) => {
+            core.count("sip_requests_not_well_formed_after_edit");
+            core.deliver(task, TaskEvent::TransportError(branch));
+        }
+    }
 }
 
 /// Takes what the transaction layer wants done; true if there was anything.

@@ -5,6 +5,7 @@ mod allocations;
 #[path = "../../sip/tests/suite/anomaly_cases.rs"]
 mod anomaly_cases;
 mod common;
+mod cost;
 mod divergence;
 mod health;
 mod hostile;

@@ -11,6 +11,7 @@ use crate::settings::DeploymentView;
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::uri::Host;
 use pairline_sip::via::Via;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 const SEAL: usize = 8;
@@ -27,17 +28,21 @@ fn target(via: &Via<'_>, received: Option<IpAddr>, rport: Option<u16>) -> Option
 
 /// The seal over the next Via. A connection is one of one process, so its seal is that process's too.
 fn seal(view: &DeploymentView, via: &Via<'_>, to: SocketAddr, connection: u64, random: &[u8]) -> String {
-    let mut hasher = blake3::Hasher::new_keyed(&derive(&view.sealing_key, b"way back"));
+    let mut sealed = Vec::with_capacity(192);
     if connection != 0 {
-        hasher.update(&view.own.server.0.to_be_bytes());
-        hasher.update(&view.own.boot.to_be_bytes());
+        sealed.extend_from_slice(&view.own.server.0.to_be_bytes());
+        sealed.extend_from_slice(&view.own.boot.to_be_bytes());
     }
-    hasher.update(&connection.to_be_bytes());
-    hasher.update(random);
-    hasher.update(to.to_string().as_bytes());
-    hasher.update(&via.transport.to_ascii_lowercase());
-    hasher.update(via.branch().unwrap_or_default());
-    hex(&hasher.finalize().as_bytes()[..SEAL])
+    sealed.extend_from_slice(&connection.to_be_bytes());
+    sealed.extend_from_slice(random);
+    // Writing to a Vec cannot fail.
+    let _ = write!(sealed, "{to}");
+    let at = sealed.len();
+    sealed.extend_from_slice(via.transport);
+    sealed[at..].make_ascii_lowercase();
+    sealed.extend_from_slice(via.branch().unwrap_or_default());
+    let key = derive(&view.sealing_key, b"way back");
+    hex(&blake3::keyed_hash(&key, &sealed).as_bytes()[..SEAL])
 }
 
 /// The end of the branch of a request that came on `arrival` with that top Via: random bits, its connection, the seal.

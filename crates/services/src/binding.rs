@@ -6,13 +6,15 @@ use crate::records::DecodeError;
 use bytes::Bytes;
 use pairline_group::{Class, Millis, PoolId, Record, ServerId};
 use pairline_sip::flow::{Flow, Transport};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::net::SocketAddr;
 
 /// Version of the stored form that is written. Version 1, which ends before `since`, is still read.
 pub const BINDING_VERSION: u8 = 2;
 /// The first stored form.
 const FIRST_VERSION: u8 = 1;
+/// What a stored form takes as a rule, in bytes.
+const ROOM: usize = 320;
 
 /// A flow together with the process that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,10 +70,12 @@ pub struct Binding {
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     id: [u8; 16],
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "at_once")]
     contact: &'a [u8],
+    #[serde(serialize_with = "at_once")]
     params: &'a [u8],
     q: u16,
+    #[serde(serialize_with = "at_once")]
     call_id: &'a [u8],
     cseq: u32,
     granted: u32,
@@ -81,8 +85,14 @@ struct Stored<'a> {
     instance: Option<&'a [u8]>,
     reg_id: Option<u32>,
     flow: StoredFlow,
+    #[serde(serialize_with = "at_once")]
     user_agent: &'a [u8],
     op: [u8; 16],
+}
+
+/// Bytes in one piece, which is the form of a list of them too.
+fn at_once<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -179,7 +189,9 @@ impl Binding {
             user_agent: &self.user_agent,
             op: self.op,
         };
-        let bytes = postcard::to_extend(&stored, vec![BINDING_VERSION]).expect("encoding into memory cannot fail");
+        let mut bytes = Vec::with_capacity(ROOM);
+        bytes.push(BINDING_VERSION);
+        let bytes = postcard::to_extend(&stored, bytes).expect("encoding into memory cannot fail");
         Bytes::from(postcard::to_extend(&self.since, bytes).expect("encoding into memory cannot fail"))
     }
 
@@ -256,13 +268,13 @@ impl Binding {
                 hasher.update(contact);
             }
         }
-        short(&hasher)
+        short(&hasher.finalize())
     }
 }
 
 /// The first 16 bytes of a hash.
-pub(crate) fn short(hasher: &blake3::Hasher) -> [u8; 16] {
+pub(crate) fn short(hash: &blake3::Hash) -> [u8; 16] {
     let mut out = [0_u8; 16];
-    out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    out.copy_from_slice(&hash.as_bytes()[..16]);
     out
 }

@@ -126,8 +126,7 @@ fn is_sane<C: Cx>(cx: &C, request: &Message, flow: Flow) -> bool {
         replies::refuse(cx, request, 400, "Too Many Routes");
         return false;
     }
-    let hash = forward::loop_hash(&cx.view(), request, &flow);
-    if forward::is_looping(request, &hash) {
+    if forward::is_looping(&cx.view(), request, &flow) {
         cx.count(Counter::LoopDetected);
         replies::refuse(cx, request, 482, "Loop Detected");
         return false;

@@ -7,6 +7,7 @@ use crate::auth;
 use crate::back;
 use crate::binding::FlowRef;
 use crate::cx::{Cx, Peer};
+use crate::parts::Parts;
 use crate::privacy;
 use crate::routes::{self, RouteSet};
 use crate::settings::DeploymentView;
@@ -33,11 +34,8 @@ const DEFAULT_HOPS: u8 = 70;
 
 /// Hash of what decides where a request goes (RFC 5393 §4.2), as it arrived at this server.
 pub fn loop_hash(view: &DeploymentView, request: &Message, arrival: &Flow) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(bytes);
-    };
+    let mut parts = Parts::default();
+    let mut part = |bytes: &[u8]| parts.push(bytes);
     part(&view.own.server.0.to_be_bytes());
     part(&[u8::from(arrival.transport == Transport::Peer)]);
     part(request.request_uri());
@@ -51,13 +49,17 @@ pub fn loop_hash(view: &DeploymentView, request: &Message, arrival: &Flow) -> [u
         }
     }
     let mut out = [0_u8; 8];
-    out.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    out.copy_from_slice(&parts.hash().as_bytes()[..8]);
     out
 }
 
 /// Whether this very request has been here before (RFC 3261 §16.3 step 4).
-pub fn is_looping(request: &Message, hash: &[u8; 8]) -> bool {
-    let hash = routes::hex(hash);
+pub fn is_looping(view: &DeploymentView, request: &Message, arrival: &Flow) -> bool {
+    // Nearly everything comes from a client, and has not been at any server of ours.
+    if !request.vias().any(|via| via.branch().is_some_and(is_our_branch)) {
+        return false;
+    }
+    let hash = routes::hex(&loop_hash(view, request, arrival));
     request.vias().any(|via| {
         let rest = via.branch().and_then(|b| b.strip_prefix(BRANCH.as_bytes()));
         rest.and_then(|r| r.get(1..17)).is_some_and(|h| h == hash.as_bytes())

@@ -23,6 +23,7 @@ pub mod ident;
 pub mod join;
 pub mod messaging;
 pub mod metrics;
+mod parts;
 pub mod privacy;
 pub mod proxy;
 pub mod push;

@@ -78,7 +78,7 @@ impl Subscription {
             hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hasher.update(part);
         }
-        short(&hasher)
+        short(&hasher.finalize())
     }
 
     /// Encodes with the version byte.

@@ -8,7 +8,7 @@ use common::{Fake, Task, WEST, aor, group_of, now, peer_flow};
 use pairline_services::auth::{HttpVerdict, http_digest};
 use pairline_services::cx::Place;
 use pairline_services::metrics::Counter;
-use pairline_sip::auth::{Algorithm, Challenge, NONCE_PERIOD_MS, answer};
+use pairline_sip::auth::{Algorithm, Challenge, NONCE_PERIOD_MS, NonceKeys, answer};
 use pairline_sip::flow::{Flow, Transport};
 use pairline_sip::message::Message;
 
@@ -246,7 +246,7 @@ fn a_nonce_lives_for_a_time_and_each_count_once() {
     assert!(stale(register_with(&fake, &mut phone, &challenge, 2)), "replayed count");
     fake.0.borrow_mut().mono += 60_001;
     assert!(stale(register_with(&fake, &mut phone, &challenge, 3)), "expired nonce");
-    fake.edit_view(|view| view.nonce_keys.current = [8; 32]);
+    fake.edit_view(|view| view.nonce_keys = NonceKeys::new([8; 32], None));
     assert!(stale(register_with(&fake, &mut phone, &challenge, 4)), "unknown nonce");
     phone.password = "wrong";
     assert!(!stale(register_with(&fake, &mut phone, &challenge, 5)), "a wrong digest is never called stale");

@@ -202,10 +202,7 @@ impl Server {
             server: self.id,
             boot: self.boot,
             seed,
-            secrets: Secrets {
-                sealing_key: Secret([7; 32]),
-                nonce_keys: NonceKeys { current: [9; 32], previous: None },
-            },
+            secrets: Secrets { sealing_key: Secret([7; 32]), nonce_keys: NonceKeys::new([9; 32], None) },
             sip: Default::default(),
             order: Order::Seeded(self.seed ^ self.boot),
             limits: self.limits.clone(),

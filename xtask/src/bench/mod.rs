@@ -6,6 +6,7 @@
 mod avalanche;
 mod delay;
 mod enumeration;
+mod instructions;
 mod kamailio;
 mod lag;
 mod load;
@@ -68,6 +69,14 @@ pub(crate) fn relay(root: &Path, kind: &'static str, args: &[&str]) -> Result<()
     }
     kamailio::install()?;
     in_folder(root, |binaries, folder| relay::run(root, kind, binaries, folder, &options))
+}
+
+/// Instructions of the usual requests.
+///
+/// # Errors
+/// A line that says what could not be had or done.
+pub(crate) fn instructions(root: &Path, args: &[&str]) -> Result<(), String> {
+    instructions::run(root, args)
 }
 
 /// Lag of a steady pair under durable changes.

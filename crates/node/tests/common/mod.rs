@@ -134,7 +134,7 @@ pub fn config(topology: Topology) -> NodeConfig {
         server: ServerId(1),
         boot: 1,
         seed: [5; 32],
-        secrets: Secrets { sealing_key: Secret([7; 32]), nonce_keys: NonceKeys { current: [9; 32], previous: None } },
+        secrets: Secrets { sealing_key: Secret([7; 32]), nonce_keys: NonceKeys::new([9; 32], None) },
         sip: Default::default(),
         order: Order::Fifo,
         limits: pairline_group::Limits::default(),

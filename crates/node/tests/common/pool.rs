@@ -291,6 +291,15 @@ impl Pool {
         self.settle();
     }
 
+    /// Inputs of one turn, and all that follows everywhere.
+    pub fn give_together(&mut self, at: usize, inputs: Vec<Input>) {
+        self.now += 4;
+        let now = self.clocks(at);
+        self.fronts[at].node.as_mut().unwrap().handle_all(now, inputs);
+        self.settle();
+        self.give(at, Input::Tick);
+    }
+
     /// One input, and all that follows everywhere; how often that server asked for memory for it, until it had nothing more to say.
     pub fn give_counted(&mut self, at: usize, input: Input) -> u64 {
         let now = self.clocks(at);

@@ -160,10 +160,10 @@ fn node_config(
         seed,
         secrets: pairline_node::config::Secrets {
             sealing_key: pairline_services::settings::Secret(options.secrets.sealing),
-            nonce_keys: pairline_sip::auth::NonceKeys {
-                current: options.secrets.nonce_current,
-                previous: options.secrets.nonce_previous,
-            },
+            nonce_keys: pairline_sip::auth::NonceKeys::new(
+                options.secrets.nonce_current,
+                options.secrets.nonce_previous,
+            ),
         },
         sip: SipConfig::default(),
         order: pairline_node::executor::Order::Fifo,

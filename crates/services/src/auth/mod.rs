@@ -27,6 +27,7 @@ use pairline_sip::message::Message;
 use pairline_sip::method::Method;
 use pairline_sip::reply::Reply;
 use pairline_sip::uri::Aor;
+use std::borrow::Cow;
 
 /// Most credentials that are looked at in one request.
 const MAX_CREDENTIALS: usize = 4;
@@ -128,7 +129,8 @@ pub fn algorithm_for(view: &DeploymentView, request: &Message, flow: Flow) -> Al
     view.auth_rules.iter().find(fits).map_or(Algorithm::Sha256, |rule| rule.algorithm)
 }
 
-fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option<Credentials<'a>> {
+/// The first credentials of a request for a realm that can be read.
+pub(crate) fn credentials_for<'a>(request: &'a Message, realm: Realm, name: &str) -> Option<Credentials<'a>> {
     request
         .headers(realm.credentials())
         .take(MAX_CREDENTIALS)
@@ -153,6 +155,14 @@ pub fn may_be_proven(view: &DeploymentView, request: &Message, flow: Flow, realm
 fn named_user(credentials: &Credentials<'_>, domain: &str) -> Option<Aor> {
     let name = std::str::from_utf8(&credentials.username).ok()?;
     user_of(domain, name).filter(|_| !name.contains('@'))
+}
+
+/// The same of the domain of a user, who is nearly always the one: no address is built for that.
+fn named_beside<'a>(credentials: &Credentials<'_>, user: &'a Aor) -> Option<Cow<'a, Aor>> {
+    if *credentials.username == *user.user().as_bytes() {
+        return Some(Cow::Borrowed(user));
+    }
+    named_user(credentials, user.domain()).map(Cow::Owned)
 }
 
 /// Which of a request's proxy credentials are for a realm of ours, counted from 0.
@@ -214,7 +224,7 @@ fn is_right(
     against: Against<'_>,
     algorithm: Algorithm,
 ) -> bool {
-    let named = named_user(credentials, user.domain());
+    let named = named_beside(credentials, user);
     let (ha1, own) = match against {
         Against::Own(ha1) => (ha1, true),
         Against::StandIn(ha1) => (ha1, false),
@@ -222,7 +232,7 @@ fn is_right(
     };
     let right = auth::verify(credentials, ha1, method);
     // An answer to another challenge than ours is a downgrade, not a mistake (RFC 8760 §2.6).
-    right && own && credentials.algorithm == algorithm && named.as_ref() == Some(user)
+    right && own && credentials.algorithm == algorithm && named.as_deref() == Some(user)
 }
 
 /// The HA1 in a stored credential, for one algorithm.
@@ -312,9 +322,9 @@ pub(crate) async fn weigh<C: Cx>(
     who: Who<'_>,
     algorithm: Algorithm,
 ) -> Worth {
-    let named = named_user(credentials, who.user.domain());
+    let named = named_beside(credentials, who.user);
     // Another user's are weighed as that user's, with the same work: whoever has that password is told what is wrong.
-    let other = match &named {
+    let other = match named.as_deref() {
         Some(user) if user != who.user => Some((user, Kept::of(cx, user).await)),
         _ => None,
     };
@@ -344,7 +354,7 @@ pub(crate) async fn weigh<C: Cx>(
 
 /// Whether credentials name another user of that user's domain.
 pub(crate) fn are_anothers(credentials: &Credentials<'_>, user: &Aor) -> bool {
-    named_user(credentials, user.domain()).is_some_and(|named| named != *user)
+    named_beside(credentials, user).is_some_and(|named| *named != *user)
 }
 
 /// Whether a request has credentials that name another user than the one who it says sends it. They are weighed where the
@@ -382,13 +392,25 @@ pub fn is_vouched_for<C: Cx>(cx: &C, request: &Message, flow: Flow, who: Who<'_>
 /// Whether a request is proven to come from a user, by certificate or by credentials; if not, the challenge is on its way, or
 /// a 403 where it is proven to come from another one.
 pub async fn authenticate<C: Cx>(cx: &C, request: &Message, flow: Flow, realm: Realm, who: Who<'_>) -> bool {
-    let view = cx.view();
+    let offered = credentials_for(request, realm, cx.view().realm(who.user.domain()));
+    authenticate_by(cx, request, flow, realm, who, offered).await
+}
+
+/// The same of a request whose credentials for the user's domain have been read.
+pub(crate) async fn authenticate_by<C: Cx>(
+    cx: &C,
+    request: &Message,
+    flow: Flow,
+    realm: Realm,
+    who: Who<'_>,
+    offered: Option<Credentials<'_>>,
+) -> bool {
+    let (view, domain) = (cx.view(), who.user.domain());
     if is_vouched_for(cx, request, flow, who) {
         cx.count(Counter::AuthAccepted);
         return true;
     }
-    let domain = who.user.domain();
-    let Some(credentials) = credentials_for(request, realm, view.realm(domain)) else {
+    let Some(credentials) = offered else {
         challenge(cx, request, flow, realm, domain, false);
         return false;
     };

@@ -55,7 +55,7 @@ pub fn op_id(user: &Aor, session: &str, counter: u64) -> OpId {
     hasher.update(user.as_str().as_bytes());
     hasher.update(&[0]);
     hasher.update(session.as_bytes());
-    OpId { session: u128::from_be_bytes(crate::binding::short(&hasher)), counter }
+    OpId { session: u128::from_be_bytes(crate::binding::short(&hasher.finalize())), counter }
 }
 
 /// The stored form of a contact's address: `sip:user@domain` in canonical form, or another URI as it is.

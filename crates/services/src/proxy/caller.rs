@@ -81,7 +81,8 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
         return Caller::Answered;
     };
     let view = cx.view();
-    if !auth::may_be_proven(&view, request, flow, Realm::Proxy, user.domain()) {
+    let offered = auth::credentials_for(request, Realm::Proxy, view.realm(user.domain()));
+    if offered.is_none() && !auth::may_be_proven(&view, request, flow, Realm::Proxy, user.domain()) {
         auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
         return Caller::Answered;
     }
@@ -89,7 +90,7 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
     let who = Who { user: &user, kept: &kept };
     let reachable = match kept.place {
         Place::NoSuchUser | Place::Here { .. } | Place::Resiliency { .. } => true,
-        Place::Elsewhere { .. } if !auth::are_offered(&view, request, Realm::Proxy, user.domain()) => {
+        Place::Elsewhere { .. } if offered.is_none() => {
             // Asking the other pool first would take a time that nobody else's challenge takes.
             auth::challenge(cx, request, flow, Realm::Proxy, user.domain(), false);
             return Caller::Answered;
@@ -102,7 +103,7 @@ pub async fn identify<C: Cx>(cx: &C, request: &Message, flow: Flow, entry: Entry
         }
         Place::Elsewhere { .. } | Place::Unavailable { .. } => false,
     };
-    if !auth::authenticate(cx, request, flow, Realm::Proxy, who).await {
+    if !auth::authenticate_by(cx, request, flow, Realm::Proxy, who, offered).await {
         return Caller::Answered;
     }
     // Only told to who has proven to be that user: strangers learn from it who exists.

@@ -3,6 +3,7 @@
 //! Owns the reading and its bounds. Decides nothing.
 
 use crate::binding::{Binding, FlowRef, short};
+use crate::parts::Parts;
 use pairline_sip::header::Name;
 use pairline_sip::message::Message;
 use pairline_sip::name_addr::NameAddr;
@@ -121,11 +122,8 @@ fn read_contact(user: &Aor, contact: &NameAddr<'_>, header: Option<u32>) -> Resu
 
 /// The operation id of a REGISTER: what makes a repeat a repeat, on whichever server it arrives.
 fn operation(user: &Aor, request: &Message) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(bytes);
-    };
+    let mut parts = Parts::default();
+    let mut part = |bytes: &[u8]| parts.push(bytes);
     part(user.as_str().as_bytes());
     part(request.call_id());
     part(&request.cseq().0.to_be_bytes());
@@ -133,7 +131,7 @@ fn operation(user: &Aor, request: &Message) -> [u8; 16] {
         part(value);
     }
     part(request.header(Name::Expires).unwrap_or_default());
-    short(&hasher)
+    short(&parts.hash())
 }
 
 impl Ask {

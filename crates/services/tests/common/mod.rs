@@ -142,7 +142,7 @@ pub fn view() -> DeploymentView {
         max_contacts: 3,
         auth_rules: vec![AuthRule { listener: None, user_agent: "baresip".into(), algorithm: Algorithm::Md5 }],
         stored_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
-        nonce_keys: NonceKeys { current: [7; 32], previous: None },
+        nonce_keys: NonceKeys::new([7; 32], None),
         nonce_life_ms: 60_000,
         sealing_key: Secret([9; 32]),
     }

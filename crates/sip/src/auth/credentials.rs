@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use subtle::ConstantTimeEq;
 
 use super::digest::{Algorithm, ha1};
-use super::fields;
+use super::fields::{Fields, Known};
 
 /// Why a challenge or credentials cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,15 +63,14 @@ pub struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     /// Reads one header value, at most 4 KiB. A repeated field is an error.
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, AuthError> {
-        let mut list = fields::parse(value)?;
-        let mut need = |name: &'static str| fields::take(&mut list, name).ok_or(AuthError::Missing(name));
-        let username = need("username")?;
-        let realm = need("realm")?;
-        let nonce = need("nonce")?;
-        let uri = need("uri")?;
-        let response = need("response")?;
-        let algorithm = algorithm_of(fields::take(&mut list, "algorithm"))?;
-        let nc_text = fields::take(&mut list, "nc");
+        let mut list = Fields::parse(value)?;
+        let username = list.need(Known::Username)?;
+        let realm = list.need(Known::Realm)?;
+        let nonce = list.need(Known::Nonce)?;
+        let uri = list.need(Known::Uri)?;
+        let response = list.need(Known::Response)?;
+        let algorithm = algorithm_of(list.take(Known::Algorithm))?;
+        let nc_text = list.take(Known::Nc);
         let nc = match &nc_text {
             None => None,
             Some(text) => Some(parse_nc(text).ok_or(AuthError::NonceCount)?),
@@ -83,11 +82,11 @@ impl<'a> Credentials<'a> {
             uri,
             response,
             algorithm,
-            cnonce: fields::take(&mut list, "cnonce"),
+            cnonce: list.take(Known::Cnonce),
             nc,
             nc_text,
-            qop: fields::take(&mut list, "qop"),
-            opaque: fields::take(&mut list, "opaque"),
+            qop: list.take(Known::Qop),
+            opaque: list.take(Known::Opaque),
         })
     }
 }
@@ -179,16 +178,15 @@ pub struct Challenge<'a> {
 impl<'a> Challenge<'a> {
     /// Reads one header value.
     pub fn parse(value: &'a [u8]) -> Result<Challenge<'a>, AuthError> {
-        let mut list = fields::parse(value)?;
-        let mut need = |name: &'static str| fields::take(&mut list, name).ok_or(AuthError::Missing(name));
-        let realm = need("realm")?;
-        let nonce = need("nonce")?;
-        let algorithm = algorithm_of(fields::take(&mut list, "algorithm"))?;
-        let qop_auth = fields::take(&mut list, "qop").is_some_and(|offered| {
+        let mut list = Fields::parse(value)?;
+        let realm = list.need(Known::Realm)?;
+        let nonce = list.need(Known::Nonce)?;
+        let algorithm = algorithm_of(list.take(Known::Algorithm))?;
+        let qop_auth = list.take(Known::Qop).is_some_and(|offered| {
             offered.split(|&b| b == b',').any(|qop| crate::scan::trim(qop).eq_ignore_ascii_case(b"auth"))
         });
-        let stale = fields::take(&mut list, "stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true"));
-        Ok(Challenge { realm, nonce, algorithm, qop_auth, opaque: fields::take(&mut list, "opaque"), stale })
+        let stale = list.take(Known::Stale).is_some_and(|stale| stale.eq_ignore_ascii_case(b"true"));
+        Ok(Challenge { realm, nonce, algorithm, qop_auth, opaque: list.take(Known::Opaque), stale })
     }
 }
 

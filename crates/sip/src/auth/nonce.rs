@@ -4,6 +4,8 @@
 //! The key of the MAC is derived from a root and the number of the wall clock's period, so keys rotate
 //! everywhere at once and without a message. Two are valid: the present period's and the one before.
 
+use std::cell::RefCell;
+
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -24,10 +26,15 @@ pub const NONCE_PERIOD_MS: u64 = 6 * 3_600_000;
 /// The roots of a deployment's nonce keys. Each period of [`NONCE_PERIOD_MS`] has a key of its own, derived from the root.
 #[derive(Clone)]
 pub struct NonceKeys {
-    /// Signs and checks.
-    pub current: [u8; 32],
-    /// A root that was replaced (after a leak): only checks.
-    pub previous: Option<[u8; 32]>,
+    current: Root,
+    previous: Option<Root>,
+}
+
+impl NonceKeys {
+    /// Keys of a root that signs and checks, and of one that was replaced (after a leak), which only checks.
+    pub fn new(current: [u8; 32], previous: Option<[u8; 32]>) -> NonceKeys {
+        NonceKeys { current: Root::new(current), previous: previous.map(Root::new) }
+    }
 }
 
 impl std::fmt::Debug for NonceKeys {
@@ -56,7 +63,7 @@ pub fn issue_nonce(keys: &NonceKeys, now_wall_ms: u64, random: u64) -> String {
     bytes.push(VERSION);
     bytes.extend_from_slice(&now_wall_ms.to_be_bytes());
     bytes.extend_from_slice(&random.to_be_bytes());
-    let mac = hmac_sha256(&key_of(&keys.current, now_wall_ms / NONCE_PERIOD_MS), &bytes);
+    let mac = keys.current.sign(now_wall_ms / NONCE_PERIOD_MS, &bytes);
     bytes.extend_from_slice(&mac[..MAC]);
     hex(&bytes).into_iter().map(char::from).collect()
 }
@@ -79,7 +86,7 @@ pub fn check_nonce(keys: &NonceKeys, nonce: &[u8], now_wall_ms: u64, max_age_ms:
     let Some(period) = valid_period(issued, now_wall_ms) else {
         return NonceVerdict::Unknown;
     };
-    let signed = |root: &[u8; 32]| bool::from(hmac_sha256(&key_of(root, period), head)[..MAC].ct_eq(mac));
+    let signed = |root: &Root| bool::from(root.sign(period, head)[..MAC].ct_eq(mac));
     if !signed(&keys.current) && !keys.previous.as_ref().is_some_and(signed) {
         return NonceVerdict::Unknown;
     }
@@ -100,13 +107,34 @@ fn valid_period(issued: u64, now_wall_ms: u64) -> Option<u64> {
     (now.saturating_sub(1)..=last).contains(&period).then_some(period)
 }
 
-/// The key of one period.
-fn key_of(root: &[u8; 32], period: u64) -> [u8; 32] {
-    const LABEL: &[u8; 18] = b"pairline nonce key";
-    let mut message = [0u8; LABEL.len() + 8];
-    message[..LABEL.len()].copy_from_slice(LABEL);
-    message[LABEL.len()..].copy_from_slice(&period.to_be_bytes());
-    hmac_sha256(root, &message)
+/// A root, and the key that was derived from it last: each is asked for by every request for hours.
+#[derive(Clone)]
+struct Root {
+    bytes: [u8; 32],
+    derived: RefCell<Option<(u64, Mac)>>,
+}
+
+impl Root {
+    fn new(bytes: [u8; 32]) -> Root {
+        Root { bytes, derived: RefCell::new(None) }
+    }
+
+    /// The MAC of a message under the key of one period.
+    fn sign(&self, period: u64, message: &[u8]) -> [u8; 32] {
+        let mut derived = self.derived.borrow_mut();
+        match &*derived {
+            Some((of, mac)) if *of == period => mac.of(message),
+            _ => derived.insert((period, Mac::new(&self.key_of(period)))).1.of(message),
+        }
+    }
+
+    fn key_of(&self, period: u64) -> [u8; 32] {
+        const LABEL: &[u8; 18] = b"pairline nonce key";
+        let mut message = [0u8; LABEL.len() + 8];
+        message[..LABEL.len()].copy_from_slice(LABEL);
+        message[LABEL.len()..].copy_from_slice(&period.to_be_bytes());
+        Mac::new(&self.bytes).of(&message)
+    }
 }
 
 fn unhex(text: &[u8]) -> Option<[u8; HEAD + MAC]> {
@@ -120,22 +148,34 @@ fn unhex(text: &[u8]) -> Option<[u8; HEAD + MAC]> {
     Some(bytes)
 }
 
-/// HMAC (RFC 2104) with SHA-256 and a key shorter than the block.
-fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    let mut inner = [0x36u8; 64];
-    let mut outer = [0x5cu8; 64];
-    for (at, byte) in key.iter().enumerate() {
-        inner[at] ^= byte;
-        outer[at] ^= byte;
+/// HMAC (RFC 2104) with SHA-256 and a key shorter than the block: both hashes as they stand behind their block of the key, which is
+/// half of the work of a short message.
+#[derive(Clone)]
+struct Mac {
+    inner: Sha256,
+    outer: Sha256,
+}
+
+impl Mac {
+    fn new(key: &[u8; 32]) -> Mac {
+        let mut inner = [0x36u8; 64];
+        let mut outer = [0x5cu8; 64];
+        for (at, byte) in key.iter().enumerate() {
+            inner[at] ^= byte;
+            outer[at] ^= byte;
+        }
+        Mac { inner: Sha256::new_with_prefix(inner), outer: Sha256::new_with_prefix(outer) }
     }
-    let first = Sha256::new_with_prefix(inner).chain_update(message);
-    let second = Sha256::new_with_prefix(outer).chain_update(first.finalize());
-    second.finalize().into()
+
+    fn of(&self, message: &[u8]) -> [u8; 32] {
+        let first = self.inner.clone().chain_update(message).finalize();
+        self.outer.clone().chain_update(first).finalize().into()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::hmac_sha256;
+    use super::Mac;
     use crate::auth::digest::hex;
 
     /// RFC 4231 test case 2 has a short key; padded with zeros it is the same key.
@@ -144,7 +184,7 @@ mod tests {
         let mut key = [0u8; 32];
         key[..4].copy_from_slice(b"Jefe");
         assert_eq!(
-            hex(&hmac_sha256(&key, b"what do ya want for nothing?")),
+            hex(&Mac::new(&key).of(b"what do ya want for nothing?")),
             b"5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
     }

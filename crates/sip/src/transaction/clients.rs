@@ -5,10 +5,12 @@ use bytes::Bytes;
 use super::effect::{Effect, Effects};
 use super::key;
 use super::layer::{ClientTx, Layer, Output, Received};
-use super::timers::{Armed, Due, Queue, Timer};
+use super::timers::{Armed, Due, Timer};
 use super::{client, invite_client};
 use crate::Millis;
 use crate::flow::{Flow, Transport};
+use crate::glance::top_via;
+use crate::kind::kind_of;
 use crate::message::Message;
 use crate::method::Method;
 use crate::reply::Reply;
@@ -61,6 +63,17 @@ impl Layer {
             if invite { Machine::Invite(invite_client::State::Calling) } else { Machine::Other(client::State::Trying) };
         let invite = invite.then(|| Box::new(message));
         self.open_client(now, flow, machine, invite, bytes, false)
+    }
+
+    /// As [`request`](Self::request), of one that was made from a parsed one and is not parsed for this: it is read no further than its
+    /// top Via. `None`, and nothing was done, for an INVITE, which has to be kept in parts, for an ACK, and where no Via can be read.
+    pub fn request_made(&mut self, now: Millis, flow: Flow, bytes: Bytes) -> Option<ClientTx> {
+        let kind = kind_of(&bytes).filter(|kind| kind.status.is_none())?;
+        if matches!(kind.method, b"INVITE" | b"ACK") {
+            return None;
+        }
+        key::client_at(&mut self.scratch, kind.method, &top_via(&bytes)?);
+        Some(self.open_client(now, flow, Machine::Other(client::State::Trying), None, bytes, false))
     }
 
     /// Asks for the CANCEL of an INVITE: sent at once if a provisional response came, else after
@@ -137,8 +150,9 @@ impl Layer {
     }
 
     pub(super) fn client_timer(&mut self, now: Millis, due: Due) {
-        if let Some(slot) = self.clients.get_mut(due.id) {
-            Queue::fired(&mut slot.armed, due);
+        if let Some(slot) = self.clients.get_mut(due.id)
+            && self.queue.fires(&mut slot.armed, due)
+        {
             self.run_client(now, due.id, Happening::Timer(due.timer), None);
         }
     }

@@ -77,9 +77,14 @@ pub(super) fn client(out: &mut Vec<u8>, message: &Message) {
 
 /// As [`client`], for another method on the same branch.
 pub(super) fn client_of(out: &mut Vec<u8>, message: &Message, method: &[u8]) {
+    client_at(out, method, &message.via());
+}
+
+/// As [`client`], from nothing but method and top Via.
+pub(super) fn client_at(out: &mut Vec<u8>, method: &[u8], via: &Via<'_>) {
     out.clear();
     part(out, method);
-    part(out, message.via().branch().unwrap_or_default());
+    part(out, via.branch().unwrap_or_default());
     shorten(out);
 }
 

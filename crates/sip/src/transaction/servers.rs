@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::effect::{Effect, Effects};
 use super::key::{self, Class};
 use super::layer::{Gone, Layer, Output, Received, ServerTx};
-use super::timers::{Armed, Due, Queue, Timer};
+use super::timers::{Armed, Due, Timer};
 use super::{invite_server, server};
 use crate::Millis;
 use crate::flow::{Flow, Transport};
@@ -166,8 +166,9 @@ impl Layer {
     }
 
     pub(super) fn server_timer(&mut self, now: Millis, due: Due) {
-        if let Some(slot) = self.servers.get_mut(due.id) {
-            Queue::fired(&mut slot.armed, due);
+        if let Some(slot) = self.servers.get_mut(due.id)
+            && self.queue.fires(&mut slot.armed, due)
+        {
             self.run_server(now, due.id, Happening::Timer(due.timer), None);
         }
     }

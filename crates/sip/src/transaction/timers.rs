@@ -1,6 +1,6 @@
 //! The timers of RFC 3261 table 4 and RFC 6026, their values, and the queue in which they wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::Millis;
 
@@ -121,7 +121,7 @@ impl Timer {
 }
 
 /// One waiting timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) when: Millis,
     pub(super) server: bool,
@@ -143,59 +143,97 @@ impl Armed {
     pub(super) fn awaits(&self, timer: Timer) -> bool {
         self.life.is_some_and(|due| due.timer == timer)
     }
+
+    fn place(&mut self, timer: Timer) -> &mut Option<Due> {
+        match timer.place() {
+            Place::Resend => &mut self.resend,
+            Place::Life => &mut self.life,
+        }
+    }
 }
 
-/// All waiting timers, first first; ties by transaction, so that a run can be repeated.
+/// The timers of one millisecond, in the order in which they were started; those that were stopped meanwhile among them.
+#[derive(Debug, Default)]
+struct Slot {
+    dues: VecDeque<Due>,
+    /// How many of them were not stopped.
+    live: usize,
+}
+
+/// All waiting timers, first first; ties in the order of their start, so that a run can be repeated. By the millisecond: under load a
+/// million of them wait, nearly all of which are stopped or replaced, and a set of each would be searched eight times for each request.
+/// Stopped is what its transaction does not name any more; it is read over in its time.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    due: BTreeSet<Due>,
+    slots: BTreeMap<Millis, Slot>,
+    live: usize,
 }
 
 impl Queue {
     pub(super) fn start(&mut self, armed: &mut Armed, due: Due) {
-        let place = match due.timer.place() {
-            Place::Resend => &mut armed.resend,
-            Place::Life => &mut armed.life,
-        };
-        if let Some(old) = place.replace(due) {
-            self.due.remove(&old);
+        let old = armed.place(due.timer).replace(due);
+        if let Some(old) = old {
+            self.stopped(&old);
         }
-        self.due.insert(due);
+        let slot = self.slots.entry(due.when).or_default();
+        slot.dues.push_back(due);
+        slot.live += 1;
+        self.live += 1;
     }
 
     pub(super) fn stop_resend(&mut self, armed: &mut Armed) {
         if let Some(old) = armed.resend.take() {
-            self.due.remove(&old);
+            self.stopped(&old);
         }
     }
 
     pub(super) fn stop_all(&mut self, armed: &mut Armed) {
         self.stop_resend(armed);
         if let Some(old) = armed.life.take() {
-            self.due.remove(&old);
+            self.stopped(&old);
         }
     }
 
-    /// The transaction has been told that `due` fired.
-    pub(super) fn fired(armed: &mut Armed, due: Due) {
-        match due.timer.place() {
-            Place::Resend => armed.resend = None,
-            Place::Life => armed.life = None,
+    /// A timer that waited here does not any more. With the last one of a millisecond all of that goes.
+    fn stopped(&mut self, old: &Due) {
+        let Some(slot) = self.slots.get_mut(&old.when) else { return };
+        slot.live = slot.live.saturating_sub(1);
+        self.live = self.live.saturating_sub(1);
+        if slot.live == 0 {
+            self.slots.remove(&old.when);
         }
+    }
+
+    /// Whether what came out of the queue has not been stopped; the transaction is told then that it fired.
+    pub(super) fn fires(&mut self, armed: &mut Armed, due: Due) -> bool {
+        let place = armed.place(due.timer);
+        let fires = *place == Some(due);
+        if fires {
+            *place = None;
+            self.stopped(&due);
+        }
+        fires
     }
 
     pub(super) fn len(&self) -> usize {
-        self.due.len()
+        self.live
     }
 
     pub(super) fn next(&self) -> Option<Millis> {
-        self.due.first().map(|due| due.when)
+        self.slots.keys().next().copied()
     }
 
+    /// Takes out the next of what is due, stopped or not.
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<Due> {
-        if self.due.first()?.when > now {
-            return None;
+        loop {
+            let mut first = self.slots.first_entry()?;
+            if *first.key() > now {
+                return None;
+            }
+            match first.get_mut().dues.pop_front() {
+                Some(due) => return Some(due),
+                None => first.remove(),
+            };
         }
-        self.due.pop_first()
     }
 }

@@ -120,7 +120,7 @@ fn hostile_fields_are_refused() {
 
 #[test]
 fn nonces_are_bound_to_key_and_time() {
-    let keys = NonceKeys { current: [7; 32], previous: None };
+    let keys = NonceKeys::new([7; 32], None);
     let nonce = issue_nonce(&keys, 1_000_000, 42);
     let check = |keys: &NonceKeys, now| check_nonce(keys, nonce.as_bytes(), now, 60_000);
     let NonceVerdict::Fresh { id } = check(&keys, 1_000_001) else {
@@ -130,9 +130,9 @@ fn nonces_are_bound_to_key_and_time() {
     assert_eq!(check(&keys, 1_060_001), NonceVerdict::Expired);
     assert_eq!(check(&keys, 900_000), NonceVerdict::Fresh { id }, "another server's clock");
     assert_eq!(check(&keys, 600_000), NonceVerdict::Expired);
-    let rotated = NonceKeys { current: [8; 32], previous: Some([7; 32]) };
+    let rotated = NonceKeys::new([8; 32], Some([7; 32]));
     assert_eq!(check(&rotated, 1_000_001), NonceVerdict::Fresh { id });
-    let twice = NonceKeys { current: [9; 32], previous: Some([8; 32]) };
+    let twice = NonceKeys::new([9; 32], Some([8; 32]));
     assert_eq!(check(&twice, 1_000_001), NonceVerdict::Unknown);
     let later = issue_nonce(&keys, 1_000_001, 0);
     let NonceVerdict::Fresh { id: later } = check_nonce(&keys, later.as_bytes(), 1_000_001, 1) else {
@@ -145,7 +145,7 @@ fn nonces_are_bound_to_key_and_time() {
 /// Two keys are valid: a server that was started in this period and one that ran through the last agree without a message.
 #[test]
 fn the_key_of_the_last_period_is_valid_and_the_one_before_is_not() {
-    let keys = NonceKeys { current: [7; 32], previous: None };
+    let keys = NonceKeys::new([7; 32], None);
     let start = 10 * NONCE_PERIOD_MS;
     let nonce = issue_nonce(&keys, start + 5_000, 1);
     let check = |now| check_nonce(&keys, nonce.as_bytes(), now, u64::MAX);
@@ -161,7 +161,7 @@ fn the_key_of_the_last_period_is_valid_and_the_one_before_is_not() {
 
 #[test]
 fn a_changed_nonce_is_unknown() {
-    let keys = NonceKeys { current: [7; 32], previous: None };
+    let keys = NonceKeys::new([7; 32], None);
     let nonce = issue_nonce(&keys, 5, 5).into_bytes();
     for at in 0..nonce.len() {
         let mut forged = nonce.clone();
@@ -176,7 +176,7 @@ fn a_changed_nonce_is_unknown() {
 /// The format of version 2 is frozen: servers of both pools check each other's nonces.
 #[test]
 fn golden_nonce() {
-    let keys = NonceKeys { current: [0x11; 32], previous: None };
+    let keys = NonceKeys::new([0x11; 32], None);
     let golden = include_str!("../golden/nonce-v2.txt").trim();
     assert_eq!(issue_nonce(&keys, 1_700_000_000_000, 0x0123_4567_89ab_cdef), golden);
 }
@@ -184,7 +184,7 @@ fn golden_nonce() {
 /// Version 1 was signed with the root and so without rotation. It is unknown now: its holder is answered `stale=true`.
 #[test]
 fn a_nonce_of_version_1_is_unknown() {
-    let keys = NonceKeys { current: [0x11; 32], previous: None };
+    let keys = NonceKeys::new([0x11; 32], None);
     let old = include_str!("../golden/nonce-v1.txt").trim();
     assert_eq!(check_nonce(&keys, old.as_bytes(), 1_700_000_000_000, 60_000), NonceVerdict::Unknown);
 }
@@ -220,7 +220,7 @@ fn a_forgotten_nonce_cannot_be_replayed() {
 
 #[test]
 fn nonces_are_forgotten_by_their_time_of_issue() {
-    let keys = NonceKeys { current: [7; 32], previous: None };
+    let keys = NonceKeys::new([7; 32], None);
     let id = |issued| match check_nonce(&keys, issue_nonce(&keys, issued, u64::MAX).as_bytes(), issued, 1_000) {
         NonceVerdict::Fresh { id } => id,
         other => panic!("just issued: {other:?}"),
