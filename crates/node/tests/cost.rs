@@ -20,7 +20,8 @@ const TOGETHER: usize = 48;
 /// Turns before the first that counts: tables have their size then.
 const WARM: usize = 8;
 
-/// Turns that count, which the tool raises.
+/// Turns that count, which the tool raises: the only way to tell a test from outside.
+#[allow(clippy::disallowed_methods)]
 fn turns() -> usize {
     std::env::var("PAIRLINE_TURNS").map_or(4, |turns| turns.parse().unwrap())
 }

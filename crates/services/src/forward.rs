@@ -138,8 +138,13 @@ pub fn opens_dialog(request: &Message) -> bool {
 
 fn branch<C: Cx>(cx: &C, sending: &Sending<'_>, hash: &[u8; 8]) -> String {
     let way = if sending.hop.transport == Transport::Peer { 'p' } else { 'd' };
-    let mark = back::mark(&cx.view(), &sending.request.via(), &sending.arrival, cx.random());
-    written(96, format_args!("{BRANCH}{way}{}.{mark}", routes::hex(hash)))
+    let mut text = String::with_capacity(112);
+    text.push_str(BRANCH);
+    text.push(way);
+    routes::push_hex(&mut text, hash);
+    text.push('.');
+    back::mark(&mut text, &cx.view(), &sending.request.via(), &sending.arrival, cx.random());
+    text
 }
 
 /// What `format!` would give, in one piece of memory that is large enough as a rule: it is written for each request.

@@ -249,3 +249,19 @@ fn a_users_certificate_stands_for_the_password_where_policy_says_so() {
     assert_eq!(over(Transport::Tls, true, "dave@pairline.test"), (401, None));
     assert_eq!(over(Transport::Tls, true, "pairline.test"), (401, None), "a domain is nobody's identity");
 }
+
+/// Credentials that name a user as it is written are that user's without an address being built: which must come to the same.
+#[test]
+fn a_user_of_a_domain_is_who_is_written_so() {
+    for text in [
+        "sip:alice@pairline.test",
+        "sip:%41lice@Pairline.Test",
+        "sip:a%40b@pairline.test",
+        "sip:a.b+c=d@[2001:db8::1]",
+        "sip:1%3a2@192.0.2.1",
+    ] {
+        let user = aor(text);
+        assert_eq!(pairline_services::ident::user_of(user.domain(), user.user()), Some(user.clone()), "{text}");
+        assert!(!user.user().contains('@'), "{text}");
+    }
+}

@@ -85,7 +85,7 @@ impl<'a> Edit<'a> {
         let value_at = line.value_range().start;
         let value = self.message.value_of(line);
         let (range, _) = values::element_at(value, 0);
-        if let Ok(top) = via::Via::parse(&value[range.clone()]) {
+        if let Some(top) = via::Via::trusted(&value[range.clone()]) {
             let from = self.scratch.len();
             via::write_fixed(&top, received, rport, &mut self.scratch);
             self.splice(value_at + range.start, value_at + range.end, from, 0);

@@ -97,8 +97,10 @@ pub(crate) fn trim_end(bytes: &[u8]) -> &[u8] {
 
 /// Digits only, at least one, leading zeros allowed; `None` on anything else or overflow.
 pub(crate) fn parse_u32(bytes: &[u8]) -> Option<u32> {
-    if bytes.is_empty() {
-        return None;
+    // Nearly all are so short that nothing can overflow.
+    if bytes.len() < 10 {
+        let digit = |sum: u32, b: &u8| Some(sum * 10 + u32::from(Some(b.wrapping_sub(b'0')).filter(|d| *d < 10)?));
+        return bytes.iter().try_fold(0, digit).filter(|_| !bytes.is_empty());
     }
     let mut value: u32 = 0;
     for &b in bytes {
@@ -160,4 +162,30 @@ pub(crate) fn mix_hash(parts: &[&[u8]]) -> u64 {
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^ (hash >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_u32;
+
+    #[test]
+    fn numbers_have_digits_only_and_fit() {
+        let cases: [(&[u8], Option<u32>); 12] = [
+            (b"", None),
+            (b"0", Some(0)),
+            (b"000000007", Some(7)),
+            (b"0000000000007", Some(7)),
+            (b"999999999", Some(999_999_999)),
+            (b"4294967295", Some(u32::MAX)),
+            (b"4294967296", None),
+            (b"12a", None),
+            (b"-1", None),
+            (b"/", None),
+            (b":", None),
+            (b"1 ", None),
+        ];
+        for (text, number) in cases {
+            assert_eq!(parse_u32(text), number, "{}", String::from_utf8_lossy(text));
+        }
+    }
 }

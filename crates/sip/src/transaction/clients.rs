@@ -38,8 +38,8 @@ pub(super) struct ClientSlot {
     machine: Machine,
     key: Box<[u8]>,
     flow: Flow,
-    /// The INVITE as sent, until its final response: ACK and CANCEL are made from it.
-    invite: Option<Box<Message>>,
+    /// The INVITE as sent, until its final response: ACK and CANCEL are made from it, and it is read for that, which is rare.
+    invite: Option<Bytes>,
     /// The request's bytes, while they may have to be repeated.
     request: Option<Bytes>,
     /// The ACK to the non-2xx final response, to repeat it.
@@ -59,21 +59,19 @@ impl Layer {
         key::client(&mut self.scratch, &message);
         let invite = *message.method() == Method::Invite;
         let bytes = message.as_bytes().clone();
-        let machine =
-            if invite { Machine::Invite(invite_client::State::Calling) } else { Machine::Other(client::State::Trying) };
-        let invite = invite.then(|| Box::new(message));
-        self.open_client(now, flow, machine, invite, bytes, false)
+        self.open_client(now, flow, first_state(invite), bytes, false)
     }
 
     /// As [`request`](Self::request), of one that was made from a parsed one and is not parsed for this: it is read no further than its
-    /// top Via. `None`, and nothing was done, for an INVITE, which has to be kept in parts, for an ACK, and where no Via can be read.
+    /// top Via. `None`, and nothing was done, for an ACK, and where no Via can be read.
     pub fn request_made(&mut self, now: Millis, flow: Flow, bytes: Bytes) -> Option<ClientTx> {
         let kind = kind_of(&bytes).filter(|kind| kind.status.is_none())?;
-        if matches!(kind.method, b"INVITE" | b"ACK") {
+        if kind.method == b"ACK" {
             return None;
         }
+        let machine = first_state(kind.method == b"INVITE");
         key::client_at(&mut self.scratch, kind.method, &top_via(&bytes)?);
-        Some(self.open_client(now, flow, Machine::Other(client::State::Trying), None, bytes, false))
+        Some(self.open_client(now, flow, machine, bytes, false))
     }
 
     /// Asks for the CANCEL of an INVITE: sent at once if a provisional response came, else after
@@ -90,33 +88,20 @@ impl Layer {
         self.cancel(now, tx);
     }
 
-    /// The INVITE of a client transaction as it was sent, until its final response came.
-    pub fn sent_invite(&self, tx: ClientTx) -> Option<&Message> {
-        self.clients.get(tx.0)?.invite.as_deref()
-    }
-
     /// Where a client transaction sends.
     pub fn client_flow(&self, tx: ClientTx) -> Option<Flow> {
         self.clients.get(tx.0).map(|slot| slot.flow)
     }
 
     /// Makes the transaction whose key is in `scratch` and sends its request.
-    fn open_client(
-        &mut self,
-        now: Millis,
-        flow: Flow,
-        machine: Machine,
-        invite: Option<Box<Message>>,
-        bytes: Bytes,
-        internal: bool,
-    ) -> ClientTx {
+    fn open_client(&mut self, now: Millis, flow: Flow, machine: Machine, bytes: Bytes, internal: bool) -> ClientTx {
         let key: Box<[u8]> = self.scratch.as_slice().into();
         let reliable = flow.transport.reliable();
         let id = self.clients.insert(|_| ClientSlot {
             machine,
             key: key.clone(),
             flow,
-            invite,
+            invite: matches!(machine, Machine::Invite(_)).then(|| bytes.clone()),
             request: (!reliable).then(|| bytes.clone()),
             ack: None,
             cancel_reason: None,
@@ -232,10 +217,10 @@ impl Layer {
             return;
         };
         if slot.ack.is_none() {
-            let (Some(invite), Some(response)) = (slot.invite.as_deref(), response) else {
+            let (Some(invite), Some(response)) = (slot.invite.as_ref().and_then(read), response) else {
                 return;
             };
-            slot.ack = Some(Reply::ack_for(invite, response));
+            slot.ack = Some(Reply::ack_for(&invite, response));
         }
         if let Some(bytes) = slot.ack.clone() {
             let flow = slot.flow;
@@ -247,14 +232,13 @@ impl Layer {
         let Some(slot) = self.clients.get(id) else {
             return;
         };
-        let Some(invite) = slot.invite.as_deref() else {
+        let Some(invite) = slot.invite.as_ref().and_then(read) else {
             return;
         };
         let flow = slot.flow;
-        let bytes = Reply::cancel_with_reason(invite, slot.cancel_reason.as_deref());
-        key::client_of(&mut self.scratch, invite, b"CANCEL");
-        let machine = Machine::Other(client::State::Trying);
-        self.open_client(now, flow, machine, None, bytes, true);
+        let bytes = Reply::cancel_with_reason(&invite, slot.cancel_reason.as_deref());
+        key::client_of(&mut self.scratch, &invite, b"CANCEL");
+        self.open_client(now, flow, first_state(false), bytes, true);
     }
 
     fn start_client_timer(&mut self, now: Millis, id: u64, timer: Timer, again: bool) {
@@ -287,6 +271,16 @@ impl Layer {
             self.outputs.push_back(Output::ClientDone { tx: ClientTx(id) });
         }
     }
+}
+
+/// The machine of a request that has just been sent.
+fn first_state(invite: bool) -> Machine {
+    if invite { Machine::Invite(invite_client::State::Calling) } else { Machine::Other(client::State::Trying) }
+}
+
+/// What was sent, in parts.
+fn read(sent: &Bytes) -> Option<Message> {
+    Message::parse(sent.clone()).ok()
 }
 
 /// The step of either machine; `None` for what cannot happen to it.

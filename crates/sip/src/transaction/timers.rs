@@ -237,3 +237,54 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Armed, Due, Queue, Timer};
+    use crate::Millis;
+
+    fn due(when: Millis, id: u64, timer: Timer) -> Due {
+        Due { when, server: false, id, timer }
+    }
+
+    /// What fires until then, of transactions whose timers are these.
+    fn fired(queue: &mut Queue, armed: &mut [Armed], now: Millis) -> Vec<(u64, Timer)> {
+        let mut all = Vec::new();
+        while let Some(due) = queue.pop_due(now) {
+            let at = usize::try_from(due.id).unwrap();
+            if queue.fires(&mut armed[at], due) {
+                all.push((due.id, due.timer));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_stopped_or_replaced_does_not_fire_and_the_rest_fires_once_in_its_order() {
+        let (mut queue, mut armed) = (Queue::default(), [Armed::default(); 3]);
+        for (id, timer) in [(2, Timer::F), (0, Timer::F), (1, Timer::F), (2, Timer::E), (1, Timer::E)] {
+            queue.start(&mut armed[usize::try_from(id).unwrap()], due(10, id, timer));
+        }
+        queue.start(&mut armed[0], due(7, 0, Timer::K));
+        queue.stop_resend(&mut armed[2]);
+        assert_eq!((queue.len(), queue.next()), (4, Some(7)));
+        assert_eq!(fired(&mut queue, &mut armed, 6), []);
+        assert_eq!(fired(&mut queue, &mut armed, 10), [(0, Timer::K), (2, Timer::F), (1, Timer::F), (1, Timer::E)]);
+        assert_eq!((queue.len(), queue.next()), (0, None), "nothing is left of what was stopped");
+    }
+
+    #[test]
+    fn a_millisecond_whose_timers_were_all_stopped_wakes_nobody() {
+        let (mut queue, mut armed) = (Queue::default(), [Armed::default(); 1]);
+        queue.start(&mut armed[0], due(5, 0, Timer::A));
+        queue.start(&mut armed[0], due(5, 0, Timer::B));
+        queue.stop_all(&mut armed[0]);
+        assert_eq!((queue.len(), queue.next()), (0, None));
+        // Stopped and started again in the same millisecond: once.
+        for _ in 0..3 {
+            queue.start(&mut armed[0], due(9, 0, Timer::A));
+        }
+        assert_eq!(fired(&mut queue, &mut armed, 9), [(0, Timer::A)]);
+        assert_eq!((queue.len(), queue.next()), (0, None));
+    }
+}

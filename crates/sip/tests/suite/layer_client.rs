@@ -103,7 +103,6 @@ fn a_failed_invite_is_acknowledged_each_time() {
     assert_eq!(ack.via().raw(), message.via().raw());
     assert_eq!(takes(&mut layer, 600, udp(REMOTE), busy), None);
     assert_eq!(sent(&drain(&mut layer)).len(), 1, "the ACK again");
-    assert!(layer.sent_invite(tx).is_none());
     let (times, outputs) = run(&mut layer, 40_000);
     assert!(times.is_empty());
     assert_eq!(outputs, [Output::ClientDone { tx }], "timer D");
@@ -285,4 +284,37 @@ fn runs_can_be_repeated() {
         trace
     };
     assert_eq!(trace(1), trace(0xdead_beef));
+}
+
+/// A request that was made from a parsed one is sent, matched and ended like one that is handed over in parts.
+#[test]
+fn a_request_in_bytes_is_as_one_in_parts() {
+    for method in ["INVITE", "INFO"] {
+        let mut layer = Layer::new(Timers::default(), 10);
+        let message = parse(&request(method, ""));
+        let tx = layer.request_made(0, udp(REMOTE), message.as_bytes().clone()).unwrap();
+        let (mut parts, in_parts, _) = start(udp(REMOTE), method);
+        assert_eq!(sent(&drain(&mut layer)).len(), 1);
+        assert_eq!(layer.next_timeout(), parts.next_timeout());
+        let busy = response(&message, 486);
+        assert_eq!(takes(&mut layer, 50, udp(REMOTE), busy.clone()), Some((tx, 486)));
+        assert_eq!(takes(&mut parts, 50, udp(REMOTE), busy), Some((in_parts, 486)));
+        let (ours, theirs) = (drain(&mut layer), drain(&mut parts));
+        assert_eq!(sent(&ours).len(), usize::from(method == "INVITE"), "an ACK");
+        assert_eq!(ours, theirs);
+        assert_eq!(run(&mut layer, 40_000), run(&mut parts, 40_000));
+    }
+}
+
+#[test]
+fn what_opens_no_transaction_in_bytes_opens_none() {
+    let mut layer = Layer::new(Timers::default(), 10);
+    let made = |layer: &mut Layer, bytes: &[u8]| layer.request_made(0, udp(REMOTE), Bytes::copy_from_slice(bytes));
+    let answer = response(&parse(&request("INFO", "")), 200);
+    assert!(made(&mut layer, request("ACK", "").as_bytes()).is_none());
+    assert!(made(&mut layer, answer.as_bytes()).is_none());
+    assert!(made(&mut layer, b"INFO sip:a@b SIP/2.0\r\nFrom: <sip:a@b>\r\n\r\n").is_none(), "no Via");
+    assert!(made(&mut layer, b"\r\n").is_none());
+    assert!(drain(&mut layer).is_empty());
+    assert_eq!(layer.next_timeout(), None);
 }
