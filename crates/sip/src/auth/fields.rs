@@ -156,3 +156,17 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{KNOWN, Known};
+
+    #[test]
+    fn each_known_field_stands_at_its_place_in_the_table() {
+        for (at, (name, known)) in KNOWN.iter().enumerate() {
+            assert_eq!((*known as usize, known.name()), (at, *name));
+            assert_eq!(Known::from_name(name.to_ascii_uppercase().as_bytes()), Some(*known));
+        }
+        assert_eq!(Known::from_name(b"domain"), None);
+    }
+}

@@ -46,7 +46,7 @@ pub(super) struct ClientSlot {
     ack: Option<Bytes>,
     /// The Reason of a CANCEL that waits for a provisional response.
     cancel_reason: Option<Box<str>>,
-    armed: Armed,
+    pub(super) armed: Armed,
     /// A provisional response of a device came (101 to 199).
     rang: bool,
     /// Ours alone: the transaction of a CANCEL.

@@ -237,6 +237,13 @@ impl Layer {
     /// Fires all timers that are due at `now`.
     pub fn on_time(&mut self, now: Millis) {
         self.briefs.expire(now);
+        if self.queue.is_littered() {
+            let (servers, clients) = (&self.servers, &self.clients);
+            self.queue.sweep(|due| match due.server {
+                true => servers.get(due.id).is_some_and(|slot| slot.armed.holds(due)),
+                false => clients.get(due.id).is_some_and(|slot| slot.armed.holds(due)),
+            });
+        }
         while let Some(due) = self.queue.pop_due(now) {
             if due.server {
                 self.server_timer(now, due);

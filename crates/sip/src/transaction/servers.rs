@@ -45,7 +45,7 @@ pub(super) struct ServerSlot {
     request: Option<Box<Message>>,
     /// The last response, while it may have to be repeated.
     response: Option<Bytes>,
-    armed: Armed,
+    pub(super) armed: Armed,
     /// Ours alone: the transaction of a CANCEL.
     internal: bool,
     /// Bytes of request and response that the layer's budget counts.

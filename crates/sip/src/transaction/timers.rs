@@ -144,6 +144,11 @@ impl Armed {
         self.life.is_some_and(|due| due.timer == timer)
     }
 
+    /// Whether this is one of them, and was not stopped.
+    pub(super) fn holds(&self, due: &Due) -> bool {
+        [self.resend, self.life].contains(&Some(*due))
+    }
+
     fn place(&mut self, timer: Timer) -> &mut Option<Due> {
         match timer.place() {
             Place::Resend => &mut self.resend,
@@ -162,12 +167,18 @@ struct Slot {
 
 /// All waiting timers, first first; ties in the order of their start, so that a run can be repeated. By the millisecond: under load a
 /// million of them wait, nearly all of which are stopped or replaced, and a set of each would be searched eight times for each request.
-/// Stopped is what its transaction does not name any more; it is read over in its time.
+/// Stopped is what its transaction does not name any more; it is read over in its time, or swept out where there is more of it than of
+/// the others: a peer decides how fast transactions come and go, and not how much is kept of them.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     slots: BTreeMap<Millis, Slot>,
     live: usize,
+    /// All that stand in the slots.
+    kept: usize,
 }
+
+/// So many stopped timers are never worth a sweep.
+const LITTER: usize = 1024;
 
 impl Queue {
     pub(super) fn start(&mut self, armed: &mut Armed, due: Due) {
@@ -179,6 +190,18 @@ impl Queue {
         slot.dues.push_back(due);
         slot.live += 1;
         self.live += 1;
+        self.kept += 1;
+    }
+
+    /// Whether more was stopped than waits, and much.
+    pub(super) fn is_littered(&self) -> bool {
+        self.kept > 2 * self.live + LITTER
+    }
+
+    /// Drops what was stopped: all but what `waits` says still does.
+    pub(super) fn sweep(&mut self, waits: impl Fn(&Due) -> bool) {
+        self.slots.values_mut().for_each(|slot| slot.dues.retain(&waits));
+        self.kept = self.slots.values().map(|slot| slot.dues.len()).sum();
     }
 
     pub(super) fn stop_resend(&mut self, armed: &mut Armed) {
@@ -200,6 +223,7 @@ impl Queue {
         slot.live = slot.live.saturating_sub(1);
         self.live = self.live.saturating_sub(1);
         if slot.live == 0 {
+            self.kept -= slot.dues.len();
             self.slots.remove(&old.when);
         }
     }
@@ -231,7 +255,10 @@ impl Queue {
                 return None;
             }
             match first.get_mut().dues.pop_front() {
-                Some(due) => return Some(due),
+                Some(due) => {
+                    self.kept -= 1;
+                    return Some(due);
+                }
                 None => first.remove(),
             };
         }
@@ -286,5 +313,33 @@ mod tests {
         }
         assert_eq!(fired(&mut queue, &mut armed, 9), [(0, Timer::A)]);
         assert_eq!((queue.len(), queue.next()), (0, None));
+    }
+
+    #[test]
+    fn what_was_stopped_does_not_pile_up() {
+        let (mut queue, mut armed) = (Queue::default(), [Armed::default(); 2]);
+        queue.start(&mut armed[1], due(32_000, 1, Timer::F));
+        for _ in 0..10_000 {
+            // One waits on in each millisecond, so that none of them goes by itself.
+            queue.start(&mut armed[0], due(32_000, 0, Timer::F));
+            queue.stop_all(&mut armed[0]);
+            if queue.is_littered() {
+                queue.sweep(|due| armed[usize::try_from(due.id).unwrap()].holds(due));
+            }
+            assert!(queue.kept <= 2 * queue.live + super::LITTER);
+        }
+        assert_eq!(fired(&mut queue, &mut armed, 32_000), [(1, Timer::F)]);
+        assert_eq!((queue.len(), queue.kept), (0, 0));
+    }
+
+    #[test]
+    fn every_field_of_the_queue_is_counted_down_again() {
+        let (mut queue, mut armed) = (Queue::default(), [Armed::default(); 1]);
+        for when in 1..100 {
+            queue.start(&mut armed[0], due(when, 0, Timer::F));
+            queue.start(&mut armed[0], due(when + 50, 0, Timer::E));
+        }
+        queue.stop_all(&mut armed[0]);
+        assert_eq!((queue.live, queue.kept, queue.slots.len()), (0, 0, 0));
     }
 }

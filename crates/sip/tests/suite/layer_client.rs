@@ -318,3 +318,21 @@ fn what_opens_no_transaction_in_bytes_opens_none() {
     assert!(drain(&mut layer).is_empty());
     assert_eq!(layer.next_timeout(), None);
 }
+
+/// What comes and goes on connections leaves stopped timers behind, which are swept out; who waits meanwhile is not.
+#[test]
+fn many_short_transactions_leave_a_waiting_one_its_timers() {
+    let (mut layer, tx, _) = start(udp(REMOTE), "INFO");
+    for n in 0..3_000 {
+        let short = parse(&request("INFO", "").replace("776asdhds", &format!("s{n}")));
+        let over = layer.request(0, tcp(REMOTE, 3), short.clone());
+        assert_eq!(takes(&mut layer, 0, tcp(REMOTE, 3), response(&short, 200)), Some((over, 200)));
+        layer.on_time(0);
+        drain(&mut layer);
+    }
+    assert_eq!(layer.timer_len(), 2, "timers E and F of the one that waits");
+    let (times, outputs) = run(&mut layer, 40_000);
+    assert_eq!(times.first(), Some(&500));
+    assert!(outputs.contains(&Output::Timeout { tx }));
+    assert_eq!((layer.timer_len(), layer.next_timeout()), (0, None));
+}
