@@ -427,7 +427,12 @@ pub(crate) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
 
 /// A version byte, then postcard.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
+    encode_into(value, Vec::with_capacity(128))
+}
+
+/// [`encode`] in a buffer that has had its use.
+pub(crate) fn encode_into<T: Serialize>(value: &T, mut out: Vec<u8>) -> Vec<u8> {
+    out.clear();
     out.push(VERSION);
     // Writing to memory fails only for types without a known length, and ours have one.
     postcard::to_extend(value, out).expect("replication types serialise into memory")

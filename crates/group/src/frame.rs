@@ -341,6 +341,31 @@ pub enum MemberBody {
 }
 
 impl Frame {
+    /// The one group that it is about; none if it is about several, or about none.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        match self {
+            Frame::Entries { group, .. }
+            | Frame::Ack { group, .. }
+            | Frame::Pull { group, .. }
+            | Frame::Broken { group, .. }
+            | Frame::SeedOffer { group, .. }
+            | Frame::SeedWant { group, .. }
+            | Frame::SeedChunk { group, .. }
+            | Frame::SeedAck { group, .. }
+            | Frame::SeedEnd { group, .. }
+            | Frame::Verify { group, .. }
+            | Frame::VerifyAsk { group }
+            | Frame::VerifyResult { group, .. }
+            | Frame::Underway { group, .. }
+            | Frame::Replica { group, .. }
+            | Frame::Copy { group, .. }
+            | Frame::Lead { group, .. }
+            | Frame::Member { group, .. }
+            | Frame::Survived { group, .. } => Some(*group),
+            Frame::Hello(_) | Frame::Ping { .. } | Frame::Canary { .. } | Frame::Leads { .. } => None,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
         let fine = match self {
             Frame::Hello(hello) => {
@@ -375,6 +400,11 @@ impl Frame {
 /// The bytes of a frame.
 pub fn encode(frame: &Frame) -> Bytes {
     Bytes::from(codec::encode(frame))
+}
+
+/// The bytes of a frame, in a buffer that has had its use.
+pub fn encode_into(frame: &Frame, buffer: Vec<u8>) -> Vec<u8> {
+    codec::encode_into(frame, buffer)
 }
 
 /// Understands a frame.

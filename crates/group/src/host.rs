@@ -70,6 +70,8 @@ pub struct Host {
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
+    /// Those that may be gathering what was proposed.
+    gathering: BTreeSet<GroupId>,
     /// Copies whose standing the partner has to be told.
     hello: BTreeSet<GroupId>,
     hello_number: u64,
@@ -191,6 +193,7 @@ impl Host {
             led: Led::default(),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
+            gathering: BTreeSet::new(),
             hello: BTreeSet::new(),
             // Rises across restarts too, as long as the wall clock does.
             hello_number: now.wall.wrapping_mul(1024),
@@ -245,6 +248,8 @@ impl Host {
         let mut records = Vec::new();
         let mut writers = Vec::new();
         let any = !self.touched.is_empty();
+        // Each writes what it gathered when it works, and whoever gathers was touched.
+        self.gathering.clear();
         while let Some(id) = self.touched.pop_first() {
             let before = records.len();
             let batch = self.next_batch;

@@ -335,9 +335,20 @@ impl Instance {
             step: None,
             body: Body::Open { pool: self.own },
         };
-        self.unopened = false;
-        self.confirmed = true;
-        self.write(entry, Vec::new()).ok();
+        // What could not be written, or is lost with the lead, is still to be done.
+        if self.write(entry, Vec::new()).is_ok() {
+            (self.unopened, self.confirmed) = (false, true);
+        }
+    }
+
+    /// Opens the group, if it was to be opened from here and that could not be done.
+    pub(crate) fn open_if_due(&mut self, cx: &mut Cx<'_>) {
+        let could = self.state.position.seq == 0 && self.idle() && !self.follows() && self.passing.is_none();
+        if could && self.opening {
+            self.open(cx);
+        } else if could && self.unopened {
+            self.reconcile(cx);
+        }
     }
 
     /// What this copy is.
@@ -584,10 +595,10 @@ impl Instance {
     pub(crate) fn assert_active(&mut self, cx: &mut Cx<'_>) {
         self.asserted = true;
         if self.unopened {
-            if self.follows() {
-                // Whoever leads, or will, opens it.
-                self.opening = true;
-            } else if self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0 {
+            let nobody = self.peer.as_ref().is_none_or(|peer| peer.position.seq == 0) && self.state.position.seq == 0;
+            // Whoever leads, or will, opens it.
+            self.opening |= self.follows() || nobody;
+            if !self.follows() && nobody {
                 self.open(cx);
                 self.tell_role(cx);
             }

@@ -103,11 +103,13 @@ pub enum Planted {
     OutlivedUntold,
     /// The epoch of a survivor says nothing of what was not known to be committed.
     SurvivorSharesAll,
+    /// A leader whose entry that opens a group was lost takes it for open when it leads again.
+    OpeningForgotten,
 }
 
 impl Planted {
     /// All of them, in a fixed order.
-    pub const ALL: [Planted; 49] = [
+    pub const ALL: [Planted; 50] = [
         Planted::AckBeforeSync,
         Planted::NoEpochCheck,
         Planted::CursorBeforeDurable,
@@ -157,5 +159,6 @@ impl Planted {
         Planted::SurvivorNotDurable,
         Planted::OutlivedUntold,
         Planted::SurvivorSharesAll,
+        Planted::OpeningForgotten,
     ];
 }

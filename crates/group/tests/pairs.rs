@@ -402,3 +402,42 @@ fn no_copy_is_given_where_the_beginning_of_the_seed_is_not_known_any_more() {
     // So few records that a copy would be there at once.
     assert!(!(0..8).any(|seed| comes_back_in_a_seed(seed, 8, 1)));
 }
+
+#[test]
+fn a_group_whose_opening_was_lost_is_opened_by_whoever_leads_next() {
+    for seed in 0..4 {
+        let mut pool = Pool::paired([3, 3], seed, |_| {});
+        pool.part(true);
+        pool.run(4_000);
+        let first = pool.leads(1).unwrap();
+        let others = [(first + 1) % 3, (first + 2) % 3];
+        // It hears that nobody has the group, and writes that it is open; the others do not have that on their disks.
+        others.iter().for_each(|at| pool.members[*at].auto_sync = false);
+        assert_eq!(pool.host(first).role(GROUP), Some(Role::Active), "still to be opened: seed {seed}");
+        pool.part(false);
+        pool.settle();
+        assert_eq!(pool.host(first).role(GROUP), Some(Role::Backup), "it is written, and not committed: seed {seed}");
+        pool.part(true);
+        pool.isolate(first);
+        for at in others {
+            pool.crash(at, 0);
+            pool.members[at].auto_sync = true;
+            pool.restart(at);
+        }
+        pool.run(3_000);
+        assert!(pool.leads(1).is_some_and(|at| at != first), "seed {seed}");
+        pool.rejoin(first);
+        pool.run(2_000);
+        assert_eq!(pool.host(first).position(GROUP).unwrap_or_default().seq, 0, "it is lost: seed {seed}");
+        others.iter().for_each(|at| pool.input(*at, HostInput::Drain { on: true }));
+        pool.run(3_000);
+        assert_eq!(pool.leads(1), Some(first), "seed {seed}");
+        assert!(!pool.host(first).can_commit(GROUP), "the other pool was not heard since: seed {seed}");
+        pool.part(false);
+        pool.run(1_000);
+        assert!(pool.host(first).can_commit(GROUP), "seed {seed}");
+        pool.committed(first, "k", "x");
+        pool.run(300);
+        all_have(&pool, "k");
+    }
+}

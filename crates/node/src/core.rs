@@ -10,6 +10,7 @@ use crate::event::{Event, Level};
 use crate::executor::{ReadyQueue, TaskId};
 use crate::io::{Facts, Output, StoredTail};
 use crate::modes::Modes;
+use crate::parcels::Parcels;
 use crate::peer::PeerFrame;
 use crate::procedures::Procedures;
 use crate::rng::Rng;
@@ -156,6 +157,8 @@ pub struct Core {
     pub rng: Rng,
     /// Outputs not yet taken.
     pub out: VecDeque<Output>,
+    /// What replication says in this turn.
+    pub parcels: Parcels,
     /// Tasks to poll.
     pub ready: ReadyQueue,
     /// States of live tasks by slot.

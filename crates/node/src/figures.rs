@@ -103,6 +103,8 @@ const STEP_RECORDS: usize = 2_000;
 
 /// Between the end of one walk and the start of the next, in milliseconds.
 const REST_MS: Millis = 1_000;
+/// And so many times as long as the walk took, if that is more: who has many users has more to do than to count them.
+const REST_TIMES: Millis = 4;
 
 /// Counts bindings by walking through the records again and again, a little at a time, since nothing else knows when one
 /// expired and no scrape may hold the node up. A walk takes one second for each 100,000 records.
@@ -119,6 +121,8 @@ pub struct Census {
     subscribed: Vec<String>,
     from: String,
     due: Millis,
+    /// When the present walk began.
+    began: Millis,
 }
 
 impl Census {
@@ -154,6 +158,7 @@ pub fn tick(core: &mut Core) {
         census.left = core.host.groups().into_iter().filter(|g| core.host.role(*g) == Some(Role::Active)).collect();
         census.counting = local_guests(core);
         census.made[1] = 0;
+        census.began = now;
     }
     step(core, &mut census);
     for user in census.subscribed.drain(..) {
@@ -162,9 +167,15 @@ pub fn tick(core: &mut Core) {
     if census.left.is_empty() {
         census.last = Some(census.counting);
         census.made[0] = census.made[1];
-        census.due = now + REST_MS;
+        census.due = now + REST_MS.max((now - census.began).saturating_mul(REST_TIMES));
     }
     core.census = census;
+}
+
+/// A group has another leader, or another standing: whose subscriptions are to be seen to from here is found by a walk, and soon.
+pub fn role_changed(core: &mut Core) {
+    let soon = core.now.mono + REST_MS;
+    core.census.due = core.census.due.min(soon);
 }
 
 fn step(core: &Core, census: &mut Census) {

@@ -25,8 +25,8 @@ fn handle(core: &mut Core, output: HostOutput) {
     match output {
         HostOutput::Append(batch) => core.out.push_back(Output::Append(batch)),
         HostOutput::Send { link, frame } => {
-            let frame = PeerFrame::Group(pairline_group::frame::encode(&frame)).encode();
-            core.out.push_back(Output::PeerFrame { link, frame });
+            let now = core.parcels.add(link, &frame);
+            core.out.extend(now.map(|frame| Output::PeerFrame { link, frame }));
         }
         HostOutput::Done { ticket, done, .. } => finished(core, ticket, done),
         HostOutput::Applied { group, entry } => {
@@ -162,6 +162,7 @@ fn role_changed(core: &mut Core, group: GroupId) {
     }
     crate::modes::mark_changed(core);
     crate::neighbours::changed(core);
+    crate::figures::role_changed(core);
     crate::procedures::role_changed(core, group);
 }
 

@@ -28,6 +28,7 @@ mod next;
 mod node;
 pub mod onward;
 pub mod orders;
+pub mod parcels;
 pub mod peer;
 mod peer_side;
 pub mod place;

@@ -8,7 +8,7 @@ use crate::core::{Core, WaitResult};
 use crate::cx::TaskCx;
 use crate::executor::{TaskId, Tasks, poll_once};
 use crate::io::{Input, Output};
-use crate::{host_side, modes, neighbours, peer, peer_side, procedures, sip_side};
+use crate::{host_side, modes, neighbours, peer_side, procedures, sip_side};
 use pairline_group::Millis;
 use pairline_group::RecoverError;
 use pairline_group::io::{HostInput, Now, RecoveredGroup};
@@ -65,20 +65,7 @@ impl Node {
 
     /// Next output, if there is one.
     pub fn poll(&mut self) -> Option<Output> {
-        let out = &mut self.core.borrow_mut().out;
-        let next = out.pop_front()?;
-        let Output::PeerFrame { link, frame } = next else { return Some(next) };
-        let frame = peer::bundled(frame, |room| {
-            let joins = |more: &Output| match more {
-                Output::PeerFrame { link: at, frame } => *at == link && frame.len() <= room && peer::is_group(frame),
-                _ => false,
-            };
-            match out.front().is_some_and(joins).then(|| out.pop_front())?? {
-                Output::PeerFrame { frame, .. } => Some(frame),
-                _ => None,
-            }
-        });
-        Some(Output::PeerFrame { link, frame })
+        self.core.borrow_mut().out.pop_front()
     }
 
     /// How much of what is new is to be handed in at all, by class, while there is overload.
@@ -224,7 +211,7 @@ impl Node {
             if let Some(work) = work {
                 self.spawn(|cx| procedures::background(cx, work));
             } else if next.is_none() && !resumed && self.core.borrow().to_tell.is_empty() {
-                return;
+                return self.send_parcels();
             }
             let Some(task) = next else { continue };
             let Some(mut future) = self.tasks.take(task) else { continue };
@@ -236,6 +223,16 @@ impl Node {
                     self.tasks.free(task);
                 }
             }
+        }
+    }
+}
+
+impl Node {
+    /// What replication says in this turn goes out, by link.
+    fn send_parcels(&self) {
+        let mut core = self.core.borrow_mut();
+        while let Some((link, frame)) = core.parcels.take() {
+            core.out.push_back(Output::PeerFrame { link, frame });
         }
     }
 }

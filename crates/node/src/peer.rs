@@ -242,35 +242,10 @@ impl PeerFrame {
 }
 
 /// The places of [`PeerFrame::Group`] and [`PeerFrame::Groups`] among the frames, as they stand in the second byte of an encoded one.
-const GROUP: u8 = 0;
-const GROUPS: u8 = 12;
+pub(crate) const GROUP: u8 = 0;
+pub(crate) const GROUPS: u8 = 12;
 
-/// Most bytes of one bundle: larger frames are compressed on the way, which costs more than it brings for what is small.
-const BUNDLE: usize = 15 * 1024;
-
-/// Takes further replication frames into `first`, if it is one: as many as `next` gives, until it has none or the bundle is full.
-/// What it costs to hand a frame from thread to thread, here and at the other pool, is then paid once.
-pub fn bundled(first: Bytes, mut next: impl FnMut(usize) -> Option<Bytes>) -> Bytes {
-    if !is_group(&first) {
-        return first;
-    }
-    let mut bundle = Vec::new();
-    while let Some(more) = next(BUNDLE.saturating_sub(bundle.len().max(first.len()))) {
-        if bundle.is_empty() {
-            bundle.extend_from_slice(&[PEER_VERSION, GROUPS]);
-            bundle.extend_from_slice(&first[2..]);
-        }
-        bundle.extend_from_slice(&more[2..]);
-    }
-    if bundle.is_empty() { first } else { Bytes::from(bundle) }
-}
-
-/// Whether an encoded frame is one replication frame.
-pub fn is_group(frame: &[u8]) -> bool {
-    frame.starts_with(&[PEER_VERSION, GROUP])
-}
-
-/// The replication frames in an encoded bundle; `None` if it is no bundle. An error ends them.
+/// The replication frames in an encoded parcel of several; `None` if it is none. An error ends them.
 pub fn groups_in(frame: &[u8]) -> Option<impl Iterator<Item = Result<&[u8], PeerFrameError>>> {
     let mut rest = match frame {
         [PEER_VERSION, GROUPS, rest @ ..] if frame.len() <= PEER_FRAME_LIMIT => rest,
@@ -341,49 +316,5 @@ mod tests {
             assert_eq!(sip_in(&other.encode()), None);
         }
         assert_eq!((sip_in(&[]), sip_in(&[PEER_VERSION, SIP]), sip_in(&[9, SIP, 0])), (None, None, None));
-    }
-
-    fn group(bytes: &[u8]) -> Bytes {
-        PeerFrame::Group(Bytes::copy_from_slice(bytes)).encode()
-    }
-
-    /// Bundles what stands at the front, as the node does.
-    fn bundle(frames: Vec<Bytes>) -> (Bytes, usize) {
-        let mut rest = frames.into_iter().peekable();
-        let first = rest.next().unwrap();
-        let bundle = bundled(first, |room| rest.next_if(|frame| is_group(frame) && frame.len() <= room));
-        (bundle, rest.count())
-    }
-
-    #[test]
-    fn frames_of_groups_travel_together_and_come_apart_again() {
-        let parts: Vec<Vec<u8>> = vec![vec![1; 3], Vec::new(), vec![7; 300], vec![9]];
-        let mut frames: Vec<Bytes> = parts.iter().map(|part| group(part)).collect();
-        frames.push(PeerFrame::Look { call: 1 }.encode());
-        frames.push(group(b"later"));
-        let (bundled, left) = bundle(frames);
-        assert_eq!(left, 2, "only what stands together: the order stays");
-        let found: Vec<Vec<u8>> = groups_in(&bundled).unwrap().map(|one| one.unwrap().to_vec()).collect();
-        assert_eq!(found, parts);
-        assert_eq!(bundled[..2], PeerFrame::Groups.encode()[..], "the number of the frame");
-    }
-
-    #[test]
-    fn what_is_alone_or_large_is_not_bundled() {
-        assert_eq!(bundle(vec![group(b"one")]), (group(b"one"), 0));
-        let look = PeerFrame::Look { call: 1 }.encode();
-        assert_eq!(bundle(vec![look.clone(), group(b"one")]), (look, 1));
-        let large = group(&vec![5; BUNDLE]);
-        assert_eq!(bundle(vec![large.clone(), group(b"one")]), (large, 1));
-        let (full, left) = bundle(vec![group(&[5; 1000]); 20]);
-        assert!(full.len() <= BUNDLE + 3 && left == 20 - groups_in(&full).unwrap().count(), "{} {left}", full.len());
-    }
-
-    #[test]
-    fn a_damaged_bundle_gives_what_was_whole_and_an_error() {
-        let (bundled, _) = bundle(vec![group(&[1; 3]), group(&[2; 30])]);
-        let found: Vec<_> = groups_in(&bundled[..bundled.len() - 1]).unwrap().collect();
-        assert!(matches!(&found[..], [Ok([1, 1, 1]), Err(PeerFrameError::Malformed(_))]), "{found:?}");
-        assert!(groups_in(&group(b"one")).is_none() && groups_in(&[]).is_none());
     }
 }

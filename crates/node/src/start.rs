@@ -8,6 +8,7 @@ use crate::event::Level;
 use crate::executor::ReadyQueue;
 use crate::io::Facts;
 use crate::modes::Modes;
+use crate::parcels::Parcels;
 use crate::procedures::Procedures;
 use crate::publish;
 use crate::rng::Rng;
@@ -46,6 +47,7 @@ pub fn core(config: NodeConfig, now: Now, recovered: Vec<RecoveredGroup>) -> Res
         layer,
         rng,
         out: VecDeque::new(),
+        parcels: Parcels::default(),
         ready: ReadyQueue::new(config.order),
         states: Vec::new(),
         live: 0,

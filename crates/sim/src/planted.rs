@@ -87,6 +87,7 @@ pub fn shown_by(bug: Planted) -> Option<u64> {
         Planted::ChangeAtAppend => Some(8),
         Planted::LearnerCounted => Some(54),
         Planted::TailsOfOneServer => Some(138),
+        Planted::OpeningForgotten => Some(25),
         _ => None,
     }
 }
@@ -129,6 +130,7 @@ pub fn is_of_site(bug: Planted) -> bool {
             | Planted::FollowerBelieved
             | Planted::TakenOverUnasked
             | Planted::TailsOfOneServer
+            | Planted::OpeningForgotten
     )
 }
 
@@ -143,6 +145,7 @@ pub fn seed(bug: Planted, seed: u64) -> crate::run::Outcome {
         Planted::FenceAtAskedOnly | Planted::TailsOfOneServer => {
             crate::site::seed(seed, crate::site::options::with_disasters)
         }
+        Planted::OpeningForgotten => crate::site::seed(seed, crate::site::options::with_a_rough_start),
         _ if is_of_site(bug) => crate::site::seed(seed, |_| {}),
         _ if is_of_pool(bug) => crate::pool::seed(seed, |_| {}),
         _ => crate::run::seed(seed, |_| {}),

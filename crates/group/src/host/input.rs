@@ -13,8 +13,13 @@ impl Host {
     /// Takes an input. Its outputs come by [`Host::poll`].
     pub fn handle(&mut self, now: Now, input: HostInput) {
         self.observe(now);
-        if !matches!(input, HostInput::Propose { .. }) {
-            self.close_gathered();
+        match &input {
+            HostInput::Propose { group, .. } => {
+                self.gathering.insert(*group);
+            }
+            // What other groups gather goes on.
+            HostInput::Frame { frame, .. } if frame.group().is_some() => self.close_gathered(frame.group()),
+            _ => self.close_gathered(None),
         }
         match input {
             HostInput::Tick => self.tick(),
@@ -51,12 +56,17 @@ impl Host {
         }
     }
 
-    /// Has every copy write what it gathered from the proposals before.
-    fn close_gathered(&mut self) {
-        for id in &self.touched {
-            if let Some(instance) = self.groups.get_mut(id) {
-                instance.close_gathered(&mut cx!(self, *id));
+    /// Has a copy, or every one, write what it gathered from the proposals before.
+    fn close_gathered(&mut self, only: Option<GroupId>) {
+        let mut next = match only {
+            Some(group) => self.gathering.take(&group),
+            None => self.gathering.pop_first(),
+        };
+        while let Some(id) = next {
+            if let Some(instance) = self.groups.get_mut(&id) {
+                instance.close_gathered(&mut cx!(self, id));
             }
+            next = only.map_or_else(|| self.gathering.pop_first(), |_| None);
         }
     }
 
@@ -116,6 +126,7 @@ impl Host {
         for (id, instance) in &mut self.groups {
             let mut cx = cx!(self, *id);
             instance.hurry(cx.now);
+            instance.open_if_due(&mut cx);
             instance.expire(&mut cx);
             instance.trim(&mut cx);
             instance.tick_copies(&mut cx);

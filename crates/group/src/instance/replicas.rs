@@ -3,13 +3,13 @@
 //! Owns their numbers, what is said between them, and what follows from a change of leader: what was proposed and is not committed has an
 //! unknown outcome, and whoever leads now writes at the end of what is committed. Consensus itself is `consensus`'s.
 
-use super::{Cx, Instance};
+use super::{Cx, Flight, Instance};
 use crate::codec::{self, Item};
 use crate::config::{HostConfig, planted};
 use crate::consensus::members::{self, Members};
 pub(crate) use crate::consensus::members::{generation, is_witness, server};
 use crate::consensus::{Change, Faults, Heard, Impossible, Known, ReplicaBody, ReplicaId, ReplicaMessage};
-use crate::entry::ChainHash;
+use crate::entry::{Body, ChainHash};
 use crate::ids::{Epoch, GroupId, Millis, Position, ServerId};
 use crate::io::{Done, Now, Refusal, ReplicaStatus, Role};
 use crate::placement;
@@ -388,6 +388,14 @@ impl Instance {
         }
         if planted!(cx.cfg, FlightsOutliveLeader) {
             return;
+        }
+        let opens = |flight: &Flight| match &flight.item {
+            Item::Entry(stored) => matches!(stored.entry.body, Body::Open { .. }),
+            _ => false,
+        };
+        if self.flight.iter().any(opens) && !planted!(cx.cfg, OpeningForgotten) {
+            // If its entry is lost, the group is still to be opened; if not, it is once that is applied.
+            (self.unopened, self.confirmed) = (true, false);
         }
         let gathered = self.gathered.take().map(|gathered| gathered.waiters).unwrap_or_default();
         let flights = self.flight.drain(..).flat_map(|flight| flight.waiters);

@@ -214,14 +214,17 @@ impl Links {
         table.peers = peers;
     }
 
-    /// Queues a frame; dropped if the link is gone. A peer that does not read loses its link: everything on it can be
+    /// Queues frames; one whose link is gone is dropped. A peer that does not read loses its link: everything on it can be
     /// resumed, memory cannot. Never waits.
-    pub fn send(&self, link: LinkId, frame: Bytes) {
+    pub fn send_all(&self, frames: impl IntoIterator<Item = (LinkId, Bytes)>) {
         let table = self.0.lock();
-        let Some(live) = table.live.get(&link) else { return };
-        let length = frame.len();
-        if live.queued.fetch_add(length, Ordering::Relaxed) + length > BUDGET || live.queue.try_send(frame).is_err() {
-            live.end.tell(LinkError::OverBudget);
+        for (link, frame) in frames {
+            let Some(live) = table.live.get(&link) else { continue };
+            let length = frame.len();
+            let queued = live.queued.fetch_add(length, Ordering::Relaxed) + length;
+            if queued > BUDGET || live.queue.try_send(frame).is_err() {
+                live.end.tell(LinkError::OverBudget);
+            }
         }
     }
 

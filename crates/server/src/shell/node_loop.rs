@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 const TICK: Millis = 20;
 /// Commands and changes per turn.
 const CONTROL: usize = 256;
-/// Messages of clients that are handled together: what these send goes out before more is taken.
+/// Messages of clients that are handled together: what these send goes out before more is taken. All else that a turn sends goes out at its
+/// end: each thread that is woken for it is woken once.
 const TOGETHER: usize = 128;
 /// How long clients wait for a sync that is under way.
 const HOLD: Duration = Duration::from_millis(2);
@@ -246,7 +247,7 @@ impl NodeLoop {
                 if self.together.len() < TOGETHER {
                     break;
                 }
-                self.handle_together()?;
+                self.handle_and_send()?;
                 left = left.saturating_sub(began.elapsed());
                 if left.is_zero() {
                     break;
@@ -290,7 +291,7 @@ impl NodeLoop {
             if self.together.len() < TOGETHER {
                 break;
             }
-            self.handle_together()?;
+            self.handle_and_send()?;
             *left = left.saturating_sub(began.elapsed());
         }
         Ok(messages)
@@ -352,6 +353,13 @@ impl NodeLoop {
         Ok(true)
     }
 
+    /// Handles a batch of a turn that has more: what it sends does not wait for the turn's end.
+    fn handle_and_send(&mut self) -> Result<(), String> {
+        self.handle_together()?;
+        self.out.flush();
+        Ok(())
+    }
+
     fn give(&mut self, input: Input) {
         self.node.handle(self.clock.now(), input);
     }
@@ -385,7 +393,6 @@ impl NodeLoop {
             }
             self.out.dispatch(output)?;
         }
-        self.out.flush();
         Ok(())
     }
 

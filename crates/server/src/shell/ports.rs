@@ -14,6 +14,8 @@ use crate::net::mmsg::BATCH;
 use crate::net::udp::UdpListeners;
 use bytes::Bytes;
 use crossbeam_channel as channel;
+use pairline_group::LinkId;
+use pairline_group::io::LogBatch;
 use pairline_node::command::{Actor, Command};
 use pairline_node::io::{Input, Output, ResolveFailed};
 use pairline_services::push::Wake;
@@ -27,6 +29,9 @@ use tokio::sync::mpsc;
 
 /// Bytes that may wait for the store thread before the node takes no more work in.
 const DISK_BACKLOG: usize = 64 * 1024 * 1024;
+
+/// Most records of batches that are made one.
+const RECORDS: usize = 1_024;
 
 /// Work for the runtime that the node asks for.
 #[derive(Debug)]
@@ -67,6 +72,7 @@ pub struct Ports {
 pub struct Outgoing {
     ports: Ports,
     datagrams: BTreeMap<u16, Vec<(SocketAddr, Bytes)>>,
+    frames: Vec<(LinkId, Bytes)>,
     backlog: VecDeque<Request>,
     backlog_bytes: usize,
     /// Inputs that arise from outputs: flows that are gone, errands that nobody can take.
@@ -81,6 +87,7 @@ impl Outgoing {
         Outgoing {
             ports,
             datagrams: BTreeMap::new(),
+            frames: Vec::new(),
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             echo: VecDeque::new(),
@@ -114,7 +121,7 @@ impl Outgoing {
         !self.ports.links.live().is_empty()
     }
 
-    /// Sends one output on its way. An error is the node's own verdict that the process must end.
+    /// Sends one output on its way, most of them with the next [`Outgoing::flush`]. An error is the node's own verdict that the process must end.
     ///
     /// # Errors
     /// The node's reason.
@@ -122,11 +129,8 @@ impl Outgoing {
         match output {
             Output::Sip { flow, message } => self.sip(flow, message),
             Output::CloseFlow { flow } => self.ports.streams.close(&flow),
-            Output::PeerFrame { link, frame } => self.ports.links.send(link, frame),
-            Output::Append(batch) => {
-                self.last_append = self.last_append.max(batch.batch);
-                self.store(Request::Append(batch));
-            }
+            Output::PeerFrame { link, frame } => self.frames.push((link, frame)),
+            Output::Append(batch) => self.append(batch),
             Output::Checkpoint { id, groups } => self.store(Request::Checkpoint(id, groups)),
             Output::Forget { group } => self.store(Request::Forget(group)),
             Output::Purge { group, through } => self.store(Request::Purge(group, through)),
@@ -158,10 +162,14 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Moves what waits: datagrams in batches, the disk's backlog, the newest topology.
+    /// Moves what waits: the disk's backlog, frames, datagrams in batches, the newest topology. The disk and the other servers have the longest
+    /// to go, and each of them is woken once for all of it.
     pub fn flush(&mut self) {
-        self.flush_datagrams();
         self.flush_disk();
+        if !self.frames.is_empty() {
+            self.ports.links.send_all(self.frames.drain(..));
+        }
+        self.flush_datagrams();
         if let Some(topology) = self.last_topology.take()
             && let Err(mpsc::error::TrySendError::Full(Errand::Topology(back))) =
                 self.ports.errands.try_send(Errand::Topology(topology))
@@ -208,6 +216,19 @@ impl Outgoing {
     fn store(&mut self, request: Request) {
         self.backlog_bytes += request.weight();
         self.backlog.push_back(request);
+    }
+
+    /// Batches of one turn go to the log as one: its thread begins with what it is given first, and the rest would wait for another sync.
+    fn append(&mut self, mut batch: LogBatch) {
+        self.last_append = self.last_append.max(batch.batch);
+        match self.backlog.back_mut() {
+            Some(Request::Append(before)) if before.records.len() + batch.records.len() <= RECORDS => {
+                self.backlog_bytes += batch.records.iter().map(Request::record_weight).sum::<usize>();
+                before.batch = batch.batch;
+                before.records.append(&mut batch.records);
+            }
+            _ => self.store(Request::Append(batch)),
+        }
     }
 
     fn flush_disk(&mut self) {

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_millis(1);
 /// So long a time is looked at.
 const SPAN: Duration = Duration::from_millis(4);
-/// So many frames in [`SPAN`] are many: fewer are seldom together. A paired pool of one server gets one or two for a whole turn of its clients.
-const MANY: usize = 16;
+/// So many frames in [`SPAN`] are many: fewer are seldom together. A paired pool of one server gets one or two for a whole turn of its clients, and
+/// what another server's replicas say in one of its turns is one.
+const MANY: usize = 6;
 /// Frames that are handled together, at most and at least.
 const TOGETHER: (usize, usize) = (64, 4);
 /// Frames that took longer were too many, those that took less than a quarter of it too few.
@@ -27,12 +28,14 @@ pub struct Rhythm {
     many: bool,
     /// How many are handled together now.
     together: usize,
+    /// Whether there were as many as that in the last turn: more of them may wait.
+    full: bool,
 }
 
 impl Rhythm {
     /// Without frames.
     pub fn new(now: Instant) -> Rhythm {
-        Rhythm { span: (now, 0), many: false, together: TOGETHER.0 }
+        Rhythm { span: (now, 0), many: false, together: TOGETHER.0, full: false }
     }
 
     /// How many frames are to be handled together.
@@ -43,6 +46,7 @@ impl Rhythm {
     /// So many frames were handled together in the present turn, which took so long.
     pub fn took(&mut self, frames: usize, long: Duration) {
         self.span.1 += frames;
+        self.full = frames >= self.together;
         let (most, least) = TOGETHER;
         if long > SHARE {
             self.together = (self.together / 2).max(least);
@@ -57,7 +61,8 @@ impl Rhythm {
             self.many = self.span.1 >= MANY && began < self.span.0 + SPAN * 2;
             self.span = (began, 0);
         }
-        (self.many || self.span.1 >= MANY).then(|| began + BEAT)
+        // Nobody waits for a beat where what came before it is not done.
+        (!self.full && (self.many || self.span.1 >= MANY)).then(|| began + BEAT)
     }
 }
 

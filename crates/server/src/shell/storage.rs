@@ -8,7 +8,7 @@ use super::counters::{Counters, count};
 use super::events::EventHub;
 use super::inbox::Inbox;
 use crossbeam_channel as channel;
-use pairline_group::io::{CheckpointDelta, LogBatch};
+use pairline_group::io::{CheckpointDelta, LogBatch, LogRecord};
 use pairline_group::{Entry, GroupId, PoolId, Position};
 use pairline_node::event::Level;
 use pairline_node::io::{Input, StoredTail};
@@ -54,10 +54,15 @@ pub enum Request {
 }
 
 impl Request {
+    /// Bytes of one record of a batch, roughly.
+    pub fn record_weight(record: &LogRecord) -> usize {
+        record.payload.len() + 64
+    }
+
     /// Bytes that it holds, roughly.
     pub fn weight(&self) -> usize {
         match self {
-            Request::Append(batch) => batch.records.iter().map(|r| r.payload.len() + 64).sum(),
+            Request::Append(batch) => batch.records.iter().map(Request::record_weight).sum(),
             Request::Checkpoint(_, deltas) => deltas.iter().map(|d| d.meta.len() + d.puts.len() * 256).sum(),
             Request::ResolveTail(_, _, resolved) => 64 + resolved.len() * 64,
             _ => 64,

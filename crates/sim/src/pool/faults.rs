@@ -9,6 +9,12 @@ use pairline_store::files::Fault;
 /// How long a server that ends waits for answers, in milliseconds, as the shell does.
 const FINISH_MS: u64 = 2_000;
 
+/// How many times a server is cut off while the pools begin.
+const ROUGHLY: usize = 4;
+/// So long it is, and so long the pools do not hear each other before and after.
+const ALONE_MS: u64 = 1_500;
+const ELECTED_MS: u64 = 2_500;
+
 /// What mends a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mend {
@@ -260,6 +266,36 @@ pub fn set_cut(world: &mut World, from: usize, to: usize, lasts: u64) {
 /// How long a cut lasts.
 pub fn lasts(world: &mut World) -> u64 {
     *world.rng.pick(&[300, 900, 2_500, 8_000, 20_000]).unwrap_or(&2_500)
+}
+
+/// While groups are to be opened for the first time, the pools hear each other for moments only, and at each of them one server does not hear its
+/// neighbours: what a leader there begins with what it hears, it cannot end.
+pub fn begin_roughly(world: &mut World) {
+    let members = world.members();
+    parted(world, ELECTED_MS);
+    for _ in 0..ROUGHLY {
+        let at = *world.rng.pick(&members).unwrap_or(&0);
+        for other in world.pool(world.side[at]).into_iter().filter(|other| *other != at) {
+            set_cut(world, at, other, ALONE_MS);
+            set_cut(world, other, at, ALONE_MS);
+        }
+        let heard = world.now + world.rng.between(100, 350);
+        world.run_until(heard);
+        parted(world, ALONE_MS);
+    }
+    world.met("servers were cut off while groups were opened");
+}
+
+/// No server of a pool hears one of the other for so long; that passes.
+fn parted(world: &mut World, lasts: u64) {
+    let members = world.members();
+    for (from, to) in members.iter().flat_map(|from| members.iter().map(move |to| (*from, *to))) {
+        if world.side[from] != world.side[to] {
+            set_cut(world, from, to, lasts);
+        }
+    }
+    let next = world.now + lasts + 1;
+    world.run_until(next);
 }
 
 fn cut(world: &mut World, at: usize, other: usize, both: bool) {

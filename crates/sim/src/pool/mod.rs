@@ -77,8 +77,12 @@ pub fn set_up(world: &mut World) {
     for at in world.members() {
         world.start(at);
     }
+    if world.options.rough_start {
+        faults::begin_roughly(world);
+    }
     // Of two servers both must agree, which takes some tries.
-    while world.now < 15_000 && !checks::level(world) {
+    let end = world.now + 15_000;
+    while world.now < end && !checks::level(world) {
         let next = world.now + 500;
         world.run_until(next);
     }

@@ -58,6 +58,8 @@ pub struct Options {
     pub replica_items: u64,
     /// Datagrams of 100 that are lost.
     pub loss_percent: u64,
+    /// Whether servers are cut off from each other while their groups are opened.
+    pub rough_start: bool,
     /// Print every event.
     pub verbose: bool,
 }
@@ -90,6 +92,7 @@ impl Options {
             mass: rng.chance(40),
             replica_items: *rng.pick(&[4, 8, 64, 4_096]).unwrap_or(&64),
             loss_percent: *rng.pick(&[0, 0, 5]).unwrap_or(&0),
+            rough_start: false,
             verbose: false,
         }
     }

@@ -31,7 +31,7 @@ pub fn drawn(rng: &mut Rng) -> Options {
     let disaster = rng.chance(60);
     // What is published in an epoch that others do not know of is taken back; nobody publishes then.
     let spares = if !disaster && servers != [5, 5] && rng.chance(40) { 1 } else { 0 };
-    Options {
+    let drawn = Options {
         servers: servers.to_vec(),
         spares,
         members_every_ms: if spares > 0 { rng.between(4_000, 12_000) } else { 0 },
@@ -53,8 +53,11 @@ pub fn drawn(rng: &mut Rng) -> Options {
         mass: rng.chance(40),
         replica_items: *rng.pick(&[8, 64, 4_096]).unwrap_or(&64),
         loss_percent: *rng.pick(&[0, 0, 5]).unwrap_or(&0),
+        rough_start: false,
         verbose: false,
-    }
+    };
+    // Not drawn, so that all other seeds stay what they were.
+    Options { rough_start: drawn.safety_ms.is_multiple_of(8), ..drawn }
 }
 
 /// Makes a run one in which operators fail over all the time, also without the source's help.
@@ -63,4 +66,9 @@ pub fn with_disasters(options: &mut Options) {
     options.spares = 0;
     options.members_every_ms = 0;
     options.operator_every_ms = 2_500;
+}
+
+/// Makes a run one in which servers are cut off from each other while the pools begin.
+pub fn with_a_rough_start(options: &mut Options) {
+    options.rough_start = true;
 }
