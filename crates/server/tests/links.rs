@@ -115,9 +115,9 @@ async fn two_servers_link_once_and_frames_pass_both_ways() {
     assert_eq!((at_west, at_east), (identity(2, 2), identity(1, 1)));
     let long: Vec<u8> = (0..3_000_000_u32).map(|n| u8::try_from(n / 1000 % 251).unwrap()).collect();
     for frame in [Bytes::from_static(b""), Bytes::from_static(b"short"), Bytes::from(long)] {
-        east.links.send(to_west, frame.clone());
+        east.links.send_all([(to_west, frame.clone())]);
         assert_eq!(west.frame().await, frame);
-        west.links.send(to_east, frame.clone());
+        west.links.send_all([(to_east, frame.clone())]);
         assert_eq!(east.frame().await, frame);
     }
     assert_eq!((east.links.live().len(), west.links.live().len()), (1, 1));

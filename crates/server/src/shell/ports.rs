@@ -30,9 +30,6 @@ use tokio::sync::mpsc;
 /// Bytes that may wait for the store thread before the node takes no more work in.
 const DISK_BACKLOG: usize = 64 * 1024 * 1024;
 
-/// Most records of batches that are made one.
-const RECORDS: usize = 1_024;
-
 /// Work for the runtime that the node asks for.
 #[derive(Debug)]
 pub enum Errand {
@@ -219,16 +216,15 @@ impl Outgoing {
     }
 
     /// Batches of one turn go to the log as one: its thread begins with what it is given first, and the rest would wait for another sync.
-    fn append(&mut self, mut batch: LogBatch) {
+    fn append(&mut self, batch: LogBatch) {
         self.last_append = self.last_append.max(batch.batch);
-        match self.backlog.back_mut() {
-            Some(Request::Append(before)) if before.records.len() + batch.records.len() <= RECORDS => {
-                self.backlog_bytes += batch.records.iter().map(Request::record_weight).sum::<usize>();
-                before.batch = batch.batch;
-                before.records.append(&mut batch.records);
-            }
-            _ => self.store(Request::Append(batch)),
-        }
+        let request = Request::Append(batch);
+        self.backlog_bytes += request.weight();
+        let left = match self.backlog.back_mut() {
+            Some(before) => before.join(request),
+            None => Some(request),
+        };
+        self.backlog.extend(left);
     }
 
     fn flush_disk(&mut self) {

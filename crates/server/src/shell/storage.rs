@@ -8,7 +8,7 @@ use super::counters::{Counters, count};
 use super::events::EventHub;
 use super::inbox::Inbox;
 use crossbeam_channel as channel;
-use pairline_group::io::{CheckpointDelta, LogBatch, LogRecord};
+use pairline_group::io::{CheckpointDelta, LogBatch};
 use pairline_group::{Entry, GroupId, PoolId, Position};
 use pairline_node::event::Level;
 use pairline_node::io::{Input, StoredTail};
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 pub const QUEUE: usize = 512;
 /// Appends that share one sync at most.
 const TOGETHER: usize = 256;
+/// Most records of batches that are made one.
+const JOINED: usize = 1_024;
 /// With nothing to do for so long, the log is marked as synced.
 const IDLE: Duration = Duration::from_millis(100);
 /// With a full disk, how often it is tried again.
@@ -54,15 +56,24 @@ pub enum Request {
 }
 
 impl Request {
-    /// Bytes of one record of a batch, roughly.
-    pub fn record_weight(record: &LogRecord) -> usize {
-        record.payload.len() + 64
+    /// Takes a batch into this one, which goes right before it; gives back what cannot be taken in.
+    pub fn join(&mut self, later: Request) -> Option<Request> {
+        match (self, later) {
+            (Request::Append(before), Request::Append(mut batch))
+                if before.records.len() + batch.records.len() <= JOINED =>
+            {
+                before.batch = batch.batch;
+                before.records.append(&mut batch.records);
+                None
+            }
+            (_, later) => Some(later),
+        }
     }
 
     /// Bytes that it holds, roughly.
     pub fn weight(&self) -> usize {
         match self {
-            Request::Append(batch) => batch.records.iter().map(Request::record_weight).sum(),
+            Request::Append(batch) => batch.records.iter().map(|r| r.payload.len() + 64).sum(),
             Request::Checkpoint(_, deltas) => deltas.iter().map(|d| d.meta.len() + d.puts.len() * 256).sum(),
             Request::ResolveTail(_, _, resolved) => 64 + resolved.len() * 64,
             _ => 64,
@@ -421,5 +432,49 @@ impl Storage {
             }
             Err(e) => self.complain("what became of a divergent tail's entries cannot be stored", &e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Batches that follow each other are one, in order, within bounds.
+
+    use super::*;
+    use bytes::Bytes;
+    use pairline_group::io::{LogKind, LogRecord};
+
+    fn batch(number: u64, records: usize) -> Request {
+        let group = GroupId { pool: PoolId(1), index: 0 };
+        let record = |index: usize| LogRecord {
+            group,
+            kind: LogKind::Item,
+            term: number,
+            index: index as u64,
+            payload: Bytes::from_static(b"12"),
+        };
+        Request::Append(LogBatch { batch: number, records: (0..records).map(record).collect() })
+    }
+
+    #[test]
+    fn a_batch_takes_in_the_next_and_has_its_number() {
+        let mut first = batch(7, 2);
+        assert!(first.join(batch(8, 1)).is_none());
+        let Request::Append(joined) = &first else { panic!("{first:?}") };
+        assert_eq!(joined.batch, 8, "once it is synced, both are");
+        assert_eq!(
+            joined.records.iter().map(|record| (record.term, record.index)).collect::<Vec<_>>(),
+            [(7, 0), (7, 1), (8, 0)]
+        );
+        assert_eq!(first.weight(), batch(7, 2).weight() + batch(8, 1).weight());
+    }
+
+    #[test]
+    fn what_is_no_batch_or_too_much_goes_behind_it() {
+        let mut first = batch(1, JOINED - 1);
+        assert!(matches!(first.join(batch(2, 2)), Some(Request::Append(LogBatch { batch: 2, .. }))));
+        assert!(first.join(batch(2, 1)).is_none());
+        let mut purge = Request::Purge(GroupId { pool: PoolId(1), index: 0 }, 3);
+        assert!(purge.join(batch(3, 1)).is_some());
+        assert!(matches!(first.join(purge), Some(Request::Purge(..))));
     }
 }
