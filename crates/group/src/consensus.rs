@@ -212,7 +212,19 @@ impl Consensus {
         let commit = known.clamp(applied, last);
         let hard = Hard { term: start.hard.term.max(term), commit, ..start.hard };
         let seed = mix(start.seed ^ (u64::from(group.pool.0) << 32) ^ (u64::from(group.index) << 8));
-        let config = library(group, &start, applied);
+        let config = Config {
+            id: start.replica,
+            election_tick: ELECTION_TICKS,
+            max_election_tick: most_ticks(&start),
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied,
+            max_size_per_msg: 1 << 20,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            max_uncommitted_size: 64 << 20,
+            ..Config::default()
+        };
         let changed_at = newest_change(&start.items).unwrap_or(0);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let log = MemLog::new(&start.members, hard, (applied, applied_term), start.items);
@@ -745,25 +757,6 @@ impl Consensus {
     /// The stored hard state.
     pub(crate) fn hard(&self) -> Hard {
         self.stored
-    }
-}
-
-/// How the library is set up.
-fn library(group: GroupId, start: &Start, applied: u64) -> Config {
-    Config {
-        id: start.replica,
-        election_tick: ELECTION_TICKS,
-        max_election_tick: most_ticks(start),
-        heartbeat_tick: HEARTBEAT_TICKS,
-        applied,
-        max_size_per_msg: 1 << 20,
-        max_inflight_msgs: 256,
-        check_quorum: true,
-        pre_vote: true,
-        max_uncommitted_size: 64 << 20,
-        // Followers hear what is committed with the next item or heartbeat: who leads serves. The management store is read at each server.
-        skip_bcast_commit: !group.is_cms(),
-        ..Config::default()
     }
 }
 

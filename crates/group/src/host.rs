@@ -70,8 +70,8 @@ pub struct Host {
     out: VecDeque<HostOutput>,
     /// Copies with something to do before the next output.
     touched: BTreeSet<GroupId>,
-    /// Those that may be gathering what was proposed.
-    gathering: BTreeSet<GroupId>,
+    /// Those that may be gathering what was proposed; some of them more than once.
+    gathering: Vec<GroupId>,
     /// Copies whose standing the partner has to be told.
     hello: BTreeSet<GroupId>,
     hello_number: u64,
@@ -193,7 +193,7 @@ impl Host {
             led: Led::default(),
             out: VecDeque::new(),
             touched: BTreeSet::new(),
-            gathering: BTreeSet::new(),
+            gathering: Vec::new(),
             hello: BTreeSet::new(),
             // Rises across restarts too, as long as the wall clock does.
             hello_number: now.wall.wrapping_mul(1024),

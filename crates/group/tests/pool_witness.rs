@@ -5,7 +5,7 @@ use super::pool_rig as pool;
 
 use pairline_group::io::{Alarm, Done, Proposal, Refusal};
 use pairline_group::{HostConfig, Millis, Position, ReplicaBody};
-use pool::{FOLLOWS, GROUP, Pool, put};
+use pool::{GROUP, Pool, put};
 
 /// The last member.
 const WITNESS: usize = 2;
@@ -133,7 +133,6 @@ fn the_witness_helps_nobody_to_lead_that_lacks_what_was_acknowledged() {
         let (now, _) = both(&pool);
         assert_eq!(pool.value(now, "a").as_deref(), Some("on one disk"));
         pool.committed(now, "a", "on both");
-        pool.run(FOLLOWS);
         assert_equal(&pool);
     }
 }
@@ -182,7 +181,6 @@ fn a_server_that_returns_is_waited_for_only_once_it_has_caught_up() {
     pool.checkpoint(other);
     pool.run(2_000);
     pool.committed(leader, "last", "x");
-    pool.run(FOLLOWS);
     assert_eq!(pool.value(other, "last").as_deref(), Some("x"));
     assert_equal(&pool);
 }

@@ -15,7 +15,9 @@ impl Host {
         self.observe(now);
         match &input {
             HostInput::Propose { group, .. } => {
-                self.gathering.insert(*group);
+                if self.gathering.last() != Some(group) {
+                    self.gathering.push(*group);
+                }
             }
             // What other groups gather goes on.
             HostInput::Frame { frame, .. } if frame.group().is_some() => self.close_gathered(frame.group()),
@@ -58,15 +60,23 @@ impl Host {
 
     /// Has a copy, or every one, write what it gathered from the proposals before.
     fn close_gathered(&mut self, only: Option<GroupId>) {
-        let mut next = match only {
-            Some(group) => self.gathering.take(&group),
-            None => self.gathering.pop_first(),
-        };
-        while let Some(id) = next {
-            if let Some(instance) = self.groups.get_mut(&id) {
-                instance.close_gathered(&mut cx!(self, id));
+        match only {
+            Some(group) if !self.gathering.contains(&group) => {}
+            Some(group) => {
+                self.gathering.retain(|id| *id != group);
+                self.close_of(group);
             }
-            next = only.map_or_else(|| self.gathering.pop_first(), |_| None);
+            None => {
+                while let Some(id) = self.gathering.pop() {
+                    self.close_of(id);
+                }
+            }
+        }
+    }
+
+    fn close_of(&mut self, id: GroupId) {
+        if let Some(instance) = self.groups.get_mut(&id) {
+            instance.close_gathered(&mut cx!(self, id));
         }
     }
 

@@ -14,8 +14,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub const GROUP: GroupId = GroupId { pool: PoolId(1), index: 0 };
-/// Within so long a copy that follows has applied what is committed: with what is written next, or with a heartbeat.
-pub const FOLLOWS: Millis = 110;
 const START_WALL: Millis = 1_700_000_000_000;
 
 /// One server.
