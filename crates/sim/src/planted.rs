@@ -87,7 +87,7 @@ pub fn shown_by(bug: Planted) -> Option<u64> {
         Planted::ChangeAtAppend => Some(8),
         Planted::LearnerCounted => Some(54),
         Planted::TailsOfOneServer => Some(138),
-        Planted::OpeningForgotten => Some(25),
+        Planted::OpeningForgotten => Some(21),
         _ => None,
     }
 }
