@@ -217,7 +217,7 @@ pub struct ServerHealthView {
 pub struct GroupHealthView {
     /// Which.
     pub group: String,
-    /// `no-majority`, `no-leader`, `fewer-copies`, `behind`.
+    /// `no-majority`, `no-leader`, `not-opened`, `fewer-copies`, `behind`, `moving`.
     pub state: String,
     /// The server that leads it.
     pub leader: Option<String>,

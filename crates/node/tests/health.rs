@@ -77,6 +77,22 @@ fn three_of_three_bear_the_loss_of_any_one() {
 }
 
 #[test]
+fn a_group_that_is_led_and_was_never_opened_serves_nobody() {
+    let mut sight = pool(3);
+    sight.partner = Some("west".to_owned());
+    for server in 1..=3 {
+        of(&mut sight.heard, server).iter_mut().filter(|copy| copy.index == 5).for_each(|copy| copy.sequence = 0);
+    }
+    let view = judge(&sight);
+    assert_eq!((view.state.as_str(), view.survives.as_str()), ("degraded", "any one of fe1, fe2, fe3 may fail now"));
+    let [troubled] = &view.troubled[..] else { panic!("{:?}", view.troubled) };
+    assert_eq!((troubled.group.as_str(), troubled.state.as_str(), troubled.copies), ("1/5", "not-opened", 3));
+    let [next] = &view.next[..] else { panic!("{:?}", view.next) };
+    assert!(next.starts_with("group 5 is not opened yet, and nobody serves the users in it"), "{next}");
+    assert!(next.contains("once west says that it has nothing of it") && next.contains("assert-active east"), "{next}");
+}
+
+#[test]
 fn with_one_lost_no_further_one_may_fail_and_it_is_said_why() {
     let mut sight = pool(3);
     lose(&mut sight, 3, Heard::NoLink);

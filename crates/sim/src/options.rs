@@ -128,6 +128,14 @@ impl Options {
     }
 }
 
+/// Makes a run one in which power goes while much waits for slow disks.
+pub fn with_slow_disks(options: &mut Options) {
+    options.power_loss = true;
+    options.sync_ms = 120;
+    options.change_every_ms = 40;
+    options.fault_every_ms = 1_500;
+}
+
 /// The deployment of a run: the demo's two pools with few groups.
 pub fn topology() -> Topology {
     let mut topology = pairline_topology::demo_topology();

@@ -43,7 +43,9 @@ fn pool(view: &PoolHealthView) -> String {
 fn state(state: &str) -> &str {
     match state {
         "healthy" => "healthy: every group has a leader and all its copies",
-        "degraded" => "DEGRADED: every group has a majority, some have fewer copies than they should",
+        "degraded" => {
+            "DEGRADED: every group has a majority, some have fewer copies than they should, or are not opened yet"
+        }
         "no-majority" => "NO MAJORITY: some groups cannot be changed",
         "unknown" => "UNKNOWN: no server of it answers",
         other => other,

@@ -179,7 +179,7 @@ fn health_is_told_in_words_with_an_exit_code() {
     let expected = "\
 as seen by fe1.east.pairline.test
 
-east: DEGRADED: every group has a majority, some have fewer copies than they should
+east: DEGRADED: every group has a majority, some have fewer copies than they should, or are not opened yet
 
 SERVER    STATE                           LEADS  COPIES  BEHIND
 --------  ------------------------------  -----  ------  ------

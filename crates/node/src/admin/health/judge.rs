@@ -48,6 +48,8 @@ struct Group {
     /// Servers whose copies decide: those, but while copies move.
     voters: Vec<ServerId>,
     leader: Option<ServerId>,
+    /// It is led, and nothing was ever written in it: nobody serves its users.
+    unopened: bool,
     /// Copies that take part: their servers are up and they have not stopped.
     there: Vec<ServerId>,
     /// Those of them that lack more than what is on its way.
@@ -85,6 +87,7 @@ impl Group {
         Group {
             id,
             leader: leader.map(|(server, _)| server),
+            unopened: leader.is_some_and(|(_, copy)| copy.sequence == 0),
             there: running().map(|(server, _)| *server).collect(),
             behind: running().filter(|(server, copy)| behind(server, copy)).map(|(server, _)| *server).collect(),
             stopped: copies.iter().filter_map(|(s, copy)| Some((*s, copy.stopped.clone()?))).collect(),
@@ -132,7 +135,11 @@ impl Group {
     }
 
     fn whole(&self) -> bool {
-        self.leader.is_some() && self.in_place() == self.placed.len() && self.behind.is_empty() && !self.moves()
+        self.leader.is_some()
+            && !self.unopened
+            && self.in_place() == self.placed.len()
+            && self.behind.is_empty()
+            && !self.moves()
     }
 }
 
@@ -190,6 +197,7 @@ fn troubled(sight: &Sight, group: &Group) -> GroupHealthView {
     let state = match () {
         () if !group.majority() => "no-majority",
         () if group.leader.is_none() => "no-leader",
+        () if group.unopened => "not-opened",
         () if group.in_place() < group.placed.len() => "fewer-copies",
         () if group.behind.is_empty() => "moving",
         () => "behind",
@@ -379,14 +387,33 @@ fn next(sight: &Sight, groups: &[Group]) -> Vec<String> {
     if !choosing.is_empty() {
         all.push(format!("{} choosing who leads: ask again in a few seconds", are(&ids(&choosing))));
     }
+    all.extend(unopened(sight, groups));
+    all.extend(taken_over(sight, groups));
+    all
+}
+
+/// What there is to do for groups that are led and were never opened.
+fn unopened(sight: &Sight, groups: &[Group]) -> Option<String> {
+    let ids: Vec<GroupId> = groups.iter().filter(|group| group.unopened).map(|group| group.id).collect();
+    let whom = sight.partner.as_deref().unwrap_or("the other pool");
+    (!ids.is_empty()).then(|| {
+        format!(
+            "{} not opened yet, and nobody serves the users in it: that is done once {whom} says that it has nothing of it, or sends what it has; \
+             only if {whom} is lost for good: `pairline pool assert-active {}`",
+            are(&ids),
+            sight.pool
+        )
+    })
+}
+
+/// What each server still takes over, and what it does not.
+fn taken_over(sight: &Sight, groups: &[Group]) -> Vec<String> {
+    let mut all = Vec::new();
     for (server, _) in &sight.servers {
-        let behind = of(&|group| group.behind.contains(server));
+        let behind = groups.iter().filter(|group| group.behind.contains(server)).map(|group| group.id);
+        let behind: Vec<GroupId> = behind.collect();
         if !behind.is_empty() {
-            all.push(format!(
-                "{} takes over what it missed of {}, by itself",
-                short(sight, *server),
-                numbers(&ids(&behind))
-            ));
+            all.push(format!("{} takes over what it missed of {}, by itself", short(sight, *server), numbers(&behind)));
         }
         for (group, why) in groups
             .iter()
