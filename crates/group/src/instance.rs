@@ -343,8 +343,11 @@ impl Instance {
 
     /// Opens the group, if it was to be opened from here and that could not be done.
     pub(crate) fn open_if_due(&mut self, cx: &mut Cx<'_>) {
-        let could = self.state.position.seq == 0 && self.idle() && !self.follows() && self.passing.is_none();
-        if could && self.opening {
+        let empty = self.state.position.seq == 0 && self.shadow.is_none();
+        let could = empty && self.idle() && !self.follows() && self.passing.is_none();
+        // The partner's word counts for more than that of before.
+        let elsewhere = self.peer.as_ref().is_some_and(|peer| peer.position.seq > 0);
+        if could && self.opening && !elsewhere {
             self.open(cx);
         } else if could && self.unopened {
             self.reconcile(cx);

@@ -91,6 +91,16 @@ mod tests {
     }
 
     #[test]
+    fn there_is_no_pause_while_more_may_wait_than_was_taken() {
+        let start = Instant::now();
+        let mut rhythm = Rhythm::new(start);
+        rhythm.took(rhythm.together(), FAST);
+        assert_eq!(rhythm.turn(start), None);
+        rhythm.took(MANY, FAST);
+        assert_eq!(rhythm.turn(start), Some(start + BEAT), "all that came was taken");
+    }
+
+    #[test]
     fn turns_are_apart_while_many_frames_come_and_as_they_come_otherwise() {
         let start = Instant::now();
         let at = |micros| start + Duration::from_micros(micros);
