@@ -35,7 +35,7 @@ pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
     if view.proxy.neighbours {
         hear(admission, flow, message, around.trusted, now);
     }
-    let known = |method: &[u8]| glance::top_via(message).is_some_and(|via| layer.knows(method, &via));
+    let known = |method: &[u8]| glance::top_via(message).is_some_and(|via| layer.knows(now, method, &via));
     match admission.judge(&view, (flow, message), around, || rng.next_u64(), known) {
         Verdict::Admit => return true,
         Verdict::Absorb => {}

@@ -315,11 +315,14 @@ impl Core {
         if let Some(at) = state.deadline {
             self.deadlines.remove(&(at, task));
         }
+        let now = self.now.mono;
         if let Some(tx) = state.server_tx {
             self.server_txs.remove(&tx);
+            self.layer.release_server(now, tx);
         }
         for (_, tx) in &state.branches {
             self.client_txs.remove(tx);
+            self.layer.release_client(now, *tx);
         }
         for user in &state.watching {
             if let Some(tasks) = self.watchers.get_mut(user) {

@@ -51,7 +51,9 @@ pub struct UnderWay {
     pub others: u64,
     /// Transactions that are answered in one step, until they are.
     pub brief: u64,
-    /// Bytes that server transactions keep.
+    /// Answered transactions, of which is kept how a repetition is answered.
+    pub kept: u64,
+    /// Bytes that server transactions keep, those that are answered among them.
     pub kept_bytes: u64,
     /// Timers of transactions.
     pub transaction_timers: u64,
@@ -74,6 +76,7 @@ impl UnderWay {
             requests: number(core.server_txs.len()),
             others: number(core.live.saturating_sub(core.server_txs.len())),
             brief: number(core.layer.brief_len()),
+            kept: number(core.layer.kept_len()),
             kept_bytes: number(core.layer.held_bytes()),
             transaction_timers: number(core.layer.timer_len()),
             task_timers: number(core.timers.len() + core.deadlines.len()),

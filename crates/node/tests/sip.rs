@@ -202,14 +202,14 @@ fn the_policys_bounds_are_in_force() {
     let flow = Flow::udp(1, "192.0.2.9:4321".parse().unwrap());
     for n in 0..3 {
         let text = format!(
-            "FANCY sip:pairline.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:4321;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag=1\r\n\
-             To: <sip:x>\r\nCall-ID: c\r\nCSeq: 1 FANCY\r\nMax-Forwards: 9\r\n\r\n"
+            "INVITE sip:pairline.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:4321;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:x>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nMax-Forwards: 9\r\nProxy-Require: x\r\n\r\n"
         );
         east.give(Input::Sip { flow, message: text.into() });
     }
     let statuses: Vec<Option<u16>> =
         east.sip.iter().map(|(_, bytes)| pairline_sip::Message::parse(bytes.clone()).unwrap().status()).collect();
-    assert_eq!(statuses, [Some(501), Some(501), Some(500)]);
+    assert_eq!(statuses, [Some(420), Some(420), Some(500)], "each waits for its ACK");
 }
 
 /// Emergency calls are never refused for what others have taken (DESIGN §8): by name, and by a number of the table.
@@ -223,11 +223,11 @@ fn an_emergency_call_finds_room_where_all_is_taken() {
     };
     topology.policies.emergency.route = vec![row("urn:service:sos"), row("112")];
     let mut east = East::with(topology);
-    let mut ask = |method: &str, uri: &str, number: usize| {
+    let mut ask = |requires: &str, uri: &str, number: usize| {
         let text = format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{number};rport\r\nMax-Forwards: 70\r\n\
-             From: <sip:a@pairline.test>;tag=1\r\nTo: <{uri}>\r\nCall-ID: c{number}\r\nCSeq: 1 {method}\r\n\
-             Contact: <sip:a@192.0.2.1>\r\nContent-Length: 0\r\n\r\n"
+            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{number};rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@pairline.test>;tag=1\r\nTo: <{uri}>\r\nCall-ID: c{number}\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:a@192.0.2.1>\r\n{requires}Content-Length: 0\r\n\r\n"
         );
         let flow = Flow::udp(1, "192.0.2.1:5060".parse().unwrap());
         east.give(Input::Sip { flow, message: text.into() });
@@ -235,15 +235,11 @@ fn an_emergency_call_finds_room_where_all_is_taken() {
         String::from_utf8_lossy(&answer[8..11]).into_owned()
     };
     for number in 0..8 {
-        assert_eq!(ask("OPTIONS", "sip:pairline.test", number), "200");
+        assert_eq!(ask("Proxy-Require: x\r\n", "sip:pairline.test", number), "420", "it waits for its ACK");
     }
-    assert_eq!(
-        ask("OPTIONS", "sip:pairline.test", 8),
-        "500",
-        "all is taken, and nobody else of the pool could take it"
-    );
+    assert_eq!(ask("", "sip:pairline.test", 8), "500", "all is taken, and nobody else of the pool could take it");
     // There is no such desk, which is more than the others are told.
-    let urgent = ask("INVITE", "urn:service:sos.fire", 9);
+    let urgent = ask("", "urn:service:sos.fire", 9);
     assert_eq!(urgent, "404", "an emergency call is looked at");
-    assert_eq!(ask("INVITE", "sip:112@pairline.test", 10), "500", "the room of its own is taken, too");
+    assert_eq!(ask("", "sip:112@pairline.test", 10), "500", "the room of its own is taken, too");
 }

@@ -42,9 +42,10 @@ const fn stays(name: &'static str, selector: &'static str) -> Gauge {
 }
 
 /// What is sampled.
-const GAUGES: [Gauge; 13] = [
+const GAUGES: [Gauge; 14] = [
     ends("transactions", "pairline_sip_transactions"),
     ends("answered in one step", "pairline_sip_transactions_brief"),
+    ends("answers kept", "pairline_sip_transactions_kept"),
     ends("bytes kept for repetitions", "pairline_sip_transactions_kept_bytes"),
     ends("tasks of requests", "pairline_tasks{of=\"request\"}"),
     ends("other tasks", "pairline_tasks{of=\"other\"}"),

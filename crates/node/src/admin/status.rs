@@ -64,6 +64,7 @@ fn of_what_is_under_way(samples: &mut Vec<Sample>, core: &Core) {
     let now = UnderWay::of(core);
     sample(samples, "pairline_sip_transactions", &[], number(core.layer.len() as u64));
     sample(samples, "pairline_sip_transactions_brief", &[], number(now.brief));
+    sample(samples, "pairline_sip_transactions_kept", &[], number(now.kept));
     sample(samples, "pairline_sip_transactions_kept_bytes", &[], number(now.kept_bytes));
     for (of, count) in [("request", now.requests), ("other", now.others)] {
         sample(samples, "pairline_tasks", &[("of", of)], number(count));

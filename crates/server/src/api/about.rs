@@ -42,6 +42,7 @@ const OTHERS: &[(&str, &str)] = &[
         "pairline_sip_transactions_brief",
         "Requests that were answered in one step, kept for as long as they may be repeated, now.",
     ),
+    ("pairline_sip_transactions_kept", "Requests that were answered, and whose answers are kept for repetitions now."),
     ("pairline_sip_transactions_kept_bytes", "Bytes of requests and answers that are kept for repetitions now."),
     ("pairline_tasks", "Tasks now: those that answer a request, and others (a scrape is one itself)."),
     ("pairline_timers", "Timers that run now, of transactions and of tasks."),

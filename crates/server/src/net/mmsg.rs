@@ -83,10 +83,10 @@ fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
 }
 
-/// Waits for at least one datagram (or the socket's receive time-out), takes up to [`BATCH`], and gives each to `take`.
+/// Takes up to [`BATCH`] datagrams without waiting, and gives each to `take`.
 ///
 /// # Errors
-/// The system call's; `WouldBlock` after the time-out, `Interrupted` after a signal.
+/// The system call's; `WouldBlock` if there is none.
 pub fn receive(
     socket: BorrowedFd<'_>,
     buffers: &mut ReceiveBuffers,
@@ -106,7 +106,7 @@ pub fn receive(
     // SAFETY: `headers` has `count` elements; each points to one vector of LARGEST writable bytes and to one address
     // storage of the stated length, all of which outlive the call; the descriptor is open as it is borrowed.
     let got = unsafe {
-        libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_WAITFORONE as _, std::ptr::null_mut())
+        libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
     };
     let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
     for (i, header) in headers.iter().take(got).enumerate() {

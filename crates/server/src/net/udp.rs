@@ -1,12 +1,14 @@
-//! One UDP listener: its socket, its receive thread, and sending in batches.
+//! One UDP listener: its socket, receiving, and sending in batches.
 //!
-//! Owns the socket. Does not own what is done with messages; the node's input drops and counts them when it is full.
+//! Owns the socket, and who receives from it: the node's thread, while it has turns, takes what has come before each of them; a thread of the
+//! listener's waits while the node does not, and looks each millisecond while it is long at something. Does not own what is done with
+//! messages; the node's input drops and counts them when it is full.
 
 use super::door::Door;
-use super::mmsg::{self, BATCH, ReceiveBuffers};
+use super::mmsg::{self, ReceiveBuffers};
 use crate::dns::ZoneView;
 use crate::shell::counters::{Counters, add, count};
-use crate::shell::inbox::Inbox;
+use crate::shell::inbox::{Ended, Inbox};
 use crate::shell::lanes::{Lane, Place, Sorted};
 use bytes::Bytes;
 use pairline_sip::flow::Flow;
@@ -15,25 +17,59 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// Kernel buffers in each direction.
 const KERNEL_BUFFER: usize = 4 * 1024 * 1024;
 /// How long a receive waits before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(250);
-/// While the node is under load or has enough to do, how long datagrams are left to the system after some were taken: they come in
-/// fewer, larger batches, and one wake-up serves them all. A wake-up from another core costs as much as a datagram, more in a virtual
-/// machine.
+/// Where datagrams came so soon after each other, or while the node is under load, they are left to the system, and to the node, for a while
+/// after some were taken: they come in fewer, larger batches, and one wake-up serves them all. A wake-up from another core costs as much as a
+/// datagram, more in a virtual machine.
 const LINGER: Duration = Duration::from_millis(1);
+/// The same while the node takes what comes, unless it rests before.
+const LONGEST: Duration = Duration::from_millis(2);
+const OFTEN: Duration = Duration::from_millis(2);
 /// Shorter datagrams cannot be SIP: keep-alives, which need no answer on UDP.
 const SHORTEST: usize = 16;
+
+/// What whoever receives needs beside the socket.
+#[derive(Clone)]
+pub struct Reception {
+    /// Where messages go.
+    pub inbox: Inbox,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// What is an emergency call.
+    pub zone: ZoneView,
+}
+
+/// What one who receives at a time needs for it.
+struct Intake {
+    buffers: ReceiveBuffers,
+    door: Door,
+}
+
+impl Default for Intake {
+    fn default() -> Intake {
+        Intake { buffers: ReceiveBuffers::default(), door: Door::new(Instant::now()) }
+    }
+}
 
 /// One bound socket.
 pub struct UdpListener {
     socket: UdpSocket,
     listener: u16,
+    /// Made by who receives first.
+    intake: Mutex<Option<Box<Intake>>>,
+    /// The thread that waits while the node does not, and whether it leaves what comes to the node for a while.
+    waiter: OnceLock<Thread>,
+    away: AtomicBool,
+    /// Whether the node has taken what had come since then, and has not rested.
+    tended: AtomicBool,
 }
 
 impl UdpListener {
@@ -51,7 +87,14 @@ impl UdpListener {
         }
         socket.bind(&address.into())?;
         socket.set_read_timeout(Some(WAIT))?;
-        Ok(UdpListener { socket: socket.into(), listener })
+        Ok(UdpListener {
+            socket: socket.into(),
+            listener,
+            intake: Mutex::default(),
+            waiter: OnceLock::new(),
+            away: AtomicBool::new(false),
+            tended: AtomicBool::new(false),
+        })
     }
 
     /// Its index in the configuration.
@@ -67,64 +110,121 @@ impl UdpListener {
         self.socket.local_addr()
     }
 
-    /// Receives until `stop` is set or the node has ended. Runs on a thread of its own.
-    pub fn receive_until(&self, stop: &AtomicBool, inbox: &Inbox, counters: &Counters, zone: &ZoneView) {
-        let mut buffers = ReceiveBuffers::default();
-        let mut door = Door::new(Instant::now());
+    /// Receives until `stop` is set or the node has ended, whenever the node does not ([`take`](Self::take)). Runs on a thread of its own.
+    pub fn receive_until(&self, stop: &AtomicBool, reception: &Reception) {
+        // A second call finds it set; there is none.
+        let _ = self.waiter.set(std::thread::current());
+        let mut before: Option<Instant> = None;
         while !stop.load(Ordering::Relaxed) {
-            door.begin(Instant::now());
-            let mut batch = Sorted::default();
-            let (mut short, mut shed) = (0, 0);
-            let topology = zone.topology();
-            let emergency = &topology.policies.emergency.route;
-            let mut answers = Vec::new();
-            let received = mmsg::receive(self.socket.as_fd(), &mut buffers, |from, data| {
-                if data.len() < SHORTEST {
-                    short += 1;
-                } else if stun::is_stun(data) {
-                    answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
-                } else {
-                    match inbox.place(data, emergency, || door.let_fall(from, data)) {
-                        Place::In(lane) => {
-                            if lane == Lane::Calls {
-                                door.comes(from, data);
-                            }
-                            batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
-                        }
-                        Place::Out => {
-                            door.lets_fall(from, data);
-                            shed += 1;
-                        }
-                        Place::Nowhere => {}
-                    }
-                }
-            });
-            let full = matches!(received, Ok(n) if n >= BATCH);
-            match received {
-                Ok(n) => add(&counters.udp_received, n),
-                // Time-outs, signals, and late ICMP errors of earlier sends: none ends the listener.
+            // Time-outs, signals, and late ICMP errors of earlier sends: none ends the listener.
+            match self.socket.peek_from(&mut [0]) {
+                Ok(_) => {}
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
                 Err(_) => {
                     std::thread::sleep(Duration::from_millis(1));
                     continue;
                 }
             }
-            add(&counters.udp_ignored, short);
-            add(&counters.udp_shed, shed);
-            add(&counters.stun_answered, answers.len());
-            // Who cannot be reached does not hear that it is.
-            let _ = self.send_all(&mut answers, counters);
-            if batch.iter().any(|lane| !lane.is_empty()) {
-                let Ok([_, calls, rest, again]) = inbox.datagrams(batch) else { return };
-                rest.iter().chain(&again).for_each(|(flow, request)| door.lets_fall(flow.remote, request));
-                let refusals = calls.into_iter().filter_map(|(flow, call)| door.turns_back(flow, &call));
-                // Who cannot be reached does not hear it.
-                let _ = self.send_all(&mut refusals.collect(), counters);
+            let now = Instant::now();
+            let Ok(taken) = self.take(reception) else { return };
+            if taken > 0 {
+                reception.inbox.wake_for_client();
             }
-            if !full && (inbox.is_resting() || inbox.has_plenty()) {
-                std::thread::sleep(LINGER);
+            // What was there and is not any more, the node has taken, or is about to.
+            let often = taken == 0 || before.is_some_and(|before| now - before < OFTEN);
+            before = Some(now);
+            if often || reception.inbox.is_resting() {
+                self.leave_to_the_node();
             }
         }
+    }
+
+    /// Waits a little, and longer for as long as the node takes what comes meanwhile.
+    fn leave_to_the_node(&self) {
+        let mut linger = LINGER;
+        loop {
+            self.tended.store(false, Ordering::Relaxed);
+            self.away.store(true, Ordering::Relaxed);
+            std::thread::park_timeout(linger);
+            self.away.store(false, Ordering::Relaxed);
+            if !self.tended.load(Ordering::Relaxed) {
+                return;
+            }
+            linger = (linger * 2).min(LONGEST);
+        }
+    }
+
+    /// As [`take`](Self::take), by the node, which does so before each of its turns.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn tend(&self, reception: &Reception) -> Result<usize, Ended> {
+        self.tended.store(true, Ordering::Relaxed);
+        self.take(reception)
+    }
+
+    /// The node rests: what comes now is for the thread that waits.
+    pub fn hand_back(&self) {
+        self.tended.store(false, Ordering::Relaxed);
+        if self.away.load(Ordering::Relaxed)
+            && let Some(waiter) = self.waiter.get()
+        {
+            waiter.unpark();
+        }
+    }
+
+    /// Takes what has come, as far as it fits into a batch, and gives how many datagrams; none if another thread is about it. Never waits,
+    /// and does not wake the node.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    fn take(&self, reception: &Reception) -> Result<usize, Ended> {
+        let Ok(mut intake) = self.intake.try_lock() else { return Ok(0) };
+        let Intake { buffers, door } = &mut **intake.get_or_insert_with(Box::default);
+        let Reception { inbox, counters, zone } = reception;
+        door.begin(Instant::now());
+        let mut batch = Sorted::default();
+        let (mut short, mut shed) = (0, 0);
+        let topology = zone.topology();
+        let emergency = &topology.policies.emergency.route;
+        let mut answers = Vec::new();
+        let received = mmsg::receive(self.socket.as_fd(), buffers, |from, data| {
+            if data.len() < SHORTEST {
+                short += 1;
+            } else if stun::is_stun(data) {
+                answers.extend(stun::answer(data, from).map(|answer| (from, answer)));
+            } else {
+                match inbox.place(data, emergency, || door.let_fall(from, data)) {
+                    Place::In(lane) => {
+                        if lane == Lane::Calls {
+                            door.comes(from, data);
+                        }
+                        batch[lane as usize].push((Flow::udp(self.listener, from), Bytes::copy_from_slice(data)));
+                    }
+                    Place::Out => {
+                        door.lets_fall(from, data);
+                        shed += 1;
+                    }
+                    Place::Nowhere => {}
+                }
+            }
+        });
+        // Nothing is there, or a late error of an earlier send.
+        let Ok(received) = received else { return Ok(0) };
+        add(&counters.udp_received, received);
+        add(&counters.udp_ignored, short);
+        add(&counters.udp_shed, shed);
+        add(&counters.stun_answered, answers.len());
+        // Who cannot be reached does not hear that it is.
+        let _ = self.send_all(&mut answers, counters);
+        if batch.iter().any(|lane| !lane.is_empty()) {
+            let [_, calls, rest, again] = inbox.datagrams(batch)?;
+            rest.iter().chain(&again).for_each(|(flow, request)| door.lets_fall(flow.remote, request));
+            let refusals = calls.into_iter().filter_map(|(flow, call)| door.turns_back(flow, &call));
+            // Who cannot be reached does not hear it.
+            let _ = self.send_all(&mut refusals.collect(), counters);
+        }
+        Ok(received)
     }
 
     /// Sends all of `batch` and empties it. Returns the destinations that the system refused (no route, not allowed). One

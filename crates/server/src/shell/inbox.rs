@@ -26,9 +26,6 @@ const PEERS: usize = 1024;
 /// Bytes of link frames that may wait, in KiB.
 const PEER_KIB: usize = 64 * 1024;
 
-/// Datagrams that keep the node busy for more than a millisecond.
-const PLENTY: usize = 64;
-
 /// For what the node looks by itself within a few milliseconds, and is not to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -125,7 +122,7 @@ impl Inbox {
     }
 
     /// Wakes the node for a client's message, unless it looks for them soon anyway.
-    fn wake_for_client(&self) {
+    pub fn wake_for_client(&self) {
         if !self.is_resting() {
             self.unpark();
         }
@@ -140,11 +137,6 @@ impl Inbox {
         // Either this sees that it does not rest any more, or it sees the message that was queued before.
         fence(Ordering::SeqCst);
         self.resting.load(Ordering::Relaxed) >= rest as u8
-    }
-
-    /// Whether so many datagrams wait that the node has no use for more yet.
-    pub fn has_plenty(&self) -> bool {
-        self.datagrams.waiting() >= PLENTY
     }
 
     /// A completion of the disk: waits for room, never drops. Blocks; for the store's thread only.
@@ -208,8 +200,8 @@ impl Inbox {
         self.datagrams.place(message, emergency, again)
     }
 
-    /// Datagrams of one receive, each into its lane. Those for which there is no room are counted and given back: who calls is to be told.
-    /// Never waits.
+    /// Datagrams of one receive, each into its lane; the node is not woken. Those for which there is no room are counted and given back: who
+    /// calls is to be told. Never waits.
     ///
     /// # Errors
     /// [`Ended`].
@@ -219,7 +211,6 @@ impl Inbox {
             add(&self.counters.udp_dropped, left.len());
             wait.drop(left.len());
         }
-        self.wake_for_client();
         Ok(left)
     }
 

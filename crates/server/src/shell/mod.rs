@@ -21,6 +21,7 @@ pub mod options;
 mod pace;
 pub mod ports;
 pub mod push;
+mod receives;
 mod rhythm;
 pub mod running;
 pub mod server;

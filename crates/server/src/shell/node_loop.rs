@@ -9,6 +9,7 @@ use super::lanes::Lane;
 use super::node_like::NodeLike;
 use super::pace::Pace;
 use super::ports::Outgoing;
+use super::receives::Receives;
 use super::rhythm::Rhythm;
 use super::signals::Signals;
 use crate::capture::Tap;
@@ -65,6 +66,7 @@ pub struct NodeLoop {
     outlet: Outlet,
     out: Outgoing,
     tap: Tap,
+    receives: Receives,
     clock: Clock,
     signals: Arc<Signals>,
     last_tick: Millis,
@@ -91,7 +93,7 @@ impl NodeLoop {
     pub fn new(
         node: Box<dyn NodeLike>,
         outlet: Outlet,
-        (out, tap): (Outgoing, Tap),
+        (out, tap, receives): (Outgoing, Tap, Receives),
         clock: Clock,
         signals: Arc<Signals>,
     ) -> NodeLoop {
@@ -101,6 +103,7 @@ impl NodeLoop {
             outlet,
             out,
             tap,
+            receives,
             clock,
             signals,
             last_tick: 0,
@@ -230,6 +233,7 @@ impl NodeLoop {
         if holds {
             return Ok(false);
         }
+        self.receives.take(TOGETHER);
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
@@ -416,6 +420,9 @@ impl NodeLoop {
         // With something waiting for another thread, look again soon.
         let wait = if self.out.is_waiting() || self.held.is_some() { 1 } else { wait };
         let wait = Duration::from_millis(wait);
+        if self.waits.is_none() {
+            self.receives.hand_back();
+        }
         let pace = self.waits.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::park_timeout(pace.map_or(wait, |pace| wait.min(pace)));
     }

@@ -16,6 +16,7 @@ use super::node_like::{MakeNode, NodeLike};
 use super::node_loop::NodeLoop;
 use super::options::{ServerOptions, StartError};
 use super::ports::{Errand, Outgoing, Ports};
+use super::receives::Receives;
 use super::running::RunningServer;
 use super::signals::{Deafens, Ended, Signals, Threads};
 use super::sockets::Sockets;
@@ -28,7 +29,7 @@ use crate::link::links::LinkSetup;
 use crate::net::dial::Dialler;
 use crate::net::origins::Origins;
 use crate::net::peer_names::PeerNames;
-use crate::net::udp::UdpListeners;
+use crate::net::udp::{Reception, UdpListeners};
 use crate::net::{Context, Streams, accept};
 use crate::tls::reload::Reloader;
 use crate::tls::{PeerIdentity, SipTls};
@@ -226,9 +227,11 @@ impl Parts {
             signals: self.signals.clone(),
         };
         self.start_store(&mut threads, store, requests)?;
-        self.start_node(&mut threads, outlet, (ports, tap), recovered, make)?;
         let zone = ZoneView::new(Arc::new(self.topology.clone()));
-        self.start_udp(&mut threads, &udp, &zone)?;
+        let reception = Reception { inbox: self.inbox.clone(), counters: self.counters.clone(), zone: zone.clone() };
+        let receives = Receives { listeners: udp.clone(), reception: reception.clone() };
+        self.start_node(&mut threads, outlet, (ports, tap, receives), recovered, make)?;
+        self.start_udp(&mut threads, &udp, &reception)?;
         let handle = self.handle(capture);
         self.start_tasks(&runtime, &links, &zone, &handle, (errands, outgoing, names, streams.clone()));
         if let Some(dns) = sockets.dns {
@@ -338,7 +341,7 @@ impl Parts {
         &self,
         threads: &mut Threads,
         outlet: Outlet,
-        (ports, tap): (Ports, Tap),
+        (ports, tap, receives): (Ports, Tap, Receives),
         recovered: Vec<RecoveredGroup>,
         make: MakeNode,
     ) -> Result<(), StartError> {
@@ -352,7 +355,7 @@ impl Parts {
                 Ok(node) => {
                     // The starting thread waits for this word.
                     let _ = made_in.send(Ok(()));
-                    match NodeLoop::new(node, outlet, (out, tap), clock, signals.clone()).run() {
+                    match NodeLoop::new(node, outlet, (out, tap, receives), clock, signals.clone()).run() {
                         Ok(()) => signals.end(Ended::Stopped),
                         Err(reason) => signals.fatal(&reason),
                     }
@@ -369,12 +372,11 @@ impl Parts {
         }
     }
 
-    fn start_udp(&self, threads: &mut Threads, udp: &UdpListeners, zone: &ZoneView) -> Result<(), StartError> {
+    fn start_udp(&self, threads: &mut Threads, udp: &UdpListeners, reception: &Reception) -> Result<(), StartError> {
         for listener in udp.iter() {
-            let (listener, inbox) = (listener.clone(), self.inbox.clone());
-            let (counters, signals) = (self.counters.clone(), self.signals.clone());
-            let zone = zone.clone();
-            threads.add("udp", move || listener.receive_until(signals.deaf_flag(), &inbox, &counters, &zone))?;
+            let (listener, reception) = (listener.clone(), reception.clone());
+            let signals = self.signals.clone();
+            threads.add("udp", move || listener.receive_until(signals.deaf_flag(), &reception))?;
         }
         Ok(())
     }

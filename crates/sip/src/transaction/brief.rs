@@ -5,9 +5,8 @@
 //! registrar under load need not hold the answers of half a minute (Timer J, RFC 3261 §17.2.2). Does not own what is answered.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
-use super::key::{self, Class};
+use super::key::{Class, Key};
 use super::layer::{Layer, Output};
 use super::servers::response_flow;
 use crate::Millis;
@@ -25,7 +24,7 @@ const LOOK: Millis = 1_000;
 
 /// A brief transaction: the hash of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BriefTx(u128);
+pub struct BriefTx(Key);
 
 /// What a request is that may be answered briefly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,20 +69,15 @@ impl Layer {
     /// Takes a request other than INVITE, ACK and CANCEL, whose source is noted. Only the same request again is found here; a
     /// CANCEL of it means nothing (RFC 3261 §9.2).
     pub fn receive_brief(&mut self, now: Millis, message: &Message) -> Brief {
-        key::server(&mut self.scratch, message, Class::Own);
-        if let Some(&id) = self.server_keys.get(self.scratch.as_slice()) {
-            self.repeat_request(now, id);
-            return Brief::Absorbed;
-        }
-        let id = hash(&self.scratch);
-        if self.briefs.open.contains_key(&id) {
+        let key = self.keys.server(message, Class::Own);
+        if self.repeats(now, key) || self.briefs.open.contains_key(&key) {
             return Brief::Absorbed;
         }
         if self.is_full() {
             return Brief::Full;
         }
-        self.briefs.open.insert(id, now.saturating_add(PATIENCE));
-        Brief::New(BriefTx(id))
+        self.briefs.open.insert(key, now.saturating_add(PATIENCE));
+        Brief::New(BriefTx(key))
     }
 
     /// Gives the final answer to a request, and forgets it: the same request again is a new one, to be answered alike.
@@ -99,21 +93,14 @@ impl Layer {
 
     /// Whether a request with that method and top Via has a transaction here, so that this one repeats it. An RFC 2543 element's
     /// is not found.
-    pub fn knows(&mut self, method: &[u8], via: &Via<'_>) -> bool {
-        key::server_at(&mut self.scratch, method, via)
-            && (self.server_keys.contains_key(self.scratch.as_slice())
-                || self.briefs.open.contains_key(&hash(&self.scratch)))
+    pub fn knows(&mut self, now: Millis, method: &[u8], via: &Via<'_>) -> bool {
+        self.keys.server_at(method, via).is_some_and(|key| {
+            self.server_keys.contains_key(&key) || self.briefs.open.contains_key(&key) || self.kept.has(key, now)
+        })
     }
 
     /// Where the answer to a request goes that came on `flow` (RFC 3261 §18.2.2, RFC 3581 §4).
     pub fn answer_flow(flow: Flow, request: &Message) -> Flow {
         response_flow(flow, request)
     }
-}
-
-fn hash(key: &[u8]) -> u128 {
-    let digest = Sha256::digest(key);
-    let mut id = [0_u8; 16];
-    id.copy_from_slice(&digest[..16]);
-    u128::from_le_bytes(id)
 }

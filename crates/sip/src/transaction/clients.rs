@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::effect::{Effect, Effects};
-use super::key;
+use super::key::Key;
 use super::layer::{ClientTx, Layer, Output, Received};
 use super::timers::{Armed, Due, Timer};
 use super::{client, invite_client};
@@ -29,6 +29,7 @@ enum Happening {
     TransportError,
     Interrupted,
     Restored,
+    Released,
     Timer(Timer),
 }
 
@@ -36,7 +37,7 @@ enum Happening {
 #[derive(Debug)]
 pub(super) struct ClientSlot {
     machine: Machine,
-    key: Box<[u8]>,
+    key: Key,
     flow: Flow,
     /// The INVITE as sent, until its final response: ACK and CANCEL are made from it, and it is read for that, which is rare.
     invite: Option<Bytes>,
@@ -56,10 +57,10 @@ pub(super) struct ClientSlot {
 impl Layer {
     /// Sends a request other than ACK, exactly as it is: our Via with a fresh branch is on top.
     pub fn request(&mut self, now: Millis, flow: Flow, message: Message) -> ClientTx {
-        key::client(&mut self.scratch, &message);
+        let key = self.keys.client(&message);
         let invite = *message.method() == Method::Invite;
         let bytes = message.as_bytes().clone();
-        self.open_client(now, flow, first_state(invite), bytes, false)
+        self.open_client(now, key, flow, first_state(invite), bytes, false)
     }
 
     /// As [`request`](Self::request), of one that was made from a parsed one and is not parsed for this: it is read no further than its
@@ -70,8 +71,8 @@ impl Layer {
             return None;
         }
         let machine = first_state(kind.method == b"INVITE");
-        key::client_at(&mut self.scratch, kind.method, &top_via(&bytes)?);
-        Some(self.open_client(now, flow, machine, bytes, false))
+        let key = self.keys.client_at(kind.method, &top_via(&bytes)?);
+        Some(self.open_client(now, key, flow, machine, bytes, false))
     }
 
     /// Asks for the CANCEL of an INVITE: sent at once if a provisional response came, else after
@@ -93,13 +94,20 @@ impl Layer {
         self.clients.get(tx.0).map(|slot| slot.flow)
     }
 
-    /// Makes the transaction whose key is in `scratch` and sends its request.
-    fn open_client(&mut self, now: Millis, flow: Flow, machine: Machine, bytes: Bytes, internal: bool) -> ClientTx {
-        let key: Box<[u8]> = self.scratch.as_slice().into();
+    /// Makes a transaction and sends its request.
+    fn open_client(
+        &mut self,
+        now: Millis,
+        key: Key,
+        flow: Flow,
+        machine: Machine,
+        bytes: Bytes,
+        internal: bool,
+    ) -> ClientTx {
         let reliable = flow.transport.reliable();
         let id = self.clients.insert(|_| ClientSlot {
             machine,
-            key: key.clone(),
+            key,
             flow,
             invite: matches!(machine, Machine::Invite(_)).then(|| bytes.clone()),
             request: (!reliable).then(|| bytes.clone()),
@@ -124,8 +132,7 @@ impl Layer {
     }
 
     pub(super) fn receive_response(&mut self, now: Millis, message: Message) -> Received {
-        key::client(&mut self.scratch, &message);
-        let Some(&id) = self.client_keys.get(self.scratch.as_slice()) else {
+        let Some(&id) = self.client_keys.get(&self.keys.client(&message)) else {
             return Received::StrayResponse { message };
         };
         let status = message.status().unwrap_or(0);
@@ -151,6 +158,10 @@ impl Layer {
         let rings = slot.flow.transport == Transport::Peer && (slot.rang || cancelling);
         let happening = if rings { Happening::Interrupted } else { Happening::TransportError };
         self.run_client(now, id, happening, None);
+    }
+
+    pub(super) fn client_released(&mut self, now: Millis, id: u64) {
+        self.run_client(now, id, Happening::Released, None);
     }
 
     pub(super) fn client_transport_restored(&mut self, now: Millis, id: u64) {
@@ -237,8 +248,8 @@ impl Layer {
         };
         let flow = slot.flow;
         let bytes = Reply::cancel_with_reason(&invite, slot.cancel_reason.as_deref());
-        key::client_of(&mut self.scratch, &invite, b"CANCEL");
-        self.open_client(now, flow, first_state(false), bytes, true);
+        let key = self.keys.client_at(b"CANCEL", &invite.via());
+        self.open_client(now, key, flow, first_state(false), bytes, true);
     }
 
     fn start_client_timer(&mut self, now: Millis, id: u64, timer: Timer, again: bool) {
@@ -297,6 +308,7 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
                 Happening::TransportError => Event::TransportError,
                 Happening::Interrupted => Event::Interrupted,
                 Happening::Restored => Event::Restored,
+                Happening::Released => Event::Released,
                 Happening::Timer(timer) => Event::Timer(timer),
             };
             let (next, effects) = invite_client::step(state, event, reliable);
@@ -307,11 +319,11 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
             let event = match happening {
                 Happening::Status(100..=199) => Event::Provisional,
                 Happening::Status(_) => Event::Final,
-                Happening::Cancel | Happening::Interrupted | Happening::Restored => return None,
+                Happening::Cancel | Happening::Interrupted | Happening::Restored | Happening::Released => return None,
                 Happening::TransportError => Event::TransportError,
                 Happening::Timer(timer) => Event::Timer(timer),
             };
-            let (next, effects) = client::step(state, event, reliable);
+            let (next, effects) = client::step(state, event);
             Some((Machine::Other(next), effects))
         }
     }

@@ -9,6 +9,8 @@ pub enum Effect {
     PassUp,
     /// Send the response that the transaction user handed in.
     Send,
+    /// Keep what the same request again is answered with, or that it is to be absorbed, when the transaction is over.
+    Keep,
     /// Send again what was sent last: the response of a server, the request of a client.
     Resend,
     /// Send 100 (Trying), since the transaction user was silent for 200 ms.

@@ -42,6 +42,8 @@ pub enum Event {
     Interrupted,
     /// It is back.
     Restored,
+    /// The user has gone: further 2xx are for whoever takes responses that belong to no transaction.
+    Released,
     /// A timer fired.
     Timer(Timer),
 }
@@ -75,7 +77,7 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
             final_or_failure(state, event, reliable)
         }
         (State::Accepted, Event::Success) => (state, &[PassUp]),
-        (State::Accepted, Event::Timer(Timer::M)) => (State::Terminated, &[]),
+        (State::Accepted, Event::Timer(Timer::M) | Event::Released) => (State::Terminated, &[]),
         (State::Completed, Event::Failure) => (state, &[Effect::Ack]),
         (State::Completed, Event::Timer(Timer::D)) => (State::Terminated, &[]),
         _ => (state, &[]),

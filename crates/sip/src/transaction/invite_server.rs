@@ -31,13 +31,15 @@ pub enum Event {
     Success,
     /// The user sends 300 to 699.
     Failure,
+    /// The user has gone: no further 2xx comes from it.
+    Released,
     /// A timer fired.
     Timer(Timer),
 }
 
 /// The next state and what to do. An event that means nothing in a state changes nothing.
 pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
-    use Effect::{PassUp, Resend, Send, Start, StopResend, Trying};
+    use Effect::{Keep, PassUp, Resend, Send, Start, StopResend, Trying};
     match (state, event) {
         (State::Proceeding, Event::Request) => (state, &[Resend]),
         (State::Proceeding, Event::Provisional) => (state, &[StopResend, Send]),
@@ -50,6 +52,8 @@ pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
         (State::Accepted, Event::Ack) => (state, &[PassUp]),
         (State::Accepted, Event::Success) => (state, &[Send]),
         (State::Accepted, Event::Timer(Timer::L)) => (State::Terminated, &[]),
+        // Nothing is left of it but to absorb repetitions.
+        (State::Accepted, Event::Released) => (State::Terminated, &[Keep]),
         (State::Completed, Event::Request) => (state, &[Resend]),
         (State::Completed, Event::Timer(Timer::G)) => (state, &[Resend, Start(Timer::G)]),
         (State::Completed, Event::Timer(Timer::H)) => (State::Terminated, &[]),

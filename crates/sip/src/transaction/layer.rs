@@ -7,12 +7,14 @@ use bytes::Bytes;
 
 use super::brief::Briefs;
 use super::clients::ClientSlot;
-use super::key::{self, Class};
+use super::kept::Kept;
+use super::key::{Class, Key, Keys};
 use super::servers::ServerSlot;
 use super::slab::Slab;
 use super::timers::{Queue, Timers};
 use crate::Millis;
 use crate::flow::Flow;
+use crate::hashed::Hashed;
 use crate::message::Message;
 use crate::method::Method;
 
@@ -110,19 +112,21 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Layer {
     pub(super) timers: Timers,
-    max: usize,
+    pub(super) max: usize,
     /// Bytes of requests and responses that server transactions keep.
     pub(super) held: usize,
     pub(super) servers: Slab<ServerSlot>,
     pub(super) clients: Slab<ClientSlot>,
     pub(super) briefs: Briefs,
-    pub(super) server_keys: key::Map,
-    pub(super) client_keys: key::Map,
+    /// Of transactions that are over.
+    pub(super) kept: Kept,
+    pub(super) keys: Keys,
+    pub(super) server_keys: Hashed<u64>,
+    pub(super) client_keys: Hashed<u64>,
     pub(super) queue: Queue,
     /// Transactions by the flow that they send on: client ones, and server ones on connections.
     pub(super) by_flow: BTreeSet<(Flow, bool, u64)>,
     pub(super) outputs: VecDeque<Output>,
-    pub(super) scratch: Vec<u8>,
 }
 
 /// No more than fits beside the room for urgent requests.
@@ -148,12 +152,13 @@ impl Layer {
             servers: Slab::new(),
             clients: Slab::new(),
             briefs: Briefs::default(),
-            server_keys: key::Map::with_hasher(key::Seeded(seed)),
-            client_keys: key::Map::with_hasher(key::Seeded(seed.rotate_left(32))),
+            kept: Kept::default(),
+            keys: Keys::new(seed),
+            server_keys: Hashed::default(),
+            client_keys: Hashed::default(),
             queue: Queue::default(),
             by_flow: BTreeSet::new(),
             outputs: VecDeque::new(),
-            scratch: Vec::with_capacity(256),
         }
     }
 
@@ -191,17 +196,29 @@ impl Layer {
     }
 
     fn receive_request(&mut self, now: Millis, flow: Flow, message: Message, max: usize) -> Received {
-        key::server(&mut self.scratch, &message, Class::Own);
-        if let Some(&id) = self.server_keys.get(self.scratch.as_slice()) {
-            self.repeat_request(now, id);
+        let key = self.keys.server(&message, Class::Own);
+        if self.repeats(now, key) {
             return Received::Absorbed;
         }
         if self.holds(max) {
             self.refuse(flow, &message);
             return Received::Refused;
         }
-        let tx = self.open_server(now, flow, &message, false);
+        let tx = self.open_server(now, key, flow, &message, false);
         Received::Request { tx, message }
+    }
+
+    /// Whether that is a request again that is under way or was answered; what there is to say to it is said.
+    pub(super) fn repeats(&mut self, now: Millis, key: Key) -> bool {
+        if let Some(&id) = self.server_keys.get(&key) {
+            self.repeat_request(now, id);
+            return true;
+        }
+        let kept = self.kept.find(key, now);
+        if let Some((flow, Some(answer))) = &kept {
+            self.transmit(*flow, answer.clone());
+        }
+        kept.is_some()
     }
 
     /// Whether a new request would be refused for want of room: transactions, or bytes that they keep.
@@ -219,9 +236,26 @@ impl Layer {
         self.servers.len() + self.briefs.weight() >= most || self.held >= most.saturating_mul(BYTES_EACH)
     }
 
-    /// Bytes of requests and responses that server transactions keep.
+    /// Bytes of requests and responses that server transactions keep, those that are over among them.
     pub fn held_bytes(&self) -> usize {
-        self.held
+        self.held + self.kept.bytes()
+    }
+
+    /// Transactions that are over, and of which is kept how the same request again is answered. They take no room from others: where there
+    /// are as many as there may be transactions, or their answers take 512 bytes each on average, the oldest are forgotten.
+    pub fn kept_len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The user of an INVITE's server transaction has gone: it gives no further 2xx. Nothing changes unless it gave one.
+    pub fn release_server(&mut self, now: Millis, tx: ServerTx) {
+        self.server_released(now, tx.0);
+    }
+
+    /// The user of an INVITE's client transaction has gone: 2xx that come after a first one are stray responses. Nothing changes
+    /// before that.
+    pub fn release_client(&mut self, now: Millis, tx: ClientTx) {
+        self.client_released(now, tx.0);
     }
 
     /// The next thing to do or to know.
@@ -237,6 +271,7 @@ impl Layer {
     /// Fires all timers that are due at `now`.
     pub fn on_time(&mut self, now: Millis) {
         self.briefs.expire(now);
+        self.kept.expire(now);
         if self.queue.is_littered() {
             let (servers, clients) = (&self.servers, &self.clients);
             self.queue.sweep(|due| match due.server {

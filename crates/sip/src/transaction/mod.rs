@@ -11,6 +11,7 @@ mod clients;
 pub mod effect;
 pub mod invite_client;
 pub mod invite_server;
+mod kept;
 mod key;
 mod layer;
 pub mod server;

@@ -1,4 +1,7 @@
 //! The server transaction of all methods but INVITE: RFC 3261 §17.2.2.
+//!
+//! Its state `Completed` is none here: what the transaction would do in it, repeat its answer until Timer J, is done by what is kept
+//! of it when it is over (`kept`).
 
 use super::effect::{Effect, Effects};
 use super::timers::Timer;
@@ -10,9 +13,7 @@ pub enum State {
     Trying,
     /// A provisional response was sent.
     Proceeding,
-    /// The final response was sent.
-    Completed,
-    /// Over.
+    /// Over: the final response was sent.
     Terminated,
 }
 
@@ -31,14 +32,13 @@ pub enum Event {
 
 /// The next state and what to do. An event that means nothing in a state changes nothing.
 pub fn step(state: State, event: Event, reliable: bool) -> (State, Effects) {
-    use Effect::{Resend, Send, Start};
+    use Effect::{Keep, Resend, Send};
     match (state, event) {
-        (State::Proceeding | State::Completed, Event::Request) => (state, &[Resend]),
+        (State::Proceeding, Event::Request) => (state, &[Resend]),
         (State::Trying | State::Proceeding, Event::Provisional) => (State::Proceeding, &[Send]),
         (State::Trying | State::Proceeding, Event::Final) if reliable => (State::Terminated, &[Send]),
-        (State::Trying | State::Proceeding, Event::Final) => (State::Completed, &[Send, Start(Timer::J)]),
+        (State::Trying | State::Proceeding, Event::Final) => (State::Terminated, &[Send, Keep]),
         (State::Trying | State::Proceeding, Event::Timer(Timer::Abandoned)) => (State::Terminated, &[]),
-        (State::Completed, Event::Timer(Timer::J)) => (State::Terminated, &[]),
         _ => (state, &[]),
     }
 }

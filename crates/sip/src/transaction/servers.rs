@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::effect::{Effect, Effects};
-use super::key::{self, Class};
+use super::key::{Class, Key};
 use super::layer::{Gone, Layer, Output, Received, ServerTx};
 use super::timers::{Armed, Due, Timer};
 use super::{invite_server, server};
@@ -30,13 +30,14 @@ enum Happening {
     Ack,
     Status(u16),
     Timer(Timer),
+    Released,
 }
 
 /// One server transaction.
 #[derive(Debug)]
 pub(super) struct ServerSlot {
     machine: Machine,
-    key: Box<[u8]>,
+    key: Key,
     /// Where answers go (RFC 3261 §18.2.2, RFC 3581 §4).
     flow: Flow,
     /// The port to connect to if the connection that the request came on is gone.
@@ -78,10 +79,16 @@ impl Layer {
         self.servers.get(tx.0)?.request.as_deref()
     }
 
-    /// Makes the transaction of the request whose key is in `scratch`.
-    pub(super) fn open_server(&mut self, now: Millis, flow: Flow, message: &Message, internal: bool) -> ServerTx {
+    /// Makes the transaction of a request.
+    pub(super) fn open_server(
+        &mut self,
+        now: Millis,
+        key: Key,
+        flow: Flow,
+        message: &Message,
+        internal: bool,
+    ) -> ServerTx {
         let invite = *message.method() == Method::Invite;
-        let key: Box<[u8]> = self.scratch.as_slice().into();
         let flow = response_flow(flow, message);
         let sent_by_port = message.via().port.unwrap_or_else(|| flow.transport.default_port());
         let id = self.servers.insert(|_| ServerSlot {
@@ -90,7 +97,7 @@ impl Layer {
             } else {
                 Machine::Other(server::State::Trying)
             },
-            key: key.clone(),
+            key,
             flow,
             sent_by_port,
             request: Some(Box::new(message.clone())),
@@ -114,8 +121,7 @@ impl Layer {
     }
 
     pub(super) fn receive_ack(&mut self, now: Millis, message: Message) -> Received {
-        key::server(&mut self.scratch, &message, Class::Invite);
-        match self.server_keys.get(self.scratch.as_slice()) {
+        match self.server_keys.get(&self.keys.server(&message, Class::Invite)) {
             Some(&id) => {
                 let accepted = self
                     .servers
@@ -132,28 +138,24 @@ impl Layer {
     }
 
     pub(super) fn receive_cancel(&mut self, now: Millis, flow: Flow, message: Message) -> Received {
-        key::server(&mut self.scratch, &message, Class::Invite);
-        let Some(&invite) = self.server_keys.get(self.scratch.as_slice()) else {
+        let invite = self.keys.server(&message, Class::Invite);
+        let open = self.server_keys.get(&invite).copied();
+        if open.is_none() && !self.kept.has(invite, now) {
             let bytes = Reply::to(&message, 481).build();
             self.transmit(response_flow(flow, &message), bytes);
             return Received::Absorbed;
-        };
-        key::server(&mut self.scratch, &message, Class::Own);
-        if let Some(&id) = self.server_keys.get(self.scratch.as_slice()) {
-            self.repeat_request(now, id);
+        }
+        let key = self.keys.server(&message, Class::Own);
+        if self.repeats(now, key) {
             return Received::Absorbed;
         }
-        let tx = self.open_server(now, flow, &message, true);
+        let tx = self.open_server(now, key, flow, &message, true);
         let bytes = Reply::to(&message, 200).build();
         self.run_server(now, tx.0, Happening::Status(200), Some(bytes));
-        let ringing = self
-            .servers
-            .get(invite)
-            .is_some_and(|slot| matches!(slot.machine, Machine::Invite(invite_server::State::Proceeding)));
-        if ringing {
-            Received::Cancel { invite: ServerTx(invite), reason: reason_of(&message) }
-        } else {
-            Received::Absorbed
+        let rings = |slot: &ServerSlot| matches!(slot.machine, Machine::Invite(invite_server::State::Proceeding));
+        match open.filter(|id| self.servers.get(*id).is_some_and(rings)) {
+            Some(invite) => Received::Cancel { invite: ServerTx(invite), reason: reason_of(&message) },
+            None => Received::Absorbed,
         }
     }
 
@@ -230,6 +232,7 @@ impl Layer {
                     }
                 }
                 Effect::Trying => self.send_trying(id),
+                Effect::Keep => self.keep(now, id),
                 Effect::Start(timer) => {
                     let again = matches!(happening, Happening::Timer(fired) if fired == timer);
                     self.start_server_timer(now, id, timer, again);
@@ -258,6 +261,19 @@ impl Layer {
         slot.response = Some(bytes.clone());
         self.transmit(flow, bytes);
         self.weigh(id);
+    }
+
+    /// Keeps what the same request again is to be given.
+    fn keep(&mut self, now: Millis, id: u64) {
+        let Some(slot) = self.servers.get(id) else {
+            return;
+        };
+        let end = now.saturating_add(self.timers.patience());
+        self.kept.keep(slot.key, slot.flow, slot.response.as_deref(), end, self.max);
+    }
+
+    pub(super) fn server_released(&mut self, now: Millis, id: u64) {
+        self.run_server(now, id, Happening::Released, None);
     }
 
     /// Counts anew what a transaction keeps.
@@ -314,6 +330,7 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
                 Happening::Request => Event::Request,
                 Happening::Ack => Event::Ack,
                 Happening::Timer(timer) => Event::Timer(timer),
+                Happening::Released => Event::Released,
                 Happening::Status(status) => match status {
                     100..=199 => Event::Provisional,
                     200..=299 => Event::Success,
@@ -327,7 +344,7 @@ fn step(machine: Machine, happening: Happening, reliable: bool) -> Option<(Machi
             use server::Event;
             let event = match happening {
                 Happening::Request => Event::Request,
-                Happening::Ack => return None,
+                Happening::Ack | Happening::Released => return None,
                 Happening::Timer(timer) => Event::Timer(timer),
                 Happening::Status(100..=199) => Event::Provisional,
                 Happening::Status(_) => Event::Final,

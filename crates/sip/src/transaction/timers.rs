@@ -57,10 +57,6 @@ pub enum Timer {
     H,
     /// INVITE server: absorb repeated ACKs.
     I,
-    /// Server: absorb repeated requests.
-    J,
-    /// Client: absorb repeated responses.
-    K,
     /// INVITE server after 2xx: absorb repeated INVITEs (RFC 6026).
     L,
     /// INVITE client after 2xx: pass further 2xx (RFC 6026).
@@ -99,10 +95,10 @@ impl Timer {
             Timer::A | Timer::E | Timer::G => timers.t1,
             Timer::C => timers.timer_c,
             Timer::D => timers.timer_d,
-            Timer::I | Timer::K => timers.t4,
+            Timer::I => timers.t4,
             Timer::Trying => timers.trying,
             Timer::Interrupted => timers.interrupted,
-            Timer::B | Timer::F | Timer::H | Timer::J | Timer::L | Timer::M | Timer::Cancelled | Timer::Abandoned => {
+            Timer::B | Timer::F | Timer::H | Timer::L | Timer::M | Timer::Cancelled | Timer::Abandoned => {
                 timers.patience()
             }
         }
@@ -175,6 +171,8 @@ pub(super) struct Queue {
     live: usize,
     /// All that stand in the slots.
     kept: usize,
+    /// The room of a slot that went, for the next one.
+    spare: VecDeque<Due>,
 }
 
 /// So many stopped timers are never worth a sweep.
@@ -186,7 +184,8 @@ impl Queue {
         if let Some(old) = old {
             self.stopped(&old);
         }
-        let slot = self.slots.entry(due.when).or_default();
+        let spare = &mut self.spare;
+        let slot = self.slots.entry(due.when).or_insert_with(|| Slot { dues: std::mem::take(spare), live: 0 });
         slot.dues.push_back(due);
         slot.live += 1;
         self.live += 1;
@@ -224,7 +223,10 @@ impl Queue {
         self.live = self.live.saturating_sub(1);
         if slot.live == 0 {
             self.kept -= slot.dues.len();
-            self.slots.remove(&old.when);
+            if let Some(Slot { mut dues, .. }) = self.slots.remove(&old.when) {
+                dues.clear();
+                self.spare = dues;
+            }
         }
     }
 
@@ -292,11 +294,11 @@ mod tests {
         for (id, timer) in [(2, Timer::F), (0, Timer::F), (1, Timer::F), (2, Timer::E), (1, Timer::E)] {
             queue.start(&mut armed[usize::try_from(id).unwrap()], due(10, id, timer));
         }
-        queue.start(&mut armed[0], due(7, 0, Timer::K));
+        queue.start(&mut armed[0], due(7, 0, Timer::M));
         queue.stop_resend(&mut armed[2]);
         assert_eq!((queue.len(), queue.next()), (4, Some(7)));
         assert_eq!(fired(&mut queue, &mut armed, 6), []);
-        assert_eq!(fired(&mut queue, &mut armed, 10), [(0, Timer::K), (2, Timer::F), (1, Timer::F), (1, Timer::E)]);
+        assert_eq!(fired(&mut queue, &mut armed, 10), [(0, Timer::M), (2, Timer::F), (1, Timer::F), (1, Timer::E)]);
         assert_eq!((queue.len(), queue.next()), (0, None), "nothing is left of what was stopped");
     }
 

@@ -58,16 +58,20 @@ fn a_repeated_request_gets_the_same_answer() {
     assert!(drain(&mut layer).is_empty(), "nothing to repeat yet");
     let bytes = answer(&mut layer, 20, tx, &message, 200);
     let first = drain(&mut layer);
-    layer.receive(30, udp(SOURCE), parse(&text));
-    assert_eq!(drain(&mut layer), first);
-    assert!(matches!(&first[0], Output::Transmit { bytes: b, .. } if *b == bytes));
+    // Wherever it comes from: the answer goes where the first one went.
+    layer.receive(30, udp("192.0.2.77:9"), parse(&text));
+    assert_eq!(drain(&mut layer), first[..1]);
+    let flow = udp("192.0.2.1:5070");
+    assert_eq!(first, [Output::Transmit { flow, bytes: bytes.clone() }, Output::ServerDone { tx }]);
     assert!(layer.request_of(tx).is_none(), "only the answer is kept");
     assert_eq!(layer.respond(40, tx, 500, bytes), Err(Gone));
-    assert_eq!(layer.next_timeout(), Some(20 + 32_000), "timer J");
+    assert_eq!((layer.len(), layer.kept_len(), layer.next_timeout()), (0, 1, None), "and that takes no timer");
+    let via = parse(&text);
+    assert!(layer.knows(20 + 31_999, b"REGISTER", &via.via()));
+    assert!(!layer.knows(20 + 32_000, b"REGISTER", &via.via()), "timer J");
     layer.on_time(20 + 32_000);
-    assert_eq!(drain(&mut layer), [Output::ServerDone { tx }]);
-    assert!(layer.is_empty());
-    assert_eq!(layer.next_timeout(), None);
+    assert_eq!((layer.kept_len(), layer.held_bytes()), (0, 0));
+    accept(&mut layer, 20 + 32_000, udp(SOURCE), &text);
 }
 
 #[test]
@@ -200,6 +204,45 @@ fn cancel_after_the_final_response_has_no_effect() {
     drain(&mut layer);
     assert!(matches!(layer.receive(50, udp(SOURCE), parse(&request("CANCEL", ""))), Received::Absorbed));
     assert_eq!(sent(&drain(&mut layer))[0].status(), Some(200));
+}
+
+/// RFC 6026: nothing is left of an accepted INVITE but to absorb it, once nobody gives further 2xx.
+#[test]
+fn an_accepted_invite_is_absorbed_after_its_user_has_gone() {
+    let mut layer = layer();
+    let text = request("INVITE", "");
+    let (tx, message) = accept(&mut layer, 0, udp(SOURCE), &text);
+    layer.release_server(1, tx);
+    let bytes = answer(&mut layer, 10, tx, &message, 200);
+    layer.release_server(20, tx);
+    assert_eq!(drain(&mut layer).last(), Some(&Output::ServerDone { tx }));
+    assert_eq!((layer.len(), layer.kept_len(), layer.next_timeout()), (0, 1, None));
+    assert_eq!(layer.respond(30, tx, 200, bytes), Err(Gone));
+    assert!(matches!(layer.receive(500, udp(SOURCE), parse(&text)), Received::Absorbed));
+    assert!(drain(&mut layer).is_empty(), "a 2xx is repeated by who gave it");
+    assert!(matches!(layer.receive(600, udp(SOURCE), parse(&request("ACK", ""))), Received::Ack { .. }));
+    assert!(matches!(layer.receive(700, udp(SOURCE), parse(&request("CANCEL", ""))), Received::Absorbed));
+    assert_eq!(sent(&drain(&mut layer))[0].status(), Some(200), "it comes too late, and is answered");
+    assert!(matches!(layer.receive(40_000, udp(SOURCE), parse(&text)), Received::Request { .. }));
+}
+
+/// Whatever was answered lately, there is room for who comes now.
+#[test]
+fn what_was_answered_takes_no_room_and_the_oldest_is_forgotten() {
+    let mut layer = Layer::new(Timers::default(), 10);
+    let text = |n: u64| request("MESSAGE", "").replace("776asdhds", &format!("k{n}"));
+    for n in 0..35 {
+        let (tx, message) = accept(&mut layer, n, udp(SOURCE), &text(n));
+        answer(&mut layer, n, tx, &message, 200);
+        assert!(!layer.is_full() && !layer.is_nearly_full());
+    }
+    drain(&mut layer);
+    assert_eq!((layer.kept_len(), layer.len()), (10, 0));
+    for n in 25..35 {
+        assert!(matches!(layer.receive(40, udp(SOURCE), parse(&text(n))), Received::Absorbed), "{n}");
+        assert_eq!(sent(&drain(&mut layer))[0].via().branch(), parse(&text(n)).via().branch(), "its own answer");
+    }
+    assert!(matches!(layer.receive(40, udp(SOURCE), parse(&text(24))), Received::Request { .. }));
 }
 
 #[test]
@@ -381,5 +424,5 @@ fn large_messages_leave_room_for_fewer_transactions() {
     accept(&mut layer, 2, udp(SOURCE), &text(20));
     layer.on_time(100_000);
     layer.on_time(200_000);
-    assert_eq!((layer.held_bytes(), layer.server_len()), (0, 0));
+    assert_eq!((layer.held_bytes(), layer.server_len(), layer.kept_len()), (0, 0, 0));
 }

@@ -3,11 +3,11 @@
 
 use pairline_sip::transaction::Timer;
 use pairline_sip::transaction::effect::Effect::{
-    self, Ack, Cancel, Failed, PassUp, Resend, Send, Start, StopResend, Timeout, Trying,
+    self, Ack, Cancel, Failed, Keep, PassUp, Resend, Send, Start, StopResend, Timeout, Trying,
 };
 use pairline_sip::transaction::{client, invite_client, invite_server, server};
 
-const TIMERS: [Timer; 17] = [
+const TIMERS: [Timer; 15] = [
     Timer::A,
     Timer::B,
     Timer::C,
@@ -17,8 +17,6 @@ const TIMERS: [Timer; 17] = [
     Timer::G,
     Timer::H,
     Timer::I,
-    Timer::J,
-    Timer::K,
     Timer::L,
     Timer::M,
     Timer::Trying,
@@ -57,12 +55,12 @@ where
 
 #[test]
 fn invite_server_table() {
-    use invite_server::Event::{self, Failure, Provisional, Request, Success};
+    use invite_server::Event::{self, Failure, Provisional, Released, Request, Success};
     use invite_server::State::{Accepted, Completed, Confirmed, Proceeding, Terminated};
     let states = [Proceeding, Accepted, Completed, Confirmed, Terminated];
-    let mut events = vec![Request, Event::Ack, Provisional, Success, Failure];
+    let mut events = vec![Request, Event::Ack, Provisional, Success, Failure, Released];
     events.extend(TIMERS.map(Event::Timer));
-    let rows: [Row<_, _>; 16] = [
+    let rows: [Row<_, _>; 17] = [
         (Proceeding, Request, None, Proceeding, &[Resend]),
         (Proceeding, Provisional, None, Proceeding, &[StopResend, Send]),
         (Proceeding, Event::Timer(Timer::Trying), None, Proceeding, &[Trying]),
@@ -72,6 +70,7 @@ fn invite_server_table() {
         (Accepted, Event::Ack, None, Accepted, &[PassUp]),
         (Accepted, Success, None, Accepted, &[Send]),
         (Accepted, Event::Timer(Timer::L), None, Terminated, &[]),
+        (Accepted, Released, None, Terminated, &[Keep]),
         (Completed, Request, None, Completed, &[Resend]),
         (Completed, Event::Timer(Timer::G), None, Completed, &[Resend, Start(Timer::G)]),
         (Completed, Event::Timer(Timer::H), None, Terminated, &[]),
@@ -86,34 +85,32 @@ fn invite_server_table() {
 #[test]
 fn server_table() {
     use server::Event::{self, Final, Provisional, Request};
-    use server::State::{self, Completed, Proceeding, Terminated};
-    let states = [State::Trying, Proceeding, Completed, Terminated];
+    use server::State::{self, Proceeding, Terminated};
+    let states = [State::Trying, Proceeding, Terminated];
     let mut events = vec![Request, Provisional, Final];
     events.extend(TIMERS.map(Event::Timer));
     let abandoned = Event::Timer(Timer::Abandoned);
-    let rows: [Row<_, _>; 11] = [
+    let rows: [Row<_, _>; 9] = [
         (State::Trying, Provisional, None, Proceeding, &[Send]),
-        (State::Trying, Final, Some(false), Completed, &[Send, Start(Timer::J)]),
+        (State::Trying, Final, Some(false), Terminated, &[Send, Keep]),
         (State::Trying, Final, Some(true), Terminated, &[Send]),
         (State::Trying, abandoned, None, Terminated, &[]),
         (Proceeding, Request, None, Proceeding, &[Resend]),
         (Proceeding, Provisional, None, Proceeding, &[Send]),
-        (Proceeding, Final, Some(false), Completed, &[Send, Start(Timer::J)]),
+        (Proceeding, Final, Some(false), Terminated, &[Send, Keep]),
         (Proceeding, Final, Some(true), Terminated, &[Send]),
         (Proceeding, abandoned, None, Terminated, &[]),
-        (Completed, Request, None, Completed, &[Resend]),
-        (Completed, Event::Timer(Timer::J), None, Terminated, &[]),
     ];
     check(&states, &events, &rows, server::step);
 }
 
 #[test]
 fn invite_client_table() {
-    use invite_client::Event::{self, Failure, Provisional, Success, TransportError};
+    use invite_client::Event::{self, Failure, Provisional, Released, Success, TransportError};
     use invite_client::State::{self, Accepted, Calling, CancelPending, Cancelling, Completed, Proceeding, Terminated};
     let states = [Calling, CancelPending, Proceeding, Cancelling, Accepted, Completed, Terminated];
     let mut events = vec![Event::Trying, Provisional, Success, Failure, Event::Cancel, TransportError];
-    events.extend([Event::Interrupted, Event::Restored]);
+    events.extend([Event::Interrupted, Event::Restored, Released]);
     events.extend(TIMERS.map(Event::Timer));
     let first: &[Effect] = &[StopResend, Start(Timer::C), PassUp];
     let pending: &[Effect] = &[StopResend, Start(Timer::Cancelled), Cancel, PassUp];
@@ -137,6 +134,7 @@ fn invite_client_table() {
         (Cancelling, Event::Timer(Timer::Cancelled), None, Terminated, &[Timeout]),
         (Accepted, Success, None, Accepted, &[PassUp]),
         (Accepted, Event::Timer(Timer::M), None, Terminated, &[]),
+        (Accepted, Released, None, Terminated, &[]),
         (Completed, Failure, None, Completed, &[Ack]),
         (Completed, Event::Timer(Timer::D), None, Terminated, &[]),
     ];
@@ -159,20 +157,18 @@ fn invite_client_table() {
 #[test]
 fn client_table() {
     use client::Event::{self, Final, Provisional, TransportError};
-    use client::State::{self, Completed, Proceeding, Terminated};
-    let states = [State::Trying, Proceeding, Completed, Terminated];
+    use client::State::{self, Proceeding, Terminated};
+    let states = [State::Trying, Proceeding, Terminated];
     let mut events = vec![Provisional, Final, TransportError];
     events.extend(TIMERS.map(Event::Timer));
-    let mut rows: Vec<Row<State, Event>> = vec![(Completed, Event::Timer(Timer::K), None, Terminated, &[])];
+    let mut rows: Vec<Row<State, Event>> = Vec::new();
     for state in [State::Trying, Proceeding] {
-        let done: &[Effect] = &[StopResend, Start(Timer::K), PassUp];
         let again: &[Effect] = &[Resend, Start(Timer::E)];
         rows.push((state, Provisional, None, Proceeding, &[PassUp]));
-        rows.push((state, Final, Some(false), Completed, done));
-        rows.push((state, Final, Some(true), Terminated, &[PassUp]));
+        rows.push((state, Final, None, Terminated, &[PassUp]));
         rows.push((state, Event::Timer(Timer::E), None, state, again));
         rows.push((state, Event::Timer(Timer::F), None, Terminated, &[Timeout]));
         rows.push((state, TransportError, None, Terminated, &[Failed]));
     }
-    check(&states, &events, &rows, client::step);
+    check(&states, &events, &rows, |state, event, _| client::step(state, event));
 }
