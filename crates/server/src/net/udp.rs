@@ -5,7 +5,7 @@
 //! messages; the node's input drops and counts them when it is full.
 
 use super::door::Door;
-use super::mmsg::{self, ReceiveBuffers};
+use super::mmsg::{self, BATCH, ReceiveBuffers};
 use crate::dns::ZoneView;
 use crate::shell::counters::{Counters, add, count};
 use crate::shell::inbox::{Ended, Inbox};
@@ -133,7 +133,8 @@ impl UdpListener {
             // What was there and is not any more, the node has taken, or is about to.
             let often = taken == 0 || before.is_some_and(|before| now - before < OFTEN);
             before = Some(now);
-            if often || reception.inbox.is_resting() {
+            // More than a batch is there: the system's buffer is small, and whatever does not fit into it is lost, whatever it is.
+            if taken < BATCH && (often || reception.inbox.is_resting()) {
                 self.leave_to_the_node();
             }
         }
@@ -154,13 +155,14 @@ impl UdpListener {
         }
     }
 
-    /// As [`take`](Self::take), by the node, which does so before each of its turns.
+    /// As [`take`](Self::take), by the node, which does so before each of its turns while it is not behind.
     ///
     /// # Errors
     /// [`Ended`].
     pub fn tend(&self, reception: &Reception) -> Result<usize, Ended> {
-        self.tended.store(true, Ordering::Relaxed);
-        self.take(reception)
+        let taken = self.take(reception)?;
+        self.tended.store(taken < BATCH, Ordering::Relaxed);
+        Ok(taken)
     }
 
     /// The node rests: what comes now is for the thread that waits.

@@ -30,6 +30,8 @@ const TOGETHER: usize = 128;
 const HOLD: Duration = Duration::from_millis(2);
 /// Messages and batches of datagrams that are not held back.
 const MANY: usize = 64;
+/// With so many waiting the node is behind, and leaves it to another thread to take datagrams, sort them and let fall what finds no room.
+const FEW: usize = 4;
 /// How long a stop waits for the disk, in milliseconds.
 const STOP: Millis = 10_000;
 /// With links up, a stop lasts at least so long, so that what was committed last can be shipped and acknowledged.
@@ -233,7 +235,9 @@ impl NodeLoop {
         if holds {
             return Ok(false);
         }
-        self.receives.take(TOGETHER);
+        if self.outlet.waiting() < FEW {
+            self.receives.take(TOGETHER);
+        }
         let (began, appended) = (Instant::now(), self.out.last_append());
         // What a turn gathers is written by the tick behind it, so this looks at what was written since the turn before. What
         // goes through and is not written down gains nothing by waiting.
