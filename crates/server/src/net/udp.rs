@@ -287,3 +287,88 @@ impl UdpListeners {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Whoever takes datagrams, the node or the thread that waits while it does not: each comes once, and none is left.
+
+    use super::*;
+    use crate::shell::inbox::{Outlet, inbox};
+    use crate::shell::lanes::Lane;
+    use std::collections::BTreeSet;
+
+    fn listener() -> (Arc<UdpListener>, Reception, Outlet) {
+        let listener = UdpListener::bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let counters = Arc::<Counters>::default();
+        let (inbox, outlet) = inbox(counters.clone());
+        outlet.bind_thread();
+        let zone = ZoneView::new(Arc::new(pairline_topology::demo_topology()));
+        (Arc::new(listener), Reception { inbox, counters, zone }, outlet)
+    }
+
+    /// A client that sends requests with these numbers, which are there when it has.
+    fn send(client: &UdpSocket, to: &UdpListener, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let text = format!("OPTIONS sip:{number} SIP/2.0\r\n\r\n");
+            client.send_to(text.as_bytes(), to.local_address().unwrap()).unwrap();
+        }
+    }
+
+    fn client() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
+    /// The numbers of what the node has been given.
+    fn given(outlet: &mut Outlet) -> Vec<usize> {
+        let batches = std::iter::from_fn(|| outlet.datagrams(Lane::Rest));
+        let number = |message: &[u8]| {
+            let text = std::str::from_utf8(message).unwrap();
+            text.split([':', ' ']).nth(2).unwrap().parse().unwrap()
+        };
+        batches
+            .flat_map(|(_, batch)| batch.into_iter().map(|(_, message)| number(&message)).collect::<Vec<_>>())
+            .collect()
+    }
+
+    #[test]
+    fn the_node_takes_a_batch_of_what_is_there_and_never_waits() {
+        let (listener, reception, mut outlet) = listener();
+        assert_eq!(listener.tend(&reception), Ok(0));
+        send(&client(), &listener, 0..BATCH + 5);
+        assert_eq!([(); 3].map(|()| listener.tend(&reception).unwrap()), [BATCH, 5, 0]);
+        assert_eq!(given(&mut outlet), (0..BATCH + 5).collect::<Vec<_>>());
+        let _busy = listener.intake.lock().unwrap();
+        send(&client(), &listener, 0..1);
+        assert_eq!(listener.tend(&reception), Ok(0), "another thread is about it");
+    }
+
+    #[test]
+    fn what_the_node_does_not_take_wakes_it() {
+        let (listener, reception, mut outlet) = listener();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| listener.receive_until(&stop, &reception));
+            let (client, mut seen, mut next) = (client(), BTreeSet::new(), 0);
+            for round in 0..200 {
+                // One at a time, few and more than a batch; the node takes some of them, and then rests.
+                let many = [1, 3, BATCH + 8][round % 3];
+                send(&client, &listener, next..next + many);
+                next += many;
+                if round % 2 == 0 {
+                    listener.tend(&reception).unwrap();
+                }
+                listener.hand_back();
+                while seen.len() < next {
+                    for number in given(&mut outlet) {
+                        assert!(seen.insert(number), "{number} came twice");
+                    }
+                    if seen.len() < next {
+                        std::thread::park_timeout(WAIT);
+                    }
+                }
+            }
+            assert_eq!(seen, (0..next).collect());
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
