@@ -21,7 +21,7 @@ const REPORT_MS: u64 = 1_000;
 pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
     let view = Rc::clone(&core.view);
     let now = core.now.mono;
-    let Core { admission, layer, links, rng, pool, server_txs, verified, doors, .. } = core;
+    let Core { admission, layer, links, rng, pool, live, verified, doors, .. } = core;
     let around = Circumstances {
         // What comes over a link has found who is to do it: another server would only ask this one again.
         another: flow.transport != Transport::Peer && links.values().any(|link| link.pool == *pool),
@@ -30,7 +30,7 @@ pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
             || trust::is_network_of_peer(&view, flow),
         // Other servers of the deployment know themselves what is still to be asked here.
         doors: if flow.transport == Transport::Peer { Doors::Open } else { *doors },
-        full: server_txs.len() >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
+        full: *live >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
     };
     if view.proxy.neighbours {
         hear(admission, flow, message, around.trusted, now);
@@ -51,13 +51,13 @@ pub fn takes(core: &mut Core, flow: Flow, message: &Bytes) -> bool {
 /// The refusal; none if it cannot be answered.
 pub fn takes_of_neighbour(core: &mut Core, client: Flow, message: &Bytes) -> Result<(), Option<Bytes>> {
     let view = Rc::clone(&core.view);
-    let Core { admission, layer, rng, server_txs, .. } = core;
+    let Core { admission, layer, rng, live, .. } = core;
     let around = Circumstances {
         // Whoever is asked, this server decides.
         another: false,
         trusted: true,
         doors: Doors::Open,
-        full: server_txs.len() >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
+        full: *live >= MAX_TASKS - MAX_TASKS / 16 || layer.is_nearly_full(),
     };
     match admission.judge(&view, (client, message), around, || rng.next_u64(), |_| false) {
         Verdict::Admit => Ok(()),

@@ -1,4 +1,5 @@
-//! The timers of RFC 3261 table 4 and RFC 6026, their values, and the queue in which they wait.
+//! The timers of RFC 3261 table 4 and RFC 6026, their values, and the queue in which they wait. Two have no place here: J, since what is
+//! kept of answered requests ends by itself (`kept`), and K, which is zero (`client`).
 
 use std::collections::{BTreeMap, VecDeque};
 
